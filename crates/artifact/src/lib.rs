@@ -1,0 +1,37 @@
+//! Artifacts: folders of immutable parts with one `manifest.json`, written last, by rename.
+//!
+//! A stage describes what it would make as a [`Recipe`]: kind, format version, resolved semantic configuration and the
+//! content digests of its inputs. The digest of the recipe is the artifact's *key*. Equal key means "up to date"
+//! ([`status`]); otherwise the stage opens a [`Workbench`], writes parts whose names carry the key, and publishes the
+//! [`Manifest`]. A killed stage leaves complete parts of its key behind, which the next run takes over.
+//!
+//! Invariants:
+//! 1. Nothing is ever changed in place: every file is written beside and renamed, after `fsync`.
+//! 2. The manifest is written last, and removed before any file whose name does not carry the key is replaced.
+//! 3. Device, batch size, host, time and revision are recorded but are not part of the key.
+//!
+//! ```
+//! use entromask_artifact::{Cost, Kind, OutputSpec, Recipe, Status, Workbench, status, tool};
+//! # fn main() -> anyhow::Result<()> {
+//! let folder = tempfile::tempdir()?;
+//! let recipe = Recipe { kind: Kind::Masks, format: 1, config: serde_json::json!({"rate": 0.15}), inputs: vec![] };
+//! let bench = Workbench::open(folder.path(), recipe.clone(), tool("example", "0.1.0", &["cpu"]))?;
+//! let part = bench.part_name("part", 0);
+//! bench.write(&part, |path| Ok(std::fs::write(path, b"bytes")?))?;
+//! bench.publish(vec![OutputSpec::part(part, 1)], serde_json::Value::Null, Cost::default())?;
+//! assert!(matches!(status(folder.path(), &recipe)?, Status::UpToDate(_)));
+//! # Ok(()) }
+//! ```
+
+mod digest;
+mod garbage;
+mod manifest;
+mod recipe;
+mod status;
+mod workbench;
+
+pub use garbage::garbage;
+pub use manifest::{Cost, Kind, MANIFEST, Manifest, Output, Tool, tool};
+pub use recipe::{Input, Recipe};
+pub use status::{Status, status};
+pub use workbench::{OutputSpec, Workbench};

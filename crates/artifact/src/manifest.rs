@@ -1,0 +1,222 @@
+//! `manifest.json`: what an artifact is, what it was made from, and the digests of its parts.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::Context;
+use entromask_fault::Fault;
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::digest;
+use crate::recipe::Input;
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The kinds of artifact that the stages exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Tokenized text.
+    Tokens,
+    /// Entropy and surprisal of each token.
+    Entropy,
+    /// Masked positions of each row and epoch.
+    Masks,
+    /// A Hugging Face model folder.
+    Model,
+    /// Fine-tuning scores per task and seed.
+    Glue,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tokens => "tokens",
+            Self::Entropy => "entropy",
+            Self::Masks => "masks",
+            Self::Model => "model",
+            Self::Glue => "glue",
+        })
+    }
+}
+
+/// One artifact's description, as stored in `manifest.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// What the artifact is.
+    pub kind: Kind,
+    /// Version of the on-disk format and of what it means.
+    pub format: u32,
+    /// Digest of kind, format, config and the inputs' contents; 64 hexadecimal digits.
+    pub key: String,
+    /// The resolved semantic configuration.
+    pub config: Value,
+    /// What the artifact was made from.
+    pub inputs: Vec<Input>,
+    /// Its files.
+    pub outputs: Vec<Output>,
+    /// Digest of the outputs that are content (not logs); 64 hexadecimal digits.
+    pub content: String,
+    /// Facts about the content that later stages and people want without reading it.
+    pub stats: Value,
+    /// What making it took.
+    pub cost: Cost,
+    /// Which program made it.
+    pub tool: Tool,
+}
+
+/// One file of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Path below the artifact's folder.
+    pub file: String,
+    /// Rows, for a table.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rows: Option<u64>,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// BLAKE3 digest of the file, in hexadecimal.
+    pub blake3: String,
+    /// True for logs (times, speeds), which differ from run to run and are not part of the content.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub log: bool,
+}
+
+/// What making an artifact took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Wall-clock seconds, interrupted runs included.
+    pub seconds: f64,
+    /// Floating-point operations of the models' matrix products, by formula.
+    pub flops: f64,
+    /// Tokens processed.
+    pub tokens: u64,
+    /// The device, e.g. `cuda:0`.
+    pub device: String,
+    /// Highest resident memory of the process, in bytes; 0 where unknown.
+    pub peak_memory_bytes: u64,
+}
+
+/// The program that made an artifact.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Binary name.
+    pub name: String,
+    /// Package version.
+    pub version: String,
+    /// Source revision, from the environment variable `ENTROMASK_GIT` (the Makefile sets it); empty if unknown.
+    pub git: String,
+    /// Backends that were compiled in.
+    pub backends: Vec<String>,
+}
+
+/// Describes the running program.
+pub fn tool(name: &str, version: &str, backends: &[&str]) -> Tool {
+    Tool {
+        name: name.into(),
+        version: version.into(),
+        git: std::env::var("ENTROMASK_GIT").unwrap_or_default(),
+        backends: backends.iter().map(ToString::to_string).collect(),
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of the artifact in `dir`, which must be of the kind `expect`.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if there is none, it cannot be parsed, or it is of another kind.
+    pub fn load(dir: &Path, expect: Kind) -> anyhow::Result<Self> {
+        let manifest = Self::load_any(dir)?;
+        if manifest.kind == expect {
+            return Ok(manifest);
+        }
+        let found = manifest.kind;
+        Err(Fault::input(format!("{}: expected an artifact of kind {expect}, found {found}", dir.display()))
+            .remedy("check which folder is given for which input")
+            .into())
+    }
+
+    /// Reads the manifest of the artifact in `dir`, of whatever kind.
+    pub fn load_any(dir: &Path) -> anyhow::Result<Self> {
+        let path = dir.join(MANIFEST);
+        let bytes = fs::read(&path).map_err(|error| missing(dir, &error))?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Fault::input(format!("{}: not a manifest: {error}", path.display()))
+                .remedy("delete the folder and run the stage that makes it again")
+                .into()
+        })
+    }
+
+    /// The first eight digits of the key, which the names of the parts carry.
+    pub fn short_key(&self) -> &str {
+        &self.key[..self.key.len().min(8)]
+    }
+
+    /// The table parts named `<prefix>-<short key>-<index>.parquet`, in the order of their index.
+    pub fn parts(&self, prefix: &str) -> impl Iterator<Item = &Output> {
+        let start = format!("{prefix}-{}-", self.short_key());
+        self.outputs.iter().filter(move |output| output.file.starts_with(&start))
+    }
+
+    /// The output called `file`.
+    pub fn output(&self, file: &str) -> Option<&Output> {
+        self.outputs.iter().find(|output| output.file == file)
+    }
+
+    /// Reads every file in `dir` and compares size and digest.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input that names the file and both digests.
+    pub fn verify(&self, dir: &Path) -> anyhow::Result<()> {
+        self.outputs.iter().filter(|output| !output.log).try_for_each(|output| output.verify(dir))
+    }
+
+    pub(crate) fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
+impl Output {
+    /// Compares the file in `dir` with this entry, size first.
+    pub fn verify(&self, dir: &Path) -> anyhow::Result<()> {
+        let path = dir.join(&self.file);
+        self.verify_size(dir)?;
+        let found = digest::of_file(&path)?;
+        if found == self.blake3 {
+            return Ok(());
+        }
+        Err(damaged(&path, &format!("blake3 {}", self.blake3), &found).into())
+    }
+
+    pub(crate) fn verify_size(&self, dir: &Path) -> anyhow::Result<()> {
+        let path = dir.join(&self.file);
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() == self.bytes => Ok(()),
+            Ok(metadata) => {
+                Err(damaged(&path, &format!("{} bytes", self.bytes), &metadata.len().to_string()).into())
+            }
+            Err(error) => Err(Fault::input(format!("{error}"))
+                .remedy("delete manifest.json of that folder and run its stage again"))
+            .context("a part that the manifest lists cannot be read"),
+        }
+    }
+}
+
+fn damaged(path: &Path, expected: &str, found: &str) -> Fault {
+    Fault::input(format!("{}: the manifest says {expected}, the file has {found}", path.display()))
+        .remedy("the file is damaged or was edited: delete it and manifest.json, and run its stage again")
+}
+
+fn missing(dir: &Path, error: &std::io::Error) -> Fault {
+    let name = dir.join(MANIFEST);
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Fault::input(format!("{}: no such file", name.display()))
+            .remedy("run the stage that makes it, or check the path");
+    }
+    Fault::input(format!("{}: {error}", name.display()))
+}

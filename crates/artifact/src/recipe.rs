@@ -1,0 +1,157 @@
+//! What an artifact would be made of, and the key that follows from it.
+
+use std::path::{Path, PathBuf};
+
+use entromask_fault::Fault;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::digest;
+use crate::manifest::{Kind, Manifest};
+
+/// Where the digests of large external files are remembered, relative to the working folder.
+const MEMORY: &str = "data/.digests.json";
+
+/// Everything that decides an artifact's content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// What would be made.
+    pub kind: Kind,
+    /// Version of the format and of its meaning.
+    pub format: u32,
+    /// The resolved semantic configuration, defaults included.
+    pub config: Value,
+    /// What it would be made from.
+    pub inputs: Vec<Input>,
+}
+
+/// One input of a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// What the stage uses it as, e.g. `tokens` or `teacher`.
+    pub role: String,
+    /// Kind of artifact, or `files` for files from outside.
+    pub kind: String,
+    /// Digest of its content, in hexadecimal.
+    pub content: String,
+    /// Where it was read from; not part of the key.
+    pub path: PathBuf,
+}
+
+impl Recipe {
+    /// The artifact's key: 64 hexadecimal digits.
+    pub fn key(&self) -> String {
+        let inputs: Vec<_> = self.inputs.iter().map(|i| json!([i.role, i.kind, i.content])).collect();
+        let recipe =
+            json!({"kind": self.kind, "format": self.format, "config": self.config, "inputs": inputs});
+        let mut text = String::new();
+        write_canonical(&recipe, &mut text);
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    }
+}
+
+impl Input {
+    /// An artifact of the pipeline.
+    pub fn artifact(role: &str, manifest: &Manifest, dir: &Path) -> Self {
+        Self {
+            role: role.into(),
+            kind: manifest.kind.to_string(),
+            content: manifest.content.clone(),
+            path: dir.into(),
+        }
+    }
+
+    /// Files from outside the pipeline; `path` is how the user names them. Their names are not part of the digest.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if a file cannot be read.
+    pub fn files(role: &str, path: &Path, files: &[PathBuf]) -> anyhow::Result<Self> {
+        let digests = digest::of_files(files, Path::new(MEMORY)).map_err(|error| {
+            Fault::input(format!("{error:#}")).remedy(format!("check the path given for `{role}`"))
+        })?;
+        let content = blake3::hash(digests.concat().as_bytes()).to_hex().to_string();
+        Ok(Self { role: role.into(), kind: "files".into(), content, path: path.into() })
+    }
+}
+
+/// JSON with sorted keys and no spaces, whatever map type `serde_json` was built with.
+fn write_canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            write_list(text, ['{', '}'], entries, |(key, value), text| {
+                text.push_str(&Value::from(key.as_str()).to_string());
+                text.push(':');
+                write_canonical(value, text);
+            });
+        }
+        Value::Array(items) => write_list(text, ['[', ']'], items, write_canonical),
+        scalar => text.push_str(&scalar.to_string()),
+    }
+}
+
+fn write_list<T>(
+    text: &mut String,
+    [open, close]: [char; 2],
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(T, &mut String),
+) {
+    text.push(open);
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        write(item, text);
+    }
+    text.push(close);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(config: Value, content: &str, path: &str) -> Recipe {
+        let input = Input {
+            role: "tokens".into(),
+            kind: "tokens".into(),
+            content: content.into(),
+            path: path.into(),
+        };
+        Recipe { kind: Kind::Masks, format: 1, config, inputs: vec![input] }
+    }
+
+    #[test]
+    fn key_depends_on_meaning_only() {
+        let key = recipe(json!({"a": 1, "b": [0.5, null]}), "c1", "x").key();
+        assert_eq!(key, recipe(json!({"b": [0.5, null], "a": 1}), "c1", "elsewhere").key());
+        assert_ne!(key, recipe(json!({"a": 2, "b": [0.5, null]}), "c1", "x").key());
+        assert_ne!(key, recipe(json!({"a": 1, "b": [0.5, null]}), "c2", "x").key());
+    }
+
+    #[test]
+    fn keys_are_frozen() {
+        let key = recipe(json!({"rate": 0.15, "policy": "random"}), "c", "x").key();
+        assert!(key.starts_with(FROZEN), "{key}: changing how keys are made rebuilds everybody's artifacts");
+    }
+
+    #[test]
+    fn names_of_external_files_do_not_matter_but_order_and_bytes_do() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = |name: &str, text: &str| -> anyhow::Result<PathBuf> {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text)?;
+            Ok(path)
+        };
+        let (a, b, c) = (file("a", "one")?, file("b", "two")?, file("c", "one")?);
+        let content = |files: &[&PathBuf]| {
+            let files: Vec<_> = files.iter().map(|&file| file.clone()).collect();
+            Input::files("corpus", folder.path(), &files).map(|input| input.content)
+        };
+        assert_eq!(content(&[&a, &b])?, content(&[&c, &b])?);
+        assert_ne!(content(&[&a, &b])?, content(&[&b, &a])?);
+        Ok(())
+    }
+
+    const FROZEN: &str = "e46c3d288449577b";
+}

@@ -1,0 +1,112 @@
+//! Is there work to do, and why.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::manifest::{MANIFEST, Manifest};
+use crate::recipe::{Input, Recipe};
+
+/// What running a stage would mean.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Status {
+    /// The artifact in the folder has the recipe's key, and its parts are there.
+    UpToDate(Box<Manifest>),
+    /// There is no artifact.
+    Missing,
+    /// There is one of another recipe, or its parts are not all there; each difference in words.
+    Changed(Vec<String>),
+}
+
+/// Compares the artifact in `out` with `recipe`, reading the manifest and the sizes of its parts only.
+pub fn status(out: &Path, recipe: &Recipe) -> anyhow::Result<Status> {
+    if !out.join(MANIFEST).exists() {
+        return Ok(Status::Missing);
+    }
+    let manifest = match Manifest::load_any(out) {
+        Ok(manifest) => manifest,
+        Err(error) => return Ok(Status::Changed(vec![format!("{error:#}")])),
+    };
+    if manifest.key != recipe.key() {
+        return Ok(Status::Changed(differences(&manifest, recipe)));
+    }
+    let damaged: Vec<_> =
+        manifest.outputs.iter().filter_map(|output| output.verify_size(out).err()).collect();
+    if damaged.is_empty() {
+        return Ok(Status::UpToDate(Box::new(manifest)));
+    }
+    Ok(Status::Changed(damaged.iter().map(|error| format!("{error:#}")).collect()))
+}
+
+/// Each way in which `recipe` differs from what made `manifest`, as `path: old -> new`.
+fn differences(manifest: &Manifest, recipe: &Recipe) -> Vec<String> {
+    let mut found = Vec::new();
+    if manifest.kind != recipe.kind {
+        found.push(format!("kind: {} -> {}", manifest.kind, recipe.kind));
+    }
+    if manifest.format != recipe.format {
+        found.push(format!("format: {} -> {}", manifest.format, recipe.format));
+    }
+    compare_inputs(&manifest.inputs, &recipe.inputs, &mut found);
+    compare_values("", &manifest.config, &recipe.config, &mut found);
+    found
+}
+
+fn compare_inputs(old: &[Input], new: &[Input], found: &mut Vec<String>) {
+    for input in new {
+        match old.iter().find(|before| before.role == input.role) {
+            None => found.push(format!("{}: none -> {}", input.role, input.path.display())),
+            Some(before) if before.content == input.content && before.kind == input.kind => {}
+            Some(before) if before.path == input.path => {
+                found.push(format!("{}: content of {} changed", input.role, input.path.display()));
+            }
+            Some(before) => found.push(format!(
+                "{}.path: {} -> {}",
+                input.role,
+                before.path.display(),
+                input.path.display()
+            )),
+        }
+    }
+    for gone in old.iter().filter(|before| new.iter().all(|input| input.role != before.role)) {
+        found.push(format!("{}: {} -> none", gone.role, gone.path.display()));
+    }
+}
+
+fn compare_values(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    if let (Value::Object(before), Value::Object(after)) = (old, new) {
+        let mut keys: Vec<_> = before.keys().chain(after.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        for key in keys {
+            let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            compare_values(
+                &below,
+                before.get(key).unwrap_or(&Value::Null),
+                after.get(key).unwrap_or(&Value::Null),
+                found,
+            );
+        }
+    } else if old != new {
+        found.push(format!("{path}: {} -> {}", shown(old), shown(new)));
+    }
+}
+
+fn shown(value: &Value) -> String {
+    if value.is_null() { "none".into() } else { value.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_compared_by_path() {
+        let mut found = Vec::new();
+        let (old, new) = (json!({"a": {"b": 1, "c": 2}, "d": "x"}), json!({"a": {"b": 1, "c": 3}, "e": [1]}));
+        compare_values("", &old, &new, &mut found);
+        assert_eq!(found, ["a.c: 2 -> 3", "d: \"x\" -> none", "e: none -> [1]"]);
+    }
+}

@@ -1,0 +1,376 @@
+//! A stage at work: the folder's lock, atomic parts, and the manifest at the end.
+
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use entromask_fault::Fault;
+use fs_err as fs;
+use serde_json::Value;
+
+use crate::digest;
+use crate::manifest::{Cost, MANIFEST, Manifest, Output, Tool};
+use crate::recipe::Recipe;
+
+/// An artifact's folder while its stage works on it. Dropping it releases the lock and keeps the finished parts.
+#[derive(Debug)]
+pub struct Workbench {
+    out: PathBuf,
+    recipe: Recipe,
+    key: String,
+    tool: Tool,
+    started: Instant,
+    /// Seconds that earlier, interrupted runs of the same recipe took.
+    earlier: f64,
+    _lock: File,
+}
+
+/// A file to be listed in the manifest.
+#[derive(Clone, Debug)]
+pub struct OutputSpec {
+    /// Path below the artifact's folder.
+    pub file: String,
+    /// Rows, for a table.
+    pub rows: Option<u64>,
+    /// True if it is a log and not content.
+    pub log: bool,
+}
+
+impl OutputSpec {
+    /// A table part with its number of rows.
+    pub fn part(file: String, rows: u64) -> Self {
+        Self { file, rows: Some(rows), log: false }
+    }
+
+    /// A file that is content, without rows.
+    pub fn file(file: impl Into<String>) -> Self {
+        Self { file: file.into(), rows: None, log: false }
+    }
+
+    /// A file that differs from run to run and is not part of the content.
+    pub fn log(file: impl Into<String>) -> Self {
+        Self { file: file.into(), rows: None, log: true }
+    }
+}
+
+impl Workbench {
+    /// Creates the folder if needed and takes its lock.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if the folder cannot be created or written, of class failed if another process
+    /// works on it.
+    pub fn open(out: &Path, recipe: Recipe, tool: Tool) -> anyhow::Result<Self> {
+        let lock = lock(out)?;
+        let key = recipe.key();
+        let mut bench =
+            Self { out: out.into(), recipe, key, tool, started: Instant::now(), earlier: 0.0, _lock: lock };
+        bench.earlier = bench.read_elapsed();
+        bench.remove_leftovers();
+        Ok(bench)
+    }
+
+    /// The artifact's folder.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// The artifact's key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The first eight digits of the key.
+    pub fn short_key(&self) -> &str {
+        &self.key[..8]
+    }
+
+    /// `<prefix>-<short key>-<index>.parquet`.
+    pub fn part_name(&self, prefix: &str, index: usize) -> String {
+        format!("{prefix}-{}-{index:05}.parquet", self.short_key())
+    }
+
+    /// The path of `file` if an earlier, killed run of the same recipe has finished it.
+    ///
+    /// Only for names that carry the key: they are complete once they exist.
+    pub fn finished(&self, file: &str) -> Option<PathBuf> {
+        let path = self.out.join(file);
+        (file.contains(self.short_key()) && path.exists()).then_some(path)
+    }
+
+    /// Lets `write` fill a temporary file, then renames it to `file`. On failure nothing is left behind.
+    ///
+    /// A file whose name does not carry the key invalidates the artifact until it is published again.
+    pub fn write(&self, file: &str, write: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let target = self.out.join(file);
+        let beside = self.out.join(format!(".tmp-{}", file.replace('/', "-")));
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        if let Err(error) = write(&beside).and_then(|()| sync(&beside)) {
+            let _ = fs::remove_file(&beside);
+            return Err(explain(error, &target));
+        }
+        if !file.contains(self.short_key()) {
+            self.invalidate()?;
+        }
+        fs::rename(&beside, &target)?;
+        sync(&self.out)?;
+        self.write_elapsed();
+        Ok(())
+    }
+
+    /// [`Workbench::write`] for a file whose bytes are at hand.
+    pub fn write_bytes(&self, file: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        self.write(file, |path| Ok(fs::File::create(path)?.write_all(bytes)?))
+    }
+
+    /// What every part says about itself: key, kind, format and configuration.
+    pub fn footer(&self) -> Vec<(String, String)> {
+        [
+            ("entromask.key", self.key.clone()),
+            ("entromask.kind", self.recipe.kind.to_string()),
+            ("entromask.format", self.recipe.format.to_string()),
+            ("entromask.config", self.recipe.config.to_string()),
+        ]
+        .map(|(name, value)| (name.to_string(), value))
+        .to_vec()
+    }
+
+    /// Where checkpoints of this recipe are kept.
+    pub fn state_dir(&self) -> PathBuf {
+        self.out.join("state").join(self.short_key())
+    }
+
+    /// Wall-clock seconds spent on this recipe, interrupted runs included.
+    pub fn seconds(&self) -> f64 {
+        self.earlier + self.started.elapsed().as_secs_f64()
+    }
+
+    /// Hashes the outputs and writes the manifest. `cost.seconds` is filled in here.
+    pub fn publish(self, outputs: Vec<OutputSpec>, stats: Value, cost: Cost) -> anyhow::Result<Manifest> {
+        let outputs =
+            outputs.into_iter().map(|spec| self.describe(spec)).collect::<anyhow::Result<Vec<_>>>()?;
+        let cost = Cost {
+            seconds: self.seconds(),
+            peak_memory_bytes: cost.peak_memory_bytes.max(peak_memory()),
+            ..cost
+        };
+        let manifest = Manifest {
+            kind: self.recipe.kind,
+            format: self.recipe.format,
+            key: self.key.clone(),
+            config: self.recipe.config.clone(),
+            inputs: self.recipe.inputs.clone(),
+            content: content(&outputs),
+            outputs,
+            stats,
+            cost,
+            tool: self.tool.clone(),
+        };
+        self.write_manifest(&manifest)?;
+        Ok(manifest)
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
+        let beside = self.out.join(".tmp-manifest.json");
+        fs::write(&beside, manifest.to_bytes()?).map_err(|error| explain(error.into(), &beside))?;
+        sync(&beside)?;
+        fs::rename(&beside, self.out.join(MANIFEST))?;
+        sync(&self.out)?;
+        let _ = fs::remove_file(self.elapsed_path());
+        Ok(())
+    }
+
+    fn describe(&self, spec: OutputSpec) -> anyhow::Result<Output> {
+        let path = self.out.join(&spec.file);
+        let bytes = fs::metadata(&path)?.len();
+        Ok(Output { bytes, blake3: digest::of_file(&path)?, file: spec.file, rows: spec.rows, log: spec.log })
+    }
+
+    /// Removes the manifest, so that a crash from here on cannot leave it with files of another key.
+    fn invalidate(&self) -> anyhow::Result<()> {
+        match fs::remove_file(self.out.join(MANIFEST)) {
+            Ok(()) => sync(&self.out),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn elapsed_path(&self) -> PathBuf {
+        self.out.join(format!(".elapsed-{}", self.short_key()))
+    }
+
+    fn read_elapsed(&self) -> f64 {
+        fs::read_to_string(self.elapsed_path()).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// A lost note costs a too small number of seconds, nothing else.
+    fn write_elapsed(&self) {
+        let _ = fs::write(self.elapsed_path(), self.seconds().to_string());
+    }
+
+    /// Temporary files of a killed run; the lock is ours, so nobody is writing them.
+    fn remove_leftovers(&self) {
+        let Ok(entries) = fs::read_dir(&self.out) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".tmp-") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+fn lock(out: &Path) -> anyhow::Result<File> {
+    let path = out.join(".lock");
+    let file = fs::create_dir_all(out)
+        .and_then(|()| fs::File::create(&path))
+        .map_err(|error| {
+            Fault::usage(format!("cannot write to the output folder: {error}")).remedy("choose another --out")
+        })?
+        .into_file();
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Fault::failed(format!("{}: another process is working on this artifact", out.display()))
+                .remedy("wait for it, or stop it")
+                .into())
+        }
+        Err(TryLockError::Error(error)) => Err(error).context(format!("failed to lock {}", path.display())),
+    }
+}
+
+fn sync(path: &Path) -> anyhow::Result<()> {
+    Ok(fs::File::open(path)?.sync_all()?)
+}
+
+/// Names the file and, for a full disk, the remedy.
+fn explain(error: anyhow::Error, target: &Path) -> anyhow::Error {
+    let full = error.chain().any(|link| {
+        link.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::StorageFull)
+            || link.to_string().contains("No space left on device")
+    });
+    if full {
+        return Fault::failed(format!("{}: no space left on the disk", target.display()))
+            .remedy("free some space and run the same command again: it resumes at this part")
+            .into();
+    }
+    error.context(format!("failed to write {}", target.display()))
+}
+
+/// Digest over the sizes and digests of the outputs that are content, in order.
+fn content(outputs: &[Output]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for output in outputs.iter().filter(|output| !output.log) {
+        hasher.update(output.blake3.as_bytes());
+        hasher.update(&output.bytes.to_le_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The process's highest resident memory in bytes, 0 where the system does not tell.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Kind, Status, status, tool};
+
+    fn recipe(rate: f64) -> Recipe {
+        Recipe { kind: Kind::Masks, format: 1, config: json!({"rate": rate}), inputs: vec![] }
+    }
+
+    fn open(out: &Path, rate: f64) -> anyhow::Result<Workbench> {
+        Workbench::open(out, recipe(rate), tool("test", "0", &[]))
+    }
+
+    fn make(out: &Path, rate: f64) -> anyhow::Result<Manifest> {
+        let bench = open(out, rate)?;
+        let part = bench.part_name("part", 0);
+        bench.write_bytes(&part, rate.to_string().as_bytes())?;
+        bench.publish(vec![OutputSpec::part(part, 1)], Value::Null, Cost::default())
+    }
+
+    #[test]
+    fn swapping_back_after_a_crash_finds_the_right_parts() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let first = make(folder.path(), 0.15)?;
+        let crashed = open(folder.path(), 0.3)?;
+        crashed.write_bytes(&crashed.part_name("part", 0), b"of another configuration")?;
+        drop(crashed);
+        let Status::UpToDate(again) = status(folder.path(), &recipe(0.15))? else { panic!("not up to date") };
+        assert_eq!(*again, first);
+        again.verify(folder.path())
+    }
+
+    #[test]
+    fn replacing_a_file_with_a_fixed_name_invalidates_the_artifact_first() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        make(folder.path(), 0.15)?;
+        open(folder.path(), 0.3)?.write_bytes("model.safetensors", b"x")?;
+        assert_eq!(status(folder.path(), &recipe(0.15))?, Status::Missing);
+        Ok(())
+    }
+
+    #[test]
+    fn a_failing_writer_leaves_nothing() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let bench = open(folder.path(), 0.15)?;
+        let part = bench.part_name("part", 0);
+        let result = bench.write(&part, |path| {
+            std::fs::write(path, b"half")?;
+            anyhow::bail!("broke off")
+        });
+        assert!(format!("{:#}", result.unwrap_err()).contains(&part));
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path())?.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [".lock"]);
+        Ok(())
+    }
+
+    #[test]
+    fn two_processes_cannot_work_on_one_artifact() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let first = open(folder.path(), 0.15)?;
+        assert!(open(folder.path(), 0.15).is_err());
+        drop(first);
+        open(folder.path(), 0.15).map(drop)
+    }
+
+    #[test]
+    fn damage_is_named_with_both_sides() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let manifest = make(folder.path(), 0.15)?;
+        let part = folder.path().join(&manifest.outputs[0].file);
+        fs::write(&part, b"9.99")?;
+        let error = manifest.verify(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(&manifest.outputs[0].blake3) && error.contains("delete it"), "{error}");
+        fs::write(&part, b"short")?;
+        assert!(matches!(status(folder.path(), &recipe(0.15))?, Status::Changed(_)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_a_usage_error() {
+        let error = open(Path::new("/dev/null/below"), 0.15).unwrap_err();
+        assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2);
+    }
+
+    #[test]
+    fn seconds_of_interrupted_runs_are_added() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let bench = open(folder.path(), 0.15)?;
+        fs::write(bench.elapsed_path(), "100")?;
+        drop(bench);
+        assert!(make(folder.path(), 0.15)?.cost.seconds > 100.0);
+        Ok(())
+    }
+}

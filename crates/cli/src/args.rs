@@ -1,0 +1,58 @@
+//! The flags that every stage takes.
+
+use std::path::{Path, PathBuf};
+
+use entromask_fault::Fault;
+
+/// Printed below each binary's `--help`.
+pub const EXIT_CODES_HELP: &str = "Exit codes: 0 done or up to date · 1 failed · 2 usage or config · \
+3 input missing, damaged or of another origin · 4 device unavailable · 130 interrupted (run again to resume)";
+
+/// Flags common to all stages.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct CommonArgs {
+    /// Configuration of the stage (TOML); without it the defaults hold
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override one key of the configuration, e.g. --set rate=0.3 or --set schedule.warmup=0.1
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder of the artifact to make
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Where to compute: cpu, wgpu[:n], vulkan[:n] or cuda[:n]
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+    /// Floating-point type of the matrix products: f32 or bf16
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: String,
+    /// Threads to use; by default all cores
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Say what would be done and why, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// With --dry-run: a file that collects what earlier stages would make anew
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub pending: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print warnings and errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print more: -v for details, -vv for everything
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl CommonArgs {
+    /// The artifact's folder.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if `--out` was not given.
+    pub fn out(&self) -> anyhow::Result<&Path> {
+        let missing = || Fault::usage("no output folder").remedy("name one with --out DIR");
+        Ok(self.out.as_deref().ok_or_else(missing)?)
+    }
+}

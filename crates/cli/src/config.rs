@@ -1,0 +1,130 @@
+//! Configuration: defaults, then the file, then `--set`.
+
+use std::path::Path;
+
+use entromask_fault::Fault;
+use fs_err as fs;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::CommonArgs;
+
+/// The stage's configuration from `--config` and `--set`.
+///
+/// Defaults and the refusal of unknown keys are the type's own (`#[serde(default, deny_unknown_fields)]`).
+///
+/// # Errors
+/// A [`Fault`] of class usage that names the file and the key.
+pub fn load<T: DeserializeOwned>(common: &CommonArgs) -> anyhow::Result<T> {
+    let mut table = common.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
+    for assignment in &common.set {
+        assign(&mut table, assignment)?;
+    }
+    let source = common.config.as_deref().map_or("--set".into(), |path| path.display().to_string());
+    convert(table, &source)
+}
+
+/// The configuration in one file.
+pub fn load_file<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    convert(read_table(path)?, &path.display().to_string())
+}
+
+fn read_table(path: &Path) -> anyhow::Result<Table> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        Fault::usage(error.to_string()).remedy("check the path; `ls pipelines/*` lists the configs there are")
+    })?;
+    Ok(text.parse().map_err(|error: toml::de::Error| Fault::usage(format!("{}: {error}", path.display())))?)
+}
+
+fn convert<T: DeserializeOwned>(table: Table, source: &str) -> anyhow::Result<T> {
+    Ok(table.try_into().map_err(|error: toml::de::Error| {
+        Fault::usage(format!("{source}: {}", error.to_string().trim().replace('\n', ", ")))
+    })?)
+}
+
+/// Applies `a.b=value`. The value is TOML; what is not valid TOML is taken as a string.
+fn assign(table: &mut Table, assignment: &str) -> anyhow::Result<()> {
+    let malformed =
+        || Fault::usage(format!("--set {assignment}: not an assignment")).remedy("write --set key=value");
+    let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let last = keys.pop().filter(|key| !key.is_empty()).ok_or_else(malformed)?;
+    let mut place = table;
+    for key in keys {
+        let below = place.entry(key).or_insert_with(|| Value::Table(Table::new()));
+        place = below.as_table_mut().ok_or_else(|| {
+            Fault::usage(format!("--set {assignment}: `{key}` is a value")).remedy("check the key's path")
+        })?;
+    }
+    place.insert(last.to_string(), parse_value(value.trim()));
+    Ok(())
+}
+
+fn parse_value(text: &str) -> Value {
+    let parsed = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+    parsed.unwrap_or_else(|| Value::String(text.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use entromask_fault::class_of;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Config {
+        rate: f64,
+        policy: String,
+        run: Run,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Run {
+        rows: usize,
+    }
+
+    impl Default for Config {
+        fn default() -> Self {
+            Self { rate: 0.15, policy: "random".into(), run: Run::default() }
+        }
+    }
+
+    fn with(set: &[&str]) -> anyhow::Result<Config> {
+        load(&CommonArgs { set: set.iter().map(ToString::to_string).collect(), ..CommonArgs::default() })
+    }
+
+    #[test]
+    fn defaults_then_assignments() -> anyhow::Result<()> {
+        assert_eq!(with(&[])?, Config::default());
+        let config = with(&["rate=0.3", "policy=high", "run.rows=5"])?;
+        assert_eq!(config, Config { rate: 0.3, policy: "high".into(), run: Run { rows: 5 } });
+        Ok(())
+    }
+
+    #[test]
+    fn the_file_comes_between() -> anyhow::Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(file.path(), "rate = 0.2\npolicy = \"low\"\n")?;
+        let common = CommonArgs {
+            config: Some(file.path().into()),
+            set: vec!["rate=0.5".into()],
+            ..CommonArgs::default()
+        };
+        assert_eq!(load::<Config>(&common)?, Config { rate: 0.5, policy: "low".into(), run: Run::default() });
+        Ok(())
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors_that_name_them() {
+        let cases =
+            [("ratio=1", "ratio"), ("rate=x", "rate"), ("rate", "rate"), ("rate.x=1", "rate"), ("=1", "=1")];
+        for (set, named) in cases {
+            let error = with(&[set]).unwrap_err();
+            assert_eq!(class_of(error.as_ref()).exit_code(), 2, "{set}");
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
+}

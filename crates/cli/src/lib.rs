@@ -1,0 +1,40 @@
+//! What all stage binaries have in common on the command line: flags, configuration, logs, bars, exit codes.
+//!
+//! stdout is for results, stderr for logs and bars; bars appear only on a terminal. A binary reads as
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use clap::Parser;
+//! use entromask_cli::CommonArgs;
+//!
+//! #[derive(clap::Parser)]
+//! #[command(after_help = entromask_cli::EXIT_CODES_HELP)]
+//! struct Args {
+//!     #[command(flatten)]
+//!     common: CommonArgs,
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     let args = Args::parse();
+//!     entromask_cli::main(&args.common, || {
+//!         let config: std::collections::BTreeMap<String, u32> = entromask_cli::load(&args.common)?;
+//!         entromask_cli::emit(&args.common, format!("{config:?}"), &config)
+//!     })
+//! }
+//! ```
+
+mod args;
+mod config;
+mod interrupt;
+mod output;
+mod plan;
+mod progress;
+mod run;
+
+pub use args::{CommonArgs, EXIT_CODES_HELP};
+pub use config::{load, load_file};
+pub use interrupt::{check_interrupt, interrupted};
+pub use output::emit;
+pub use plan::plan;
+pub use progress::Progress;
+pub use run::main;

@@ -1,0 +1,88 @@
+//! `--dry-run`: what a stage would do, and why.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use entromask_artifact::{Recipe, Status, status};
+use fs_err as fs;
+use serde_json::json;
+
+use crate::{CommonArgs, emit};
+
+/// Says on stdout whether the artifact in `out` is up to date, or what would make it anew.
+///
+/// `inputs` are the artifacts that it is made from. Those that an earlier stage would make anew, according to the
+/// file `--pending`, are the reason; the recipe is asked for only if there are none, since they may not exist yet.
+pub fn plan(
+    common: &CommonArgs,
+    out: &Path,
+    inputs: &[&Path],
+    recipe: impl FnOnce() -> anyhow::Result<Recipe>,
+) -> anyhow::Result<()> {
+    let pending = read_pending(common)?;
+    let mut reasons: Vec<_> = inputs
+        .iter()
+        .filter(|input| pending.contains(&normalized(input)))
+        .map(|input| format!("{} will be made first", input.display()))
+        .collect();
+    if reasons.is_empty() {
+        reasons = differences(out, &recipe()?)?;
+    }
+    if !reasons.is_empty() {
+        add_pending(common, out)?;
+    }
+    let (up_to_date, name) = (reasons.is_empty(), out.display());
+    let text = if up_to_date {
+        format!("{name}: up to date")
+    } else {
+        format!("{name}: will run\n    {}", reasons.join("\n    "))
+    };
+    emit(common, text, &json!({"out": out, "up_to_date": up_to_date, "reasons": reasons}))
+}
+
+fn differences(out: &Path, recipe: &Recipe) -> anyhow::Result<Vec<String>> {
+    Ok(match status(out, recipe)? {
+        Status::UpToDate(_) => vec![],
+        Status::Missing => vec!["there is none yet".into()],
+        Status::Changed(reasons) if reasons.is_empty() => vec!["its key changed".into()],
+        Status::Changed(reasons) => reasons,
+    })
+}
+
+fn read_pending(common: &CommonArgs) -> anyhow::Result<BTreeSet<PathBuf>> {
+    let Some(file) = common.pending.as_deref().filter(|file| file.exists()) else {
+        return Ok(BTreeSet::new());
+    };
+    Ok(fs::read_to_string(file)?.lines().map(PathBuf::from).collect())
+}
+
+fn add_pending(common: &CommonArgs, out: &Path) -> anyhow::Result<()> {
+    let Some(file) = &common.pending else { return Ok(()) };
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(file)?;
+    Ok(writeln!(file, "{}", normalized(out).display())?)
+}
+
+/// `data/./x/` and `data/x` are the same folder.
+fn normalized(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use entromask_artifact::Kind;
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_anew_is_passed_on_to_later_stages() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let common = CommonArgs { pending: Some(folder.path().join("pending")), ..CommonArgs::default() };
+        let recipe = Recipe { kind: Kind::Tokens, format: 1, config: json!({}), inputs: vec![] };
+        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+        plan(&common, &first, &[], || Ok(recipe))?;
+        plan(&common, &second, &[&first.join(".")], || anyhow::bail!("must not be asked"))?;
+        assert_eq!(read_pending(&common)?, BTreeSet::from([first, second]));
+        Ok(())
+    }
+}

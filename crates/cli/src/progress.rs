@@ -1,0 +1,88 @@
+//! Progress bars that show tokens/s and the time left.
+
+use std::io::Write;
+use std::sync::LazyLock;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// All bars of the process, so that log lines can be printed above them.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// A bar over tokens. It draws on stderr, and only on a terminal.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// A bar named `label` over `total` tokens.
+    pub fn new(label: impl Into<String>, total: u64) -> Self {
+        let style = "{msg:24!} {wide_bar:.cyan/dim} {percent:>3}% {human_pos}/{human_len} tokens \
+                     {per_sec} left {eta}";
+        Self::styled(label, ProgressBar::new(total), style)
+    }
+
+    /// A counter named `label` for work whose size is not known.
+    pub fn unbounded(label: impl Into<String>) -> Self {
+        Self::styled(
+            label,
+            ProgressBar::no_length(),
+            "{msg:24!} {spinner} {human_pos} tokens {per_sec} {elapsed}",
+        )
+    }
+
+    /// Counts `tokens` more tokens.
+    pub fn inc(&self, tokens: u64) {
+        self.bar.inc(tokens);
+    }
+
+    /// Work that an earlier run has done: it counts as done, but not towards the speed.
+    pub fn resume_at(&self, tokens: u64) {
+        self.bar.set_position(tokens);
+        self.bar.reset_eta();
+    }
+
+    /// Changes the label, e.g. to show the loss.
+    pub fn label(&self, label: impl Into<String>) {
+        self.bar.set_message(label.into());
+    }
+
+    /// Removes the bar.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn styled(label: impl Into<String>, bar: ProgressBar, template: &str) -> Self {
+        let style = ProgressStyle::with_template(template).expect("the template is a valid one");
+        let bar = BARS.add(bar.with_message(label.into()));
+        bar.set_style(style.with_key("per_sec", per_second));
+        Self { bar }
+    }
+}
+
+/// Hides all bars, for `--quiet`.
+pub(crate) fn hide() {
+    BARS.set_draw_target(ProgressDrawTarget::hidden());
+}
+
+/// Prints log lines above the bars.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AboveBars;
+
+impl Write for AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        BARS.suspend(|| std::io::stderr().write_all(bytes)).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+fn per_second(state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write) {
+    let speed = state.per_sec();
+    let text =
+        if speed >= 1e6 { format!("{:.2} M/s", speed / 1e6) } else { format!("{:.1} k/s", speed / 1e3) };
+    // The bar's own string cannot fail to grow.
+    let _ = out.write_str(&text);
+}

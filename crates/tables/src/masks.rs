@@ -1,0 +1,56 @@
+//! The masks table.
+
+use std::path::Path;
+
+use arrow::datatypes::{UInt16Type, UInt32Type, UInt64Type};
+
+use crate::column::{Columns, lists, scalars};
+use crate::{Ragged, file};
+
+/// One part of the masks table, column by column: the masks of one token part in one epoch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Masks {
+    /// Number of each row in the split.
+    pub row: Vec<u64>,
+    /// Epoch that the mask is for.
+    pub epoch: Vec<u16>,
+    /// Masked positions of the row, ascending.
+    pub positions: Ragged<u16>,
+    /// What the model sees at these positions.
+    pub inputs: Ragged<u32>,
+}
+
+impl Masks {
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.row.len()
+    }
+
+    /// Writes the part to `path`.
+    pub fn write(&self, path: &Path, footer: &[(String, String)]) -> anyhow::Result<()> {
+        let columns = vec![
+            scalars::<UInt64Type>("row", &self.row),
+            scalars::<UInt16Type>("epoch", &self.epoch),
+            lists::<UInt16Type>("positions", &self.positions),
+            lists::<UInt32Type>("inputs", &self.inputs),
+        ];
+        file::write(path, columns, footer)
+    }
+
+    /// Reads the part at `path`.
+    ///
+    /// # Errors
+    /// A `Fault` of class input if the file is missing, damaged or another table.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let mut part = Self::default();
+        file::read(path, &["row", "epoch", "positions", "inputs"], |batch| part.append(batch))?;
+        Ok(part)
+    }
+
+    fn append(&mut self, batch: &Columns) -> anyhow::Result<()> {
+        batch.scalars::<UInt64Type>("row", &mut self.row)?;
+        batch.scalars::<UInt16Type>("epoch", &mut self.epoch)?;
+        batch.lists::<UInt16Type>("positions", &mut self.positions)?;
+        batch.lists::<UInt32Type>("inputs", &mut self.inputs)
+    }
+}
