@@ -1,0 +1,54 @@
+//! `entromask-select`: tokens (and entropy) → masks.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use entromask_cli::CommonArgs;
+use entromask_select::{Config, Paths, Report, dry_run, run};
+
+/// Chooses which tokens to mask, by a policy over their entropies or at random.
+///
+/// Reads a tokens artifact and, for policies that need scores, an entropy artifact (nats); writes a masks artifact:
+/// one table part for each part of the tokens and epoch.
+#[derive(Parser)]
+#[command(version, after_help = concat!(
+    "Example: entromask-select --config pipelines/mask/sample.toml --tokens data/tokens/sample ",
+    "--entropy data/entropy/sample/mini/kfold --set epochs=4 --out data/masks/sample/mini"
+), after_long_help = entromask_cli::EXIT_CODES_HELP)]
+struct Args {
+    /// The tokens artifact
+    #[arg(long, value_name = "DIR")]
+    tokens: PathBuf,
+    /// The entropy artifact of these tokens
+    #[arg(long, value_name = "DIR")]
+    entropy: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    entromask_cli::main(&args.common, || select(&args))
+}
+
+fn select(args: &Args) -> anyhow::Result<()> {
+    let config: Config = entromask_cli::load(&args.common)?;
+    let paths =
+        Paths { tokens: args.tokens.clone(), entropy: args.entropy.clone(), out: args.common.out()?.into() };
+    if args.common.dry_run {
+        return dry_run(&args.common, &config, &paths);
+    }
+    let report = run(&config, &paths)?;
+    entromask_cli::emit(&args.common, describe(&report), &report)
+}
+
+fn describe(report: &Report) -> String {
+    let out = report.out.display();
+    if report.up_to_date {
+        return format!("{out}: up to date");
+    }
+    let number = |key: &str| report.stats[key].as_f64().unwrap_or(0.0);
+    let masked = format!("{out}: {} of {} tokens masked", number("masked"), number("maskable"));
+    format!("{masked} ({:.2} %)", 100.0 * number("rate"))
+}
