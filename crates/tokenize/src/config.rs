@@ -1,0 +1,189 @@
+//! The corpus configuration.
+
+use std::path::PathBuf;
+
+use entromask_fault::Fault;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::MAX_DOCUMENT_BYTES;
+
+/// How the corpus files are laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A paragraph a line, a blank line between documents.
+    #[default]
+    Text,
+    /// A JSON object a line; one of its strings is the document.
+    Jsonl,
+    /// A Parquet table; one of its columns has a document a row.
+    Parquet,
+}
+
+/// What to do with bytes that are not UTF-8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InvalidUtf8 {
+    /// Replace each invalid sequence by U+FFFD and count it.
+    #[default]
+    Replace,
+    /// Fail, naming file and line.
+    Fail,
+}
+
+/// Which texts make up a corpus and how they become rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Files or globs, relative to the working folder, in this order; the files of a glob in the order of their names.
+    pub files: Vec<String>,
+    /// Layout of the files. Compression (none, gzip, zstd) is recognised by content.
+    pub format: Format,
+    /// Name of the string in each object of JSON lines.
+    pub field: String,
+    /// Name of the column of Parquet tables.
+    pub column: String,
+    /// A `tokenizer.json`, or a folder with one.
+    pub tokenizer: PathBuf,
+    /// Most tokens in a row, special tokens included.
+    pub seq_len: usize,
+    /// Most documents that a row may hold text of; 1 never crosses documents, 0 is no limit.
+    pub max_documents_per_row: usize,
+    /// Rows with fewer tokens (special ones not counted) are dropped; 1 keeps all.
+    pub min_row_tokens: usize,
+    /// Documents with fewer characters are skipped.
+    pub min_chars: usize,
+    /// Documents with more characters are skipped; at most 524,288; absent: no limit.
+    pub max_chars: Option<usize>,
+    /// Skip documents whose text has been read before. Takes about 40 bytes of memory a document.
+    pub deduplicate: bool,
+    /// What to do with bytes that are not UTF-8.
+    pub invalid_utf8: InvalidUtf8,
+    /// Share of the documents that is held out, chosen by a hash of the text.
+    pub valid_fraction: f64,
+    /// Rows of a part.
+    pub shard_rows: usize,
+    /// What changes speed and memory only.
+    pub run: Run,
+}
+
+/// Settings that do not change the result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Run {
+    /// Text that is encoded at a time, in bytes.
+    pub batch_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            files: Vec::new(),
+            format: Format::Text,
+            field: "text".into(),
+            column: "text".into(),
+            tokenizer: PathBuf::new(),
+            seq_len: 128,
+            max_documents_per_row: 1,
+            min_row_tokens: 1,
+            min_chars: 0,
+            max_chars: None,
+            deduplicate: false,
+            invalid_utf8: InvalidUtf8::Replace,
+            valid_fraction: 0.05,
+            shard_rows: 65_536,
+            run: Run::default(),
+        }
+    }
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { batch_bytes: 4 << 20 }
+    }
+}
+
+impl Config {
+    /// Refuses values that cannot be meant.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage that names the key and its value.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let check = |fine: bool, found: String, remedy: &str| {
+            if fine { Ok(()) } else { Err(Fault::usage(found).remedy(remedy)) }
+        };
+        check(!self.files.is_empty(), "files = []".into(), "name at least one file or glob")?;
+        let tokenizer = self.tokenizer.as_os_str();
+        check(!tokenizer.is_empty(), "tokenizer = \"\"".into(), "name a tokenizer.json or its folder")?;
+        let length = format!("seq_len = {}", self.seq_len);
+        check((8..=32_768).contains(&self.seq_len), length, "choose 8 to 32768 tokens")?;
+        let share = format!("valid_fraction = {}", self.valid_fraction);
+        check(
+            (0.0..1.0).contains(&self.valid_fraction),
+            share,
+            "choose a share from 0 up to, not including, 1",
+        )?;
+        let rows = format!("shard_rows = {}", self.shard_rows);
+        let tokens = self.shard_rows.saturating_mul(self.seq_len);
+        check(self.shard_rows > 0 && tokens < 1 << 31, rows, "choose 1 to 2^31 / seq_len rows")?;
+        let shortest = format!("min_chars = {}, max_chars = {:?}", self.min_chars, self.max_chars);
+        check(self.max_chars.is_none_or(|most| most >= self.min_chars), shortest.clone(), "no text is both")?;
+        // A document of more than 2 MiB is read in pieces of at least 1 MiB, and a character has up to four bytes.
+        let known = self.max_chars.is_none_or(|most| most <= MAX_DOCUMENT_BYTES / 4);
+        check(known && self.min_chars <= MAX_DOCUMENT_BYTES / 8, shortest, "leave out limits this high")?;
+        check(self.run.batch_bytes > 0, "run.batch_bytes = 0".into(), "choose some megabytes")?;
+        Ok(())
+    }
+
+    /// The part of the configuration that decides the content; files and tokenizer count by content instead.
+    pub fn semantic(&self) -> anyhow::Result<Value> {
+        let mut value = serde_json::to_value(self)?;
+        let map = value.as_object_mut().expect("a struct serialises to an object");
+        for key in ["files", "tokenizer", "run"] {
+            map.remove(key);
+        }
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid() -> Config {
+        Config { files: vec!["a".into()], tokenizer: "t".into(), ..Config::default() }
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_usage_errors_with_the_value() {
+        assert!(valid().validate().is_ok());
+        let cases = [
+            (Config { files: vec![], ..valid() }, "files = []"),
+            (Config { tokenizer: PathBuf::new(), ..valid() }, "tokenizer = \"\""),
+            (Config { seq_len: 7, ..valid() }, "seq_len = 7"),
+            (Config { valid_fraction: 1.0, ..valid() }, "valid_fraction = 1"),
+            (Config { valid_fraction: f64::NAN, ..valid() }, "valid_fraction = NaN"),
+            (Config { shard_rows: 0, ..valid() }, "shard_rows = 0"),
+            (Config { shard_rows: 1 << 30, ..valid() }, "shard_rows = 1073741824"),
+            (Config { min_chars: 5, max_chars: Some(4), ..valid() }, "max_chars = Some(4)"),
+            (Config { max_chars: Some(600_000), ..valid() }, "max_chars = Some(600000)"),
+            (Config { run: Run { batch_bytes: 0 }, ..valid() }, "run.batch_bytes = 0"),
+        ];
+        for (config, named) in cases {
+            let error = config.validate().unwrap_err();
+            assert!(error.to_string().contains(named), "{error}");
+            assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn places_and_speed_stay_out_of_the_key() -> anyhow::Result<()> {
+        let moved = Config { files: vec!["b".into()], tokenizer: "u".into(), ..valid() };
+        let faster = Config { run: Run { batch_bytes: 1 }, ..valid() };
+        assert_eq!(moved.semantic()?, valid().semantic()?);
+        assert_eq!(faster.semantic()?, valid().semantic()?);
+        assert_ne!(Config { seq_len: 64, ..valid() }.semantic()?, valid().semantic()?);
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Which files a list of paths and globs means.
+
+use std::path::{Path, PathBuf};
+
+use entromask_fault::Fault;
+
+/// The files that `patterns` name, in the given order, those of a glob sorted.
+pub(super) fn find(patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for pattern in patterns {
+        // A file may have brackets in its name, so that a path goes before a glob.
+        if Path::new(pattern).exists() || !pattern.contains(['*', '?', '[']) {
+            files.push(existing(pattern)?);
+        } else {
+            files.extend(matching(pattern)?);
+        }
+    }
+    Ok(files)
+}
+
+fn existing(path: &str) -> anyhow::Result<PathBuf> {
+    let fault = match fs_err::metadata(path) {
+        Ok(metadata) if metadata.is_file() => return Ok(path.into()),
+        Ok(_) => {
+            Fault::input(format!("{path}: not a file")).remedy("name its files, e.g. by a glob, in `files`")
+        }
+        Err(error) => Fault::input(error.to_string())
+            .remedy("check `files` in the corpus config; paths are relative to the working folder"),
+    };
+    Err(fault.into())
+}
+
+fn matching(pattern: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let malformed =
+        |error: glob::PatternError| Fault::usage(format!("files: {pattern}: not a glob: {error}"));
+    let paths: Result<Vec<_>, _> = glob::glob(pattern).map_err(malformed)?.collect();
+    let mut files = paths.map_err(|error| Fault::input(error.to_string()))?;
+    files.retain(|path| path.is_file());
+    files.sort();
+    if files.is_empty() {
+        return Err(Fault::input(format!("{pattern}: no file matches"))
+            .remedy("check `files` in the corpus config; globs are relative to the working folder")
+            .into());
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_is_as_given_and_sorted_within_a_glob() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        for name in ["b.txt", "a.txt", "c[1].txt", "z.md"] {
+            std::fs::write(folder.path().join(name), "")?;
+        }
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let found = find(&[path("z.md"), path("?.txt"), path("c[1].txt")])?;
+        let names: Vec<_> = found.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["z.md", "a.txt", "b.txt", "c[1].txt"]);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        for (pattern, message) in [("none.txt", "none.txt"), ("*.txt", "no file matches"), ("", "not a file")]
+        {
+            let pattern = folder.path().join(pattern).display().to_string();
+            let error = find(std::slice::from_ref(&pattern)).unwrap_err();
+            assert!(error.to_string().contains(message) && error.to_string().contains(&pattern), "{error}");
+            assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! Parquet: a document a row of one column.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::DataType;
+use entromask_fault::Fault;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::open::{Compression, compression, damaged, open};
+use super::utf8::Utf8;
+use super::{Sink, Source, pieces};
+
+/// Documents that are decoded at a time.
+const BATCH_ROWS: usize = 64;
+
+pub(super) fn read(path: &Path, column: &str, utf8: Utf8, source: &Source, take: Sink) -> anyhow::Result<()> {
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new(seekable(path, source)?).map_err(|e| damaged(path, &e))?;
+    let schema = builder.schema().clone();
+    let Some((index, field)) = schema.column_with_name(column) else {
+        return Err(no_column(path, column, schema.fields().iter().map(|field| field.name().as_str())).into());
+    };
+    let data_type = field.data_type().clone();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), [index]);
+    let reader =
+        builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(|e| damaged(path, &e))?;
+    let mut row = 1;
+    for batch in reader {
+        let batch = batch.map_err(|error| damaged(path, &error))?;
+        for bytes in strings(batch.column(0), path, column, &data_type)? {
+            let text = utf8.decode(bytes.unwrap_or_default().to_vec(), path, row, source)?;
+            pieces::split(text, take)?;
+            row += 1;
+        }
+    }
+    Ok(())
+}
+
+/// The file itself, or what it decompresses to: Parquet is read from its end.
+fn seekable(path: &Path, source: &Source) -> anyhow::Result<File> {
+    let mut file: File = fs_err::File::open(path).map_err(|error| Fault::input(error.to_string()))?.into();
+    let mut start = Vec::new();
+    Read::by_ref(&mut file).take(4).read_to_end(&mut start)?;
+    if compression(&start) == Compression::Plain {
+        source.count_bytes(file.metadata()?.len());
+        return Ok(file);
+    }
+    let mut plain = tempfile::tempfile()?;
+    std::io::copy(&mut open(path, source)?, &mut plain).map_err(|error| damaged(path, &error))?;
+    plain.rewind()?;
+    Ok(plain)
+}
+
+type Strings<'a> = Box<dyn Iterator<Item = Option<&'a [u8]>> + 'a>;
+
+/// The values of a column of strings or bytes.
+fn strings<'a>(
+    array: &'a ArrayRef,
+    path: &Path,
+    column: &str,
+    found: &DataType,
+) -> anyhow::Result<Strings<'a>> {
+    Ok(match array.data_type() {
+        DataType::Utf8 => Box::new(array.as_string::<i32>().iter().map(|text| text.map(str::as_bytes))),
+        DataType::LargeUtf8 => Box::new(array.as_string::<i64>().iter().map(|text| text.map(str::as_bytes))),
+        DataType::Utf8View => Box::new(array.as_string_view().iter().map(|text| text.map(str::as_bytes))),
+        DataType::Binary => Box::new(array.as_binary::<i32>().iter()),
+        DataType::LargeBinary => Box::new(array.as_binary::<i64>().iter()),
+        _ => {
+            return Err(Fault::input(format!("{}: column `{column}` is {found}", path.display()))
+                .remedy("name a column of strings with `column` in the corpus config")
+                .into());
+        }
+    })
+}
+
+fn no_column<'a>(path: &Path, column: &str, names: impl Iterator<Item = &'a str>) -> Fault {
+    let names: Vec<_> = names.collect();
+    Fault::input(format!("{}: no column `{column}` among {names:?}", path.display()))
+        .remedy("name the column that holds the text with `column` in the corpus config")
+}

@@ -1,0 +1,71 @@
+//! Long documents in pieces, so that memory stays bounded whatever a file holds.
+
+use super::{Piece, Sink};
+
+/// A document with more bytes is read in pieces, cut at a line feed, else at a space, else between two characters.
+pub const MAX_DOCUMENT_BYTES: usize = 2 << 20;
+
+/// Where to cut `bytes`, which are at least two: in their second half, behind the last line feed, else space; else
+/// behind the last whole character.
+pub(super) fn cut(bytes: &[u8]) -> usize {
+    let half = bytes.len() / 2;
+    let behind =
+        |wanted: u8| bytes[half..].iter().rposition(|&byte| byte == wanted).map(|place| half + place + 1);
+    let whole = || {
+        let start = bytes.iter().rposition(|&byte| byte & 0xc0 != 0x80).unwrap_or(0);
+        if start == 0 { bytes.len() } else { start }
+    };
+    behind(b'\n').or_else(|| behind(b' ')).unwrap_or_else(whole)
+}
+
+/// Hands `text` to `take`, in pieces if it is long.
+pub(super) fn split(mut text: String, take: Sink) -> anyhow::Result<()> {
+    if text.len() <= MAX_DOCUMENT_BYTES {
+        return take(text, Piece::Whole);
+    }
+    let mut piece = Piece::First;
+    while text.len() > MAX_DOCUMENT_BYTES {
+        let mut window = MAX_DOCUMENT_BYTES;
+        while !text.is_char_boundary(window) {
+            window -= 1;
+        }
+        let rest = text.split_off(cut(&text.as_bytes()[..window]));
+        take(std::mem::replace(&mut text, rest), piece)?;
+        piece = Piece::Later;
+    }
+    take(text, piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_fall_behind_lines_words_or_characters() {
+        let at = |text: &'static str| text.split_at(cut(text.as_bytes()));
+        assert_eq!(at("one and\ntwo three"), ("one and\n", "two three"));
+        assert_eq!(
+            at("1\none and two three"),
+            ("1\none and two ", "three"),
+            "a short piece would say little"
+        );
+        assert_eq!(at("12345"), ("1234", "5"));
+        assert_eq!(cut(&"中文".as_bytes()[..5]), 3, "the second character is not whole");
+        assert_eq!(cut(&[0x80, 0x80]), 2);
+    }
+
+    #[test]
+    fn long_documents_come_in_pieces_that_join_to_the_whole() -> anyhow::Result<()> {
+        let text = "é".repeat(MAX_DOCUMENT_BYTES) + "\nend";
+        let mut pieces = Vec::new();
+        split(text.clone(), &mut |text, piece| {
+            pieces.push((text, piece));
+            Ok(())
+        })?;
+        let kinds: Vec<_> = pieces.iter().map(|(_, piece)| *piece).collect();
+        assert_eq!(kinds, [Piece::First, Piece::Later, Piece::Later]);
+        assert!(pieces.iter().all(|(piece, _)| piece.len() <= MAX_DOCUMENT_BYTES));
+        assert!(pieces.into_iter().map(|(text, _)| text).collect::<String>() == text);
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Plain text: a paragraph a line, a blank line between documents.
+
+use std::io::{BufRead, Read};
+use std::path::Path;
+
+use super::pieces::{MAX_DOCUMENT_BYTES, cut};
+use super::utf8::Utf8;
+use super::{Piece, Sink, Source, open};
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+pub(super) fn read(path: &Path, utf8: Utf8, source: &Source, take: Sink) -> anyhow::Result<()> {
+    let mut reader =
+        Reader { path, utf8, source, take, document: Vec::new(), line: 1, first: 1, continued: false };
+    let mut stream = open::open(path, source)?;
+    let mut line = Vec::new();
+    while reader.next_line(&mut stream, &mut line)? {
+        reader.add(&mut line)?;
+    }
+    reader.end_document()
+}
+
+/// Collects the lines of a document.
+struct Reader<'a> {
+    path: &'a Path,
+    utf8: Utf8,
+    source: &'a Source,
+    take: Sink<'a>,
+    /// Paragraphs so far, each with a line feed behind it except for an unfinished one.
+    document: Vec<u8>,
+    /// Number of the line that is read next, and of the one that `document` starts in.
+    line: u64,
+    first: u64,
+    /// True if an earlier piece of the document has been handed over.
+    continued: bool,
+}
+
+impl Reader<'_> {
+    /// Reads a line, or as much of a very long one as a document may hold; false at the end of the file.
+    fn next_line(&self, stream: &mut dyn BufRead, line: &mut Vec<u8>) -> anyhow::Result<bool> {
+        line.clear();
+        let mut limited = stream.take(MAX_DOCUMENT_BYTES as u64);
+        limited.read_until(b'\n', line).map_err(|error| open::damaged(self.path, &error))?;
+        if self.line == 1 && self.document.is_empty() && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+            return Ok(true);
+        }
+        Ok(!line.is_empty())
+    }
+
+    fn add(&mut self, line: &mut Vec<u8>) -> anyhow::Result<()> {
+        let within_line = self.document.last().is_some_and(|&byte| byte != b'\n');
+        if !within_line && line.trim_ascii().is_empty() {
+            self.end_document()?;
+            self.line += line.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            self.first = self.line;
+            return Ok(());
+        }
+        if line.ends_with(b"\r\n") {
+            line.truncate(line.len() - 2);
+            line.push(b'\n');
+        }
+        self.line += u64::from(line.ends_with(b"\n"));
+        self.document.extend_from_slice(line);
+        while self.document.len() > MAX_DOCUMENT_BYTES {
+            let rest = self.document.split_off(cut(&self.document[..MAX_DOCUMENT_BYTES]));
+            self.hand_over(rest, if self.continued { Piece::Later } else { Piece::First })?;
+            self.continued = true;
+        }
+        Ok(())
+    }
+
+    fn end_document(&mut self) -> anyhow::Result<()> {
+        if self.document.ends_with(b"\n") {
+            self.document.pop();
+        }
+        if !self.document.is_empty() {
+            self.hand_over(Vec::new(), if self.continued { Piece::Later } else { Piece::Whole })?;
+        }
+        self.continued = false;
+        Ok(())
+    }
+
+    /// Hands over what has been collected and goes on with `rest`.
+    fn hand_over(&mut self, rest: Vec<u8>, piece: Piece) -> anyhow::Result<()> {
+        let bytes = std::mem::replace(&mut self.document, rest);
+        let lines = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        let text = self.utf8.decode(bytes, self.path, self.first, self.source)?;
+        self.first += lines;
+        (self.take)(text, piece)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::InvalidUtf8;
+
+    fn documents(bytes: &[u8]) -> anyhow::Result<Vec<(String, Piece)>> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), bytes)?;
+        let mut found = Vec::new();
+        let utf8 = Utf8::new(InvalidUtf8::Fail);
+        read(file.path(), utf8, &Source::default(), &mut |text, piece| {
+            found.push((text, piece));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    #[test]
+    fn blank_lines_end_documents() -> anyhow::Result<()> {
+        let texts = |bytes: &[u8]| {
+            documents(bytes).map(|found| found.into_iter().map(|(text, _)| text).collect::<Vec<_>>())
+        };
+        assert_eq!(texts(b"")?, [""; 0]);
+        assert_eq!(texts(b"\n \n\r\n")?, [""; 0]);
+        assert_eq!(texts(b"a\nb\n\nc")?, ["a\nb", "c"]);
+        assert_eq!(texts(b"\xef\xbb\xbfa\r\nb\r\n \t\r\n\r\nc\r\n")?, ["a\nb", "c"]);
+        assert_eq!(texts(b"  a  \n\n\n\n b")?, ["  a  ", " b"]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_without_line_feeds_is_read_in_pieces() -> anyhow::Result<()> {
+        let text = "word ".repeat(MAX_DOCUMENT_BYTES / 5 * 2 + 7);
+        let found = documents(format!("first\n\n{text}\n\nlast").as_bytes())?;
+        let kinds: Vec<_> = found.iter().map(|(_, piece)| *piece).collect();
+        assert_eq!(kinds, [Piece::Whole, Piece::First, Piece::Later, Piece::Later, Piece::Whole]);
+        assert!(found[1..4].iter().map(|(text, _)| text.as_str()).collect::<String>() == text);
+        assert!(found.iter().all(|(text, _)| text.len() <= MAX_DOCUMENT_BYTES));
+        Ok(())
+    }
+
+    #[test]
+    fn invalid_utf8_is_found_in_its_line() {
+        let error = documents(b"a\n\n\nb\nc\xff\n").unwrap_err().to_string();
+        assert!(error.contains(":5: invalid UTF-8"), "{error}");
+    }
+}

@@ -1,0 +1,284 @@
+//! Text to tokens with word ids and byte spans.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use entromask_fault::Fault;
+use rayon::prelude::*;
+use serde_json::Value;
+use tokenizers::Tokenizer;
+
+use crate::cache::Caches;
+use crate::special::{SpecialTokens, companions};
+
+/// Text is encoded in chunks of at least this size: small enough for the processor's caches, large enough for the
+/// fixed cost of a call not to count.
+const CHUNK_BYTES: usize = 4096;
+
+/// Marks tokens of the text that are special ones; see [`Pieces::word`].
+pub(crate) const NO_WORD: u32 = u32::MAX;
+
+/// The tokens of a document, without those that the tokenizer puts around a text. All lists have the same length.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pieces {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Word that each token belongs to: ascending, but not contiguous; `u32::MAX` at special tokens.
+    pub word: Vec<u32>,
+    /// First byte of each token in the document.
+    pub begin: Vec<u32>,
+    /// Byte after each token in the document.
+    pub end: Vec<u32>,
+}
+
+/// A tokenizer and what packing has to know about it.
+#[derive(Debug)]
+pub struct TextEncoder {
+    tokenizer: Tokenizer,
+    file: PathBuf,
+    special: SpecialTokens,
+    /// Special tokens before and behind a text.
+    around: [Vec<u32>; 2],
+    traits: Traits,
+    caches: Caches,
+}
+
+/// How a tokenizer treats text that is taken out of its context; found by trying.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traits {
+    /// A word's tokens depend on a space before it (byte-level BPE).
+    pub(crate) leading_space_counts: bool,
+    /// A text may only be cut at whitespace, not between any two words.
+    pub(crate) cut_at_space_only: bool,
+    /// Encoding two halves that meet at a space gives the tokens of the whole.
+    pub(crate) chunks: bool,
+    /// The tokenizer does not split text into words itself.
+    pub(crate) words_by_space: bool,
+}
+
+impl TextEncoder {
+    /// Loads a `tokenizer.json`, or that of a folder.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if there is none, it cannot be read, or it has no mask token.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let file = tokenizer_file(path)?;
+        let mut tokenizer = Tokenizer::from_file(&file).map_err(|error| {
+            Fault::input(format!("{}: not a tokenizer: {error}", file.display()))
+                .remedy("use a tokenizer.json as written by Hugging Face tokenizers")
+        })?;
+        tokenizer.with_truncation(None).map_err(|error| anyhow!(error))?.with_padding(None);
+        let special = SpecialTokens::find(&tokenizer, &file)?;
+        let around = around(&tokenizer, &special)?;
+        let (traits, caches) = (Traits::default(), Caches::new());
+        let mut encoder = Self { tokenizer, file, special, around, traits, caches };
+        encoder.traits = crate::pack::probe(&encoder)?;
+        Ok(encoder)
+    }
+
+    /// The files that decide what the tokenizer does.
+    pub fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        let file = tokenizer_file(path)?;
+        let mut files = companions(&file);
+        files.insert(0, file);
+        Ok(files)
+    }
+
+    /// The tokenizer as it is used: without truncation and padding.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The special tokens by role.
+    pub fn special(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// Special tokens that stand before and behind a text.
+    pub fn around(&self) -> &[Vec<u32>; 2] {
+        &self.around
+    }
+
+    /// Number of ids, added tokens included: one more than the greatest.
+    pub fn vocab_size(&self) -> usize {
+        let greatest = self.tokenizer.get_vocab(true).into_values().max();
+        greatest.map_or(0, |id| id as usize + 1)
+    }
+
+    /// The normalised `tokenizer.json` and a `tokenizer_config.json` that names the special tokens.
+    pub(crate) fn copies(&self) -> anyhow::Result<[(&'static str, String); 2]> {
+        let tokenizer = self.tokenizer.to_string(false).map_err(|error| anyhow!(error))?;
+        let config: Value = self.special.tokenizer_config(&self.tokenizer);
+        Ok([
+            ("tokenizer.json", tokenizer),
+            ("tokenizer_config.json", serde_json::to_string_pretty(&config)? + "\n"),
+        ])
+    }
+
+    pub(crate) fn traits(&self) -> Traits {
+        self.traits
+    }
+
+    /// Encodes documents on all cores; the result is that of encoding each at once.
+    pub fn encode_all(&self, texts: &[&str]) -> anyhow::Result<Vec<Pieces>> {
+        let least = if self.traits.chunks { CHUNK_BYTES } else { usize::MAX };
+        let chunks: Vec<(usize, Range<usize>)> = texts
+            .iter()
+            .enumerate()
+            .flat_map(|(index, text)| chunks(text, least).map(move |range| (index, range)))
+            .collect();
+        let encoded: Vec<Pieces> = chunks
+            .par_iter()
+            .map(|(index, range)| self.encode_words(&texts[*index][range.clone()]))
+            .collect::<anyhow::Result<_>>()?;
+        let mut documents = vec![(Pieces::default(), 0); texts.len()];
+        for ((index, range), chunk) in chunks.into_iter().zip(encoded) {
+            let (document, next_word) = &mut documents[index];
+            document.extend(&chunk, 0..chunk.len(), range.start, next_word);
+        }
+        Ok(documents.into_iter().map(|(pieces, _)| pieces).collect())
+    }
+
+    /// Encodes a chunk word by word, if the tokenizer allows that.
+    fn encode_words(&self, text: &str) -> anyhow::Result<Pieces> {
+        if !self.traits.chunks {
+            return self.encode_once(text);
+        }
+        let (mut pieces, mut next_word) = (Pieces::default(), 0);
+        let mut cache = self.caches.lock();
+        for range in chunks(text, 1) {
+            let start = range.start;
+            cache.add(&text[range], start, &mut pieces, &mut next_word, |word| self.encode_once(word))?;
+        }
+        Ok(pieces)
+    }
+
+    /// Encodes one text at once.
+    pub(crate) fn encode_once(&self, text: &str) -> anyhow::Result<Pieces> {
+        let encoding = self.tokenizer.encode(text, false).map_err(|error| self.failed(text, &*error))?;
+        let offsets = encoding.get_offsets();
+        let mut pieces = Pieces {
+            ids: encoding.get_ids().to_vec(),
+            word: encoding.get_word_ids().iter().map(|word| word.unwrap_or(NO_WORD)).collect(),
+            begin: offsets.iter().map(|&(begin, _)| begin as u32).collect(),
+            end: offsets.iter().map(|&(_, end)| end as u32).collect(),
+        };
+        if self.traits.words_by_space {
+            pieces.number_words_by_space(text);
+        }
+        for (word, &id) in pieces.word.iter_mut().zip(&pieces.ids) {
+            if self.special.is_control(id) {
+                *word = NO_WORD;
+            }
+        }
+        Ok(pieces)
+    }
+
+    fn failed(&self, text: &str, error: &dyn std::error::Error) -> anyhow::Error {
+        let start: String = text.chars().take(60).collect();
+        Fault::input(format!("{}: cannot encode {start:?}…: {error}", self.file.display()))
+            .remedy("the tokenizer lacks an unknown token; use another one")
+            .into()
+    }
+}
+
+impl Pieces {
+    /// The number of tokens.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// True if there are no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Starts a word at every token that begins with whitespace or has whitespace before it.
+    fn number_words_by_space(&mut self, text: &str) {
+        let mut word = 0;
+        for place in 0..self.len() {
+            word += u32::from(place > 0 && self.space_before(place, text));
+            self.word[place] = word;
+        }
+    }
+
+    /// True if whitespace lies between token `place` and the one before, or the token starts with it.
+    pub(crate) fn space_before(&self, place: usize, text: &str) -> bool {
+        let (end, begin) = (self.end[place - 1] as usize, self.begin[place] as usize);
+        text[end..].starts_with(char::is_whitespace)
+            || text[end..begin.max(end)].contains(char::is_whitespace)
+    }
+
+    /// Adds the tokens `range` of `next`, a text that starts at byte `start` and whose words are numbered from
+    /// `next_word` on, which then is the number behind them.
+    pub(crate) fn extend(&mut self, next: &Self, range: Range<usize>, start: usize, next_word: &mut u32) {
+        let (first, start) = (*next_word, start as u32);
+        self.ids.extend_from_slice(&next.ids[range.clone()]);
+        self.begin.extend(next.begin[range.clone()].iter().map(|begin| begin + start));
+        self.end.extend(next.end[range.clone()].iter().map(|end| end + start));
+        for &word in &next.word[range] {
+            self.word.push(if word == NO_WORD { NO_WORD } else { word + first });
+            if word != NO_WORD {
+                *next_word = first + word + 1;
+            }
+        }
+    }
+}
+
+/// Splits `text` into ranges of at least `least` bytes that can be encoded on their own.
+fn chunks(text: &str, least: usize) -> impl Iterator<Item = Range<usize>> + use<'_> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let range = start..chunk_end(text, start, least);
+        start = range.end;
+        (!range.is_empty()).then_some(range)
+    })
+}
+
+/// Where the chunk that starts at `start` ends: before a space or line feed that stands alone between two words, so
+/// that no tokenizer's pattern or normalisation reaches across. Other characters beside it might vanish or become
+/// spaces when they are normalised, or belong to a special token.
+fn chunk_end(text: &str, start: usize, least: usize) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = start.saturating_add(least);
+    while at + 1 < bytes.len() {
+        if matches!(bytes[at], b' ' | b'\n') && ends_word(&text[..at]) && starts_word(&text[at + 1..]) {
+            return at;
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
+fn ends_word(text: &str) -> bool {
+    let last = text.chars().next_back();
+    last.is_some_and(|c| c.is_alphanumeric() || ".,;:!?\"')”’。，、；：！？」』）》".contains(c))
+}
+
+fn starts_word(text: &str) -> bool {
+    text.chars().next().is_some_and(|c| c.is_alphanumeric() || "\"'(“‘「『（《".contains(c))
+}
+
+/// What the post-processor puts around a text; for a tokenizer without one, the tokens of these roles.
+fn around(tokenizer: &Tokenizer, special: &SpecialTokens) -> anyhow::Result<[Vec<u32>; 2]> {
+    let encode = |special| tokenizer.encode("a", special).map_err(|error| anyhow!(error));
+    let (with, without) = (encode(true)?, encode(false)?);
+    let added = with.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
+    let (before, rest) = with.get_ids().split_at(added);
+    let behind = rest.get(without.len()..).unwrap_or_default();
+    if before.is_empty() && behind.is_empty() {
+        return Ok([special.cls, special.sep].map(|id| id.into_iter().collect()));
+    }
+    Ok([before.to_vec(), behind.to_vec()])
+}
+
+fn tokenizer_file(path: &Path) -> anyhow::Result<PathBuf> {
+    let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
+    if file.is_file() {
+        return Ok(file);
+    }
+    Err(Fault::input(format!("{}: no such file", file.display()))
+        .remedy("check `tokenizer` in the corpus config; it is relative to the working folder")
+        .into())
+}

@@ -1,0 +1,148 @@
+//! Which documents are kept, and in which split.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Config, Document, Piece};
+
+/// Where a document goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Into the training split.
+    Train,
+    /// Into the held-out split.
+    Valid,
+    /// Nowhere.
+    Skipped,
+}
+
+/// Documents that were not taken, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Fewer characters than `min_chars`.
+    pub too_short: u64,
+    /// More characters than `max_chars`.
+    pub too_long: u64,
+    /// The same text as an earlier document.
+    pub duplicate: u64,
+    /// No token, e.g. control characters only.
+    pub empty: u64,
+}
+
+/// Decides over documents in their order.
+pub(crate) struct Filter {
+    min_chars: usize,
+    max_chars: Option<usize>,
+    deduplicate: bool,
+    valid_below: u64,
+    seen: HashSet<u128>,
+    previous: Fate,
+    /// Documents read so far.
+    pub(crate) documents: u64,
+    /// Documents that came in several pieces.
+    pub(crate) long: u64,
+    pub(crate) skipped: Skipped,
+}
+
+impl Filter {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            min_chars: config.min_chars,
+            max_chars: config.max_chars,
+            deduplicate: config.deduplicate,
+            // A float below 1 times 2^64 fits; the cast saturates.
+            valid_below: (config.valid_fraction * 2f64.powi(64)) as u64,
+            seen: HashSet::new(),
+            previous: Fate::Skipped,
+            documents: 0,
+            long: 0,
+            skipped: Skipped::default(),
+        }
+    }
+
+    /// The fate of the next document. All pieces of a long one share that of the first.
+    pub(crate) fn decide(&mut self, document: &Document) -> Fate {
+        self.long += u64::from(document.piece == Piece::First);
+        if document.piece != Piece::Later {
+            self.documents += 1;
+            self.previous = self.judge(document);
+        }
+        self.previous
+    }
+
+    fn judge(&mut self, Document { text, piece, .. }: &Document) -> Fate {
+        // Counting characters costs a pass over the text; bytes settle most cases.
+        let at_most = |limit: usize| text.len() <= limit || text.chars().count() <= limit;
+        // The limits of `Config::validate` make sure that a document in pieces is longer than any `max_chars`.
+        let reason = if self.max_chars.is_some_and(|most| *piece == Piece::First || !at_most(most)) {
+            &mut self.skipped.too_long
+        } else if self.min_chars > 0 && at_most(self.min_chars - 1) {
+            &mut self.skipped.too_short
+        } else {
+            let digest = digest(text);
+            if !self.deduplicate || self.seen.insert(digest) {
+                let held_out = ((digest >> 64) as u64) < self.valid_below;
+                return if held_out { Fate::Valid } else { Fate::Train };
+            }
+            &mut self.skipped.duplicate
+        };
+        *reason += 1;
+        Fate::Skipped
+    }
+}
+
+/// The first 128 bits of the text's BLAKE3 digest.
+fn digest(text: &str) -> u128 {
+    let hash = blake3::hash(text.as_bytes());
+    let (start, _) = hash.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
+    u128::from_be_bytes(*start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fates(config: &Config, texts: &[&str]) -> (Vec<Fate>, Skipped) {
+        let mut filter = Filter::new(config);
+        let decide =
+            |text: &&str| filter.decide(&Document { number: 0, text: (*text).into(), piece: Piece::Whole });
+        (texts.iter().map(decide).collect(), filter.skipped)
+    }
+
+    #[test]
+    fn lengths_are_counted_in_characters() {
+        let config = Config { min_chars: 2, max_chars: Some(3), valid_fraction: 0.0, ..Config::default() };
+        let (fates, skipped) = fates(&config, &["é", "éé", "ééé", "éééé"]);
+        assert_eq!(fates, [Fate::Skipped, Fate::Train, Fate::Train, Fate::Skipped]);
+        assert_eq!((skipped.too_short, skipped.too_long), (1, 1));
+    }
+
+    #[test]
+    fn a_text_is_taken_once_and_always_into_the_same_split() {
+        let texts: Vec<String> = (0..4000).map(|n| (n % 2000).to_string()).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let config = Config { valid_fraction: 0.05, ..Config::default() };
+        let (all, _) = fates(&config, &texts);
+        assert_eq!(all[..2000], all[2000..]);
+        // 2,000 draws at 5 %: mean 100, standard deviation 9.7.
+        let held_out = all[..2000].iter().filter(|&&fate| fate == Fate::Valid).count();
+        assert!((50..150).contains(&held_out), "{held_out}");
+        let (once, skipped) = fates(&Config { deduplicate: true, ..config }, &texts);
+        assert_eq!(once[..2000], all[..2000]);
+        assert_eq!(skipped.duplicate, 2000);
+    }
+
+    #[test]
+    fn pieces_share_the_fate_of_the_first() {
+        let mut filter = Filter::new(&Config { max_chars: Some(9), ..Config::default() });
+        let mut decide = |piece| filter.decide(&Document { number: 0, text: "x".into(), piece });
+        assert_eq!(
+            [Piece::First, Piece::Later, Piece::Later].map(&mut decide),
+            [Fate::Skipped; 3],
+            "too long"
+        );
+        assert_eq!(filter.skipped.too_long, 1);
+        assert_eq!((filter.documents, filter.long), (1, 1));
+    }
+}

@@ -1,0 +1,205 @@
+//! Documents into rows.
+
+use std::ops::Range;
+
+use crate::encode::{NO_WORD, Traits};
+use crate::{Config, Document, Pieces, Row, TextEncoder};
+
+/// How rows are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    /// Most tokens in a row, special tokens included.
+    pub seq_len: usize,
+    /// Most documents in a row; 0 is no limit.
+    pub max_documents_per_row: usize,
+    /// Rows with fewer tokens are dropped, special ones not counted.
+    pub min_row_tokens: usize,
+}
+
+/// Fills rows with the tokens of documents, in order.
+#[derive(Debug)]
+pub struct Packer<'a> {
+    encoder: &'a TextEncoder,
+    packing: Packing,
+    row: Row,
+    /// Tokens of documents and documents in `row`.
+    filled: usize,
+    documents: usize,
+    /// Rows and tokens that were dropped for being too short.
+    pub(crate) dropped: [u64; 2],
+}
+
+/// What takes finished rows.
+type Take<'a> = &'a mut dyn FnMut(&Row) -> anyhow::Result<()>;
+
+impl From<&Config> for Packing {
+    fn from(config: &Config) -> Self {
+        Self {
+            seq_len: config.seq_len,
+            max_documents_per_row: config.max_documents_per_row,
+            min_row_tokens: config.min_row_tokens,
+        }
+    }
+}
+
+impl<'a> Packer<'a> {
+    /// A packer with an empty row.
+    pub fn new(encoder: &'a TextEncoder, packing: Packing) -> Self {
+        Self { encoder, packing, row: Row::default(), filled: 0, documents: 0, dropped: [0; 2] }
+    }
+
+    /// Adds a document's tokens; rows that are full go to `take`.
+    pub fn add(&mut self, document: &Document, pieces: &Pieces, take: Take) -> anyhow::Result<()> {
+        let cutter = Cutter { text: &document.text, pieces, traits: self.encoder.traits() };
+        let mut start = 0;
+        while start < pieces.len() {
+            let end = cutter.cut(start, self.room(), self.filled == 0);
+            if end > start {
+                self.begin_document(document);
+                self.row.push_tokens(document, pieces, start..end, cutter.slice(start..end));
+                self.filled += end - start;
+            }
+            if end < pieces.len() {
+                self.finish(take)?;
+            }
+            start = end;
+        }
+        if self.documents == self.packing.max_documents_per_row {
+            self.finish(take)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the current row.
+    pub fn finish(&mut self, take: Take) -> anyhow::Result<()> {
+        if self.filled >= self.packing.min_row_tokens.max(1) {
+            self.row.push_special(&self.encoder.around()[1]);
+            take(&self.row)?;
+        } else if self.filled > 0 {
+            self.dropped[0] += 1;
+            self.dropped[1] += self.filled as u64;
+        }
+        self.row.clear();
+        (self.filled, self.documents) = (0, 0);
+        Ok(())
+    }
+
+    /// Starts a row, or separates a document from the one before it in the row.
+    fn begin_document(&mut self, document: &Document) {
+        let [before, _] = self.encoder.around();
+        if self.documents == 0 {
+            self.row.doc = document.number;
+            self.row.push_special(before);
+        } else {
+            self.row.push_special(self.separator());
+        }
+        self.documents += 1;
+    }
+
+    /// How many more tokens of a document the row can take.
+    fn room(&self) -> usize {
+        let [before, behind] = self.encoder.around();
+        let separators = self.documents * self.separator().len();
+        self.packing.seq_len.saturating_sub(before.len() + behind.len() + separators + self.filled)
+    }
+
+    /// What stands between two documents: what stands behind one, but once.
+    fn separator(&self) -> &'a [u32] {
+        let behind = &self.encoder.around()[1];
+        &behind[..behind.len().min(1)]
+    }
+}
+
+/// Finds where a document may be cut.
+#[derive(Clone, Copy)]
+struct Cutter<'a> {
+    text: &'a str,
+    pieces: &'a Pieces,
+    traits: Traits,
+}
+
+impl Cutter<'_> {
+    /// The end of a row that starts at token `start` and has `room`; `start` itself if a fresh row would do better.
+    fn cut(self, start: usize, room: usize, fresh: bool) -> usize {
+        let most = start + room;
+        if most >= self.pieces.len() {
+            return self.pieces.len();
+        }
+        let mut places = (start + 1..=most).rev();
+        let found = places.clone().find(|&place| self.clean(place));
+        if found.is_some() || !fresh {
+            return found.unwrap_or(start);
+        }
+        let between_words = places.clone().find(|&place| self.between_words(place));
+        between_words.or_else(|| places.find(|&place| self.between_characters(place))).unwrap_or(most)
+    }
+
+    /// True if what follows token `place` is encoded alike on its own.
+    fn clean(self, place: usize) -> bool {
+        self.between_words(place)
+            && (!self.traits.cut_at_space_only || self.pieces.space_before(place, self.text))
+    }
+
+    fn between_words(self, place: usize) -> bool {
+        let [left, right] = [self.pieces.word[place - 1], self.pieces.word[place]];
+        (left != right || right == NO_WORD) && self.between_characters(place)
+    }
+
+    /// Tokens of a byte-level tokenizer may be parts of one character, and then have the same span.
+    fn between_characters(self, place: usize) -> bool {
+        self.pieces.begin[place] >= self.pieces.end[place - 1]
+    }
+
+    /// The bytes of the document that the tokens `range` stand for, with what the tokenizer left out between them.
+    fn slice(self, range: Range<usize>) -> Range<usize> {
+        let begin = self.pieces.begin[range.clone()].iter().min().map_or(0, |&begin| begin as usize);
+        let end = self.end(range.end);
+        if !self.traits.leading_space_counts {
+            return begin..end.max(begin);
+        }
+        let previous = if range.start == 0 { 0 } else { self.end(range.start) };
+        previous.min(begin)..end
+    }
+
+    /// Where the slice of a row whose last token is `place - 1` ends: marks that the tokenizer dropped, as the accent
+    /// of a letter, still belong to the last word; whitespace does not.
+    fn end(self, place: usize) -> usize {
+        let end = self.pieces.end[place - 1] as usize;
+        let next = self.pieces.begin.get(place).map_or(self.text.len(), |&begin| begin as usize).max(end);
+        let gap = &self.text[end..next];
+        end + gap.find(char::is_whitespace).unwrap_or(gap.len())
+    }
+}
+
+/// Text with what tokenizers treat differently: punctuation inside words, other scripts, accents, several lines.
+const PROBE: &str =
+    "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 – 中文字 и ещё?\nNext line.\nThe end";
+
+/// Finds out how the tokenizer treats text out of its context, by cutting a text and encoding both sides.
+pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<Traits> {
+    let ids = |text: &str| encoder.encode_once(text).map(|pieces| pieces.ids);
+    let leading_space_counts = ids(" the")? != ids("the")? || ids(" 1")? != ids("1")?;
+    let pieces = encoder.encode_once(PROBE)?;
+    let words_by_space = pieces.word.iter().all(|word| *word == pieces.word[0]);
+    let between_words = Traits { leading_space_counts, words_by_space, ..Traits::default() };
+    // Chunks start with the space before their first word, whether it counts or not.
+    let chunked = Traits { cut_at_space_only: true, leading_space_counts: true, ..between_words };
+    let holds = |traits: Traits| -> anyhow::Result<bool> {
+        let cutter = Cutter { text: PROBE, pieces: &pieces, traits };
+        for place in (1..pieces.len()).filter(|&place| cutter.clean(place)) {
+            let [left, right] = [0..place, place..pieces.len()].map(|range| ids(&PROBE[cutter.slice(range)]));
+            if [left?, right?].concat() != pieces.ids {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let chunks = !words_by_space && !reaches_across_spaces(encoder) && holds(chunked)?;
+    Ok(Traits { cut_at_space_only: !holds(between_words)?, chunks, ..between_words })
+}
+
+/// True if an added token contains whitespace or swallows it behind itself.
+fn reaches_across_spaces(encoder: &TextEncoder) -> bool {
+    let added = encoder.tokenizer().get_added_tokens_decoder();
+    added.values().any(|token| token.rstrip || token.content.contains(char::is_whitespace))
+}

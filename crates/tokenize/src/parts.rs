@@ -1,0 +1,111 @@
+//! Rows into part files.
+
+use std::path::Path;
+use std::sync::mpsc::SyncSender;
+
+use entromask_artifact::{OutputSpec, Workbench};
+use entromask_fault::Fault;
+use entromask_tables::Tokens;
+
+use crate::Row;
+use crate::report::SplitCounts;
+
+/// A part that is complete and has to be written.
+pub(crate) struct Part {
+    pub(crate) file: String,
+    pub(crate) tokens: Tokens,
+}
+
+/// The rows of one split on their way into parts.
+pub(crate) struct Split<'a> {
+    bench: &'a Workbench,
+    prefix: &'static str,
+    shard_rows: usize,
+    tokens: Tokens,
+    ship: SyncSender<Part>,
+    pub(crate) counts: SplitCounts,
+    /// The parts so far, in order.
+    pub(crate) outputs: Vec<OutputSpec>,
+}
+
+/// Space that must stay free on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskGuard {
+    pub(crate) min_free_bytes: u64,
+}
+
+impl<'a> Split<'a> {
+    pub(crate) fn new(
+        bench: &'a Workbench,
+        prefix: &'static str,
+        shard_rows: usize,
+        ship: SyncSender<Part>,
+    ) -> Self {
+        let (tokens, counts, outputs) = (Tokens::default(), SplitCounts::default(), Vec::new());
+        Self { bench, prefix, shard_rows, tokens, ship, counts, outputs }
+    }
+
+    /// Adds a row; a full part is shipped.
+    pub(crate) fn push(&mut self, row: &Row) -> anyhow::Result<()> {
+        row.push_to(&mut self.tokens, self.counts.rows);
+        self.counts.rows += 1;
+        self.counts.tokens += row.ids.len() as u64;
+        self.counts.maskable += row.maskable() as u64;
+        if self.tokens.rows() == self.shard_rows { self.ship() } else { Ok(()) }
+    }
+
+    /// Ships the last part.
+    pub(crate) fn finish(&mut self) -> anyhow::Result<()> {
+        if self.tokens.rows() > 0 { self.ship() } else { Ok(()) }
+    }
+
+    /// Hands the part to the writer, unless an earlier run has written it.
+    fn ship(&mut self) -> anyhow::Result<()> {
+        let file = self.bench.part_name(self.prefix, self.outputs.len());
+        let tokens = std::mem::take(&mut self.tokens);
+        let rows = tokens.rows() as u64;
+        self.outputs.push(OutputSpec::part(file.clone(), rows));
+        let written = self.bench.finished(&file).is_some_and(|path| has_rows(&path, rows));
+        if written {
+            tracing::debug!("{file}: finished by an earlier run");
+            return entromask_cli::check_interrupt();
+        }
+        // The writer hangs up after an error of its own, which is the one to report.
+        self.ship.send(Part { file, tokens }).map_err(|_| Fault::failed("the writer of parts stopped"))?;
+        entromask_cli::check_interrupt()
+    }
+}
+
+impl Part {
+    pub(crate) fn write(self, bench: &Workbench, guard: DiskGuard) -> anyhow::Result<()> {
+        guard.check(bench.out())?;
+        bench.write(&self.file, |path| self.tokens.write(path, &bench.footer()))?;
+        tracing::debug!("{}: {} rows", self.file, self.tokens.rows());
+        Ok(())
+    }
+}
+
+impl DiskGuard {
+    /// Refuses to go on when the disk is nearly full.
+    pub(crate) fn check(self, out: &Path) -> anyhow::Result<()> {
+        let free = fs4::available_space(out)?;
+        if free >= self.min_free_bytes {
+            return Ok(());
+        }
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let message = format!(
+            "{}: {:.2} GiB free, at least {:.2} wanted",
+            out.display(),
+            gib(free),
+            gib(self.min_free_bytes)
+        );
+        Err(Fault::failed(message)
+            .remedy("free some space and run again, which resumes; or lower --min-free-disk")
+            .into())
+    }
+}
+
+/// A part is complete once it exists; one with other rows was not made by this program.
+fn has_rows(path: &Path, rows: u64) -> bool {
+    entromask_tables::rows(path).is_ok_and(|found| found == rows)
+}

@@ -1,0 +1,135 @@
+//! What a run found and made.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use entromask_artifact::Manifest;
+use serde::{Deserialize, Serialize};
+
+use crate::SpecialTokens;
+use crate::filter::Skipped;
+
+/// Rows and tokens of one split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitCounts {
+    /// Rows.
+    pub rows: u64,
+    /// Tokens, special ones included.
+    pub tokens: u64,
+    /// Tokens that may be masked.
+    pub maskable: u64,
+    /// Documents.
+    pub docs: u64,
+}
+
+/// The manifest's `stats`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Rows of the training split.
+    pub rows: u64,
+    /// Its tokens, special ones included.
+    pub tokens: u64,
+    /// Its tokens that may be masked.
+    pub maskable: u64,
+    /// Its documents.
+    pub docs: u64,
+    /// Rows of the held-out split.
+    pub valid_rows: u64,
+    /// Its tokens, special ones included.
+    pub valid_tokens: u64,
+    /// Its tokens that may be masked.
+    pub valid_maskable: u64,
+    /// Its documents.
+    pub valid_docs: u64,
+    /// One more than the greatest token id.
+    pub vocab_size: usize,
+    /// Special tokens by role.
+    pub special: SpecialTokens,
+    /// Invalid UTF-8 sequences that were replaced.
+    pub replaced_invalid_utf8: u64,
+    /// Documents read.
+    pub documents_read: u64,
+    /// Documents of more than 2 MiB, packed in pieces.
+    pub long_documents: u64,
+    /// Documents that were not taken, by reason.
+    pub skipped: Skipped,
+    /// Rows that were dropped for being shorter than `min_row_tokens`.
+    pub dropped_rows: u64,
+    /// Their tokens.
+    pub dropped_tokens: u64,
+}
+
+/// The outcome of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The artifact's folder.
+    pub out: PathBuf,
+    /// The artifact's key.
+    pub key: String,
+    /// True if there was nothing to do.
+    pub up_to_date: bool,
+    /// What the artifact holds.
+    pub stats: Counts,
+    /// Wall-clock seconds that making it took.
+    pub seconds: f64,
+    /// Tokens of both splits a second, in this run; absent if there was nothing to do.
+    pub tokens_per_second: Option<f64>,
+    /// A training row drawn at random: its number and its tokens as text; absent if there was nothing to do.
+    pub sample: Option<(u64, String)>,
+}
+
+impl Report {
+    pub(crate) fn new(out: PathBuf, manifest: &Manifest) -> anyhow::Result<Self> {
+        Ok(Self {
+            out,
+            key: manifest.key.clone(),
+            up_to_date: true,
+            stats: serde_json::from_value(manifest.stats.clone())?,
+            seconds: manifest.cost.seconds,
+            tokens_per_second: None,
+            sample: None,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stats = &self.stats;
+        let state = if self.up_to_date { "up to date" } else { "tokenized" };
+        writeln!(f, "{}: {state}", self.out.display())?;
+        writeln!(f, "  train  {:>9} rows {:>12} tokens {:>8} docs", stats.rows, stats.tokens, stats.docs)?;
+        write!(
+            f,
+            "  valid  {:>9} rows {:>12} tokens {:>8} docs",
+            stats.valid_rows, stats.valid_tokens, stats.valid_docs
+        )?;
+        self.write_oddities(f)?;
+        if let Some(speed) = self.tokens_per_second {
+            write!(f, "\n  {:.1} s, {:.0} k tokens/s", self.seconds, speed / 1e3)?;
+        }
+        if let Some((row, text)) = &self.sample {
+            write!(f, "\n  row {row}: {text}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// Says what was left out or changed, as far as there is any.
+    fn write_oddities(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (stats, skipped) = (&self.stats, &self.stats.skipped);
+        let counts = [
+            (skipped.too_short, "documents too short"),
+            (skipped.too_long, "documents too long"),
+            (skipped.duplicate, "documents duplicate"),
+            (skipped.empty, "documents without a token"),
+            (stats.long_documents, "documents packed in pieces"),
+            (stats.dropped_rows, "rows too short"),
+            (stats.replaced_invalid_utf8, "invalid UTF-8 sequences replaced"),
+        ];
+        counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .try_for_each(|(count, what)| write!(f, "\n  {count} {what}"))
+    }
+}

@@ -1,0 +1,127 @@
+//! The stage as a whole: recipe, work, manifest.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use entromask_artifact::{Cost, Input, Kind, Manifest, OutputSpec, Recipe, Status, Workbench, status, tool};
+use entromask_fault::Fault;
+use entromask_tables::{TokenColumns, Tokens};
+
+use crate::parts::DiskGuard;
+use crate::pipeline::Pipeline;
+use crate::{Config, Corpus, Counts, Report, TextEncoder};
+
+/// Version of what the tokens artifact means. Raise it whenever the same text would become other rows.
+const FORMAT: u32 = 1;
+
+/// What a run needs besides its configuration.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The artifact's folder.
+    pub out: PathBuf,
+    /// Bytes that must stay free on its disk.
+    pub min_free_bytes: u64,
+}
+
+/// Makes the tokens artifact in `options.out`, or finds that it is up to date.
+///
+/// # Errors
+/// [`Fault`]s that name the file, what was found and the remedy; nothing half-written is left behind.
+pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
+    let recipe = recipe(config)?;
+    if let Status::UpToDate(manifest) = status(&options.out, &recipe)? {
+        return Report::new(options.out.clone(), &manifest);
+    }
+    let encoder = TextEncoder::load(&config.tokenizer)?;
+    check_length(config, &encoder)?;
+    let corpus = Corpus::find(config)?;
+    let bench =
+        Workbench::open(&options.out, recipe, tool("entromask-tokenize", env!("CARGO_PKG_VERSION"), &[]))?;
+    let guard = DiskGuard { min_free_bytes: options.min_free_bytes };
+    guard.check(&options.out)?;
+    let started = Instant::now();
+    let pipeline = Pipeline { config, corpus: &corpus, encoder: &encoder, bench: &bench, guard };
+    let (counts, parts) = pipeline.run()?;
+    check_rows(config, &counts)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let manifest = publish(bench, &encoder, &counts, parts)?;
+    Ok(Report {
+        up_to_date: false,
+        tokens_per_second: Some((counts.tokens + counts.valid_tokens) as f64 / seconds),
+        sample: Some(sample(&options.out, &manifest, &encoder)?),
+        ..Report::new(options.out.clone(), &manifest)?
+    })
+}
+
+/// What the artifact would be made of; also checks the configuration and that the files are there.
+pub fn recipe(config: &Config) -> anyhow::Result<Recipe> {
+    config.validate()?;
+    let label = PathBuf::from(config.files.join(", "));
+    let tokenizer = Input::files("tokenizer", &config.tokenizer, &TextEncoder::files(&config.tokenizer)?)?;
+    let corpus = Input::files("corpus", &label, Corpus::find(config)?.files())?;
+    Ok(Recipe {
+        kind: Kind::Tokens,
+        format: FORMAT,
+        config: config.semantic()?,
+        inputs: vec![tokenizer, corpus],
+    })
+}
+
+fn check_length(config: &Config, encoder: &TextEncoder) -> anyhow::Result<()> {
+    let special: usize = encoder.around().iter().map(Vec::len).sum();
+    if config.seq_len >= special + 4 {
+        return Ok(());
+    }
+    Err(Fault::usage(format!("seq_len = {}: the tokenizer adds {special} special tokens", config.seq_len))
+        .remedy("choose longer rows")
+        .into())
+}
+
+fn check_rows(config: &Config, counts: &Counts) -> anyhow::Result<()> {
+    if counts.rows == 0 {
+        let message = format!(
+            "{}: no training rows: {} documents read, {} held out, skipped: {:?}",
+            config.files.join(", "),
+            counts.documents_read,
+            counts.valid_docs,
+            counts.skipped
+        );
+        let remedy = "check `files` and `format`; loosen `min_chars`, `max_chars`, `min_row_tokens` or `valid_fraction`";
+        return Err(Fault::input(message).remedy(remedy).into());
+    }
+    if counts.valid_rows == 0 && config.valid_fraction > 0.0 {
+        tracing::warn!(
+            "none of the {} documents falls into the held-out share of {}: there will be no validation rows",
+            counts.documents_read,
+            config.valid_fraction
+        );
+    }
+    Ok(())
+}
+
+/// Adds the tokenizer to the parts and writes the manifest.
+fn publish(
+    bench: Workbench,
+    encoder: &TextEncoder,
+    counts: &Counts,
+    mut outputs: Vec<OutputSpec>,
+) -> anyhow::Result<Manifest> {
+    for (file, text) in encoder.copies()? {
+        bench.write_bytes(file, text.as_bytes())?;
+        outputs.push(OutputSpec::file(file));
+    }
+    let tokens = counts.tokens + counts.valid_tokens;
+    let cost = Cost { tokens, device: "cpu".into(), ..Cost::default() };
+    bench.publish(outputs, serde_json::to_value(counts)?, cost)
+}
+
+/// A training row drawn at random, decoded: a look at what was made.
+fn sample(out: &Path, manifest: &Manifest, encoder: &TextEncoder) -> anyhow::Result<(u64, String)> {
+    let mut rng = entromask_random::keyed(0, &manifest.key, 0, 0);
+    let parts: Vec<_> = manifest.parts("part").collect();
+    let part = parts[entromask_random::below(parts.len(), &mut rng)];
+    let tokens = Tokens::read(&out.join(&part.file), TokenColumns::default())?;
+    let index = entromask_random::below(tokens.rows(), &mut rng);
+    let text = encoder.tokenizer().decode(tokens.input_ids.row(index), false);
+    Ok((tokens.row[index], text.map_err(|error| anyhow::anyhow!(error))?))
+}

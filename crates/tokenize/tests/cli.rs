@@ -1,0 +1,231 @@
+//! The binary: results, exit codes, messages, and what is left behind.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use entromask_artifact::{Kind, Manifest};
+use serde_json::Value;
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+/// How a run ended.
+struct Outcome {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        let text: Vec<String> =
+            (0..60).map(|n| format!("Document {n} says: {}", "so be it. ".repeat(n))).collect();
+        bench.write("corpus.txt", text.join("\n\n").as_bytes());
+        bench.write("config.toml", bench.config("corpus.txt").as_bytes());
+        bench
+    }
+
+    fn config(&self, file: &str) -> String {
+        format!(
+            "files = [{:?}]\ntokenizer = {:?}\nseq_len = 32\nshard_rows = 16\nvalid_fraction = 0.1\n",
+            self.path(file),
+            support::tokenizer("byte_bpe")
+        )
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
+    fn run(&self, out: &str, args: &[&str]) -> Outcome {
+        let output = Command::cargo_bin("entromask-tokenize")
+            .unwrap()
+            .args(["--config".as_ref(), self.path("config.toml").as_os_str()])
+            .args(["--out".as_ref(), self.path(out).as_os_str()])
+            .args(if args.contains(&"--min-free-disk") { &[][..] } else { &["--min-free-disk", "0"] })
+            .args(args)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Outcome {
+            code: output.status.code().unwrap(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    fn manifest(&self, out: &str) -> Manifest {
+        Manifest::load(&self.path(out), Kind::Tokens).unwrap()
+    }
+
+    /// A run that must fail with `code` and say `words`, and leave no artifact behind.
+    fn refused(&self, args: &[&str], code: i32, words: &[&str]) {
+        let Outcome { code: found, stderr, .. } = self.run("refused", args);
+        assert_eq!(found, code, "{args:?}: {stderr}");
+        assert!(words.iter().all(|word| stderr.contains(word)), "{words:?} in {stderr}");
+        if self.path("refused").exists() {
+            assert_eq!(support::files(&self.path("refused")), [".lock"], "{args:?}");
+        }
+    }
+}
+
+fn parts(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let names = support::files(folder).into_iter().filter(|name| name.ends_with(".parquet"));
+    names.map(|name| (name.clone(), std::fs::read(folder.join(name)).unwrap())).collect()
+}
+
+#[test]
+fn a_run_makes_an_artifact_and_shows_a_row() {
+    let bench = Bench::new();
+    let done = bench.run("out", &[]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(
+        done.stdout.contains("tokenized") && done.stdout.contains("<s>") && done.stdout.contains("tokens/s")
+    );
+    let manifest = bench.manifest("out");
+    manifest.verify(&bench.path("out")).unwrap();
+    assert!(manifest.parts("part").count() > 3 && manifest.parts("valid").count() > 0);
+    assert!(manifest.output("tokenizer.json").is_some());
+    assert_eq!(manifest.config["seq_len"], 32);
+    assert_eq!(manifest.stats["special"]["mask"], 4);
+    assert_eq!(
+        manifest.cost.tokens,
+        manifest.stats["tokens"].as_u64().unwrap() + manifest.stats["valid_tokens"].as_u64().unwrap()
+    );
+    let again = bench.run("out", &["--json"]);
+    let report: Value = serde_json::from_str(&again.stdout).unwrap();
+    assert_eq!((again.code, &report["up_to_date"]), (0, &Value::Bool(true)));
+    assert_eq!(report["stats"], manifest.stats);
+}
+
+#[test]
+fn threads_and_batches_do_not_change_a_byte() {
+    let bench = Bench::new();
+    assert_eq!(bench.run("one", &["--threads", "1"]).code, 0);
+    assert_eq!(bench.run("three", &["--threads", "3", "--set", "run.batch_bytes=100"]).code, 0);
+    assert_eq!(parts(&bench.path("one")), parts(&bench.path("three")));
+    assert_eq!(bench.manifest("one").content, bench.manifest("three").content);
+}
+
+#[test]
+fn a_dry_run_says_what_changed_and_does_nothing() {
+    let bench = Bench::new();
+    let first = bench.run("out", &["--dry-run"]);
+    assert!(first.stdout.contains("there is none yet"), "{}", first.stdout);
+    assert!(!bench.path("out").exists());
+    bench.run("out", &[]);
+    assert!(bench.run("out", &["--dry-run"]).stdout.contains("up to date"));
+    let faster = bench.run("out", &["--dry-run", "--set", "run.batch_bytes=9"]);
+    assert!(faster.stdout.contains("up to date"), "{}", faster.stdout);
+    let longer = bench.run("out", &["--dry-run", "--set", "seq_len=64"]);
+    assert!(longer.stdout.contains("seq_len: 32 -> 64"), "{}", longer.stdout);
+    bench.write("corpus.txt", b"another text");
+    assert!(bench.run("out", &["--dry-run"]).stdout.contains("corpus"));
+}
+
+#[test]
+fn a_killed_run_takes_its_finished_parts_over() {
+    let bench = Bench::new();
+    bench.run("out", &[]);
+    let (before, manifest) = (parts(&bench.path("out")), bench.manifest("out"));
+    // As if killed after some parts: no manifest, some parts missing, a half-written one beside.
+    std::fs::remove_file(bench.path("out/manifest.json")).unwrap();
+    let (kept, gone) = (&before[1].0, [&before[0].0, &before[2].0]);
+    gone.iter().for_each(|name| std::fs::remove_file(bench.path("out").join(name)).unwrap());
+    bench.write("out/.tmp-part", b"half");
+    let modified = || std::fs::metadata(bench.path("out").join(kept)).unwrap().modified().unwrap();
+    let stamp = modified();
+    assert_eq!(bench.run("out", &[]).code, 0);
+    assert_eq!(modified(), stamp, "a finished part is not written again");
+    assert_eq!(parts(&bench.path("out")), before);
+    assert_eq!(bench.manifest("out").content, manifest.content);
+    assert!(!bench.path("out/.tmp-part").exists());
+}
+
+#[test]
+fn bad_configurations_are_usage_errors() {
+    let bench = Bench::new();
+    bench.refused(&["--set", "sequence_length=128"], 2, &["sequence_length", "config.toml"]);
+    bench.refused(&["--set", "run.threads=2"], 2, &["threads"]);
+    bench.refused(&["--set", "seq_len=4"], 2, &["seq_len = 4"]);
+    bench.refused(&["--set", "format=csv"], 2, &["csv"]);
+    bench.refused(&["--set", "files=[]"], 2, &["files"]);
+    bench.refused(&["--no-such-flag"], 2, &["--no-such-flag"]);
+}
+
+#[test]
+fn missing_and_empty_inputs_are_input_errors() {
+    let bench = Bench::new();
+    bench.refused(&["--set", "files=['none.txt']"], 3, &["none.txt", "check `files`"]);
+    bench.refused(&["--set", "files=['none-*.txt']"], 3, &["none-*.txt", "no file matches"]);
+    bench.refused(&["--set", "tokenizer=none"], 3, &["none", "check `tokenizer`"]);
+    bench.write("empty.txt", b"\n\n \n");
+    bench.refused(&["--set", "files=['empty.txt']"], 3, &["empty.txt", "no training rows"]);
+    bench.refused(&["--set", "min_chars=1000000"], 3, &["no training rows", "too_short: 60"]);
+    bench.refused(&["--set", "format=jsonl"], 3, &["corpus.txt:1", "not JSON"]);
+    bench.refused(&["--set", "format=parquet"], 3, &["corpus.txt", "damaged"]);
+    bench.write("lines.jsonl", b"{\"text\": \"a\"}\n{\"body\": \"b\"}\n");
+    bench.refused(
+        &["--set", "files=['lines.jsonl']", "--set", "format=jsonl"],
+        3,
+        &["lines.jsonl:2", "`text`", "body"],
+    );
+}
+
+#[test]
+fn invalid_utf8_fails_if_asked() {
+    let bench = Bench::new();
+    bench.write("corpus.txt", b"fine\n\nnot \xff fine\n");
+    bench.refused(&["--set", "invalid_utf8=fail"], 3, &["corpus.txt:3", "invalid UTF-8", "replace"]);
+    assert_eq!(bench.run("out", &["--set", "valid_fraction=0"]).code, 0);
+    assert_eq!(bench.manifest("out").stats["replaced_invalid_utf8"], 1);
+}
+
+#[test]
+fn a_tokenizer_without_a_mask_token_is_refused() {
+    let bench = Bench::new();
+    let text = std::fs::read_to_string(support::tokenizer("byte_bpe").join("tokenizer.json")).unwrap();
+    bench.write("tokenizer.json", text.replace("<mask>", "<other>").as_bytes());
+    bench.refused(
+        &["--set", "tokenizer=tokenizer.json"],
+        3,
+        &["tokenizer.json", "no mask token", "mask_token"],
+    );
+    bench.write("tokenizer.json", b"{}");
+    bench.refused(&["--set", "tokenizer=tokenizer.json"], 3, &["tokenizer.json", "not a tokenizer"]);
+}
+
+#[test]
+fn a_mask_token_of_another_name_is_found_in_the_configuration() {
+    let bench = Bench::new();
+    let text = std::fs::read_to_string(support::tokenizer("byte_bpe").join("tokenizer.json")).unwrap();
+    bench.write("tokenizer.json", text.replace("<mask>", "<other>").as_bytes());
+    bench.write("tokenizer_config.json", br#"{"mask_token": {"content": "<other>", "lstrip": true}}"#);
+    assert_eq!(bench.run("out", &["--set", "tokenizer=tokenizer.json"]).code, 0);
+    let copy = std::fs::read_to_string(bench.path("out/tokenizer_config.json")).unwrap();
+    assert!(copy.contains("<other>"), "{copy}");
+}
+
+#[test]
+fn a_full_disk_stops_the_run_before_it_starts() {
+    let bench = Bench::new();
+    bench.refused(&["--min-free-disk", "1000000000"], 1, &["GiB free", "--min-free-disk"]);
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_written_is_a_usage_error() {
+    let bench = Bench::new();
+    bench.write("file", b"");
+    let done = bench.run("file/below", &[]);
+    assert_eq!(done.code, 2, "{}", done.stderr);
+    assert!(done.stderr.contains("choose another --out"), "{}", done.stderr);
+}

@@ -1,0 +1,250 @@
+//! Properties of packing, for each family of tokenizers, on documents made of what tokenizers find difficult.
+
+mod support;
+
+use std::sync::LazyLock;
+
+use entromask_tokenize::{Document, Packer, Packing, Piece, Pieces, Row, TextEncoder};
+use proptest::prelude::*;
+
+static ENCODERS: LazyLock<Vec<TextEncoder>> =
+    LazyLock::new(|| support::FAMILIES.iter().map(|family| support::encoder(family)).collect());
+
+const FRAGMENTS: [&str; 40] = [
+    "the",
+    "The",
+    "Antidisestablishmentarianism",
+    "don't",
+    "e-mail",
+    "U.S.A.",
+    "3.14",
+    "(",
+    ")",
+    "\"",
+    "'s",
+    "…",
+    "—",
+    "中文字",
+    "日本語のテキスト",
+    "한국어",
+    "ещё",
+    "café",
+    "cafe\u{301}",
+    "İstanbul",
+    "ẞ",
+    "ﬁne",
+    "½",
+    "🙂",
+    "👩‍👩‍👧",
+    "\u{200b}",
+    "\u{ad}",
+    "\u{301}",
+    "\u{feff}",
+    "\0",
+    "\u{fffd}",
+    "##s",
+    "▁",
+    "Ġ",
+    "a",
+    "x.y",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "[UNK]",
+    "1,024",
+    "naïve",
+];
+const GAPS: [&str; 12] = [" ", " ", " ", " ", "", "  ", "   ", "\n", "\n\n", " \n", "\t", "\u{a0}"];
+const LITERALS: [&str; 6] = ["[MASK]", "[SEP]", "<mask>", "</s>", "<pad>", "[CLS]"];
+
+/// A text of fragments, with special tokens spelled out in it if asked.
+fn text(literals: bool) -> impl Strategy<Value = String> {
+    let known = FRAGMENTS.len() + if literals { LITERALS.len() } else { 0 };
+    prop::collection::vec((0..known, 0..GAPS.len()), 0..60).prop_map(|parts| {
+        let word = |n: usize| FRAGMENTS.get(n).copied().unwrap_or_else(|| LITERALS[n - FRAGMENTS.len()]);
+        parts.into_iter().map(|(fragment, gap)| format!("{}{}", word(fragment), GAPS[gap])).collect()
+    })
+}
+
+fn packing() -> impl Strategy<Value = Packing> {
+    (8..40usize, 0..4usize).prop_map(|(seq_len, max_documents_per_row)| Packing {
+        seq_len,
+        max_documents_per_row,
+        min_row_tokens: 1,
+    })
+}
+
+fn pack(encoder: &TextEncoder, packing: Packing, texts: &[String]) -> (Vec<Pieces>, Vec<Row>) {
+    let encoded = encoder.encode_all(&texts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let mut packer = Packer::new(encoder, packing);
+    let mut rows = Vec::new();
+    let mut take = |row: &Row| {
+        rows.push(row.clone());
+        Ok(())
+    };
+    for (number, (text, pieces)) in texts.iter().zip(&encoded).enumerate() {
+        let document = Document { number: number as u64, text: text.clone(), piece: Piece::Whole };
+        packer.add(&document, pieces, &mut take).unwrap();
+    }
+    packer.finish(&mut take).unwrap();
+    (encoded, rows)
+}
+
+/// Indices of the tokens that stand for text.
+fn body(row: &Row) -> Vec<usize> {
+    (0..row.ids.len()).filter(|&i| row.word[i].is_some() || row.begin[i] < row.end[i]).collect()
+}
+
+/// (id, text) of a token.
+fn tokens_of(ids: &[u32], begin: &[u32], end: &[u32], text: &str) -> Vec<(u32, String)> {
+    let slice =
+        |i: usize| text.get(begin[i] as usize..end[i] as usize).expect("a span slices the text").to_string();
+    (0..ids.len()).map(|i| (ids[i], slice(i))).collect()
+}
+
+fn check_every_token_once(encoded: &[Pieces], rows: &[Row], texts: &[String]) {
+    let expected: Vec<_> = encoded
+        .iter()
+        .zip(texts)
+        .flat_map(|(pieces, text)| tokens_of(&pieces.ids, &pieces.begin, &pieces.end, text))
+        .collect();
+    let found: Vec<_> = rows
+        .iter()
+        .flat_map(|row| {
+            let all = tokens_of(&row.ids, &row.begin, &row.end, &row.text);
+            body(row).into_iter().map(move |i| all[i].clone()).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(found, expected);
+}
+
+fn check_special_tokens(encoder: &TextEncoder, packing: Packing, rows: &[Row]) {
+    let [before, behind] = encoder.around();
+    for row in rows {
+        let control: Vec<_> = (0..row.ids.len()).filter(|i| !body(row).contains(i)).collect();
+        assert!(row.ids.len() <= packing.seq_len, "{} tokens", row.ids.len());
+        assert!(row.ids.starts_with(before) && row.ids.ends_with(behind));
+        assert!(control.iter().all(|&i| row.begin[i] == row.end[i] && row.word[i].is_none()));
+        let inner = control.len() - before.len() - behind.len();
+        assert!(
+            packing.max_documents_per_row == 0 || inner < packing.max_documents_per_row,
+            "{inner} separators"
+        );
+        let body = body(row);
+        assert!(!body.is_empty());
+        let numbers: Vec<u16> = body.iter().filter_map(|&i| row.word[i]).collect();
+        assert!(numbers.first().is_none_or(|&first| first == 0));
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] || pair[1] == pair[0] + 1));
+    }
+}
+
+/// Rows end between words, unless the word is longer than a row.
+fn check_words_are_whole(encoder: &TextEncoder, packing: Packing, pieces: &Pieces, rows: &[Row]) {
+    let room = packing.seq_len - encoder.around().iter().map(Vec::len).sum::<usize>();
+    let mut place = 0;
+    for row in rows.iter().take(rows.len().saturating_sub(1)) {
+        place += body(row).len();
+        let word = pieces.word[place];
+        if word != u32::MAX && pieces.word[place - 1] == word {
+            let length = pieces.word.iter().filter(|&&other| other == word).count();
+            assert!(length > room, "a word of {length} tokens is cut, rows have room for {room}");
+        }
+    }
+}
+
+fn ids(encoder: &TextEncoder, text: &str) -> Vec<u32> {
+    encoder.tokenizer().encode(text, true).unwrap().get_ids().to_vec()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_hold_every_token_once(
+        family in 0..3usize,
+        packing in packing(),
+        texts in prop::collection::vec(text(true), 1..5),
+    ) {
+        let encoder = &ENCODERS[family];
+        let (encoded, rows) = pack(encoder, packing, &texts);
+        check_every_token_once(&encoded, &rows, &texts);
+        check_special_tokens(encoder, packing, &rows);
+    }
+
+    #[test]
+    fn words_are_whole_and_rows_start_in_their_document(
+        family in 0..3usize,
+        seq_len in 8..40usize,
+        texts in prop::collection::vec(text(true), 1..4),
+    ) {
+        let encoder = &ENCODERS[family];
+        let packing = Packing { seq_len, max_documents_per_row: 1, min_row_tokens: 1 };
+        let (encoded, rows) = pack(encoder, packing, &texts);
+        for (number, pieces) in encoded.iter().enumerate() {
+            let own: Vec<Row> = rows.iter().filter(|row| row.doc == number as u64).cloned().collect();
+            check_words_are_whole(encoder, packing, pieces, &own);
+            assert!(own.iter().all(|row| texts[number].contains(&row.text)), "text is a slice of the document");
+        }
+    }
+
+    #[test]
+    fn encoding_a_rows_text_gives_its_ids(family in 0..3usize, text in text(false), seq_len in 24..64usize) {
+        let encoder = &ENCODERS[family];
+        let packing = Packing { seq_len, max_documents_per_row: 1, min_row_tokens: 1 };
+        let (encoded, rows) = pack(encoder, packing, std::slice::from_ref(&text));
+        let longest = longest_run(&encoded[0], &text);
+        prop_assume!(longest + 2 <= seq_len);
+        for row in rows {
+            prop_assert_eq!(ids(encoder, &row.text), row.ids, "{}: {:?} in {:?}", support::FAMILIES[family], row.text, text);
+        }
+    }
+
+    #[test]
+    fn long_documents_are_encoded_as_a_whole(family in 0..3usize, text in text(true), times in 1..40usize) {
+        let encoder = &ENCODERS[family];
+        let text = vec![text; times].join(" and ");
+        let pieces = &encoder.encode_all(&[&text]).unwrap()[0];
+        let whole = encoder.tokenizer().encode(text.as_str(), false).unwrap();
+        prop_assert_eq!(&pieces.ids[..], whole.get_ids());
+        let spans: Vec<_> = pieces.begin.iter().zip(&pieces.end).map(|(&b, &e)| (b as usize, e as usize)).collect();
+        prop_assert_eq!(&spans[..], whole.get_offsets());
+        let words: Vec<_> = whole.get_word_ids().iter().zip(&pieces.word).filter(|(_, word)| **word != u32::MAX).collect();
+        prop_assert!(words.windows(2).all(|pair| (pair[0].0 == pair[1].0) == (pair[0].1 == pair[1].1)));
+    }
+}
+
+/// The most tokens between two places where every family may be cut: whitespace.
+fn longest_run(pieces: &Pieces, text: &str) -> usize {
+    let mut longest = 0;
+    let mut run = 0;
+    for i in 0..pieces.len() {
+        let (end, begin) = (if i == 0 { 0 } else { pieces.end[i - 1] as usize }, pieces.begin[i] as usize);
+        let cut = i == 0
+            || text[end..].starts_with(char::is_whitespace)
+            || text[end..begin.max(end)].contains(char::is_whitespace);
+        run = if cut { 1 } else { run + 1 };
+        longest = longest.max(run);
+    }
+    longest
+}
+
+#[test]
+fn short_rows_are_dropped_only_if_asked() {
+    let encoder = &ENCODERS[0];
+    let texts = ["one two three four five six seven".to_string(), "eight".to_string()];
+    let packing = Packing { seq_len: 8, max_documents_per_row: 1, min_row_tokens: 2 };
+    let lengths =
+        |packing| pack(encoder, packing, &texts).1.iter().map(|row| row.ids.len()).collect::<Vec<_>>();
+    assert_eq!(lengths(packing), [8]);
+    assert_eq!(lengths(Packing { min_row_tokens: 1, ..packing }), [8, 3, 3]);
+}
+
+#[test]
+fn documents_share_rows_with_a_separator_between_them() {
+    let encoder = &ENCODERS[0];
+    let texts = ["one two", "three", "four"].map(String::from);
+    let packing = Packing { seq_len: 16, max_documents_per_row: 2, min_row_tokens: 1 };
+    let (_, rows) = pack(encoder, packing, &texts);
+    let shown: Vec<_> = rows.iter().map(|row| encoder.tokenizer().decode(&row.ids, false).unwrap()).collect();
+    assert_eq!(shown, ["[CLS] one two [SEP] three [SEP]", "[CLS] four [SEP]"]);
+    assert_eq!((rows[0].text.as_str(), rows[0].doc, rows[1].doc), ("one two\nthree", 0, 2));
+    assert_eq!(rows[0].word, [None, Some(0), Some(1), None, Some(2), None]);
+}
