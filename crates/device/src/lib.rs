@@ -1,0 +1,102 @@
+//! Opens the compute device that the user names: `cpu`, `wgpu[:n]`, `vulkan[:n]` or `cuda[:n]`.
+//!
+//! This is the only crate that knows backends. Its Cargo features `wgpu`, `vulkan` and `cuda` decide what a
+//! binary can open besides the CPU, which is always there (burn's `flex` backend):
+//!
+//! ```text
+//! cargo build --release -p entromask-score --features entromask-device/vulkan
+//! ```
+//!
+//! A device that was not compiled in, or that does not answer, is a [`Fault`] of the device class (exit code 4),
+//! never a panic.
+
+mod probe;
+mod spec;
+
+use anyhow::Result;
+use burn::tensor::{Device, FloatDType};
+use entromask_fault::Fault;
+
+pub use spec::{Backend, Spec};
+
+/// Opens `spec` (`cpu`, `wgpu[:n]`, `vulkan[:n]`, `cuda[:n]`) with `dtype` (`f32` or `bf16`) as the type of new
+/// float tensors, and runs one small operation on it, so that a missing driver shows here and not in mid-run.
+///
+/// The type holds for the whole process: the second call for one device must name the same.
+///
+/// # Errors
+///
+/// A usage fault for names that mean nothing, a device fault for what was not compiled in or does not answer.
+pub fn open(spec: &str, dtype: &str) -> Result<Device> {
+    let spec: Spec = spec.parse()?;
+    let dtype = float_dtype(dtype, spec)?;
+    let device = spec.device()?;
+    probe::first_use(device, dtype, spec)
+}
+
+/// Backends of this binary, in the order in which the help lists them.
+pub fn compiled() -> Vec<&'static str> {
+    Backend::ALL.into_iter().filter(|backend| backend.is_compiled()).map(Backend::name).collect()
+}
+
+/// Whether `device` is the CPU, with or without automatic differentiation.
+pub fn is_cpu(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+fn float_dtype(name: &str, spec: Spec) -> Result<FloatDType> {
+    match (name, spec.backend) {
+        ("f32", _) => Ok(FloatDType::F32),
+        ("bf16", Backend::Cpu) => Err(Fault::usage("dtype bf16 is not for the cpu, which has no units for it")
+            .remedy("use --dtype f32, or a GPU")
+            .into()),
+        ("bf16", _) => Ok(FloatDType::BF16),
+        (other, _) => {
+            Err(Fault::usage(format!("dtype `{other}` is unknown")).remedy("use f32 or bf16").into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Tensor;
+    use entromask_fault::Class;
+
+    fn class(result: Result<Device>) -> Class {
+        let error = result.expect_err("must not open");
+        error.downcast_ref::<Fault>().expect("a fault").class()
+    }
+
+    #[test]
+    fn cpu_opens_twice_and_computes() {
+        open("cpu", "f32").expect("opens");
+        let device = open("cpu", "f32").expect("opens again");
+        let sum: f32 = Tensor::<1>::from_floats([1.0, 2.0], &device).sum().into_scalar();
+        assert!((sum - 3.0).abs() < 1e-6);
+        assert!(is_cpu(&device) && is_cpu(&device.autodiff()));
+    }
+
+    #[test]
+    fn unknown_names_are_usage_faults() {
+        for spec in ["", "gpu", "cpu:1", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
+            assert_eq!(class(open(spec, "f32")), Class::Usage, "{spec:?}");
+        }
+        assert_eq!(class(open("cpu", "f16")), Class::Usage);
+        assert_eq!(class(open("cpu", "bf16")), Class::Usage);
+    }
+
+    #[test]
+    fn a_backend_that_is_not_compiled_in_is_a_device_fault() {
+        for backend in Backend::ALL.into_iter().filter(|backend| !backend.is_compiled()) {
+            let error = open(backend.name(), "f32").expect_err("must not open");
+            assert_eq!(error.downcast_ref::<Fault>().expect("a fault").class(), Class::Device);
+            assert!(error.to_string().contains("--features"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_cpu_is_always_compiled() {
+        assert_eq!(compiled().first(), Some(&"cpu"));
+    }
+}

@@ -1,0 +1,126 @@
+//! The device as the user writes it.
+
+use std::str::FromStr;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use entromask_fault::Fault;
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The processor, through burn's `flex`; always there.
+    Cpu,
+    /// Any GPU, through WebGPU on whichever interface the machine offers.
+    Wgpu,
+    /// Any GPU, through Vulkan and SPIR-V.
+    Vulkan,
+    /// NVIDIA GPUs.
+    Cuda,
+}
+
+impl Backend {
+    /// All backends that the project knows.
+    pub const ALL: [Backend; 4] = [Backend::Cpu, Backend::Wgpu, Backend::Vulkan, Backend::Cuda];
+
+    /// Name on the command line and of the Cargo feature.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Cpu => "cpu",
+            Backend::Wgpu => "wgpu",
+            Backend::Vulkan => "vulkan",
+            Backend::Cuda => "cuda",
+        }
+    }
+
+    /// Whether this binary contains the backend.
+    pub fn is_compiled(self) -> bool {
+        match self {
+            Backend::Cpu => true,
+            Backend::Wgpu => cfg!(feature = "wgpu"),
+            Backend::Vulkan => cfg!(feature = "vulkan"),
+            Backend::Cuda => cfg!(feature = "cuda"),
+        }
+    }
+}
+
+/// A backend and, for GPUs, which one: `cuda:1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// What computes.
+    pub backend: Backend,
+    /// Number of the GPU; `None` leaves the choice to the driver.
+    pub index: Option<usize>,
+}
+
+impl Spec {
+    /// The burn device, not yet used. Fails when the backend was not compiled in.
+    pub(crate) fn device(self) -> Result<Device> {
+        match self.backend {
+            Backend::Cpu => Ok(Device::flex()),
+            #[cfg(feature = "wgpu")]
+            Backend::Wgpu => Ok(Device::wgpu(gpu(self.index))),
+            #[cfg(feature = "vulkan")]
+            Backend::Vulkan => Ok(Device::vulkan(gpu(self.index))),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda => Ok(Device::cuda(self.index.unwrap_or(0))),
+            #[allow(unreachable_patterns, reason = "reachable unless every backend is compiled in")]
+            absent => Err(not_compiled(absent)),
+        }
+    }
+}
+
+impl std::fmt::Display for Spec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.index {
+            Some(index) => write!(f, "{}:{index}", self.backend.name()),
+            None => f.write_str(self.backend.name()),
+        }
+    }
+}
+
+impl FromStr for Spec {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        parse(text).ok_or_else(|| {
+            Fault::usage(format!("device `{text}` is unknown"))
+                .remedy("use cpu, wgpu[:n], vulkan[:n] or cuda[:n]")
+                .into()
+        })
+    }
+}
+
+fn parse(text: &str) -> Option<Spec> {
+    let (name, index) = match text.split_once(':') {
+        Some((name, index)) => (name, Some(index.parse().ok()?)),
+        None => (text, None),
+    };
+    let backend = Backend::ALL.into_iter().find(|backend| backend.name() == name)?;
+    (backend != Backend::Cpu || index.is_none()).then_some(Spec { backend, index })
+}
+
+#[cfg(any(feature = "wgpu", feature = "vulkan"))]
+fn gpu(index: Option<usize>) -> burn::tensor::DeviceKind {
+    use burn::tensor::DeviceKind;
+    index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu)
+}
+
+fn not_compiled(backend: Backend) -> anyhow::Error {
+    let name = backend.name();
+    Fault::device(format!("device `{name}` is not compiled into this binary"))
+        .remedy(format!("build with `--features entromask-device/{name}`, or use --device cpu"))
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_read_back_as_written() {
+        for text in ["cpu", "wgpu", "vulkan:1", "cuda:0", "cuda"] {
+            assert_eq!(text.parse::<Spec>().expect("parses").to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Rows of token ids as tensors.
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+/// Input of an encoder.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Token ids, `[batch_size, seq_length]`.
+    pub input_ids: Tensor<2, Int>,
+    /// `[batch_size, seq_length]`, true at real tokens; `None` when no row is padded, which is faster.
+    pub attention_mask: Option<Tensor<2, Bool>>,
+    /// Segment of each token, `[batch_size, seq_length]`; `None` means segment 0 everywhere.
+    pub token_type_ids: Option<Tensor<2, Int>>,
+}
+
+impl Batch {
+    /// Rows padded with `pad` to the longest; the attention mask is left out when they are equally long.
+    pub fn from_rows<R: AsRef<[u32]>>(rows: &[R], pad: u32, device: &Device) -> Self {
+        let lengths: Vec<usize> = rows.iter().map(|row| row.as_ref().len()).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let padded = lengths.iter().any(|&length| length < longest);
+        Self {
+            input_ids: padded_ids(rows, longest, pad, device),
+            attention_mask: padded.then(|| attention_mask(&lengths, longest, device)),
+            token_type_ids: None,
+        }
+    }
+
+    /// Adds the segment of each token, one row of numbers a row of ids; padding is segment 0.
+    #[must_use]
+    pub fn with_token_types<R: AsRef<[u32]>>(mut self, rows: &[R]) -> Self {
+        let [_, seq_length] = self.input_ids.dims();
+        self.token_type_ids = Some(padded_ids(rows, seq_length, 0, &self.input_ids.device()));
+        self
+    }
+
+    /// `[batch_size, seq_length]`.
+    pub fn dims(&self) -> [usize; 2] {
+        self.input_ids.dims()
+    }
+}
+
+fn padded_ids<R: AsRef<[u32]>>(rows: &[R], seq_length: usize, pad: u32, device: &Device) -> Tensor<2, Int> {
+    let mut ids = Vec::with_capacity(rows.len() * seq_length);
+    for (index, row) in rows.iter().enumerate() {
+        ids.extend(row.as_ref().iter().map(|&id| id as i32));
+        ids.resize((index + 1) * seq_length, pad as i32);
+    }
+    Tensor::from_data(TensorData::new(ids, [rows.len(), seq_length]), device)
+}
+
+fn attention_mask(lengths: &[usize], seq_length: usize, device: &Device) -> Tensor<2, Bool> {
+    let real: Vec<bool> = lengths.iter().flat_map(|&length| (0..seq_length).map(move |s| s < length)).collect();
+    Tensor::from_data(TensorData::new(real, [lengths.len(), seq_length]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_padded_to_the_longest() {
+        let device = Device::flex();
+        let batch = Batch::from_rows(&[vec![5, 6, 7], vec![8]], 1, &device).with_token_types(&[vec![0, 1, 1], vec![1]]);
+        assert_eq!(batch.input_ids.try_into_vec_as::<i32>().expect("ids"), [5, 6, 7, 8, 1, 1]);
+        let mask = batch.attention_mask.expect("a mask").into_data();
+        mask.assert_eq(&TensorData::from([[true, true, true], [true, false, false]]), false);
+        let types = batch.token_type_ids.expect("types").try_into_vec_as::<i32>().expect("types");
+        assert_eq!(types, [0, 1, 1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn equal_rows_need_no_mask() {
+        assert!(Batch::from_rows(&[[5, 6], [7, 8]], 0, &Device::flex()).attention_mask.is_none());
+    }
+}

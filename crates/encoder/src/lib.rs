@@ -1,0 +1,37 @@
+//! Transformer encoders with a masked-LM or a classification head.
+//!
+//! A model is a Hugging Face folder: `config.json` and `model.safetensors`. What [`MaskedLm::save_pretrained`] writes,
+//! `transformers.AutoModelForMaskedLM.from_pretrained` loads without missing or unexpected tensors, and the other
+//! way round. The decoder of the masked-LM head is tied to the word embeddings and not stored.
+//!
+//! The burn device decides what a forward pass is: on `device.autodiff()` it is differentiable and drops out, on a
+//! plain device it uses fused operations and is deterministic.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use entromask_encoder::{Batch, EncoderConfig, MaskedLm};
+//!
+//! let config = EncoderConfig { vocab_size: 50, hidden_size: 8, num_attention_heads: 2, intermediate_size: 16,
+//!     num_hidden_layers: 1, ..EncoderConfig::default() };
+//! let device = Device::flex();
+//! let model = MaskedLm::init(&config, 1, &device);
+//! let batch = Batch::from_rows(&[[2, 7, 9, 3]], config.pad_token_id, &device);
+//! let hidden = model.hidden(&batch);
+//! assert_eq!(hidden.dims(), [1, 4, 8]);
+//! assert_eq!(model.logits(hidden.reshape([4, 8])).dims(), [4, 50]);
+//! ```
+
+mod batch;
+mod bert;
+mod classifier;
+mod config;
+mod masked_lm;
+mod names;
+mod safetensors_file;
+mod weights;
+
+pub use batch::Batch;
+pub use bert::Encoder;
+pub use classifier::SequenceClassifier;
+pub use config::{Activation, EncoderConfig, Family};
+pub use masked_lm::{MaskedLm, MlmHead};

@@ -1,0 +1,173 @@
+//! Checkpoints: exact round trips, names of other origin, and what is said about damaged ones.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use entromask_encoder::{EncoderConfig, MaskedLm, SequenceClassifier};
+use entromask_fault::{Class, Fault};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+#[test]
+fn saving_what_was_loaded_gives_the_same_bytes() {
+    let (first, second) = (saved(), tempfile::tempdir().expect("a folder"));
+    let (model, config) = load(first.path()).expect("loads");
+    model.save_pretrained(&config, second.path(), &[("key".to_owned(), "k".to_owned())]).expect("saves");
+    for file in ["config.json", "model.safetensors"] {
+        let read = |dir: &Path| fs_err::read(dir.join(file)).expect("reads");
+        assert!(read(first.path()) == read(second.path()), "{file} differs");
+    }
+}
+
+#[test]
+fn the_tied_decoder_is_not_stored_and_metadata_is() {
+    let dir = saved();
+    let bytes = fs_err::read(dir.path().join("model.safetensors")).expect("reads");
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a header");
+    assert!(metadata.info("cls.predictions.decoder.weight").is_none());
+    assert!(metadata.info("cls.predictions.bias").is_some());
+    let pairs = metadata.metadata().clone().expect("metadata");
+    assert_eq!((pairs["format"].as_str(), pairs["key"].as_str()), ("pt", "k"));
+}
+
+#[test]
+fn old_and_bare_names_load() {
+    let dir = saved();
+    let (expected, _) = load(dir.path()).expect("loads");
+    edit(dir.path(), |tensors| {
+        let rename = |name: &String| {
+            let name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+            name.trim_start_matches("bert.").to_owned()
+        };
+        *tensors = tensors.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect();
+    });
+    let (found, _) = load(dir.path()).expect("loads");
+    assert_eq!(format!("{}", found.decoder().0.sub(expected.decoder().0).abs().sum().into_scalar::<f32>()), "0");
+    assert_eq!(found.num_params(), expected.num_params());
+}
+
+#[test]
+fn a_missing_tensor_is_named_with_its_shape() {
+    let dir = saved();
+    edit(dir.path(), |tensors| drop(tensors.remove("bert.encoder.layer.0.output.dense.weight")));
+    refused(dir.path(), &["model.safetensors", "bert.encoder.layer.0.output.dense.weight", "missing", "[8, 12]"]);
+}
+
+#[test]
+fn a_misshapen_tensor_is_named_with_both_shapes() {
+    let dir = saved();
+    edit(dir.path(), |tensors| {
+        tensors.insert("bert.embeddings.word_embeddings.weight".to_owned(), (vec![2, 8], vec![0.0; 16]));
+    });
+    refused(dir.path(), &["bert.embeddings.word_embeddings.weight", "[2, 8]", "[30, 8]"]);
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused() {
+    for bad in [f32::NAN, f32::INFINITY] {
+        let dir = saved();
+        edit(dir.path(), |tensors| tensors.get_mut("cls.predictions.bias").expect("there").1[4] = bad);
+        refused(dir.path(), &["cls.predictions.bias", "at 4"]);
+    }
+}
+
+#[test]
+fn a_checkpoint_without_a_head_is_refused_with_the_remedy() {
+    let dir = saved();
+    edit(dir.path(), |tensors| tensors.retain(|name, _| !name.starts_with("cls.")));
+    refused(dir.path(), &["no masked-LM head", "BertForMaskedLM"]);
+    SequenceClassifier::init_from_encoder(dir.path(), 2, 0, &Device::flex()).expect("an encoder is enough here");
+}
+
+#[test]
+fn an_untied_decoder_is_refused_and_a_redundant_one_is_not() {
+    let dir = saved();
+    edit(dir.path(), |tensors| {
+        let words = tensors["bert.embeddings.word_embeddings.weight"].clone();
+        tensors.insert("cls.predictions.decoder.weight".to_owned(), words);
+    });
+    load(dir.path()).expect("loads");
+    edit(dir.path(), |tensors| tensors.get_mut("cls.predictions.decoder.weight").expect("there").1[0] += 1.0);
+    refused(dir.path(), &["not tied"]);
+}
+
+#[test]
+fn unknown_models_and_missing_files_are_refused() {
+    let dir = saved();
+    fs_err::write(dir.path().join("config.json"), r#"{"model_type": "t5"}"#).expect("writes");
+    refused(dir.path(), &["config.json", "t5", "bert"]);
+    fs_err::write(dir.path().join("config.json"), "{").expect("writes");
+    refused(dir.path(), &["config.json"]);
+    let dir = saved();
+    fs_err::remove_file(dir.path().join("model.safetensors")).expect("removes");
+    refused(dir.path(), &["model.safetensors", "save_pretrained"]);
+    refused(Path::new("no/such/folder"), &["config.json"]);
+}
+
+#[test]
+fn a_classifier_round_trips() {
+    let (dir, copy) = (saved(), tempfile::tempdir().expect("a folder"));
+    let device = Device::flex();
+    let (model, config) = SequenceClassifier::init_from_encoder(dir.path(), 3, 7, &device).expect("loads");
+    model.save_pretrained(&config, copy.path(), &[]).expect("saves");
+    let first = fs_err::read(copy.path().join("model.safetensors")).expect("reads");
+    let (model, config) = SequenceClassifier::from_pretrained(copy.path(), &device).expect("loads");
+    model.save_pretrained(&config, copy.path(), &[]).expect("saves");
+    assert!(first == fs_err::read(copy.path().join("model.safetensors")).expect("reads"));
+    let json = fs_err::read_to_string(copy.path().join("config.json")).expect("reads");
+    assert!(json.contains("LABEL_2") && json.contains("BertForSequenceClassification"), "{json}");
+}
+
+fn config() -> EncoderConfig {
+    EncoderConfig {
+        vocab_size: 30,
+        hidden_size: 8,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        intermediate_size: 12,
+        max_position_embeddings: 6,
+        ..EncoderConfig::default()
+    }
+}
+
+fn saved() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = MaskedLm::init(&config(), 1, &Device::flex());
+    model.save_pretrained(&config(), dir.path(), &[("key".to_owned(), "k".to_owned())]).expect("saves");
+    dir
+}
+
+fn load(dir: &Path) -> anyhow::Result<(MaskedLm, EncoderConfig)> {
+    MaskedLm::from_pretrained(dir, &Device::flex())
+}
+
+fn refused(dir: &Path, words: &[&str]) {
+    let error = load(dir).err().expect("refused");
+    let fault = error.downcast_ref::<Fault>().expect("a fault");
+    assert_eq!(fault.class(), Class::Input);
+    for word in words {
+        assert!(fault.to_string().contains(word), "{word:?} is not in: {fault}");
+    }
+}
+
+fn edit(dir: &Path, change: impl FnOnce(&mut Tensors)) {
+    let path = dir.join("model.safetensors");
+    let mut tensors = read(&fs_err::read(&path).expect("reads"));
+    change(&mut tensors);
+    let bytes: BTreeMap<_, Vec<u8>> =
+        tensors.iter().map(|(name, (_, values))| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
+    let views = tensors.iter().map(|(name, (shape, _))| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), &bytes[name]).expect("a tensor"))
+    });
+    fs_err::write(&path, safetensors::serialize(views, None).expect("serializes")).expect("writes");
+}
+
+fn read(bytes: &[u8]) -> Tensors {
+    let file = SafeTensors::deserialize(bytes).expect("reads");
+    let values = |data: &[u8]| data.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect();
+    file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(view.data())))).collect()
+}
