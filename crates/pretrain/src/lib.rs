@@ -1,0 +1,107 @@
+//! Trains a masked language model: tokens + masks (+ teacher) → a Hugging Face folder.
+//!
+//! A run trains the epochs that its masks hold and no others; the learning-rate schedule spans all rounds, so that a
+//! later round (`--continue-from`) goes on exactly where the earlier one stopped. The data order, the masks, dropout and
+//! initial weights are all drawn from keyed generators, so that on the CPU a run that was killed and started again
+//! ends with the same bits as one that was not.
+
+mod begin;
+mod card;
+mod config;
+mod data;
+#[cfg(test)]
+#[path = "../tests/fixture/mod.rs"]
+#[expect(dead_code, reason = "the tests of the command line use the rest")]
+mod fixture;
+mod job;
+mod publish;
+mod step;
+mod tokenizer;
+mod train;
+mod validation;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use entromask_artifact::{Manifest, Recipe, Status, Workbench, status, tool};
+use serde::Serialize;
+
+pub use config::{Config, ObjectiveConfig, Positions, Run, Transfer, TransferMode, Validation};
+pub use job::{Paths, Start};
+
+use job::Job;
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug)]
+pub struct Compute<'a> {
+    /// `cpu`, `wgpu[:n]`, `vulkan[:n]` or `cuda[:n]`.
+    pub device: &'a str,
+    /// `f32` or `bf16`; part of the key.
+    pub dtype: &'a str,
+}
+
+/// What a run made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The model's folder.
+    pub out: PathBuf,
+    /// The artifact's key.
+    pub key: String,
+    /// True if there was nothing to do.
+    pub up_to_date: bool,
+    /// Steps made since the first epoch, earlier rounds included.
+    pub steps: u64,
+    /// Mean surprisal on the fixed validation, nats, if there are held-out rows.
+    pub valid_loss: Option<f64>,
+    /// Accuracy on the fixed validation.
+    pub valid_accuracy: Option<f64>,
+}
+
+/// Trains the model in `paths.out` unless it is up to date.
+///
+/// # Errors
+/// Faults of class usage (configuration), input (artifacts), device, failed (divergence, disk), interrupted.
+pub fn run(config: &Config, paths: &Paths, compute: Compute) -> Result<Report> {
+    let job = Job::resolve(config, paths, compute.dtype)?;
+    if let Status::UpToDate(manifest) = status(&paths.out, &job.recipe)? {
+        tracing::info!("{}: up to date", paths.out.display());
+        return Ok(Report::new(&paths.out, &manifest, true));
+    }
+    let device = entromask_device::open(compute.device, compute.dtype)?;
+    let program = tool("entromask-pretrain", env!("CARGO_PKG_VERSION"), &entromask_device::compiled());
+    let bench = Workbench::open(&paths.out, job.recipe.clone(), program)?;
+    let trained = train::train(&job, &bench, &device, compute.device)?;
+    let manifest = publish::publish(&job, bench, &trained, compute.device)?;
+    Ok(Report::new(&paths.out, &manifest, false))
+}
+
+/// What [`run`] would make, for `--dry-run`.
+pub fn recipe(config: &Config, paths: &Paths, dtype: &str) -> Result<Recipe> {
+    Ok(Job::resolve(config, paths, dtype)?.recipe)
+}
+
+impl Report {
+    fn new(out: &Path, manifest: &Manifest, up_to_date: bool) -> Self {
+        let number = |name: &str| manifest.stats.get(name).and_then(serde_json::Value::as_f64);
+        Self {
+            out: out.into(),
+            key: manifest.key.clone(),
+            up_to_date,
+            steps: number("steps").unwrap_or(0.0) as u64,
+            valid_loss: number("valid_loss"),
+            valid_accuracy: number("valid_accuracy"),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = if self.up_to_date { "up to date" } else { "trained" };
+        write!(f, "{}: {done}, {} steps", self.out.display(), self.steps)?;
+        if let (Some(loss), Some(accuracy)) = (self.valid_loss, self.valid_accuracy) {
+            write!(f, ", validation loss {loss:.4} nats, accuracy {:.2} %", 100.0 * accuracy)?;
+        }
+        Ok(())
+    }
+}

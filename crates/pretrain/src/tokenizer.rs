@@ -1,0 +1,60 @@
+//! The tokenizer's files in a Hugging Face folder: `tokenizer.json` from the tokens artifact, and the two small files
+//! that `AutoTokenizer` wants beside it.
+
+use std::path::Path;
+
+use anyhow::Result;
+use entromask_artifact::{Manifest, Workbench};
+use entromask_fault::Fault;
+use fs_err as fs;
+use serde_json::{Map, Value, json};
+
+/// Names of the files that [`write`] makes.
+pub(crate) const FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
+
+/// Copies the tokenizer of `tokens` into the model's folder.
+pub(crate) fn write(bench: &Workbench, folder: &Path, tokens: &Manifest, longest: usize) -> Result<()> {
+    let source = folder.join(FILES[0]);
+    let bytes = fs::read(&source).map_err(|error| Fault::input(error.to_string()).remedy("tokenize again"))?;
+    let tokenizer: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| Fault::input(format!("{}: {error}", source.display())).remedy("tokenize again"))?;
+    let special = special_tokens(&tokenizer, &tokens.stats["special"]);
+    bench.write_bytes(FILES[0], &bytes)?;
+    bench.write_bytes(FILES[1], &pretty(&tokenizer_config(&special, longest))?)?;
+    bench.write_bytes(FILES[2], &pretty(&Value::Object(special))?)
+}
+
+fn tokenizer_config(special: &Map<String, Value>, longest: usize) -> Value {
+    let mut config = special.clone();
+    config.insert("tokenizer_class".into(), json!("PreTrainedTokenizerFast"));
+    config.insert("model_max_length".into(), json!(longest));
+    config.insert("clean_up_tokenization_spaces".into(), json!(false));
+    Value::Object(config)
+}
+
+/// `pad_token` and so on, by the ids that the tokens artifact names.
+fn special_tokens(tokenizer: &Value, ids: &Value) -> Map<String, Value> {
+    let named = ids.as_object().into_iter().flatten();
+    named.filter_map(|(name, id)| Some((format!("{name}_token"), json!(text_of(tokenizer, id.as_u64()?)?)))).collect()
+}
+
+fn text_of(tokenizer: &Value, id: u64) -> Option<&str> {
+    let added = tokenizer["added_tokens"].as_array()?;
+    added.iter().find(|token| token["id"] == id).and_then(|token| token["content"].as_str())
+}
+
+fn pretty(value: &Value) -> Result<Vec<u8>> {
+    Ok(serde_json::to_vec_pretty(value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_tokens_are_named_by_their_ids() {
+        let tokenizer = json!({"added_tokens": [{"id": 0, "content": "[PAD]"}, {"id": 103, "content": "[MASK]"}]});
+        let special = special_tokens(&tokenizer, &json!({"pad": 0, "mask": 103, "unk": null, "cls": 7}));
+        assert_eq!(Value::Object(special), json!({"pad_token": "[PAD]", "mask_token": "[MASK]"}));
+    }
+}

@@ -1,0 +1,295 @@
+//! The binary as a user runs it: training, resuming, rounds, distillation, mistakes.
+
+#[expect(dead_code, reason = "the unit tests use the rest")]
+mod fixture;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use fixture::Fixture;
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+const STUDENT: &str = "hidden_size = 8\nnum_hidden_layers = 2\nnum_attention_heads = 2\nintermediate_size = 16\n\
+                       max_position_embeddings = 8\n";
+const TRAIN: &str = "batch_size = 1\nepochs = 4\nvalidation.every = 10\n\
+                     run.checkpoint_every = 7\nrun.log_every = 1\n";
+
+/// What one test trains with.
+struct Session {
+    fixture: Fixture,
+}
+
+impl Session {
+    fn new() -> Result<Self> {
+        let fixture = Fixture::new()?;
+        fixture.file("student.toml", STUDENT)?;
+        fixture.file("train.toml", TRAIN)?;
+        Ok(Self { fixture })
+    }
+
+    fn command(&self, masks: &Path, out: &str) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("entromask-pretrain"));
+        command.current_dir(self.fixture.path(""));
+        for (flag, path) in [
+            ("--config", self.fixture.path("train.toml")),
+            ("--student", self.fixture.path("student.toml")),
+            ("--tokens", self.fixture.tokens()),
+            ("--masks", masks.into()),
+            ("--out", self.fixture.path(out)),
+        ] {
+            command.arg(flag).arg(path);
+        }
+        command
+    }
+
+    fn train(&self, masks: &Path, out: &str, more: &[&str]) -> Result<PathBuf> {
+        let output = self.command(masks, out).args(more).output()?;
+        ensure!(output.status.success(), "{}", stderr(&output));
+        Ok(self.fixture.path(out))
+    }
+
+    /// Starts training and waits until `rows` rows of metrics are there.
+    fn started(&self, masks: &Path, out: &str, rows: usize) -> Result<Child> {
+        let mut child = self.command(masks, out).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        while self.logged(out) < rows {
+            ensure!(child.try_wait()?.is_none(), "ended before {rows} rows");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(child)
+    }
+
+    fn logged(&self, out: &str) -> usize {
+        let Ok(states) = std::fs::read_dir(self.fixture.path(out).join("state")) else { return 0 };
+        let logs = states.flatten().map(|state| state.path().join("metrics.jsonl"));
+        logs.filter_map(|log| std::fs::read_to_string(log).ok()).map(|text| text.lines().count()).sum()
+    }
+
+    fn expect_failure(&self, command: &mut Command, code: i32, named: &str) -> Result<()> {
+        let output = command.output()?;
+        let text = stderr(&output);
+        ensure!(output.status.code() == Some(code), "expected {code}: {:?} {text}", output.status);
+        ensure!(text.contains(named), "`{named}` is not in: {text}");
+        ensure!(!text.contains("panicked"), "{text}");
+        Ok(())
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| path.display().to_string())
+}
+
+fn json(path: &Path) -> Result<Value> {
+    Ok(serde_json::from_slice(&read(path)?)?)
+}
+
+fn rows(model: &Path) -> Result<Vec<Value>> {
+    let text = String::from_utf8(read(&model.join("metrics.jsonl"))?)?;
+    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+/// Names and bytes of the tensors in a file, whatever its metadata.
+fn tensors(file: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let bytes = read(file)?;
+    let file = SafeTensors::deserialize(&bytes)?;
+    let mut tensors: Vec<_> =
+        file.tensors().into_iter().map(|(name, tensor)| (name, tensor.data().to_vec())).collect();
+    tensors.sort();
+    Ok(tensors)
+}
+
+fn assert_same_content(one: &Path, other: &Path) -> Result<()> {
+    for file in ["metrics.jsonl", "model.safetensors", "config.json"] {
+        assert!(read(&one.join(file))? == read(&other.join(file))?, "{file} differs");
+    }
+    let content = |model: &Path| json(&model.join("manifest.json")).map(|manifest| manifest["content"].clone());
+    assert_eq!(content(one)?, content(other)?);
+    Ok(())
+}
+
+#[test]
+fn a_killed_run_ends_with_the_same_bits() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let whole = session.train(&masks, "whole", &[])?;
+    for stop in [3, 40] {
+        let mut child = session.started(&masks, "killed", stop)?;
+        child.kill()?;
+        assert!(!child.wait()?.success());
+    }
+    assert!(!session.fixture.path("killed/manifest.json").exists());
+    let resumed = session.train(&masks, "killed", &[])?;
+    assert_same_content(&whole, &resumed)?;
+    assert_eq!(rows(&whole)?.iter().filter(|row| row.get("loss").is_some()).count(), 96);
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_keeps_the_last_step() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let mut child = session.started(&masks, "model", 5)?;
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success());
+    assert_eq!(child.wait()?.code(), Some(130));
+    let state = std::fs::read_dir(session.fixture.path("model/state"))?.next().context("a state folder")??.path();
+    let checkpoints = std::fs::read_dir(&state)?.flatten().map(|entry| entry.file_name().into_string());
+    let newest = checkpoints.filter_map(Result::ok).filter(|name| name.starts_with("step-")).max();
+    let step: usize = newest.context("a checkpoint")?["step-".len()..].parse()?;
+    let log = std::fs::read_to_string(state.join("metrics.jsonl"))?;
+    let losses = log.lines().filter(|line| line.contains("\"loss\"")).count();
+    assert_eq!(step, losses, "no step is lost");
+    Ok(())
+}
+
+#[test]
+fn a_damaged_checkpoint_is_not_used() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let whole = session.train(&masks, "whole", &[])?;
+    let mut child = session.started(&masks, "damaged", 30)?;
+    child.kill()?;
+    child.wait()?;
+    let state = std::fs::read_dir(session.fixture.path("damaged/state"))?.next().context("state")??.path();
+    let mut checkpoints: Vec<_> = std::fs::read_dir(state)?.flatten().map(|entry| entry.path()).collect();
+    checkpoints.retain(|path| path.join("trainer.json").exists());
+    checkpoints.sort();
+    let weights = checkpoints.pop().context("a checkpoint")?.join("model.safetensors");
+    let bytes = read(&weights)?;
+    std::fs::write(&weights, &bytes[..bytes.len() / 2])?;
+    let output = session.command(&masks, "damaged").output()?;
+    assert!(stderr(&output).contains("damaged checkpoint"), "{}", stderr(&output));
+    assert_same_content(&whole, &session.fixture.path("damaged"))
+}
+
+#[test]
+fn two_rounds_are_one_run() -> Result<()> {
+    let session = Session::new()?;
+    let whole = session.train(&session.fixture.masks(0, 2)?, "whole", &[])?;
+    let first = session.train(&session.fixture.masks(0, 1)?, "first", &[])?;
+    let go_on = ["--continue-from", first.to_str().context("utf-8")?];
+    let second = session.train(&session.fixture.masks(1, 1)?, "second", &go_on)?;
+    let weights = "model.safetensors";
+    assert_eq!(tensors(&whole.join(weights))?, tensors(&second.join(weights))?);
+    assert_ne!(tensors(&first.join(weights))?, tensors(&second.join(weights))?);
+    let losses = |model: &Path| -> Result<Vec<Value>> {
+        Ok(rows(model)?.into_iter().filter(|row| row.get("loss").is_some()).collect())
+    };
+    assert_eq!(losses(&whole)?, losses(&second)?, "the second round's log begins with the first's");
+    Ok(())
+}
+
+#[test]
+fn a_second_call_does_nothing_and_a_changed_recipe_trains_again() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    let model = session.train(&masks, "model", &[])?;
+    let written = std::fs::metadata(model.join("model.safetensors"))?.modified()?;
+    session.train(&masks, "model", &["--set", "run.checkpoint_every=3", "--set", "run.log_every=9"])?;
+    assert_eq!(std::fs::metadata(model.join("model.safetensors"))?.modified()?, written);
+    let planned = session.command(&masks, "model").args(["--dry-run", "--set", "lr=2e-3"]).output()?;
+    assert!(String::from_utf8_lossy(&planned.stdout).contains("lr: 0.001 -> 0.002"));
+    let content = json(&model.join("manifest.json"))?["content"].clone();
+    session.train(&masks, "model", &["--set", "lr=2e-3"])?;
+    assert_ne!(json(&model.join("manifest.json"))?["content"], content);
+    Ok(())
+}
+
+#[test]
+fn the_folder_is_complete_and_verifies() -> Result<()> {
+    let session = Session::new()?;
+    let model = session.train(&session.fixture.masks(0, 1)?, "model", &["--json"])?;
+    let manifest = entromask_artifact::Manifest::load(&model, entromask_artifact::Kind::Model)?;
+    manifest.verify(&model)?;
+    assert_eq!((manifest.cost.tokens, manifest.stats["steps"].clone()), (manifest.stats["tokens"].as_u64().unwrap_or(0), 24.into()));
+    assert!(manifest.cost.flops > 0.0);
+    let tokenizer = json(&model.join("tokenizer_config.json"))?;
+    assert_eq!((&tokenizer["mask_token"], &tokenizer["model_max_length"]), (&"[MASK]".into(), &8.into()));
+    assert_eq!(json(&model.join("config.json"))?["vocab_size"], fixture::VOCAB_SIZE);
+    let card = String::from_utf8(read(&model.join("README.md"))?)?;
+    assert!(card.contains("Validation") && card.contains("tokens"), "{card}");
+    let rows = rows(&model)?;
+    assert_eq!(rows[0]["step"], 0, "validated before the first step");
+    let loss = rows[0]["valid_loss"].as_f64().context("a loss")?;
+    assert!((loss - (fixture::VOCAB_SIZE as f64).ln()).abs() < 0.1, "an untrained model knows nothing: {loss}");
+    Ok(())
+}
+
+#[test]
+fn distillation_follows_the_teacher() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    let teacher = session.train(&masks, "teacher", &["--set", "lr=1e-2"])?;
+    let teacher = teacher.to_str().context("utf-8")?;
+    for positions in ["masked", "all"] {
+        let set = format!("objective.positions={positions}");
+        let more = ["--teacher", teacher, "--set", "objective.kd=2", "--set", "objective.cos=1", "--set", "lr=1e-2"];
+        let student = session.train(&masks, positions, &[&more[..], &["--set", &set]].concat())?;
+        let kd: Vec<f64> = rows(&student)?.iter().filter_map(|row| row["kd"].as_f64()).collect();
+        assert_eq!(kd.len(), 24);
+        assert!(kd[12..].iter().sum::<f64>() < kd[..12].iter().sum::<f64>(), "{positions}: {kd:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn weights_can_be_taken_from_another_model() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    let first = session.train(&masks, "first", &["--set", "lr=1e-2"])?;
+    let second = session.train(&masks, "second", &["--init", first.to_str().context("utf-8")?])?;
+    let end = rows(&first)?.last().context("rows")?["valid_loss"].clone();
+    assert_eq!(rows(&second)?[0]["valid_loss"], end, "begins where the other ended");
+    assert_eq!(rows(&second)?[1]["step"], 1);
+    Ok(())
+}
+
+#[test]
+fn mistakes_are_named_with_their_exit_codes() -> Result<()> {
+    let session = Session::new()?;
+    let (masks, later) = (session.fixture.masks(0, 1)?, session.fixture.masks(1, 1)?);
+    let run = |more: &[&str]| {
+        let mut command = session.command(&masks, "model");
+        command.args(more);
+        command
+    };
+    let other = session.fixture.other_tokens()?;
+    let other = other.to_str().context("utf-8")?;
+    session.expect_failure(&mut run(&["--set", "learning_rate=1"]), 2, "learning_rate")?;
+    session.expect_failure(&mut run(&["--set", "batch_size=0"]), 2, "batch_size = 0")?;
+    session.expect_failure(&mut run(&["--set", "objective.kd=1"]), 2, "--teacher")?;
+    session.expect_failure(&mut run(&["--teacher", "nowhere"]), 2, "objective.kd")?;
+    session.expect_failure(&mut run(&["--set", "objective.kd=1", "--teacher", "nowhere"]), 3, "nowhere")?;
+    session.expect_failure(&mut run(&["--continue-from", "nowhere"]), 3, "nowhere")?;
+    session.expect_failure(&mut run(&["--device", "cuda"]), 4, "cuda")?;
+    session.expect_failure(&mut run(&["--set", "lr=1e30", "--set", "warmup=0"]), 1, "diverged")?;
+    session.expect_failure(&mut session.command(&later, "model"), 2, "--continue-from")?;
+    session.expect_failure(&mut session.command(&session.fixture.masks(3, 2)?, "model"), 2, "epochs = 4")?;
+    session.expect_failure(&mut session.command(Path::new("nowhere"), "model"), 3, "nowhere")?;
+    let mut elsewhere = session.command(&masks, "model");
+    let mut of_other_tokens = Command::new(elsewhere.get_program());
+    let tokens = session.fixture.tokens();
+    let arguments = elsewhere.get_args().map(|argument| if argument == tokens { other.as_ref() } else { argument });
+    of_other_tokens.args(arguments);
+    session.expect_failure(&mut of_other_tokens, 3, "content")?;
+    session.expect_failure(elsewhere.arg("--out=/dev/null/below"), 2, "out")?;
+    assert!(!session.fixture.path("model/manifest.json").exists());
+    Ok(())
+}
+
+#[test]
+fn a_damaged_part_is_an_input_error() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    let manifest = entromask_artifact::Manifest::load(&masks, entromask_artifact::Kind::Masks)?;
+    let part = masks.join(&manifest.outputs[1].file);
+    let bytes = read(&part)?;
+    std::fs::write(&part, &bytes[..bytes.len() / 2])?;
+    session.expect_failure(&mut session.command(&masks, "model"), 3, &manifest.outputs[1].file)
+}

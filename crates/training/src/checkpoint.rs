@@ -1,0 +1,222 @@
+//! Checkpoints: folders that are complete or not there, checked by digest before use.
+//!
+//! ```text
+//! step-00000123/
+//!   model.safetensors, optimizer.safetensors, …   whatever the stage writes
+//!   trainer.json                                  step, digests of the other files, the stage's own state
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use entromask_fault::Fault;
+use fs_err as fs;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+const STATE_FILE: &str = "trainer.json";
+
+/// The checkpoints of one run, the newest few of which are kept.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+    keep: usize,
+}
+
+/// A checkpoint whose digests were right when it was opened.
+#[derive(Clone, Debug)]
+pub struct Checkpoint<S> {
+    /// The folder with the stage's files.
+    pub folder: PathBuf,
+    /// Steps made.
+    pub step: u64,
+    /// The stage's own state.
+    pub state: S,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StateFile<S> {
+    step: u64,
+    files: BTreeMap<String, String>,
+    state: S,
+}
+
+impl Checkpoints {
+    /// Checkpoints below `folder`, of which the newest `keep` (at least 1) stay.
+    pub fn new(folder: &Path, keep: usize) -> Self {
+        Self { folder: folder.into(), keep: keep.max(1) }
+    }
+
+    /// Lets `write` fill a folder, adds `trainer.json` with digests and `state`, makes it the checkpoint of `step` and
+    /// removes the oldest ones.
+    pub fn save(
+        &self,
+        step: u64,
+        state: &impl Serialize,
+        write: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let beside = self.folder.join(".tmp-checkpoint");
+        remove_folder(&beside)?;
+        fs::create_dir_all(&beside)?;
+        write(&beside)?;
+        seal(&beside, step, state)?;
+        let target = self.folder.join(format!("step-{step:08}"));
+        remove_folder(&target)?;
+        fs::rename(&beside, &target)?;
+        sync(&self.folder)?;
+        self.prune()
+    }
+
+    /// The newest checkpoint whose files are whole. Damaged ones are removed with a warning.
+    pub fn latest<S: DeserializeOwned>(&self) -> anyhow::Result<Option<Checkpoint<S>>> {
+        for folder in self.folders()?.into_iter().rev() {
+            match Checkpoint::open(&folder) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(error) => {
+                    tracing::warn!("{error:#}; going on from the checkpoint before it");
+                    remove_folder(&folder)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes all of them.
+    pub fn clear(&self) -> anyhow::Result<()> {
+        self.folders()?.iter().try_for_each(|folder| remove_folder(folder))
+    }
+
+    fn prune(&self) -> anyhow::Result<()> {
+        let folders = self.folders()?;
+        let surplus = folders.len().saturating_sub(self.keep);
+        folders[..surplus].iter().try_for_each(|folder| remove_folder(folder))
+    }
+
+    /// From the oldest to the newest: the step has a fixed number of digits.
+    fn folders(&self) -> anyhow::Result<Vec<PathBuf>> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("step-") {
+                folders.push(entry.path());
+            }
+        }
+        folders.sort();
+        Ok(folders)
+    }
+}
+
+impl<S: DeserializeOwned> Checkpoint<S> {
+    /// Opens the checkpoint in `folder` and compares its files with their digests.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input that names the damaged file.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        let read = || -> anyhow::Result<Self> {
+            let file: StateFile<S> = serde_json::from_slice(&fs::read(folder.join(STATE_FILE))?)
+                .with_context(|| format!("{STATE_FILE} cannot be read"))?;
+            for (name, expected) in &file.files {
+                let found = digest(&folder.join(name))?;
+                ensure!(found == *expected, "{name} has digest {found}, {STATE_FILE} says {expected}");
+            }
+            Ok(Self { folder: folder.into(), step: file.step, state: file.state })
+        };
+        read().map_err(|error| {
+            Fault::input(format!("{}: damaged checkpoint: {error:#}", folder.display())).into()
+        })
+    }
+}
+
+/// Writes `trainer.json` for the files that are in `folder` and syncs all of them.
+fn seal(folder: &Path, step: u64, state: &impl Serialize) -> anyhow::Result<()> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        sync(&entry.path())?;
+        files.insert(entry.file_name().to_string_lossy().into_owned(), digest(&entry.path())?);
+    }
+    let file = folder.join(STATE_FILE);
+    fs::write(&file, serde_json::to_vec_pretty(&StateFile { step, files, state })?)?;
+    sync(&file)?;
+    sync(folder)
+}
+
+fn digest(path: &Path) -> anyhow::Result<String> {
+    Ok(blake3::hash(&fs::read(path)?).to_hex().to_string())
+}
+
+fn sync(path: &Path) -> anyhow::Result<()> {
+    Ok(fs::File::open(path)?.sync_all()?)
+}
+
+fn remove_folder(folder: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn save(checkpoints: &Checkpoints, step: u64) -> anyhow::Result<()> {
+        checkpoints.save(step, &format!("state {step}"), |folder| {
+            Ok(fs::write(folder.join("model.safetensors"), format!("weights {step}"))?)
+        })
+    }
+
+    fn latest(checkpoints: &Checkpoints) -> Option<(u64, String)> {
+        let checkpoint = checkpoints.latest::<String>().expect("readable");
+        checkpoint.map(|checkpoint| (checkpoint.step, checkpoint.state))
+    }
+
+    #[test]
+    fn the_last_ones_are_kept() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let checkpoints = Checkpoints::new(&folder.path().join("state"), 2);
+        assert_eq!(latest(&checkpoints), None);
+        for step in [5, 10, 100] {
+            save(&checkpoints, step)?;
+        }
+        let names: Vec<_> = checkpoints.folders()?.iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["step-00000010", "step-00000100"]);
+        assert_eq!(latest(&checkpoints), Some((100, "state 100".into())));
+        checkpoints.clear()?;
+        assert_eq!(latest(&checkpoints), None);
+        Ok(())
+    }
+
+    #[test]
+    fn damage_falls_back_to_the_one_before() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let checkpoints = Checkpoints::new(folder.path(), 3);
+        for step in 1..=3 {
+            save(&checkpoints, step)?;
+        }
+        fs::write(folder.path().join("step-00000003/model.safetensors"), "weig")?;
+        fs::write(folder.path().join("step-00000002/trainer.json"), "{")?;
+        assert_eq!(latest(&checkpoints), Some((1, "state 1".into())));
+        save(&checkpoints, 3)?;
+        assert_eq!(latest(&checkpoints), Some((3, "state 3".into())), "a damaged one is replaced");
+        Ok(())
+    }
+
+    #[test]
+    fn a_writer_that_fails_leaves_the_earlier_checkpoint() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let checkpoints = Checkpoints::new(folder.path(), 1);
+        save(&checkpoints, 1)?;
+        let result = checkpoints.save(2, &(), |folder| {
+            fs::write(folder.join("half"), "")?;
+            anyhow::bail!("disk full")
+        });
+        assert!(result.is_err());
+        assert_eq!(latest(&checkpoints), Some((1, "state 1".into())));
+        Ok(())
+    }
+}

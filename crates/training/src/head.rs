@@ -1,0 +1,414 @@
+//! Cross-entropy and distillation through the output layer of a masked language model, without a graph of the logits.
+//!
+//! The logits z = h·Wᵀ + b of a batch are by far its largest tensor (600 masked positions × 30,522 tokens × 4 bytes =
+//! 73 MB), and autodiff would pass over them a dozen times. The gradient of both losses with respect to z is known in
+//! closed form,
+//!
+//! ```text
+//! G = λ_ce (softmax(z) − onehot(target)) / n + λ_kd T (softmax(z / T) − softmax(z_teacher / T)) / m ,
+//! ```
+//!
+//! so that it is written over the logits, chunk by chunk, and only the three products that use it are left:
+//! ∂h = G·W, ∂W = Gᵀ·h, ∂b = Σ G. The plain form is [`cross_entropy`](crate::cross_entropy) and
+//! [`distillation`](crate::distillation); tests compare the two.
+
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::rows::{self, RowLoss, Weights};
+
+/// Logits that are in memory at once: 128 MB.
+const CHUNK_LOGITS: usize = 1 << 25;
+
+/// The output layer: logits = hidden · weightᵀ + bias.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    /// `[vocab_size, hidden_size]`
+    pub weight: Tensor<2>,
+    /// `[vocab_size]`
+    pub bias: Tensor<1>,
+}
+
+/// Weights of the two losses and the temperature of the second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objective {
+    /// λ_ce
+    pub ce: f64,
+    /// λ_kd; the teacher is not looked at if it is 0.
+    pub kd: f64,
+    /// T
+    pub temperature: f64,
+}
+
+/// Losses of a batch of positions, and what [`HeadLoss::add_gradients`] needs.
+#[derive(Debug)]
+pub struct HeadLoss {
+    /// Cross-entropy, mean over the positions with a target; 0 if there are none.
+    pub ce: f64,
+    /// T²·KL(teacher ‖ student), mean over all positions; 0 without a teacher.
+    pub kd: f64,
+    /// A scalar whose gradient with respect to `hidden` is that of the weighted losses (its value means nothing).
+    pub surrogate: Tensor<1>,
+    decoder: Decoder,
+    gradient: Decoder,
+}
+
+/// Sums over positions that have been evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// Sum of −ln q(target), nats.
+    pub surprisal: f64,
+    /// Positions whose target is the most probable token.
+    pub hits: u64,
+    /// Positions.
+    pub positions: u64,
+}
+
+/// Losses of the student's `hidden` states (after the head's transform, tracked by autodiff) at n positions.
+///
+/// `targets` holds the original token where cross-entropy is asked for. `teacher` is the teacher's hidden states at the
+/// same positions with its own decoder, both without autodiff.
+///
+/// # Shapes
+/// - hidden: `[n, hidden_size]`
+/// - teacher's hidden: `[n, hidden_size of the teacher]`
+pub fn head_loss(
+    hidden: Tensor<2>,
+    decoder: Decoder,
+    targets: &[Option<u32>],
+    teacher: Option<(&Tensor<2>, &Decoder)>,
+    objective: &Objective,
+) -> HeadLoss {
+    let rows = (CHUNK_LOGITS / decoder.weight.dims()[0]).max(1);
+    let teacher = teacher.filter(|_| objective.kd != 0.0);
+    head_loss_in_chunks(hidden, decoder, targets, teacher, objective, rows)
+}
+
+/// Surprisal and accuracy of `targets` under hidden states (after the head's transform) without autodiff.
+pub fn evaluate(hidden: &Tensor<2>, decoder: &Decoder, targets: &[u32]) -> Evaluation {
+    let rows = (CHUNK_LOGITS / decoder.weight.dims()[0]).max(1);
+    let bias = to_vec(decoder.bias.clone());
+    let mut total = Evaluation::default();
+    for (index, targets) in targets.chunks(rows).enumerate() {
+        let hidden = hidden.clone().narrow(0, index * rows, targets.len());
+        let mut logits = hidden.matmul(decoder.weight.clone().transpose()).into_data_as::<f32>();
+        let values = logits.as_mut_slice::<f32>().expect("converted to f32");
+        let found: Vec<_> = (values.par_chunks_mut(bias.len()).zip(targets))
+            .map(|(row, &target)| rows::surprisal_and_hit(row, &bias, target))
+            .collect();
+        total.surprisal += found.iter().map(|(surprisal, _)| surprisal).sum::<f64>();
+        total.hits += found.iter().filter(|(_, hit)| *hit).count() as u64;
+        total.positions += targets.len() as u64;
+    }
+    total
+}
+
+impl HeadLoss {
+    /// Adds the gradients of the decoder's weight and bias to the result of the backward pass, where they are trained.
+    pub fn add_gradients(self, backward: &mut burn::tensor::Gradients) {
+        add_gradient(&self.decoder.weight, self.gradient.weight, backward);
+        add_gradient(&self.decoder.bias, self.gradient.bias, backward);
+    }
+}
+
+fn add_gradient<const D: usize>(
+    parameter: &Tensor<D>,
+    gradient: Tensor<D>,
+    backward: &mut burn::tensor::Gradients,
+) {
+    if parameter.is_require_grad() {
+        let earlier = parameter.grad_remove(backward);
+        let sum = earlier.map_or_else(|| gradient.clone(), |earlier| earlier + gradient.clone());
+        parameter.grad_replace(backward, sum);
+    }
+}
+
+fn head_loss_in_chunks(
+    hidden: Tensor<2>,
+    decoder: Decoder,
+    targets: &[Option<u32>],
+    teacher: Option<(&Tensor<2>, &Decoder)>,
+    objective: &Objective,
+    rows: usize,
+) -> HeadLoss {
+    let plain = Decoder { weight: decoder.weight.clone().inner(), bias: decoder.bias.clone().inner() };
+    let (mean, inner) = (Mean::new(targets, objective), hidden.clone().inner());
+    let mut sums = Sums::default();
+    for (index, targets) in targets.chunks(rows).enumerate() {
+        let part = |tensor: &Tensor<2>| tensor.clone().narrow(0, index * rows, targets.len());
+        let teacher = teacher.map(|(hidden, decoder)| logits(part(hidden), decoder) + decoder.bias.clone().unsqueeze());
+        let hidden = part(&inner);
+        let (gradient, losses) =
+            mean.gradient(logits(hidden.clone(), &plain), &plain.bias, targets, teacher);
+        sums.add(&hidden, &plain, gradient, losses);
+    }
+    let gradient_of_hidden = Tensor::cat(sums.hidden, 0);
+    let width = plain.weight.dims();
+    HeadLoss {
+        ce: sums.losses.ce / mean.targets,
+        kd: sums.losses.kd / mean.positions,
+        surrogate: (hidden * gradient_of_hidden).sum(),
+        gradient: Decoder {
+            weight: sums.weight.unwrap_or_else(|| Tensor::zeros(width, &plain.weight.device())),
+            bias: sums.bias.unwrap_or_else(|| plain.bias.zeros_like()),
+        },
+        decoder,
+    }
+}
+
+fn logits(hidden: Tensor<2>, decoder: &Decoder) -> Tensor<2> {
+    hidden.matmul(decoder.weight.clone().transpose())
+}
+
+/// What the chunks of a batch add up to.
+#[derive(Default)]
+struct Sums {
+    losses: RowLoss,
+    hidden: Vec<Tensor<2>>,
+    weight: Option<Tensor<2>>,
+    bias: Option<Tensor<1>>,
+}
+
+impl Sums {
+    fn add(&mut self, hidden: &Tensor<2>, decoder: &Decoder, gradient: Tensor<2>, losses: RowLoss) {
+        self.losses.ce += losses.ce;
+        self.losses.kd += losses.kd;
+        let ones = Tensor::ones([1, gradient.dims()[0]], &gradient.device());
+        self.hidden.push(gradient.clone().matmul(decoder.weight.clone()));
+        let bias = ones.matmul(gradient.clone()).squeeze_dim(0);
+        let weight = gradient.transpose().matmul(hidden.clone());
+        self.bias = Some(self.bias.take().map_or(bias.clone(), |sum| sum + bias));
+        self.weight = Some(self.weight.take().map_or(weight.clone(), |sum| sum + weight));
+    }
+}
+
+/// How much one position counts.
+struct Mean {
+    targets: f64,
+    positions: f64,
+    weights: Weights,
+}
+
+impl Mean {
+    fn new(targets: &[Option<u32>], objective: &Objective) -> Self {
+        let positions = targets.len().max(1) as f64;
+        let targets = targets.iter().flatten().count().max(1) as f64;
+        let weights = Weights {
+            ce: (objective.ce / targets) as f32,
+            kd: (objective.kd / positions) as f32,
+            temperature: objective.temperature as f32,
+        };
+        Self { targets, positions, weights }
+    }
+
+    /// The gradient with respect to `logits` (without bias), and the losses summed over the rows.
+    fn gradient(
+        &self,
+        logits: Tensor<2>,
+        bias: &Tensor<1>,
+        targets: &[Option<u32>],
+        teacher: Option<Tensor<2>>,
+    ) -> (Tensor<2>, RowLoss) {
+        if logits.device() == Device::flex() {
+            gradient_on_host(logits, bias, targets, teacher, self.weights)
+        } else {
+            gradient_on_device(logits, bias, targets, teacher, self.weights)
+        }
+    }
+}
+
+fn gradient_on_host(
+    logits: Tensor<2>,
+    bias: &Tensor<1>,
+    targets: &[Option<u32>],
+    teacher: Option<Tensor<2>>,
+    weights: Weights,
+) -> (Tensor<2>, RowLoss) {
+    let (device, [_, vocab_size]) = (logits.device(), logits.dims());
+    let bias = to_vec(bias.clone());
+    let mut logits = logits.into_data();
+    let values = logits.as_mut_slice::<f32>().expect("logits are f32 on the CPU");
+    let mut teacher = teacher.map(to_vec2);
+    let mut teachers: Vec<Option<&mut [f32]>> = match &mut teacher {
+        Some(teacher) => teacher.chunks_mut(vocab_size).map(Some).collect(),
+        None => targets.iter().map(|_| None).collect(),
+    };
+    let losses: Vec<RowLoss> = (values.par_chunks_mut(vocab_size).zip(targets))
+        .zip(&mut teachers)
+        .map(|((row, &target), teacher)| {
+            rows::losses_and_gradient(row, &bias, target, teacher.take(), weights)
+        })
+        .collect();
+    let sum = RowLoss { ce: losses.iter().map(|l| l.ce).sum(), kd: losses.iter().map(|l| l.kd).sum() };
+    (Tensor::from_data(logits, &device), sum)
+}
+
+fn gradient_on_device(
+    logits: Tensor<2>,
+    bias: &Tensor<1>,
+    targets: &[Option<u32>],
+    teacher: Option<Tensor<2>>,
+    weights: Weights,
+) -> (Tensor<2>, RowLoss) {
+    let logits = logits + bias.clone().unsqueeze();
+    let (mut gradient, ce) = cross_entropy_on_device(&logits, targets, weights.ce);
+    let mut kd = 0.0;
+    if let Some(teacher) = teacher {
+        let temperature = weights.temperature;
+        let [student, teacher] = [logits, teacher].map(|z| log_softmax(z.div_scalar(temperature), 1));
+        let probability = teacher.clone().exp();
+        let divergence = (probability.clone() * (teacher - student.clone())).sum();
+        kd = divergence.into_scalar::<f64>() * f64::from(temperature).powi(2);
+        gradient = gradient + (student.exp() - probability).mul_scalar(weights.kd * temperature);
+    }
+    (gradient, RowLoss { ce, kd })
+}
+
+/// Rows without a target have a column of weight 0 subtracted, and their softmax weighted with 0.
+fn cross_entropy_on_device(logits: &Tensor<2>, targets: &[Option<u32>], weight: f32) -> (Tensor<2>, f64) {
+    let device = logits.device();
+    let columns: Vec<i64> = targets.iter().map(|target| i64::from(target.unwrap_or(0))).collect();
+    let counted: Vec<f32> = targets.iter().map(|target| f32::from(u8::from(target.is_some()))).collect();
+    let shape = [targets.len(), 1];
+    let columns = Tensor::<2, Int>::from_data(TensorData::new(columns, shape), &device);
+    let counted = Tensor::<2>::from_data(TensorData::new(counted, shape), &device);
+    let chosen = log_softmax(logits.clone(), 1).gather(1, columns.clone());
+    let ce = -(chosen * counted.clone()).sum().into_scalar::<f64>();
+    let counted = counted.mul_scalar(weight);
+    let gradient = softmax(logits.clone(), 1) * counted.clone();
+    (gradient.scatter(1, columns, counted.neg(), IndexingUpdateOp::Add), ce)
+}
+
+fn to_vec(tensor: Tensor<1>) -> Vec<f32> {
+    tensor.into_data_as::<f32>().try_into_vec().expect("converted to f32")
+}
+
+fn to_vec2(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data_as::<f32>().try_into_vec().expect("converted to f32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cross_entropy, distillation};
+
+    const OBJECTIVE: Objective = Objective { ce: 0.7, kd: 1.3, temperature: 2.0 };
+    const TARGETS: [Option<u32>; 5] = [Some(3), Some(0), None, Some(18), Some(7)];
+
+    fn wave<const D: usize>(shape: [usize; D], step: f32) -> Tensor<D> {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|i| (i as f32 * step).sin() * 1.5).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    }
+
+    fn tracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+        Tensor::from_inner(tensor).require_grad()
+    }
+
+    fn decoder(step: f32) -> Decoder {
+        Decoder { weight: wave([19, 4], step), bias: wave([19], step * 3.0) }
+    }
+
+    fn student() -> (Tensor<2>, Decoder) {
+        let Decoder { weight, bias } = decoder(0.7);
+        (tracked(wave([5, 4], 0.9)), Decoder { weight: tracked(weight), bias: tracked(bias) })
+    }
+
+    fn vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.into_data().try_into_vec().expect("f32")
+    }
+
+    fn assert_close(a: &[f32], b: &[f32]) {
+        assert_eq!(a.len(), b.len());
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-6), "{a:?}\n{b:?}");
+    }
+
+    /// ce, kd and the gradients of hidden, weight and bias by autodiff through the logits.
+    fn plain(teacher: Option<&Tensor<2>>) -> (f64, f64, [Vec<f32>; 3]) {
+        let (hidden, decoder) = student();
+        let logits = logits(hidden.clone(), &decoder) + decoder.bias.clone().unsqueeze();
+        let with_target: Vec<i64> = vec![0, 1, 3, 4];
+        let with_target = Tensor::<1, Int>::from_data(TensorData::new(with_target, [4]), &logits.device());
+        let targets: Vec<i64> = TARGETS.iter().flatten().map(|&t| i64::from(t)).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [4]), &logits.device());
+        let ce = cross_entropy(logits.clone().select(0, with_target), targets);
+        let mut loss = ce.clone().mul_scalar(OBJECTIVE.ce);
+        let mut kd = 0.0;
+        if let Some(teacher) = teacher {
+            let decoder = self::decoder(1.1);
+            let teacher = Tensor::from_inner(self::logits(teacher.clone(), &decoder) + decoder.bias.unsqueeze());
+            let divergence = distillation(logits, teacher, OBJECTIVE.temperature);
+            kd = divergence.clone().into_scalar::<f64>();
+            loss = loss + divergence.mul_scalar(OBJECTIVE.kd);
+        }
+        let backward = loss.backward();
+        let gradients = [
+            vec(hidden.grad(&backward).expect("tracked")),
+            vec(decoder.weight.grad(&backward).expect("tracked")),
+            vec(decoder.bias.grad(&backward).expect("tracked")),
+        ];
+        (ce.into_scalar::<f64>(), kd, gradients)
+    }
+
+    fn fused(teacher: Option<&Tensor<2>>, rows: usize) -> (f64, f64, [Vec<f32>; 3]) {
+        let (hidden, decoder) = student();
+        let teachers = self::decoder(1.1);
+        let teacher = teacher.map(|hidden| (hidden, &teachers));
+        let loss = head_loss_in_chunks(hidden.clone(), decoder.clone(), &TARGETS, teacher, &OBJECTIVE, rows);
+        let (ce, kd) = (loss.ce, loss.kd);
+        let mut backward = loss.surrogate.backward();
+        loss.add_gradients(&mut backward);
+        let gradients = [
+            vec(hidden.grad(&backward).expect("tracked")),
+            vec(decoder.weight.grad(&backward).expect("tracked")),
+            vec(decoder.bias.grad(&backward).expect("tracked")),
+        ];
+        (ce, kd, gradients)
+    }
+
+    #[test]
+    fn agrees_with_autodiff_through_the_logits() {
+        let teacher = wave([5, 4], 1.7);
+        for teacher in [None, Some(&teacher)] {
+            let (ce, kd, gradients) = plain(teacher);
+            for rows in [1, 2, 5, 100] {
+                let (fused_ce, fused_kd, fused_gradients) = fused(teacher, rows);
+                assert!((ce - fused_ce).abs() < 1e-6 && (kd - fused_kd).abs() < 1e-5, "{kd} {fused_kd}");
+                for (exact, found) in gradients.iter().zip(&fused_gradients) {
+                    assert_close(exact, found);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn device_and_host_arithmetic_agree() {
+        let decoder = decoder(0.7);
+        let logits = || logits(wave([5, 4], 0.9), &decoder);
+        let weights = Mean::new(&TARGETS, &OBJECTIVE).weights;
+        for teacher in [None, Some(wave([5, 19], 0.3))] {
+            let (host, on_host) = gradient_on_host(logits(), &decoder.bias, &TARGETS, teacher.clone(), weights);
+            let (device, on_device) = gradient_on_device(logits(), &decoder.bias, &TARGETS, teacher, weights);
+            assert_close(&vec(host), &vec(device));
+            assert!((on_host.ce - on_device.ce).abs() < 1e-5 && (on_host.kd - on_device.kd).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn evaluation_sums_surprisal_and_counts_hits() {
+        let (hidden, decoder) = (wave([5, 4], 0.9), decoder(0.7));
+        let logits = logits(hidden.clone(), &decoder) + decoder.bias.clone().unsqueeze();
+        let best: Vec<u32> =
+            logits.clone().argmax(1).into_data().iter::<i64>().map(|index| index as u32).collect();
+        let mut targets = best.clone();
+        targets[2] = (best[2] + 1) % 19;
+        let found = evaluate(&hidden, &decoder, &targets);
+        let wanted = Tensor::<1, Int>::from_ints([0; 5], &Device::flex()).add(Tensor::from_data(
+            TensorData::new(targets.iter().map(|&t| i64::from(t)).collect(), [5]),
+            &Device::flex(),
+        ));
+        let mean = cross_entropy(logits, wanted).into_scalar::<f64>();
+        assert_eq!((found.hits, found.positions), (4, 5));
+        assert!((found.surprisal / 5.0 - mean).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,27 @@
+//! What every training stage needs and no model decides: learning-rate schedules, AdamW with clipping by the global
+//! gradient norm, the losses, checkpoints that survive being killed, and the metrics log.
+//!
+//! Invariants:
+//! 1. On the CPU every result is the same bits on any number of threads: sums over many numbers are made in chunks of
+//!    fixed size, one after the other.
+//! 2. Everything that decides the next step is in a checkpoint: weights, moments and counters. A schedule is a pure
+//!    function of the step.
+//! 3. A checkpoint is complete or not there: it is written beside, synced and renamed, and its digests are checked
+//!    before it is used.
+
+mod checkpoint;
+mod gradients;
+mod head;
+mod loss;
+mod metrics;
+mod optimizer;
+mod rows;
+mod schedule;
+
+pub use checkpoint::{Checkpoint, Checkpoints};
+pub use gradients::Gradients;
+pub use head::{Decoder, Evaluation, HeadLoss, Objective, evaluate, head_loss};
+pub use loss::{cosine, cross_entropy, distillation};
+pub use metrics::MetricsLog;
+pub use optimizer::{AdamW, AdamWConfig};
+pub use schedule::{Decay, Schedule};

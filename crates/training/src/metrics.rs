@@ -1,0 +1,92 @@
+//! The metrics log: one JSON object a line, each with the `step` it belongs to.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use fs_err as fs;
+use serde::Serialize;
+use serde_json::Value;
+
+/// An append-only log that can be cut back to a checkpoint, so that a resumed run repeats no row and misses none.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsLog {
+    /// Opens the log at `path`, keeping the rows up to and including step `last`; `None` starts an empty one.
+    ///
+    /// A last line that a kill has torn is dropped with the rows after `last`.
+    pub fn open(path: &Path, last: Option<u64>) -> anyhow::Result<Self> {
+        let kept = last.map_or(Ok(String::new()), |last| rows_up_to(path, last))?;
+        let beside = path.with_extension("tmp");
+        fs::write(&beside, kept)?;
+        fs::rename(&beside, path)?;
+        let file = fs::OpenOptions::new().append(true).open(path)?.into_parts().0;
+        Ok(Self { path: path.into(), file })
+    }
+
+    /// Adds `row`, which must be a JSON object with a `step`, as one line.
+    pub fn append(&mut self, row: &impl Serialize) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(row)?;
+        line.push(b'\n');
+        self.file.write_all(&line).with_context(|| format!("failed to write {}", self.path.display()))
+    }
+
+    /// Waits until the rows are on disk. A checkpoint is written after that.
+    pub fn sync(&self) -> anyhow::Result<()> {
+        self.file.sync_all().with_context(|| format!("failed to write {}", self.path.display()))
+    }
+}
+
+fn rows_up_to(path: &Path, last: u64) -> anyhow::Result<String> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        other => other?,
+    };
+    let step = |line: &str| serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64();
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.split_inclusive('\n').take_while(|line| step(line).is_some_and(|step| step <= last)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn is_cut_back_to_a_step() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, None)?;
+        for step in 1..=4 {
+            log.append(&json!({"step": step, "loss": 0.5}))?;
+        }
+        log.sync()?;
+        drop(log);
+        fs::OpenOptions::new().append(true).open(&path)?.write_all(b"{\"step\":5,\"lo")?;
+        let mut log = MetricsLog::open(&path, Some(2))?;
+        log.append(&json!({"step": 3}))?;
+        let text = fs::read_to_string(&path)?;
+        let steps: Vec<_> = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].clone()).collect();
+        assert_eq!(steps, [1, 2, 3]);
+        drop(MetricsLog::open(&path, None)?);
+        assert_eq!(fs::read_to_string(&path)?, "");
+        Ok(())
+    }
+
+    #[test]
+    fn a_torn_line_is_dropped() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("metrics.jsonl");
+        fs::write(&path, "{\"step\":1}\n{\"st")?;
+        drop(MetricsLog::open(&path, Some(9))?);
+        assert_eq!(fs::read_to_string(&path)?, "{\"step\":1}\n");
+        drop(MetricsLog::open(&folder.path().join("new.jsonl"), Some(9))?);
+        Ok(())
+    }
+}

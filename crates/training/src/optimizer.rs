@@ -1,0 +1,465 @@
+//! AdamW (Loshchilov & Hutter 2019) with clipping by the global norm.
+//!
+//! burn's optimizer keys its state by parameter ids, which are drawn anew in every process, and clips each tensor by
+//! itself. This one keys by path, so that its file is the same bytes in every run, and on the CPU it updates
+//! parameter and moments in one pass over memory instead of a dozen.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+use entromask_fault::Fault;
+use rayon::prelude::*;
+use safetensors::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+
+use crate::gradients::{Gradient, Gradients};
+
+/// Numbers that one task updates.
+const CHUNK: usize = 1 << 14;
+
+/// The constants of [`AdamW`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamWConfig {
+    /// Decay rates of the first and second moment.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay of matrices; norms and biases (parameters of one dimension) have none.
+    pub weight_decay: f64,
+    /// Largest global gradient norm; larger gradients are scaled down to it. 0 does not clip.
+    pub clip: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { betas: [0.9, 0.98], eps: 1e-6, weight_decay: 0.01, clip: 1.0 }
+    }
+}
+
+/// The optimizer and its state: the number of steps, and two moments for each parameter by path.
+#[derive(Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    steps: u64,
+    moments: BTreeMap<String, Moments>,
+}
+
+#[derive(Debug)]
+enum Moments {
+    Host([Vec<f32>; 2]),
+    Device([Tensor<1>; 2]),
+}
+
+impl AdamW {
+    /// An optimizer that has not made a step.
+    pub fn new(config: AdamWConfig) -> Self {
+        Self { config, steps: 0, moments: BTreeMap::new() }
+    }
+
+    /// Steps made.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Updates the parameters of `module` that have a gradient. Returns them with the norm before clipping.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class failed if the norm is not finite; neither module nor state are changed then.
+    pub fn step<M: Module>(&mut self, rate: f64, module: M, gradients: Gradients) -> anyhow::Result<(M, f64)> {
+        let norm = gradients.norm();
+        if !norm.is_finite() {
+            return Err(diverged(norm).into());
+        }
+        self.steps += 1;
+        let update = Update::new(&self.config, self.steps, rate, norm);
+        let mut mapper =
+            Mapper { update, gradients: gradients.by_path, moments: &mut self.moments, path: Vec::new() };
+        Ok((module.map(&mut mapper), norm))
+    }
+
+    /// Writes the state as a safetensors file: `first.<path>`, `second.<path>` and the number of steps.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let mut tensors = Vec::new();
+        for (name, moments) in &self.moments {
+            let [first, second] = moments.to_host();
+            tensors.push((format!("first.{name}"), Floats::new(first)));
+            tensors.push((format!("second.{name}"), Floats::new(second)));
+        }
+        let facts = [("steps".to_owned(), self.steps.to_string())].into();
+        safetensors::serialize_to_file(tensors, Some(facts), path)
+            .with_context(|| format!("failed to write {}", path.display()))
+    }
+
+    /// Reads what [`AdamW::save`] wrote. The moments move to the parameters' device at the first step.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if the file is missing, damaged or something else.
+    pub fn load(config: AdamWConfig, path: &Path) -> anyhow::Result<Self> {
+        let read = || -> anyhow::Result<Self> {
+            let bytes = fs_err::read(path)?;
+            let (_, header) = SafeTensors::read_metadata(&bytes)?;
+            let facts = header.metadata().as_ref().context("no metadata")?;
+            let steps = facts.get("steps").context("no number of steps")?.parse()?;
+            Ok(Self { config, steps, moments: read_moments(&SafeTensors::deserialize(&bytes)?)? })
+        };
+        read().map_err(|error| {
+            Fault::input(format!("{}: not the state of an optimizer: {error:#}", path.display()))
+                .remedy("delete its folder; training starts from the checkpoint before it")
+                .into()
+        })
+    }
+}
+
+fn read_moments(file: &SafeTensors) -> anyhow::Result<BTreeMap<String, Moments>> {
+    let names = file.names().into_iter().filter_map(|name| name.strip_prefix("first."));
+    let read = |name: String| -> anyhow::Result<Vec<f32>> {
+        let bytes = file.tensor(&name)?.data().to_vec();
+        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    };
+    names
+        .map(|name| {
+            let moments = [read(format!("first.{name}"))?, read(format!("second.{name}"))?];
+            Ok((name.to_owned(), Moments::Host(moments)))
+        })
+        .collect()
+}
+
+fn diverged(norm: f64) -> Fault {
+    Fault::failed(format!("training diverged: the gradient norm is {norm}"))
+        .remedy("lower lr or clip, or lengthen warmup; the last good checkpoint is kept")
+}
+
+/// The scalars of one step.
+#[derive(Clone, Copy, Debug)]
+struct Update {
+    rate: f64,
+    /// What gradients are multiplied with so that their norm is at most `clip`.
+    scale: f64,
+    betas: [f64; 2],
+    /// 1 − βᵗ, which correct the moments' bias towards their start at 0.
+    corrections: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+}
+
+impl Update {
+    fn new(config: &AdamWConfig, steps: u64, rate: f64, norm: f64) -> Self {
+        let scale = if config.clip > 0.0 && norm > config.clip { config.clip / norm } else { 1.0 };
+        let corrections = config.betas.map(|beta| 1.0 - beta.powf(steps as f64));
+        let AdamWConfig { betas, eps, weight_decay, .. } = *config;
+        Self { rate, scale, betas, corrections, eps, weight_decay }
+    }
+
+    fn decayed<const D: usize>(self) -> Self {
+        Self { weight_decay: if D > 1 { self.weight_decay } else { 0.0 }, ..self }
+    }
+
+    fn on_host(&self, parameter: &mut [f32], gradient: &[f32], [first, second]: &mut [Vec<f32>; 2]) {
+        parameter
+            .par_chunks_mut(CHUNK)
+            .zip(gradient.par_chunks(CHUNK))
+            .zip(first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)))
+            .for_each(|((p, g), (m, v))| self.on_chunk(p, g, m, v));
+    }
+
+    fn on_chunk(&self, parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
+        let [b1, b2] = self.betas.map(|beta| beta as f32);
+        let (keep, scale) = ((1.0 - self.rate * self.weight_decay) as f32, self.scale as f32);
+        let rate = (self.rate / self.corrections[0]) as f32;
+        let (root, eps) = ((1.0 / self.corrections[1]).sqrt() as f32, self.eps as f32);
+        for (((p, g), m), v) in parameter.iter_mut().zip(gradient).zip(first).zip(second) {
+            let g = g * scale;
+            *m = b1 * *m + (1.0 - b1) * g;
+            *v = b2 * *v + (1.0 - b2) * g * g;
+            *p = keep * *p - rate * *m / (v.sqrt() * root + eps);
+        }
+    }
+
+    fn on_device(&self, parameter: Tensor<1>, gradient: Tensor<1>, moments: [Tensor<1>; 2]) -> [Tensor<1>; 3] {
+        let [b1, b2] = self.betas;
+        let gradient = gradient.mul_scalar(self.scale);
+        let [first, second] = moments;
+        let first = first.mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
+        let second = second.mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2);
+        let root = second.clone().div_scalar(self.corrections[1]).sqrt().add_scalar(self.eps);
+        let change = first.clone().mul_scalar(self.rate / self.corrections[0]) / root;
+        [parameter.mul_scalar(1.0 - self.rate * self.weight_decay) - change, first, second]
+    }
+}
+
+struct Mapper<'a> {
+    update: Update,
+    gradients: BTreeMap<String, Gradient>,
+    moments: &'a mut BTreeMap<String, Moments>,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Mapper<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.path.join(".");
+        let Some(gradient) = self.gradients.remove(&path) else { return param };
+        let (id, tensor, mapper) = param.consume();
+        let device = tensor.device();
+        let moments = self.moments.remove(&path);
+        let update = self.update.decayed::<D>();
+        let (tensor, moments) = match gradient {
+            Gradient::Host(gradient) => step_on_host(update, tensor.inner(), &gradient, moments),
+            Gradient::Device(gradient) => step_on_device(update, tensor.inner(), gradient, moments),
+        };
+        self.moments.insert(path, moments);
+        let tensor = if device.is_autodiff() { Tensor::from_inner(tensor).require_grad() } else { tensor };
+        Param::from_mapped_value(id, tensor, mapper)
+    }
+}
+
+/// Takes the parameter's buffer over without a copy where nobody else holds it.
+fn step_on_host<const D: usize>(
+    update: Update,
+    tensor: Tensor<D>,
+    gradient: &TensorData,
+    moments: Option<Moments>,
+) -> (Tensor<D>, Moments) {
+    let device = tensor.device();
+    let mut parameter = tensor.into_data();
+    let mut moments = moments.map_or_else(|| zeros(parameter.num_elements()), Moments::into_host);
+    let values = parameter.as_mut_slice::<f32>().expect("parameters are f32 on the CPU");
+    update.on_host(values, gradient.as_slice().expect("gradients are f32 on the CPU"), &mut moments);
+    (Tensor::from_data(parameter, &device), Moments::Host(moments))
+}
+
+fn step_on_device<const D: usize>(
+    update: Update,
+    tensor: Tensor<D>,
+    gradient: Tensor<1>,
+    moments: Option<Moments>,
+) -> (Tensor<D>, Moments) {
+    let shape = tensor.shape();
+    let moments = match moments {
+        Some(moments) => moments.into_device(&tensor.device()),
+        None => [gradient.zeros_like(), gradient.zeros_like()],
+    };
+    let [parameter, first, second] = update.on_device(tensor.flatten(0, D - 1), gradient, moments);
+    (parameter.reshape(shape), Moments::Device([first, second]))
+}
+
+fn zeros(length: usize) -> [Vec<f32>; 2] {
+    [vec![0.0; length], vec![0.0; length]]
+}
+
+impl Moments {
+    fn to_host(&self) -> [Cow<'_, [f32]>; 2] {
+        match self {
+            Self::Host(moments) => moments.each_ref().map(|moment| Cow::Borrowed(moment.as_slice())),
+            Self::Device(moments) => moments.clone().map(|moment| Cow::Owned(to_vec(moment))),
+        }
+    }
+
+    fn into_host(self) -> [Vec<f32>; 2] {
+        match self {
+            Self::Host(moments) => moments,
+            Self::Device(moments) => moments.map(to_vec),
+        }
+    }
+
+    fn into_device(self, device: &Device) -> [Tensor<1>; 2] {
+        match self {
+            Self::Device(moments) => moments,
+            Self::Host(moments) => moments.map(|moment| {
+                let length = moment.len();
+                Tensor::from_data(TensorData::new(moment, [length]), device)
+            }),
+        }
+    }
+}
+
+fn to_vec(tensor: Tensor<1>) -> Vec<f32> {
+    tensor.into_data_as::<f32>().try_into_vec().expect("converted to f32")
+}
+
+/// Flat f32 values as a tensor of a safetensors file.
+struct Floats<'a> {
+    values: Cow<'a, [f32]>,
+    shape: [usize; 1],
+}
+
+impl<'a> Floats<'a> {
+    fn new(values: Cow<'a, [f32]>) -> Self {
+        Self { shape: [values.len()], values }
+    }
+}
+
+impl View for Floats<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(self.values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    fn data_len(&self) -> usize {
+        self.values.len() * 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::ParamGroup;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::optim::{AdamWConfig as BurnConfig, GradientsParams};
+    use entromask_fault::{Class, class_of};
+
+    use super::*;
+
+    const CONFIG: AdamWConfig = AdamWConfig { betas: [0.9, 0.99], eps: 1e-6, weight_decay: 0.1, clip: 0.0 };
+    /// A size that is no multiple of a SIMD width.
+    const WIDTH: usize = 37;
+
+    fn device() -> Device {
+        Device::flex().autodiff()
+    }
+
+    fn ramp(step: usize) -> Tensor<2> {
+        let values = (0..2 * WIDTH).map(|i| ((i * 7 + step * 13) % 11) as f32 / 11.0 - 0.4).collect::<Vec<_>>();
+        Tensor::from_data(TensorData::new(values, [2, WIDTH]), &device())
+    }
+
+    fn layer() -> Linear {
+        let weight = (0..WIDTH * 3).map(|i| (i as f32 * 0.37).sin() * 0.3).collect::<Vec<_>>();
+        let mut layer = LinearConfig::new(WIDTH, 3).init(&device());
+        layer.weight = layer
+            .weight
+            .map(|_| Tensor::from_data(TensorData::new(weight, [WIDTH, 3]), &device()).require_grad());
+        layer.bias = layer.bias.map(|bias| bias.map(|_| Tensor::zeros([3], &device()).require_grad()));
+        layer
+    }
+
+    fn backward(layer: &Linear, step: usize) -> burn::tensor::Gradients {
+        layer.forward(ramp(step)).sub_scalar(0.5).square().mean().backward()
+    }
+
+    fn values(layer: &Linear) -> Vec<f32> {
+        let bias = layer.bias.as_ref().expect("has one").val().into_data().try_into_vec::<f32>().expect("f32");
+        layer.weight.val().into_data().try_into_vec::<f32>().expect("f32").into_iter().chain(bias).collect()
+    }
+
+    fn train(optimizer: &mut AdamW, mut layer: Linear, steps: std::ops::Range<usize>) -> Linear {
+        for step in steps {
+            let gradients = Gradients::collect(&layer, backward(&layer, step));
+            (layer, _) = optimizer.step(0.01, layer, gradients).expect("finite");
+        }
+        layer
+    }
+
+    fn close(a: &[f32], b: &[f32], tolerance: f32) -> bool {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < tolerance)
+    }
+
+    #[test]
+    fn agrees_with_burn() {
+        let burn = |decay: f64| {
+            BurnConfig::new()
+                .with_beta_1(0.9)
+                .with_beta_2(0.99)
+                .with_epsilon(1e-6)
+                .with_weight_decay(decay as f32)
+        };
+        let mut theirs =
+            burn(0.1).init().with_group(ParamGroup::from_predicate("bias"), burn(0.0).build(), None);
+        let mut reference = layer();
+        for step in 0..20 {
+            let gradients = GradientsParams::from_grads(backward(&reference, step), &reference);
+            reference = theirs.step(0.01, reference, gradients);
+        }
+        let ours = train(&mut AdamW::new(CONFIG), layer(), 0..20);
+        assert!(close(&values(&ours), &values(&reference), 1e-5));
+    }
+
+    #[test]
+    fn device_and_host_arithmetic_agree() {
+        let (mut layer_on_device, mut optimizer) = (layer(), AdamW::new(AdamWConfig { clip: 0.1, ..CONFIG }));
+        for step in 0..10 {
+            let gradients = Gradients::collect_in(&layer_on_device, backward(&layer_on_device, step), |_| false);
+            (layer_on_device, _) = optimizer.step(0.01, layer_on_device, gradients).expect("finite");
+        }
+        let on_host = train(&mut AdamW::new(AdamWConfig { clip: 0.1, ..CONFIG }), layer(), 0..10);
+        assert!(close(&values(&layer_on_device), &values(&on_host), 1e-5));
+    }
+
+    #[test]
+    fn saved_state_goes_on_bit_for_bit_and_is_the_same_bytes_each_time() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (one, two) = (folder.path().join("1"), folder.path().join("2"));
+        let mut whole = AdamW::new(CONFIG);
+        let straight = train(&mut whole, layer(), 0..6);
+        let mut first = AdamW::new(CONFIG);
+        let half = train(&mut first, layer(), 0..3);
+        first.save(&one)?;
+        let mut second = AdamW::load(CONFIG, &one)?;
+        assert_eq!(values(&train(&mut second, half, 3..6)), values(&straight));
+        whole.save(&one)?;
+        second.save(&two)?;
+        assert_eq!(std::fs::read(&one)?, std::fs::read(&two)?);
+        assert_eq!(second.steps(), 6);
+        Ok(())
+    }
+
+    /// With a clip of half the norm, moments after one step are half of those without: (1 − β₁)·g and (1 − β₂)·g².
+    #[test]
+    fn clipping_scales_all_gradients_by_the_global_norm() {
+        let layer = layer();
+        let gradients = || Gradients::collect(&layer, backward(&layer, 0));
+        let norm = gradients().norm();
+        let moments = |clip: f64, gradients: Gradients| {
+            let mut optimizer = AdamW::new(AdamWConfig { clip, ..CONFIG });
+            optimizer.step(0.01, layer.clone(), gradients).expect("finite");
+            optimizer.moments.values().flat_map(|moments| moments.to_host()[0].to_vec()).collect::<Vec<_>>()
+        };
+        let free = moments(0.0, gradients());
+        let clipped = moments(norm / 2.0, gradients());
+        assert!(free.iter().any(|value| value.abs() > 1e-3) && clipped.len() == free.len());
+        assert!(close(&clipped, &free.iter().map(|value| value / 2.0).collect::<Vec<_>>(), 1e-7));
+        assert!(close(&moments(norm * 2.0, gradients()), &free, 1e-9), "smaller norms are left alone");
+    }
+
+    #[test]
+    fn gradients_that_are_not_finite_stop_the_run() {
+        let layer = layer();
+        let loss = layer.forward(ramp(0)).mul_scalar(f32::INFINITY).sum();
+        let gradients = Gradients::collect(&layer, loss.backward());
+        let error = AdamW::new(CONFIG).step(0.01, layer, gradients).expect_err("not finite");
+        assert_eq!(class_of(error.as_ref()), Class::Failed);
+    }
+
+    #[test]
+    fn a_truncated_state_is_an_input_error() -> anyhow::Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        let mut optimizer = AdamW::new(CONFIG);
+        train(&mut optimizer, layer(), 0..1);
+        optimizer.save(file.path())?;
+        let bytes = std::fs::read(file.path())?;
+        for keep in [0, 7, bytes.len() - 1] {
+            std::fs::write(file.path(), &bytes[..keep])?;
+            let error = AdamW::load(CONFIG, file.path()).expect_err("truncated");
+            assert_eq!(class_of(error.as_ref()), Class::Input);
+        }
+        Ok(())
+    }
+}
