@@ -1,0 +1,108 @@
+//! Which positions of a row are masked together.
+
+use entromask_random::{keyed, open_unit, shuffled};
+
+use crate::config::{Conditioning, Config};
+
+/// The passes over row number `row`: for each, the positions to score, ascending. `word` is null at special tokens.
+///
+/// Masked conditionings mask exactly these positions in that pass. Without maskable tokens, or for a row outside of
+/// the sample, there are no passes.
+pub fn passes(config: &Config, row: u64, word: &[Option<u16>]) -> Vec<Vec<u16>> {
+    let maskable: Vec<u16> = (0..word.len()).filter(|&s| word[s].is_some()).map(|s| s as u16).collect();
+    if maskable.is_empty() || !in_sample(config, row) {
+        return Vec::new();
+    }
+    match config.conditioning {
+        Conditioning::Kfold => folds(config, row, word, &maskable),
+        Conditioning::MaskEach => maskable.into_iter().map(|position| vec![position]).collect(),
+        Conditioning::Unmasked => vec![maskable],
+    }
+}
+
+fn in_sample(config: &Config, row: u64) -> bool {
+    let chosen = config.fraction >= 1.0 || open_unit(&mut keyed(config.seed, "sample", row, 0)) < config.fraction;
+    chosen && config.rows.is_none_or(|rows| row < rows)
+}
+
+/// Deals the units in random order, each to the set that is smallest so far: single positions make sets whose sizes
+/// differ by at most one, words nearly so.
+fn folds(config: &Config, row: u64, word: &[Option<u16>], maskable: &[u16]) -> Vec<Vec<u16>> {
+    let units: Vec<&[u16]> = if config.whole_word {
+        maskable.chunk_by(|&a, &b| word[a as usize] == word[b as usize]).collect()
+    } else {
+        maskable.chunks(1).collect()
+    };
+    let mut folds = vec![Vec::new(); config.folds.min(units.len())];
+    for unit in shuffled(units.len(), &mut keyed(config.seed, "folds", row, 0)) {
+        let smallest = folds.iter_mut().min_by_key(|fold| fold.len());
+        smallest.expect("a row with units has folds").extend_from_slice(units[unit]);
+    }
+    folds.iter_mut().for_each(|fold| fold.sort_unstable());
+    folds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [CLS], then words of one, two and three pieces by turns, then [SEP].
+    fn row(pieces: usize) -> Vec<Option<u16>> {
+        let words = (0u16..).flat_map(|word| vec![Some(word); word as usize % 3 + 1]);
+        [None].into_iter().chain(words.take(pieces)).chain([None]).collect()
+    }
+
+    fn sorted(passes: &[Vec<u16>]) -> Vec<u16> {
+        let mut all = passes.concat();
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn folds_are_disjoint_complete_and_balanced() {
+        for (pieces, folds) in [(20, 7), (7, 7), (3, 7), (100, 1), (126, 7)] {
+            let passes = passes(&Config { folds, ..Config::default() }, 5, &row(pieces));
+            assert_eq!(passes.len(), folds.min(pieces));
+            assert_eq!(sorted(&passes), (1..=pieces as u16).collect::<Vec<_>>());
+            let sizes: Vec<usize> = passes.iter().map(Vec::len).collect();
+            assert!(sizes.iter().max() <= sizes.iter().min().map(|size| size + 1).as_ref(), "{sizes:?}");
+            assert!(passes.iter().all(|fold| fold.is_sorted()));
+        }
+    }
+
+    #[test]
+    fn whole_words_stay_together() {
+        let (config, word) = (Config { whole_word: true, ..Config::default() }, row(40));
+        let passes = passes(&config, 5, &word);
+        assert_eq!(sorted(&passes), (1..=40).collect::<Vec<u16>>());
+        let fold_of = |position: u16| passes.iter().position(|fold| fold.contains(&position));
+        for (a, b) in (1..40).map(|a| (a, a + 1)).filter(|&(a, b)| word[a as usize] == word[b as usize]) {
+            assert_eq!(fold_of(a), fold_of(b));
+        }
+    }
+
+    #[test]
+    fn folds_depend_on_row_and_seed_only() {
+        let of = |seed, number| passes(&Config { seed, ..Config::default() }, number, &row(30));
+        assert_eq!(of(1, 5), of(1, 5));
+        assert_ne!(of(1, 5), of(1, 6));
+        assert_ne!(of(1, 5), of(2, 5));
+    }
+
+    #[test]
+    fn other_conditionings() {
+        let each = Config { conditioning: Conditioning::MaskEach, ..Config::default() };
+        assert_eq!(passes(&each, 0, &row(3)), [[1], [2], [3]]);
+        let unmasked = Config { conditioning: Conditioning::Unmasked, ..Config::default() };
+        assert_eq!(passes(&unmasked, 0, &row(3)), [[1, 2, 3]]);
+        assert!(passes(&unmasked, 0, &[None, None]).is_empty());
+    }
+
+    #[test]
+    fn a_sample_is_about_as_large_as_asked() {
+        let scored = |config: &Config| (0..2000).filter(|&number| !passes(config, number, &row(1)).is_empty()).count();
+        let sampled = scored(&Config { fraction: 0.25, ..Config::default() });
+        assert!((430..570).contains(&sampled), "{sampled}");
+        assert_eq!(scored(&Config { rows: Some(17), ..Config::default() }), 17);
+    }
+}

@@ -1,0 +1,92 @@
+//! The model that scores, and whether it belongs to the tokens.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use burn::tensor::Device;
+use entromask_artifact::{Input, Kind, MANIFEST, Manifest};
+use entromask_encoder::{EncoderConfig, MaskedLm};
+use entromask_fault::Fault;
+use serde_json::Value;
+
+const TOKENIZER: &str = "tokenizer.json";
+
+/// The model as an input: an artifact of the pipeline, or a Hugging Face folder from outside.
+pub(crate) fn input(dir: &Path) -> Result<Input> {
+    if dir.join(MANIFEST).exists() {
+        return Ok(Input::artifact("teacher", &Manifest::load(dir, Kind::Model)?, dir));
+    }
+    let mut files: Vec<PathBuf> = ["config.json", "model.safetensors"].map(|file| dir.join(file)).into();
+    files.extend(Some(dir.join(TOKENIZER)).filter(|file| file.exists()));
+    Input::files("teacher", dir, &files)
+}
+
+/// Loads the model in `dir` to score the tokens artifact in `tokens_dir`, whose longest row has `seq_len` tokens.
+///
+/// # Errors
+///
+/// An input fault when the model cannot read these tokens: too few tokens or positions, or another tokenizer.
+pub(crate) fn load(dir: &Path, device: &Device, tokens: &Manifest, tokens_dir: &Path) -> Result<(MaskedLm, EncoderConfig)> {
+    let (model, config) = MaskedLm::from_pretrained(dir, device)?;
+    check_vocabulary(dir, &config, tokens, tokens_dir)?;
+    check_tokenizer(dir, tokens_dir)?;
+    Ok((model, config))
+}
+
+/// Id of the mask token, which the manifest of the tokens names.
+pub(crate) fn mask_id(tokens: &Manifest, dir: &Path) -> Result<u32> {
+    let id = tokens.stats["special"]["mask"].as_u64().and_then(|id| u32::try_from(id).ok());
+    id.ok_or_else(|| {
+        Fault::input(format!("{}: the manifest names no mask token", dir.display()))
+            .remedy("tokenize the corpus with a tokenizer that has one")
+            .into()
+    })
+}
+
+/// Fails when a token or a row of this part is beyond the model.
+pub(crate) fn check_rows<'a>(
+    config: &EncoderConfig,
+    rows: impl Iterator<Item = &'a [u32]>,
+    part: &Path,
+) -> Result<()> {
+    for ids in rows {
+        let (tokens, positions) = (config.vocab_size, config.max_position_embeddings);
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= tokens) {
+            return Err(foreign(format!("{}: token {id}, but the model knows {tokens}", part.display())));
+        }
+        if ids.len() > positions {
+            let found = format!("{}: a row of {} tokens, but the model reads {positions}", part.display(), ids.len());
+            return Err(Fault::input(found).remedy("tokenize with a smaller seq_len, or use another model").into());
+        }
+    }
+    Ok(())
+}
+
+fn check_vocabulary(dir: &Path, config: &EncoderConfig, tokens: &Manifest, tokens_dir: &Path) -> Result<()> {
+    let wanted = tokens.stats["vocab_size"].as_u64().unwrap_or(0);
+    if wanted <= config.vocab_size as u64 {
+        return Ok(());
+    }
+    let (tokens, model, known) = (tokens_dir.display(), dir.display(), config.vocab_size);
+    Err(foreign(format!("{tokens}: a vocabulary of {wanted} tokens, but {model} knows {known}")))
+}
+
+/// Equal sizes do not make equal vocabularies.
+fn check_tokenizer(dir: &Path, tokens_dir: &Path) -> Result<()> {
+    let (ours, theirs) = (dir.join(TOKENIZER), tokens_dir.join(TOKENIZER));
+    if !ours.exists() || !theirs.exists() || vocabulary(&ours)? == vocabulary(&theirs)? {
+        return Ok(());
+    }
+    Err(foreign(format!("{} and {} have different vocabularies", ours.display(), theirs.display())))
+}
+
+fn vocabulary(path: &Path) -> Result<Value> {
+    let mut tokenizer: Value = serde_json::from_slice(&fs_err::read(path)?).map_err(|error| {
+        Fault::input(format!("{}: no tokenizer ({error})", path.display())).remedy("fetch or write it again")
+    })?;
+    Ok(tokenizer["model"]["vocab"].take())
+}
+
+fn foreign(found: String) -> anyhow::Error {
+    Fault::input(found).remedy("tokenize the corpus with the tokenizer of this model, or use another model").into()
+}

@@ -1,0 +1,84 @@
+//! Bad input: exit code, what was found, the remedy, and nothing left behind.
+
+mod common;
+
+use common::{VOCAB, World, tokenizer, write_model, write_tokens};
+
+#[test]
+fn usage() {
+    let world = World::new();
+    refused(&world, 2, &["--set", "fold=3"], &["fold"]);
+    refused(&world, 2, &["--set", "folds=0"], &["folds = 0"]);
+    refused(&world, 2, &["--set", "conditioning=some"], &["some", "kfold"]);
+    refused(&world, 2, &["--set", "fraction=1.5"], &["fraction = 1.5"]);
+    refused(&world, 2, &["--device", "tpu"], &["tpu", "cuda"]);
+    refused(&world, 2, &["--dtype", "f8"], &["f8", "f32"]);
+    refused(&world, 2, &["--threads", "0"], &["thread"]);
+}
+
+#[test]
+fn a_device_that_is_not_there() {
+    let world = World::new();
+    if !entromask_device::compiled().contains(&"cuda") {
+        refused(&world, 4, &["--device", "cuda"], &["cuda", "--features"]);
+    }
+}
+
+#[test]
+fn missing_inputs() {
+    let world = World::new();
+    fs_err::remove_file(world.path("tokens").join("manifest.json")).expect("removes");
+    refused(&world, 3, &[], &["manifest.json"]);
+    let world = World::new();
+    fs_err::remove_file(world.path("model").join("model.safetensors")).expect("removes");
+    refused(&world, 3, &[], &["model.safetensors"]);
+}
+
+#[test]
+fn a_damaged_part() {
+    let world = World::new();
+    let tokens = world.path("tokens");
+    let manifest = entromask_artifact::Manifest::load_any(&tokens).expect("a manifest");
+    let part = tokens.join(&manifest.parts("part").next().expect("a part").file);
+    let bytes = fs_err::read(&part).expect("reads");
+    fs_err::write(&part, &bytes[..bytes.len() / 2]).expect("writes");
+    refused(&world, 3, &[], &["part-", "bytes"]);
+}
+
+#[test]
+fn a_model_of_another_vocabulary() {
+    let world = World::new();
+    write_model(&world.path("model"), VOCAB - 1);
+    refused(&world, 3, &[], &["50", "49", "tokenizer"]);
+    let world = World::new();
+    fs_err::write(world.path("model").join("tokenizer.json"), tokenizer("word")).expect("writes");
+    refused(&world, 3, &[], &["different vocabularies"]);
+}
+
+#[test]
+fn tokens_beyond_the_model_although_the_manifest_denies_it() {
+    let world = World::new();
+    fs_err::remove_dir_all(world.path("tokens")).expect("removes");
+    write_tokens(&world.path("tokens"), 30);
+    write_model(&world.path("model"), 30);
+    refused(&world, 3, &[], &["the model knows 30"]);
+}
+
+#[test]
+fn an_artifact_of_another_kind() {
+    let world = World::new();
+    let mut command = world.command();
+    command.arg("--tokens").arg(world.path("tokens")).arg("--model").arg(world.path("tokens"));
+    let done = command.arg("--out").arg(world.path("out")).assert().code(3);
+    assert!(String::from_utf8_lossy(&done.get_output().stderr).contains("expected an artifact of kind model"));
+}
+
+fn refused(world: &World, code: i32, more: &[&str], words: &[&str]) {
+    let done = world.score("out", more).assert().code(code);
+    let stderr = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    for word in words {
+        assert!(stderr.contains(word), "{word:?} is not in: {stderr}");
+    }
+    let left: Vec<_> = std::fs::read_dir(world.path("out")).into_iter().flatten().flatten().collect();
+    assert!(left.iter().all(|entry| entry.file_name() == ".lock"), "left behind: {left:?}");
+}
