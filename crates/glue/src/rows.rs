@@ -1,0 +1,110 @@
+//! Text to token ids, with the model's own tokenizer.
+
+use std::path::Path;
+
+use anyhow::anyhow;
+use entromask_fault::Fault;
+use tokenizers::{EncodeInput, Encoding, PostProcessor, Tokenizer, TruncationParams};
+
+use crate::data::{Example, Split};
+
+/// One tokenized row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Token ids with special tokens.
+    pub ids: Vec<u32>,
+    /// 0 for the first sentence, 1 for the second.
+    pub types: Vec<u32>,
+}
+
+/// A tokenized split.
+#[derive(Clone, Debug, Default)]
+pub struct Tokenized {
+    /// Tokenized in the order of the file.
+    pub rows: Vec<Row>,
+    /// Class numbers or targets.
+    pub labels: Vec<f32>,
+    /// Tokenized that were too long and were cut.
+    pub truncated: usize,
+    /// Tokenized of the file that were left out.
+    pub skipped: usize,
+}
+
+/// The tokenizer of a model folder, for rows of at most a given length.
+#[derive(Clone, Debug)]
+pub struct RowTokenizer {
+    tokenizer: Tokenizer,
+}
+
+impl Tokenized {
+    /// Tokens of each row.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.rows.iter().map(|row| row.ids.len()).collect()
+    }
+
+    /// Tokens of all rows together.
+    pub fn tokens(&self) -> u64 {
+        self.rows.iter().map(|row| row.ids.len() as u64).sum()
+    }
+}
+
+impl RowTokenizer {
+    /// Reads `tokenizer.json` of the model folder `dir`. Tokenized longer than `max_length` are cut, the longer sentence first.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if the file cannot be read, adds no special tokens, or has more tokens than the
+    /// model's `vocab_size`.
+    pub fn load(dir: &Path, vocab_size: usize, max_length: usize) -> anyhow::Result<Self> {
+        let path = dir.join("tokenizer.json");
+        let mut tokenizer = Tokenizer::from_file(&path).map_err(|error| {
+            Fault::input(format!("{}: {error}", path.display()))
+                .remedy("a model folder needs the tokenizer it was trained with")
+        })?;
+        check(&path, &tokenizer, vocab_size)?;
+        let truncation = TruncationParams { max_length, ..TruncationParams::default() };
+        tokenizer.with_truncation(Some(truncation)).map_err(|error| anyhow!(error))?;
+        tokenizer.with_padding(None);
+        Ok(Self { tokenizer })
+    }
+
+    /// Tokenizes a split on all cores.
+    pub fn encode(&self, split: &Split) -> anyhow::Result<Tokenized> {
+        let texts: Vec<_> = split.examples.iter().map(input).collect();
+        let encodings = self.tokenizer.encode_batch(texts, true).map_err(|error| anyhow!(error))?;
+        Ok(Tokenized {
+            truncated: encodings.iter().filter(|encoding| !encoding.get_overflowing().is_empty()).count(),
+            rows: encodings.iter().map(row).collect(),
+            labels: split.labels(),
+            skipped: split.skipped,
+        })
+    }
+}
+
+fn check(path: &Path, tokenizer: &Tokenizer, vocab_size: usize) -> anyhow::Result<()> {
+    let tokens = tokenizer.get_vocab_size(true);
+    if tokens > vocab_size {
+        return Err(Fault::input(format!(
+            "{}: {tokens} tokens, the model's vocab_size is {vocab_size}",
+            path.display()
+        ))
+        .remedy("put the tokenizer that the model was trained with into its folder")
+        .into());
+    }
+    if tokenizer.get_post_processor().is_none_or(|processor| processor.added_tokens(false) == 0) {
+        return Err(Fault::input(format!("{}: it adds no special tokens to a sentence", path.display()))
+            .remedy("the model is classified by its first token: use a tokenizer with a post-processor")
+            .into());
+    }
+    Ok(())
+}
+
+fn input(example: &Example) -> EncodeInput<'_> {
+    match &example.second {
+        Some(second) => (example.first.as_str(), second.as_str()).into(),
+        None => example.first.as_str().into(),
+    }
+}
+
+fn row(encoding: &Encoding) -> Row {
+    Row { ids: encoding.get_ids().to_vec(), types: encoding.get_type_ids().to_vec() }
+}

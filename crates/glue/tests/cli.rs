@@ -1,0 +1,189 @@
+//! The stage as a user runs it.
+
+mod common;
+
+use std::fmt::Write;
+
+use common::{World, complaint, names, stdout};
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+#[test]
+fn a_separable_task_is_learned_and_reported() {
+    let world = World::new();
+    let text = stdout(world.stage("out", &[]));
+    for part in ["SST-2", "accuracy", "50.0", "100.0", "average of 1 task"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    let mut again = world.stage("out", &[]);
+    again.arg("--json");
+    let summary = json(&stdout(again));
+    assert_eq!(summary, json(&world.read("out/results.json")));
+    assert_eq!(summary["tasks"][0]["dev"][0]["rows"], 20);
+    let manifest = json(&world.read("out/manifest.json"));
+    assert_eq!(
+        (&manifest["kind"], &manifest["stats"]["tasks"]["SST-2"]["mean"]),
+        (&"glue".into(), &100.0.into())
+    );
+}
+
+#[test]
+fn equal_seeds_give_equal_bytes_on_any_number_of_threads() {
+    let world = World::new();
+    let set = ["recipe.epochs=1", "seeds=2", "recipe.lr=1e-3"];
+    world.stage("one", &set).args(["--threads", "1"]).assert().success();
+    world.stage("two", &set).args(["--threads", "2"]).assert().success();
+    assert_eq!(names(&world.path("one")), names(&world.path("two")));
+    for file in names(&world.path("one")).iter().filter(|file| *file != "manifest.json") {
+        assert_eq!(world.read(&format!("one/{file}")), world.read(&format!("two/{file}")), "{file}");
+    }
+    let summary = json(&world.read("one/results.json"));
+    let losses = names(&world.path("one")).into_iter().filter(|file| file.contains("seed"));
+    let losses: Vec<_> =
+        losses.map(|file| json(&world.read(&format!("one/{file}")))["train"]["loss"][0].clone()).collect();
+    assert_eq!((losses.len(), summary["seeds"].as_array().map(Vec::len)), (2, Some(2)));
+    assert_ne!(losses[0], losses[1], "another seed is another run");
+}
+
+#[test]
+fn finished_runs_are_kept_when_seeds_are_added_and_damaged_ones_are_done_again() {
+    let world = World::new();
+    let set = |seeds: &'static str| ["recipe.epochs=1", seeds];
+    world.stage("out", &set("seeds=1")).assert().success();
+    let first = names(&world.path("out")).into_iter().find(|file| file.contains("seed1")).expect("a result");
+    let written =
+        || std::fs::metadata(world.path("out").join(&first)).expect("exists").modified().expect("known");
+    let (text, time) = (world.read(&format!("out/{first}")), written());
+    world.stage("out", &set("seeds=[2, 1]")).assert().success();
+    assert_eq!(time, written(), "seed 1 was done already");
+    assert_eq!(json(&world.read("out/results.json"))["seeds"], json("[2, 1]"));
+    world.write(&format!("out/{first}"), "{\"task\":");
+    world.stage("out", &set("seeds=[2, 1]")).assert().success();
+    assert_eq!(text, world.read(&format!("out/{first}")));
+}
+
+#[test]
+fn a_dry_run_says_what_changed_and_does_nothing() {
+    let world = World::new();
+    let dry = |set: &[&str]| {
+        let mut command = world.stage("out", &[&["recipe.epochs=1"], set].concat());
+        command.arg("--dry-run");
+        stdout(command)
+    };
+    assert!(dry(&[]).contains("there is none yet"));
+    assert!(!world.path("out").exists());
+    world.stage("out", &["recipe.epochs=1"]).assert().success();
+    assert!(dry(&["run.eval_batch_size=3"]).contains("up to date"));
+    assert!(dry(&["recipe.lr=1e-5"]).contains("tasks.SST-2.lr: 0.02 -> 0.00001"));
+}
+
+#[test]
+fn pairs_and_regressions_run_and_long_rows_are_counted() {
+    let world = World::new();
+    let mut rows = String::from("index\tsentence1\tsentence2\tscore\n");
+    for index in 0..20 {
+        let long = if index < 3 { "a dog is the cat ".repeat(4) } else { "a dog".into() };
+        writeln!(rows, "{index}\t{long}\tthe {}\t{}.5", ["cat", "film"][index % 2], index % 5)
+            .expect("a string grows");
+    }
+    world.write("data/STS-B/train.tsv", &rows);
+    world.write("data/STS-B/dev.tsv", &rows);
+    let text = stdout(world.stage("out", &["tasks=['STS-B']", "recipe.epochs=1", "recipe.max_length=512"]));
+    for part in ["pearson", "spearman", "mean", "rows cut to the longest length: STS-B 6"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn mistakes_in_the_configuration_are_usage_errors() {
+    let world = World::new();
+    let cases = [
+        (&["tasks=['SST-3']"][..], "the tasks are CoLA, SST-2"),
+        (&["recipe.epoch=3"], "epoch"),
+        (&["rates=0.1"], "rates"),
+        (&["recipe.lr=-1"], "`lr` is -1"),
+        (&["seeds=0"], "seeds"),
+    ];
+    for (set, named) in cases {
+        let text = complaint(world.stage("out", set), 2);
+        assert!(text.contains(named), "{named} is missing in {text}");
+    }
+    assert!(!world.path("out").exists());
+}
+
+#[test]
+fn mistakes_in_the_inputs_are_named_and_leave_nothing() {
+    let world = World::new();
+    world.write("data/WNLI/train.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\t1\n1\ta\tb\t2\n");
+    world.write("data/WNLI/dev.tsv", "index\tsentence1\tsentence2\tlabel\n");
+    world.write("data/RTE/train.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n");
+    world.write("empty/tokenizer.json", "{}");
+    let cases = [
+        (&["tasks=['QNLI']"][..], "data/QNLI: no such folder"),
+        (&["tasks=['WNLI']"], "train.tsv:3: the label is `2`"),
+        (&["tasks=['RTE']"], "dev.tsv: no such file"),
+        (&["data=nowhere"], "nowhere/SST-2: no such folder"),
+    ];
+    for (set, named) in cases {
+        let text = complaint(world.stage("out", set), 3);
+        assert!(text.contains(named), "{named} is missing in {text}");
+        assert!(!world.path("out/manifest.json").exists());
+    }
+    let mut command = world.stage("out", &[]);
+    command.args(["--model", "empty"]);
+    assert!(complaint(command, 2).contains("--model"), "given twice");
+    std::fs::remove_file(world.path("model/model.safetensors")).expect("was there");
+    assert!(complaint(world.stage("out", &[]), 3).contains("model/model.safetensors: no such file"));
+}
+
+#[test]
+fn a_tokenizer_of_another_model_is_refused() {
+    let world = World::new();
+    let text = world.read("model/tokenizer.json");
+    world.write("model/tokenizer.json", &text.replace("\"dog\":", "\"wolf\":99,\"dog\":"));
+    let error = complaint(world.stage("out", &[]), 3);
+    assert!(error.contains("17 tokens, the model's vocab_size is 16"), "{error}");
+    world.write("model/tokenizer.json", "not JSON");
+    assert!(complaint(world.stage("out", &[]), 3).contains("model/tokenizer.json"));
+}
+
+#[test]
+fn a_device_that_is_not_there_is_exit_code_four() {
+    let world = World::new();
+    let mut command = world.stage("out", &[]);
+    command.args(["--device", "cuda:77"]);
+    let text = complaint(command, 4);
+    assert!(text.contains("cuda"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_stage_keeps_finished_runs_and_goes_on() {
+    use std::process::{Command, Stdio};
+
+    let world = World::new();
+    let set = ["seeds=4", "recipe.epochs=20"];
+    let done = || if world.path("out").exists() { names(&world.path("out")) } else { vec![] };
+    let results = || done().into_iter().filter(|name| name.contains("-seed")).collect::<Vec<_>>();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("entromask-glue"))
+        .current_dir(world.path(""))
+        .args(world.arguments("out", &set))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    while results().is_empty() && child.try_wait().expect("a child").is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    assert_eq!(child.wait().expect("a child").code(), Some(130));
+    let kept = results();
+    assert!((1..4).contains(&kept.len()) && !done().contains(&"results.json".to_string()), "{:?}", done());
+    for file in &kept {
+        json(&world.read(&format!("out/{file}")));
+    }
+    world.stage("out", &set).assert().success();
+    assert_eq!(results().len(), 4);
+}
