@@ -1,0 +1,124 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP, emit};
+use entromask_fault::Fault;
+
+use crate::paint::{Paint, When};
+use crate::{doctor, gc, html, inspect, scan};
+
+/// Looks at artifacts and runs
+#[derive(Debug, Parser)]
+#[command(name = "entromask-report", version, after_help = EXIT_CODES_HELP)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print warnings and errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Print more: -v for details, -vv for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what an artifact is and what is in it
+    ///
+    /// Example: entromask-report inspect data/entropy/sample/mini/kfold
+    Inspect {
+        /// Folder of an artifact, a Hugging Face model folder, or one Parquet part
+        path: PathBuf,
+        /// Read everything instead of a sample of the parts
+        #[arg(long)]
+        all: bool,
+        /// Show this row as text, counted from 0, instead of a typical one
+        #[arg(long, value_name = "N")]
+        row: Option<u64>,
+        /// Rank tokens that were scored at least so often
+        #[arg(long, value_name = "N", default_value_t = scan::MIN_COUNT)]
+        min_count: u64,
+        /// Compare every file with its digest first
+        #[arg(long)]
+        verify: bool,
+        /// When to use colour
+        #[arg(long, value_enum, default_value_t)]
+        color: When,
+    },
+    /// Write one self-contained HTML page about a run
+    ///
+    /// Follows the manifests from the model back to the corpus. Example:
+    /// entromask-report html --model data/models/sample/run --glue data/glue/sample/run --out run.html
+    Html {
+        /// Folder of the model that came out
+        #[arg(long, value_name = "DIR")]
+        model: PathBuf,
+        /// Folder of its fine-tuning results; may be repeated
+        #[arg(long, value_name = "DIR")]
+        glue: Vec<PathBuf>,
+        /// Show this row of the corpus instead of a typical one
+        #[arg(long, value_name = "N")]
+        row: Option<u64>,
+        /// File to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// List files that no manifest lists
+    ///
+    /// Parts of other configurations, left by killed runs. Example: entromask-report gc data --delete
+    Gc {
+        /// Folder that holds artifacts, at any depth
+        dir: PathBuf,
+        /// Remove them
+        #[arg(long)]
+        delete: bool,
+    },
+    /// Look whether this machine has what a first run needs
+    Doctor {
+        /// Folder of the data
+        #[arg(long, value_name = "DIR", default_value = "data")]
+        data: PathBuf,
+    },
+}
+
+impl Args {
+    /// The flags that it has in common with the stages.
+    pub fn common(&self) -> CommonArgs {
+        CommonArgs { json: self.json, quiet: self.quiet, verbose: self.verbose, ..CommonArgs::default() }
+    }
+
+    /// Does what was asked for.
+    pub fn run(&self) -> anyhow::Result<()> {
+        let common = self.common();
+        match &self.command {
+            Command::Inspect { path, all, row, min_count, verify, color } => {
+                let options =
+                    inspect::Options { all: *all, row: *row, min_count: *min_count, verify: *verify };
+                let inspection = inspect::inspect(path, &options)?;
+                emit(&common, inspection.render(Paint::choose(*color)), &inspection)
+            }
+            Command::Html { model, glue, row, out } => {
+                let run = html::Run { model: model.clone(), glue: glue.clone(), row: *row };
+                let report = html::write(&run, out)?;
+                emit(&common, &report, &report)
+            }
+            Command::Gc { dir, delete } => {
+                let collection = gc::collect(dir, *delete)?;
+                emit(&common, &collection, &collection)
+            }
+            Command::Doctor { data } => {
+                let checks = doctor::examine(data);
+                emit(&common, doctor::render(&checks), &checks)?;
+                match checks.iter().filter(|check| !check.ok).count() {
+                    0 => Ok(()),
+                    n => Err(Fault::failed(format!("problems found: {n}")).into()),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Files that no manifest lists: found, and removed if asked for.
+
+use std::path::{Path, PathBuf};
+
+use entromask_artifact::{MANIFEST, garbage};
+use entromask_fault::Fault;
+use fs_err as fs;
+use serde::Serialize;
+
+/// The lock that a stage holds while it works on an artifact; stays, so that no two processes hold different ones.
+const LOCK: &str = ".lock";
+
+/// What was found below a folder.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Collection {
+    /// Artifacts that were looked at.
+    pub artifacts: usize,
+    /// Files that no manifest lists.
+    pub garbage: Vec<Garbage>,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// Artifacts that a stage is working on; nothing of them is listed.
+    pub busy: Vec<PathBuf>,
+    /// Folders without a manifest that a stage has begun to fill; their parts are kept to resume from.
+    pub unfinished: Vec<PathBuf>,
+    /// Whether the garbage was removed.
+    pub deleted: bool,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Garbage {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Looks at all artifacts below `dir`, and with `delete` removes what their manifests do not list.
+///
+/// # Errors
+/// A [`Fault`] of class input if `dir` is no folder or a manifest is damaged.
+pub fn collect(dir: &Path, delete: bool) -> anyhow::Result<Collection> {
+    if !dir.is_dir() {
+        return Err(Fault::input(format!("{}: no such folder", dir.display()))
+            .remedy("name the folder that holds the artifacts, e.g. data")
+            .into());
+    }
+    let mut collection = Collection { deleted: delete, ..Collection::default() };
+    walk(dir, &mut collection)?;
+    collection.bytes = collection.garbage.iter().map(|file| file.bytes).sum();
+    Ok(collection)
+}
+
+impl std::fmt::Display for Collection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for file in &self.garbage {
+            writeln!(f, "{:>10}  {}", crate::number::bytes(file.bytes), file.path.display())?;
+        }
+        for dir in &self.busy {
+            writeln!(f, "in use, left alone: {}", dir.display())?;
+        }
+        for dir in &self.unfinished {
+            writeln!(f, "unfinished, kept to resume from: {}", dir.display())?;
+        }
+        let (files, size) = (self.garbage.len(), crate::number::bytes(self.bytes));
+        write!(f, "{} artifacts, {files} files that no manifest lists, {size}", self.artifacts)?;
+        match (self.deleted, files) {
+            (_, 0) => Ok(()),
+            (true, _) => write!(f, ": removed"),
+            (false, _) => write!(f, "; --delete removes them"),
+        }
+    }
+}
+
+fn walk(dir: &Path, collection: &mut Collection) -> anyhow::Result<()> {
+    if dir.join(MANIFEST).exists() {
+        sweep(dir, collection)?;
+    } else if dir.join(LOCK).exists() {
+        collection.unfinished.push(dir.into());
+    }
+    let mut below: Vec<_> =
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<_>>()?;
+    below.retain(|path| path.is_dir() && !path.is_symlink());
+    below.sort();
+    below.iter().try_for_each(|path| walk(path, collection))
+}
+
+fn sweep(dir: &Path, collection: &mut Collection) -> anyhow::Result<()> {
+    collection.artifacts += 1;
+    // Held until the files are gone: a stage that starts meanwhile says that the folder is in use.
+    let lock = std::fs::File::open(dir.join(LOCK)).ok();
+    if lock.as_ref().is_some_and(|lock| lock.try_lock().is_err()) {
+        collection.busy.push(dir.into());
+        return Ok(());
+    }
+    for path in garbage(dir)?.into_iter().filter(|path| !path.ends_with(LOCK)) {
+        let bytes = fs::symlink_metadata(&path)?.len();
+        if collection.deleted {
+            fs::remove_file(&path)?;
+            remove_empty(path.parent(), dir);
+        }
+        collection.garbage.push(Garbage { path, bytes });
+    }
+    Ok(())
+}
+
+/// Removes folders that have become empty, up to the artifact's own.
+fn remove_empty(mut folder: Option<&Path>, artifact: &Path) {
+    while let Some(path) = folder.filter(|path| *path != artifact) {
+        if std::fs::remove_dir(path).is_err() {
+            return;
+        }
+        folder = path.parent();
+    }
+}

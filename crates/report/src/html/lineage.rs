@@ -1,0 +1,180 @@
+//! What a model came from: its rounds, their masks and entropies, the corpus, the teacher.
+
+use std::path::{Path, PathBuf};
+
+use entromask_artifact::{Input, Kind, Manifest};
+use entromask_fault::Fault;
+
+use crate::trace::{Located, input, locate, scorer};
+
+/// The role under which a round names the one before.
+const EARLIER: &str = "continue_from";
+
+/// All stages behind a model.
+#[derive(Clone, Debug)]
+pub(crate) struct Lineage {
+    /// In the order in which they ran.
+    pub stages: Vec<Stage>,
+    /// Models of the rounds, the first one first; the last is the model itself.
+    pub rounds: Vec<Artifact>,
+    /// What could not be followed, and why.
+    pub notes: Vec<String>,
+}
+
+/// An artifact and where it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Artifact {
+    pub dir: PathBuf,
+    pub manifest: Manifest,
+}
+
+/// One stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    pub group: Group,
+    pub artifact: Artifact,
+}
+
+/// What a stage belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    Corpus,
+    Teacher,
+    Round(usize),
+    FineTuning,
+}
+
+/// How the masks were chosen, over all rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    /// At random.
+    Random,
+    /// By the entropies of the model that is trained.
+    Own,
+    /// By the entropies of another model.
+    Teacher,
+}
+
+impl Artifact {
+    /// The artifact that the stage used as `role`, if it is there and unchanged.
+    pub fn source(&self, role: &str) -> Option<Self> {
+        let (dir, manifest) = locate(input(&self.manifest, role)?, &self.dir).found()?;
+        Some(Self { dir, manifest })
+    }
+}
+
+impl Lineage {
+    /// Follows the manifests from the model in `dir` back.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if there is no model of ours. What is behind it may be gone: that is noted.
+    pub fn follow(dir: &Path) -> anyhow::Result<Self> {
+        let manifest = Manifest::load(dir, Kind::Model).map_err(|error| {
+            if dir.join("config.json").exists() && !dir.join(entromask_artifact::MANIFEST).exists() {
+                return Fault::input(format!("{}: a model without a manifest has no history", dir.display()))
+                    .remedy("name a model that the pipeline made; `inspect` shows any model")
+                    .into();
+            }
+            error
+        })?;
+        let mut lineage = Self { stages: vec![], rounds: vec![], notes: vec![] };
+        lineage.find_rounds(Artifact { dir: dir.into(), manifest });
+        let rounds = lineage.rounds.clone();
+        rounds.iter().enumerate().for_each(|(index, model)| lineage.add_model(model, Group::Round(index)));
+        Ok(lineage)
+    }
+
+    /// The artifacts of `kind` in the order in which they were made, without the teacher's.
+    pub fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = &Stage> {
+        self.stages
+            .iter()
+            .filter(move |stage| stage.artifact.manifest.kind == kind && stage.group != Group::Teacher)
+    }
+
+    /// The model that came out.
+    pub fn model(&self) -> &Artifact {
+        self.rounds.last().expect("the model itself is one")
+    }
+
+    /// How the masks were chosen.
+    pub fn strategy(&self) -> Strategy {
+        let own = |model: &Input| self.rounds.iter().any(|round| round.manifest.content == model.content);
+        let scored: Vec<_> =
+            self.of_kind(Kind::Entropy).filter_map(|stage| scorer(&stage.artifact.manifest)).collect();
+        match scored.last() {
+            Some(model) if own(model) => Strategy::Own,
+            Some(_) => Strategy::Teacher,
+            None => Strategy::Random,
+        }
+    }
+
+    /// Whether a teacher's predictions were part of the objective.
+    pub fn is_distilled(&self) -> bool {
+        input(&self.model().manifest, "teacher").is_some()
+    }
+
+    fn find_rounds(&mut self, model: Artifact) {
+        let mut next = Some(model);
+        while let Some(model) = next {
+            next = self.source(&model, EARLIER);
+            self.rounds.insert(0, model);
+        }
+    }
+
+    /// Adds a model and what it was trained on, before it.
+    fn add_model(&mut self, model: &Artifact, group: Group) {
+        let corpus = if group == Group::Teacher { Group::Teacher } else { Group::Corpus };
+        if let Some(tokens) = self.source(model, "tokens") {
+            self.add(tokens, corpus);
+        }
+        for role in ["teacher", "init"] {
+            if let Some(other) = self.source(model, role) {
+                self.add_model(&other, Group::Teacher);
+            }
+        }
+        if let Some(masks) = self.source(model, "masks") {
+            self.add_masks(masks, group);
+        }
+        self.add(model.clone(), group);
+    }
+
+    fn add_masks(&mut self, masks: Artifact, group: Group) {
+        if let Some(entropy) = self.source(&masks, "entropy") {
+            let role = scorer(&entropy.manifest).map(|input| input.role.clone()).unwrap_or_default();
+            let scorer = self.source(&entropy, &role);
+            let own = |model: &Artifact| {
+                self.rounds.iter().any(|round| round.manifest.content == model.manifest.content)
+            };
+            if let Some(teacher) = scorer.filter(|model| !own(model)) {
+                self.add_model(&teacher, Group::Teacher);
+            }
+            self.add(entropy, group);
+        }
+        self.add(masks, group);
+    }
+
+    /// Adds a stage, once. One that the run shares with its teacher counts as the run's.
+    pub fn add(&mut self, artifact: Artifact, group: Group) {
+        let same = |stage: &&mut Stage| stage.artifact.manifest.key == artifact.manifest.key;
+        match self.stages.iter_mut().find(same) {
+            Some(stage) if stage.group == Group::Teacher => stage.group = group,
+            Some(_) => {}
+            None => self.stages.push(Stage { group, artifact }),
+        }
+    }
+
+    /// The input `role` of an artifact; what stands in the way is noted.
+    fn source(&mut self, artifact: &Artifact, role: &str) -> Option<Artifact> {
+        let input = input(&artifact.manifest, role)?;
+        let located = locate(input, &artifact.dir);
+        let trouble = match &located {
+            Located::External(path) => Some(format!("{role}: {} is not from this pipeline", path.display())),
+            other => other.trouble(input),
+        };
+        if let Some(trouble) = trouble.filter(|trouble| !self.notes.contains(trouble)) {
+            self.notes.push(trouble);
+        }
+        let (dir, manifest) = located.found()?;
+        Some(Artifact { dir, manifest })
+    }
+}

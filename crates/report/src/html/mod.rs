@@ -1,0 +1,118 @@
+//! One self-contained page about a run: what was trained and how, its curves, its text, its results, its costs.
+
+mod curves;
+mod lineage;
+mod page;
+mod plot;
+mod stages;
+mod story;
+mod text;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use entromask_artifact::{Kind, Manifest};
+use entromask_fault::Fault;
+use fs_err as fs;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Value};
+use serde::Serialize;
+
+use crate::inspect::glue::{self, GlueView};
+use crate::trace;
+use lineage::{Artifact, Group, Lineage};
+
+/// What the page is about.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Folder of the model that came out.
+    pub model: PathBuf,
+    /// Folders of its fine-tuning results.
+    pub glue: Vec<PathBuf>,
+    /// Row to show; a typical one by default.
+    pub row: Option<u64>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The page.
+    pub out: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Stages that it covers.
+    pub stages: usize,
+    /// What could not be shown, and why.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        write!(f, "{}: {} stages, {}", self.out.display(), self.stages, crate::number::bytes(self.bytes))
+    }
+}
+
+/// Writes the page about `run` to `out`.
+///
+/// # Errors
+/// A [`Fault`] of class input if the model is not one of the pipeline's, an artifact that it came from is damaged, or
+/// the fine-tuning results are another model's. What is gone is noted on the page instead.
+pub fn write(run: &Run, out: &Path) -> anyhow::Result<Report> {
+    let mut lineage = Lineage::follow(&run.model)?;
+    let results =
+        run.glue.iter().map(|dir| results(&mut lineage, dir)).collect::<anyhow::Result<Vec<_>>>()?;
+    let page = page::page(&lineage, &results, run.row)?;
+    let html = render(&page)?;
+    publish(out, html.as_bytes())?;
+    let (bytes, stages) = (html.len() as u64, lineage.stages.len());
+    Ok(Report { out: out.into(), bytes, stages, notes: page.notes })
+}
+
+/// Reads fine-tuning results, which must be those of the lineage's model, and adds their stage.
+fn results(lineage: &mut Lineage, dir: &Path) -> anyhow::Result<GlueView> {
+    let manifest = Manifest::load(dir, Kind::Glue)?;
+    let model = trace::input(&manifest, "model").map_or("unknown", |input| &input.content);
+    let wanted = &lineage.model().manifest.content;
+    if model != wanted {
+        let dir = dir.display();
+        return Err(Fault::input(format!(
+            "{dir}: results of the model {model}, but the page is about {wanted}"
+        ))
+        .remedy("fine-tune this model with entromask-glue")
+        .into());
+    }
+    let results = glue::view(dir)?;
+    lineage.add(Artifact { dir: dir.into(), manifest }, Group::FineTuning);
+    Ok(results)
+}
+
+fn render(page: &page::Page) -> anyhow::Result<String> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.add_template("macros.html", include_str!("../../templates/macros.html"))?;
+    environment.add_template("page.html", include_str!("../../templates/page.html"))?;
+    // Not templates: braces mean something else in them.
+    environment
+        .add_global("style", Value::from_safe_string(include_str!("../../templates/style.css").into()));
+    environment
+        .add_global("script", Value::from_safe_string(include_str!("../../templates/script.js").into()));
+    environment.get_template("page.html")?.render(Serde(page)).context("failed to make the page")
+}
+
+/// Writes beside and renames, so that a reader never sees half a page.
+fn publish(out: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let name = out.file_name().ok_or_else(|| Fault::usage(format!("{}: not a file", out.display())))?;
+    let beside = out.with_file_name(format!(".tmp-{}-{}", std::process::id(), name.to_string_lossy()));
+    let folder = out.parent().map_or(Ok(()), fs::create_dir_all);
+    folder.and_then(|()| fs::write(&beside, bytes)).and_then(|()| fs::rename(&beside, out)).map_err(|error| {
+        let _ = std::fs::remove_file(&beside);
+        Fault::usage(format!("{}: cannot write: {error}", out.display()))
+            .remedy("choose another --out")
+            .into()
+    })
+}

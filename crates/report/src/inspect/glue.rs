@@ -1,0 +1,133 @@
+//! The view of fine-tuning results, and how they are read.
+
+use std::path::Path;
+
+use entromask_fault::Fault;
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+/// The results of all tasks and seeds: `results.json`. All scores are percentages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GlueView {
+    /// Content digest of the model.
+    pub model: String,
+    /// Seeds.
+    pub seeds: Vec<u64>,
+    /// One entry a task.
+    pub tasks: Vec<Task>,
+    /// Averages over tasks.
+    pub averages: Vec<Estimate>,
+}
+
+/// One task over all seeds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Name.
+    pub task: String,
+    /// Each metric.
+    pub metrics: Vec<Estimate>,
+    /// The mean of the metrics.
+    pub score: Estimate,
+}
+
+/// A quantity over seeds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Metric or average.
+    pub name: String,
+    /// What a constant classifier gets.
+    pub floor: f64,
+    /// Mean over the seeds.
+    pub mean: f64,
+    /// Standard deviation over the seeds; none for a single seed.
+    pub std: Option<f64>,
+    /// One value a seed.
+    pub values: Vec<f64>,
+}
+
+/// One line of the results' table.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line<'a> {
+    /// Task; empty for averages.
+    pub task: &'a str,
+    /// What was measured.
+    pub estimate: &'a Estimate,
+    /// Whether it is an average over tasks.
+    pub average: bool,
+}
+
+/// Reads the results in `dir`.
+pub(crate) fn view(dir: &Path) -> anyhow::Result<GlueView> {
+    let path = dir.join("results.json");
+    let text = fs::read_to_string(&path).map_err(|error| {
+        Fault::input(error.to_string()).remedy("run entromask-glue again, or check the path")
+    })?;
+    serde_json::from_str(&text).map_err(|error| {
+        Fault::input(format!("{}: not a table of results: {error}", path.display()))
+            .remedy("delete manifest.json beside it and run entromask-glue again")
+            .into()
+    })
+}
+
+impl GlueView {
+    /// The lines of the table: each metric, the mean of tasks with several, the averages.
+    pub fn lines(&self) -> Vec<Line<'_>> {
+        let metric = |task| move |estimate| Line { task, estimate, average: false };
+        let mut lines = Vec::new();
+        for task in &self.tasks {
+            lines.extend(task.metrics.iter().map(metric(task.task.as_str())));
+            if task.metrics.len() > 1 {
+                lines.push(metric(task.task.as_str())(&task.score));
+            }
+        }
+        lines.extend(self.averages.iter().map(|estimate| Line { task: "", estimate, average: true }));
+        lines
+    }
+}
+
+impl Estimate {
+    /// `75.2 ± 1.1`
+    pub fn shown(&self) -> String {
+        match self.std {
+            Some(std) => format!("{:.1} ± {std:.1}", self.mean),
+            None => format!("{:.1}", self.mean),
+        }
+    }
+
+    /// Whether the mean lies two standard errors above what a constant classifier gets; `None` for a single seed.
+    pub fn is_above_floor(&self) -> Option<bool> {
+        let error = self.std? / (self.values.len() as f64).sqrt();
+        Some(self.mean - 2.0 * error > self.floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn estimate(std: Option<f64>, values: &[f64]) -> Estimate {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        Estimate { name: "accuracy".into(), floor: 50.0, mean, std, values: values.to_vec() }
+    }
+
+    #[test]
+    fn a_score_is_above_its_floor_only_beyond_two_standard_errors() {
+        assert_eq!(estimate(Some(1.0), &[52.0; 4]).is_above_floor(), Some(true));
+        assert_eq!(estimate(Some(2.0), &[51.0; 4]).is_above_floor(), Some(false));
+        assert_eq!(estimate(None, &[99.0]).is_above_floor(), None);
+    }
+
+    #[test]
+    fn tasks_with_several_metrics_have_their_mean_and_averages_come_last() {
+        let one = estimate(None, &[60.0]);
+        let task =
+            |task: &str, n| Task { task: task.into(), metrics: vec![one.clone(); n], score: one.clone() };
+        let view = GlueView {
+            tasks: vec![task("MRPC", 2), task("RTE", 1)],
+            averages: vec![one.clone()],
+            ..GlueView::default()
+        };
+        let lines: Vec<_> = view.lines().iter().map(|line| (line.task, line.average)).collect();
+        assert_eq!(lines, [("MRPC", false), ("MRPC", false), ("MRPC", false), ("RTE", false), ("", true)]);
+    }
+}

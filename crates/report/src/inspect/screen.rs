@@ -1,0 +1,386 @@
+//! An inspection as text.
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use entromask_artifact::{Manifest, Output};
+use serde_json::Value;
+
+use super::{EntropyView, GlueView, Inspection, MasksView, ModelView, TokensView, View};
+use crate::leaves::leaves;
+use crate::nats::{Range, Summary};
+use crate::number::{bytes, count, duration, flops, percent, short};
+use crate::paint::Paint;
+use crate::passage::Passage;
+use crate::scan::{TokenMasked, TokenMean};
+
+/// Files that are listed one by one; more are summed up.
+const LISTED: usize = 8;
+/// Width of the longest bar, in characters.
+const BAR: f64 = 36.0;
+
+pub(super) fn render(inspection: &Inspection, paint: Paint) -> String {
+    let mut screen = Screen { out: String::new(), paint };
+    screen.title(inspection);
+    if let Some(manifest) = &inspection.manifest {
+        screen.manifest(manifest);
+    }
+    if let Some(seen) = inspection.looked_at.filter(|seen| seen.rows > 0) {
+        let what = format!(
+            "{} of {} rows, {} of {} parts{}",
+            count(seen.rows),
+            count(seen.of_rows),
+            seen.parts,
+            seen.of_parts,
+            if seen.is_partial() { " (--all reads everything)" } else { "" }
+        );
+        screen.heading("looked at");
+        screen.line(&what);
+    }
+    match &inspection.view {
+        View::Tokens(view) => screen.tokens(view),
+        View::Entropy(view) => screen.entropy(view),
+        View::Masks(view) => screen.masks(view),
+        View::Model(view) => screen.model(view),
+        View::Glue(view) => screen.glue(view),
+    }
+    for note in &inspection.notes {
+        screen.line(&format!("note: {note}"));
+    }
+    screen.out.trim_end().to_string()
+}
+
+struct Screen {
+    out: String,
+    paint: Paint,
+}
+
+impl Screen {
+    fn line(&mut self, text: &str) {
+        let _ = writeln!(self.out, "{text}");
+    }
+
+    fn heading(&mut self, text: &str) {
+        let heading = self.paint.heading(text);
+        let _ = writeln!(self.out, "\n{heading}");
+    }
+
+    /// Names and values in two columns.
+    fn pairs(&mut self, pairs: &[(&str, String)]) {
+        let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for (name, value) in pairs {
+            let name = self.paint.faint(&format!("{name:<width$}"));
+            self.line(&format!("  {name}  {value}"));
+        }
+    }
+
+    fn table<const N: usize>(&mut self, header: [&str; N], right_from: usize, rows: Vec<[String; N]>) {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(header.map(|name| self.paint.faint(name))).add_rows(rows);
+        for column in table.column_iter_mut().skip(right_from) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        for line in table.to_string().lines() {
+            self.line(&format!(" {}", line.trim_end()));
+        }
+    }
+
+    /// Labelled bars.
+    fn bars(&mut self, bars: &[(String, u64)]) {
+        let (most, total) =
+            (bars.iter().map(|bar| bar.1).max().unwrap_or(0), bars.iter().map(|bar| bar.1).sum());
+        let width = bars.iter().map(|bar| bar.0.chars().count()).max().unwrap_or(0);
+        for (label, n) in bars {
+            let share = percent(ratio(*n, total));
+            let bar = bar(ratio(*n, most) * BAR);
+            self.line(&format!("  {label:>width$}  {share:>7}  {bar}"));
+        }
+    }
+
+    fn title(&mut self, inspection: &Inspection) {
+        let part = inspection.part.as_ref().map_or_else(String::new, |part| format!(", part {part}"));
+        let title = format!("{} artifact in {}{part}", inspection.kind, inspection.path.display());
+        let title = self.paint.heading(&title);
+        self.line(&title);
+    }
+
+    fn manifest(&mut self, manifest: &Manifest) {
+        let cost = &manifest.cost;
+        let speed = if cost.seconds > 0.0 { cost.tokens as f64 / cost.seconds } else { 0.0 };
+        let cost = [
+            Some(duration(cost.seconds)).filter(|_| cost.seconds > 0.0),
+            Some(format!("{} tokens", short(cost.tokens as f64))).filter(|_| cost.tokens > 0),
+            Some(format!("{} tokens/s", short(speed))).filter(|_| speed > 0.0),
+            Some(flops(cost.flops)).filter(|_| cost.flops > 0.0),
+            Some(format!("on {}", cost.device)).filter(|_| !cost.device.is_empty()),
+            Some(format!("{} memory at most", bytes(cost.peak_memory_bytes)))
+                .filter(|_| cost.peak_memory_bytes > 0),
+        ];
+        let tool = &manifest.tool;
+        self.pairs(&[
+            ("key", manifest.key.clone()),
+            ("content", manifest.content.clone()),
+            ("format", manifest.format.to_string()),
+            ("made by", format!("{} {} {}", tool.name, tool.version, tool.git).trim_end().to_string()),
+            ("cost", cost.into_iter().flatten().collect::<Vec<_>>().join(" · ")),
+        ]);
+        self.values("config", &manifest.config);
+        self.inputs(manifest);
+        self.outputs(&manifest.outputs);
+        self.values("stats", &manifest.stats);
+    }
+
+    /// The leaves of a JSON value by their path.
+    fn values(&mut self, heading: &str, value: &Value) {
+        let leaves = leaves(value);
+        if leaves.is_empty() {
+            return;
+        }
+        self.heading(heading);
+        let leaves: Vec<_> = leaves.iter().map(|(name, value)| (name.as_str(), rounded(value))).collect();
+        self.pairs(&leaves);
+    }
+
+    fn inputs(&mut self, manifest: &Manifest) {
+        if manifest.inputs.is_empty() {
+            return;
+        }
+        self.heading("inputs");
+        let row = |input: &entromask_artifact::Input| {
+            let content = input.content.chars().take(12).collect();
+            [input.role.clone(), input.kind.clone(), content, input.path.display().to_string()]
+        };
+        self.table(["role", "kind", "content", "path"], 4, manifest.inputs.iter().map(row).collect());
+    }
+
+    fn outputs(&mut self, outputs: &[Output]) {
+        self.heading("outputs");
+        let rows = |n: Option<u64>| n.map_or_else(String::new, count);
+        let line = |output: &Output| [output.file.clone(), rows(output.rows), bytes(output.bytes)];
+        let mut lines: Vec<_> = outputs.iter().take(LISTED).map(line).collect();
+        if outputs.len() > LISTED {
+            let rest = &outputs[LISTED..];
+            let total: u64 = rest.iter().map(|output| output.bytes).sum();
+            let total_rows = Some(rest.iter().filter_map(|output| output.rows).sum());
+            lines.push([format!("… {} more", rest.len()), rows(total_rows), bytes(total)]);
+        }
+        self.table(["file", "rows", "size"], 1, lines);
+    }
+
+    fn tokens(&mut self, view: &TokensView) {
+        self.heading("tokens");
+        self.pairs(&[
+            ("tokens", count(view.tokens)),
+            ("special", format!("{} ({})", count(view.special), percent(ratio(view.special, view.tokens)))),
+            ("words", count(view.words)),
+            ("documents", count(view.docs)),
+            ("row length", format!("{:.1} tokens on average, {} at most", view.mean_length, view.longest)),
+        ]);
+        self.heading("rows by length in tokens");
+        let bars: Vec<_> =
+            view.lengths.iter().map(|bin| (format!("{}–{}", bin.from, bin.to), bin.rows)).collect();
+        self.bars(&bars);
+        view.passages.iter().for_each(|passage| self.passage(Some(passage), Range::default()));
+    }
+
+    fn entropy(&mut self, view: &EntropyView) {
+        self.heading("column statistics (nats)");
+        self.summaries(&[("entropy", &view.entropy), ("surprisal", &view.surprisal)]);
+        self.line(&format!(
+            "  {} positions without a score: special tokens, and rows that were left out",
+            count(view.unscored)
+        ));
+        if let Some(limit) = view.ln_vocabulary {
+            self.line(&format!("  largest possible entropy, ln of the vocabulary's size: {limit:.2}"));
+        }
+        self.heading("entropies (nats)");
+        let bars: Vec<_> =
+            view.histogram.iter().map(|bin| (format!("{:.2}–{:.2}", bin.from, bin.to), bin.count)).collect();
+        self.bars(&bars);
+        self.ranking(view);
+        self.passage(view.passage.as_ref(), view.entropy.range());
+    }
+
+    fn summaries(&mut self, columns: &[(&str, &Summary)]) {
+        let row = |&(name, summary): &(&str, &Summary)| {
+            let at = |wanted: u8| summary.percentiles.iter().find(|(percent, _)| *percent == wanted);
+            let at = |wanted| at(wanted).map_or_else(String::new, |(_, nats)| format!("{nats:.2}"));
+            [
+                name.to_string(),
+                count(summary.count),
+                format!("{:.3}", summary.mean),
+                format!("{:.2}", summary.min),
+                at(10),
+                at(25),
+                at(50),
+                at(75),
+                at(90),
+                at(99),
+                format!("{:.2}", summary.max),
+            ]
+        };
+        let header =
+            ["column", "values", "mean", "min", "10 %", "25 %", "50 %", "75 %", "90 %", "99 %", "max"];
+        self.table(header, 1, columns.iter().map(row).collect());
+    }
+
+    fn ranking(&mut self, view: &EntropyView) {
+        let ranking = &view.ranking;
+        if ranking.highest.is_empty() {
+            return;
+        }
+        self.heading(&format!("tokens by mean entropy (those scored at least {} times)", ranking.min_count));
+        let pairs = ranking.highest.iter().zip(&ranking.lowest);
+        let (mean, times) =
+            (|token: &TokenMean| format!("{:.2}", token.mean), |token: &TokenMean| count(token.count));
+        let row = |(high, low): (&TokenMean, &TokenMean)| {
+            [high.token.clone(), mean(high), times(high), low.token.clone(), mean(low), times(low)]
+        };
+        self.table(["highest", "nats", "count", "lowest", "nats", "count"], 1, pairs.map(row).collect());
+    }
+
+    fn masks(&mut self, view: &MasksView) {
+        self.heading("masks");
+        let of =
+            view.maskable.map_or_else(String::new, |maskable| format!(" of {} maskable", count(maskable)));
+        let epochs: Vec<_> = view.epochs.iter().map(ToString::to_string).collect();
+        let mut pairs = vec![
+            ("epochs", epochs.join(", ")),
+            ("rows", format!("{} (each epoch counted)", count(view.rows))),
+            ("masked", format!("{}{of}", count(view.masked))),
+        ];
+        pairs.extend(view.rate.map(|rate| ("rate", percent(rate))));
+        pairs.push(("not [MASK]", format!("{} are shown as another token", count(view.corrupted))));
+        self.pairs(&pairs);
+        if let Some(entropy) = &view.entropy {
+            self.heading("entropies of the masked tokens (nats)");
+            self.summaries(&[("entropy", entropy)]);
+        }
+        if !view.most_masked.is_empty() {
+            self.heading("tokens masked most often");
+            let row = |token: &TokenMasked| {
+                let share = percent(ratio(token.masked, token.count));
+                [token.token.clone(), count(token.masked), count(token.count), share]
+            };
+            self.table(["token", "masked", "of", "share"], 1, view.most_masked.iter().map(row).collect());
+        }
+        self.passage(
+            view.passage.as_ref(),
+            view.entropy.as_ref().map_or_else(Range::default, Summary::range),
+        );
+    }
+
+    fn model(&mut self, view: &ModelView) {
+        self.values("model config", &view.config);
+        self.heading("weights");
+        let types: Vec<_> =
+            view.weights.types.iter().map(|(name, n)| format!("{} {name}", count(*n))).collect();
+        self.pairs(&[
+            (
+                "parameters",
+                format!("{} ({})", count(view.weights.parameters), short(view.weights.parameters as f64)),
+            ),
+            ("tensors", format!("{}: {}", view.weights.tensors, types.join(", "))),
+        ]);
+        let mut pairs = Vec::new();
+        if let (Some(step), Some(loss)) = (view.last_step, view.recent_loss) {
+            pairs.push(("steps", format!("{} on {} tokens", count(step.step), count(step.tokens))));
+            pairs.push(("training loss", format!("{loss:.3} nats over the last twentieth of the steps")));
+        }
+        if let Some(last) = view.validations.last() {
+            let (loss, perplexity) = (last.valid_loss, last.valid_perplexity);
+            pairs.push(("validation loss", format!("{loss:.3} nats (perplexity {perplexity:.1})")));
+            pairs.push(("validation accuracy", percent(last.valid_accuracy)));
+            let losses: Vec<_> = view.validations.iter().map(|validation| validation.valid_loss).collect();
+            pairs.push(("validation curve", format!("{:.2} {} {loss:.2}", losses[0], sparkline(&losses))));
+        }
+        if !pairs.is_empty() {
+            self.heading("training");
+            self.pairs(&pairs);
+        }
+    }
+
+    fn glue(&mut self, view: &GlueView) {
+        self.heading(
+            "dev scores in percent, mean ± standard deviation over seeds; floor: a constant classifier",
+        );
+        let row = |line: super::glue::Line| {
+            let estimate = line.estimate;
+            [
+                line.task.to_string(),
+                estimate.name.clone(),
+                format!("{:.1}", estimate.floor),
+                estimate.shown(),
+                estimate.values.len().to_string(),
+            ]
+        };
+        self.table(
+            ["task", "metric", "floor", "score", "seeds"],
+            2,
+            view.lines().into_iter().map(row).collect(),
+        );
+    }
+
+    fn passage(&mut self, passage: Option<&Passage>, range: Range) {
+        let Some(passage) = passage else { return };
+        self.heading(&format!("row {}", passage.row));
+        let scored = passage.pieces.iter().any(|piece| piece.entropy.is_some());
+        let masked = passage.pieces.iter().any(|piece| piece.masked.is_some());
+        let text = self.paint.passage(passage, range);
+        self.line(&text);
+        let legend = self.paint.legend(range, scored, masked);
+        if !legend.is_empty() {
+            self.line(&format!("\n{legend}"));
+        }
+    }
+}
+
+/// A number with many digits, to six of them: what is printed is for reading, `--json` has the rest.
+fn rounded(value: &str) -> String {
+    match value.parse::<f64>() {
+        Ok(number) if value.contains('.') && value.len() > 9 => {
+            format!("{number:.5e}").parse().map_or_else(|_| value.into(), |short: f64| short.to_string())
+        }
+        _ => value.into(),
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// A bar of `width` characters, to an eighth of one.
+fn bar(width: f64) -> String {
+    let eighths = (width * 8.0).round() as usize;
+    let mut bar = "█".repeat(eighths / 8);
+    bar.push_str(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]);
+    bar
+}
+
+/// The values as a line of eight heights, thinned to at most 60.
+fn sparkline(values: &[f64]) -> String {
+    let shown = values.len().min(60);
+    let value = |i: usize| values[if shown == 1 { 0 } else { i * (values.len() - 1) / (shown - 1) }];
+    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &v| (low.min(v), high.max(v)));
+    let height = |v: f64| if high > low { ((v - low) / (high - low) * 7.0).round() as usize } else { 0 };
+    (0..shown).map(|i| ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'][height(value(i)).min(7)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_and_sparklines_have_their_shape() {
+        assert_eq!(bar(2.5), "██▌");
+        assert_eq!(sparkline(&[10.0, 5.0, 3.0]), "█▃▁");
+        assert_eq!(sparkline(&[1.0]), "▁");
+        assert_eq!(sparkline(&vec![1.0; 1000]).chars().count(), 60);
+        assert_eq!(sparkline(&[]), "");
+        assert_eq!(
+            ["10.307295171617866", "0.001", "3f2.a", "30522"].map(rounded),
+            ["10.3073", "0.001", "3f2.a", "30522"]
+        );
+    }
+}

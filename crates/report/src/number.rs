@@ -1,0 +1,68 @@
+//! Numbers as people read them.
+
+/// `1234567` → `1,234,567`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
+/// A count in short: `4.4 M`.
+pub fn short(n: f64) -> String {
+    scaled(n, 1000.0, &["", "k", "M", "G", "T", "P", "E"])
+}
+
+/// Bytes in binary units: `12.3 MiB`.
+pub fn bytes(n: u64) -> String {
+    scaled(n as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
+}
+
+/// Floating-point operations: `3.1 PFLOP`; a dash for none.
+pub fn flops(n: f64) -> String {
+    if n <= 0.0 {
+        return "–".into();
+    }
+    scaled(n, 1000.0, &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"])
+}
+
+/// Seconds as a duration: `0.4 s`, `13 min 32 s`, `2 h 5 min`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..10 => format!("{seconds:.1} s"),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// A share as a percentage with one decimal: `14.9 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+fn scaled(n: f64, base: f64, units: &[&str]) -> String {
+    let mut value = n;
+    let mut unit = 0;
+    while value >= base && unit + 1 < units.len() {
+        value /= base;
+        unit += 1;
+    }
+    let number = if unit == 0 || value >= 99.95 { format!("{value:.0}") } else { format!("{value:.1}") };
+    format!("{number} {}", units[unit]).trim_end().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([count(0), count(999), count(1_234_567)], ["0", "999", "1,234,567"]);
+        assert_eq!([short(12.0), short(4_412_000.0), short(999_960.0)], ["12", "4.4 M", "1000 k"]);
+        assert_eq!([bytes(512), bytes(1536), bytes(300 << 20)], ["512 B", "1.5 KiB", "300 MiB"]);
+        assert_eq!([flops(0.0), flops(3.1e15)], ["–", "3.1 PFLOP"]);
+        assert_eq!([duration(0.42), duration(59.6), duration(812.4)], ["0.4 s", "1 min 0 s", "13 min 32 s"]);
+        assert_eq!([duration(7500.0), percent(0.1494)], ["2 h 5 min", "14.9 %"]);
+    }
+}

@@ -1,0 +1,187 @@
+//! Colour in the terminal, where there is one.
+
+use std::io::IsTerminal;
+
+use anstyle::{Ansi256Color, AnsiColor, Color, RgbColor, Style};
+
+use crate::nats::Range;
+use crate::passage::Passage;
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum When {
+    /// If stdout is a terminal and `NO_COLOR` is not set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How to paint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paint {
+    /// Not at all: marks stand for colours.
+    Plain,
+    /// With the 256 colours of the palette.
+    Palette,
+    /// With 24-bit colours.
+    True,
+}
+
+/// From certain to uncertain: pale yellow, orange, red, purple; black reads well on each.
+const RAMP: [(RgbColor, Ansi256Color); 7] = [
+    (RgbColor(255, 249, 196), Ansi256Color(230)),
+    (RgbColor(255, 233, 148), Ansi256Color(229)),
+    (RgbColor(255, 211, 105), Ansi256Color(222)),
+    (RgbColor(255, 183, 77), Ansi256Color(215)),
+    (RgbColor(255, 152, 80), Ansi256Color(209)),
+    (RgbColor(250, 125, 100), Ansi256Color(203)),
+    (RgbColor(226, 118, 178), Ansi256Color(175)),
+];
+
+/// Digits of the plain rendering.
+const RAISED: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+
+impl Paint {
+    /// What the user and the terminal allow.
+    pub fn choose(when: When) -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let wanted = match when {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => std::io::stdout().is_terminal() && !set("NO_COLOR"),
+        };
+        let true_color =
+            std::env::var("COLORTERM").is_ok_and(|value| value == "truecolor" || value == "24bit");
+        match (wanted, true_color) {
+            (false, _) => Self::Plain,
+            (true, true) => Self::True,
+            (true, false) => Self::Palette,
+        }
+    }
+
+    /// A heading.
+    pub fn heading(self, text: &str) -> String {
+        self.styled(Style::new().bold(), text)
+    }
+
+    /// Something of less weight.
+    pub fn faint(self, text: &str) -> String {
+        self.styled(Style::new().dimmed(), text)
+    }
+
+    /// A passage, each token coloured by where its entropy lies in `range`; masked tokens are underlined, or in brackets.
+    pub fn passage(self, passage: &Passage, range: Range) -> String {
+        let mut out = String::new();
+        for piece in &passage.pieces {
+            out.push_str(&piece.gap);
+            out.push_str(&self.token(
+                &piece.text,
+                piece.entropy.map(f64::from),
+                piece.masked.is_some(),
+                range,
+            ));
+        }
+        out
+    }
+
+    /// What colours and marks mean.
+    pub fn legend(self, range: Range, scored: bool, masked: bool) -> String {
+        let mut parts = Vec::new();
+        if scored && self == Self::Plain {
+            parts.push("raised: entropy in whole nats".to_string());
+        } else if scored {
+            let decimals = range.decimals();
+            let box_of = |level: usize| {
+                let nats = range.middle(level, RAMP.len());
+                self.token(&format!(" {nats:.decimals$} "), Some(nats), false, range)
+            };
+            parts.push(format!("entropy in nats {}", (0..RAMP.len()).map(box_of).collect::<String>()));
+        }
+        if masked {
+            parts.push(if self == Self::Plain {
+                "[masked]".into()
+            } else {
+                self.token("masked", None, true, range)
+            });
+        }
+        parts.join("   ")
+    }
+
+    fn token(self, text: &str, entropy: Option<f64>, masked: bool, range: Range) -> String {
+        if self == Self::Plain {
+            let raised = entropy.map_or_else(String::new, raised);
+            return if masked { format!("[{text}]{raised}") } else { format!("{text}{raised}") };
+        }
+        let mut style = Style::new();
+        if let Some(nats) = entropy {
+            let level = self.background(range.level(nats, RAMP.len()));
+            style = style.bg_color(Some(level)).fg_color(Some(AnsiColor::Black.into()));
+        }
+        if masked {
+            style = style.underline().bold();
+        }
+        self.styled(style, text)
+    }
+
+    fn background(self, level: usize) -> Color {
+        let (rgb, palette) = RAMP[level];
+        if self == Self::True { rgb.into() } else { palette.into() }
+    }
+
+    fn styled(self, style: Style, text: &str) -> String {
+        if self == Self::Plain || style == Style::new() {
+            return text.into();
+        }
+        // Line by line: a background that crosses the end of a line colours the rest of the screen.
+        let lines: Vec<_> = text.split('\n').map(|line| format!("{style}{line}{style:#}")).collect();
+        lines.join("\n")
+    }
+}
+
+fn raised(nats: f64) -> String {
+    let whole = nats.round().max(0.0) as u64;
+    whole.to_string().chars().filter_map(|digit| Some(RAISED[digit.to_digit(10)? as usize])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::passage::Piece;
+
+    const RANGE: Range = Range { low: 0.0, high: 10.0 };
+
+    fn passage() -> Passage {
+        let piece = |gap: &str, text: &str, entropy, masked: Option<&str>| Piece {
+            gap: gap.into(),
+            text: text.into(),
+            entropy,
+            masked: masked.map(Into::into),
+            ..Piece::default()
+        };
+        let pieces = vec![
+            piece("", "the", Some(0.2), None),
+            piece(" ", "king", Some(11.6), Some("[MASK]")),
+            piece("", ".", None, None),
+        ];
+        Passage { row: 0, pieces }
+    }
+
+    #[test]
+    fn without_colour_marks_say_the_same() {
+        assert_eq!(Paint::Plain.passage(&passage(), RANGE), "the⁰ [king]¹².");
+        assert!(!Paint::Plain.legend(RANGE, true, true).contains('\x1b'));
+    }
+
+    #[test]
+    fn colours_follow_the_entropy_and_end_after_each_token() {
+        let text = Paint::Palette.passage(&passage(), RANGE);
+        let (low, high) = (text.find("48;5;230").expect("lowest"), text.find("48;5;175").expect("highest"));
+        assert!(low < high);
+        assert!(text.contains("\x1b[4m"), "masked tokens are underlined: {text:?}");
+        assert!(text.ends_with('.'), "unscored tokens have no colour: {text:?}");
+        assert!(Paint::True.passage(&passage(), RANGE).contains("48;2;255;249;196"));
+    }
+}

@@ -1,0 +1,217 @@
+//! `entromask-report html`: the page's parts, and how a browser shows it.
+
+mod fixture;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fixture::Fixture;
+
+/// Set where a browser must be there, e.g. in continuous integration.
+const REQUIRED: &str = "ENTROMASK_REQUIRE_CHROMIUM";
+
+/// Runs in the page that embeds the report, once that is laid out, and leaves what it measured in the document.
+const PROBE: &str = include_str!("probe.js");
+
+const IDS: [&str; 20] = [
+    "title",
+    "lead",
+    "facts",
+    "loss",
+    "validation",
+    "accuracy",
+    "perplexity",
+    "rate",
+    "legend",
+    "passage",
+    "readout",
+    "histogram",
+    "tokens",
+    "hardest",
+    "easiest",
+    "most-masked",
+    "glue",
+    "config",
+    "lineage",
+    "reproduce",
+];
+
+fn report(fixture: &Fixture, flags: &[&str]) -> assert_cmd::assert::Assert {
+    let mut command = assert_cmd::Command::cargo_bin("entromask-report").expect("built with the tests");
+    command.current_dir(fixture.folder()).env_remove("RUST_LOG");
+    command.arg("html").args(flags).assert()
+}
+
+fn page(fixture: &Fixture) -> anyhow::Result<String> {
+    report(fixture, &["--model", "data/model-1", "--glue", "data/glue-1", "--out", "pages/run.html"])
+        .success();
+    // Slashes are escaped, too; the tests read better without.
+    Ok(std::fs::read_to_string(fixture.folder().join("pages/run.html"))?.replace("&#x2f;", "/"))
+}
+
+fn message(assert: assert_cmd::assert::Assert, code: i32) -> String {
+    String::from_utf8_lossy(&assert.failure().code(code).get_output().stderr).into_owned()
+}
+
+fn chromium() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file())
+}
+
+/// Shows the page in a frame of this width and returns what the probe measured.
+fn measure(browser: &Path, html: &str, width: usize, dark: bool) -> anyhow::Result<serde_json::Value> {
+    let folder = tempfile::tempdir()?;
+    let embedded = html.replace('&', "&amp;").replace('"', "&quot;");
+    let ids = serde_json::to_string(&IDS)?;
+    let frame = format!(
+        "<!doctype html><iframe style='width:{width}px;height:800px;border:0' srcdoc=\"{embedded}\"></iframe>\
+         <script>const IDS = {ids};{PROBE}</script>"
+    );
+    let file = folder.path().join("frame.html");
+    std::fs::write(&file, frame)?;
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("--blink-settings=preferredColorScheme={}", i32::from(!dark)))
+        .args(["--virtual-time-budget=4000", "--window-size=1200,900", "--hide-scrollbars", "--dump-dom"])
+        .arg(format!("file://{}", file.display()))
+        .output()?;
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    let measured = dom.split("<pre>").nth(1).and_then(|rest| rest.split("</pre>").next());
+    let measured = measured
+        .ok_or_else(|| anyhow::anyhow!("no measurement: {}", String::from_utf8_lossy(&output.stderr)))?;
+    Ok(serde_json::from_str(&measured.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))?)
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn a_browser_shows_every_part_on_phone_and_desktop_in_light_and_dark() -> anyhow::Result<()> {
+    let Some(browser) = chromium() else {
+        let required = std::env::var(REQUIRED).is_ok_and(|value| value == "1");
+        assert!(!required, "{REQUIRED}=1, but there is no chromium in PATH");
+        eprintln!("skipped: no chromium in PATH; {REQUIRED}=1 makes this a failure");
+        return Ok(());
+    };
+    let html = page(&Fixture::new()?)?;
+    let light = measure(&browser, &html, 375, false)?;
+    for id in IDS {
+        assert_eq!(light[format!("#{id}")], true, "#{id} is missing or empty: {light}");
+    }
+    assert_eq!(light["width"], 375, "the page scrolls sideways on a phone");
+    assert_eq!(
+        (light["loads"].as_u64(), &light["plots"], &light["headers"]),
+        (Some(0), &true.into(), &true.into())
+    );
+    assert_eq!((light["tokens"].as_u64(), light["masked"].as_u64()), (Some(94), Some(15)));
+    assert_eq!(light["outline"], "solid", "masked tokens are marked by more than colour");
+    let said = light["readout"].as_str().unwrap_or_default();
+    assert!(said.contains("entropy") && said.contains("nats") && said.contains("[MASK]"), "{said}");
+    let dark = measure(&browser, &html, 1100, true)?;
+    assert_ne!(light["background"], dark["background"]);
+    assert_ne!(light["ink"], dark["ink"]);
+    assert_eq!(dark["width"], 1100);
+    Ok(())
+}
+
+#[test]
+fn the_page_is_one_escaped_file_without_addresses() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let html = page(&fixture)?;
+    assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("@import"));
+    assert!(html.contains("&lt;</span>") && html.contains("&amp;</span>"), "text is escaped");
+    assert!(html.contains("BERT 2 × 128, self-masking</h1>") && html.contains("the second one chose them"));
+    for part in [
+        "--continue-from data/model-0",
+        "--entropy data/entropy-1",
+        "59.8 ± 0.8",
+        "not clearly",
+        "ln V = 10.33",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    let left: Vec<_> = std::fs::read_dir(fixture.folder().join("pages"))?.collect();
+    assert_eq!(left.len(), 1, "nothing half-written is left beside the page");
+    Ok(())
+}
+
+#[test]
+fn rounds_are_listed_in_order_with_all_their_stages() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let html = page(&fixture)?;
+    let table =
+        html.split("id=\"lineage\"").nth(1).expect("a table").split("</table>").next().expect("its end");
+    let cells = table.split("<tr><td>").skip(1).map(|row| {
+        let stage =
+            row.split("scope=\"row\">").nth(1).and_then(|rest| rest.split('<').next()).unwrap_or_default();
+        format!("{} {stage}", row.split('<').next().unwrap_or_default())
+    });
+    let expected = [
+        "corpus tokens",
+        "round 0 masks",
+        "round 0 model",
+        "round 1 entropy",
+        "round 1 masks",
+        "round 1 model",
+        "fine-tuning glue",
+    ];
+    assert_eq!(cells.collect::<Vec<_>>(), expected);
+    Ok(())
+}
+
+#[test]
+fn what_is_gone_is_noted_on_the_page() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    std::fs::remove_dir_all(fixture.dir("tokens"))?;
+    let html = page(&fixture)?;
+    assert!(html.contains("tokens: data/tokens is gone") && html.contains("No text is shown"));
+    assert!(html.contains("id=\"loss\"") && html.contains("id=\"glue\""));
+    Ok(())
+}
+
+#[test]
+fn a_run_on_random_masks_has_no_colours_but_a_page() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    report(&fixture, &["--model", "data/model-0", "--out", "page.html", "--row", "33"]).success();
+    let html = std::fs::read_to_string(fixture.folder().join("page.html"))?;
+    assert!(html.contains("BERT 2 × 128, random masking</h1>") && html.contains("measured no entropies"));
+    assert!(html.contains("Row 33 of the corpus") && html.contains("class=\"t m\""));
+    assert!(!html.contains("id=\"glue\"") && !html.contains("id=\"histogram\""));
+    Ok(())
+}
+
+#[test]
+fn a_teacher_is_part_of_the_lineage_and_may_be_gone() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_model("model-t", "masks-1", None)?;
+    let read = || -> anyhow::Result<String> {
+        report(&fixture, &["--model", "data/model-t", "--out", "page.html"]).success();
+        Ok(std::fs::read_to_string(fixture.folder().join("page.html"))?.replace("&#x2f;", "/"))
+    };
+    let html = read()?;
+    assert!(html.contains("BERT 2 × 128, teacher masking</h1>"));
+    assert!(html.contains("<tr><td>teacher</td><th scope=\"row\">model</th>"));
+    std::fs::remove_dir_all(fixture.dir("model-0"))?;
+    let html = read()?;
+    assert!(html.contains("teacher masking</h1>") && html.contains("teacher: data/model-0 is gone"));
+    Ok(())
+}
+
+#[test]
+fn mistakes_are_named_and_leave_no_page() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_glue("glue-0", "model-0")?;
+    let html =
+        |model: &str, glue: &str| report(&fixture, &["--model", model, "--glue", glue, "--out", "page.html"]);
+    let other = message(html("data/model-1", "data/glue-0"), 3);
+    assert!(other.contains("data/glue-0") && other.contains("fine-tune this model"), "{other}");
+    assert!(message(html("data/nowhere", "data/glue-1"), 3).contains("nowhere"));
+    assert!(message(html("data/tokens", "data/glue-1"), 3).contains("expected an artifact of kind model"));
+    std::fs::remove_file(fixture.dir("model-0").join("manifest.json"))?;
+    assert!(message(html("data/model-0", "data/glue-0"), 3).contains("has no history"));
+    assert!(!fixture.folder().join("page.html").exists());
+    let blocked = ["--model", "data/model-1", "--out", "data/model-1/config.json/page.html"];
+    assert!(message(report(&fixture, &blocked), 2).contains("cannot write"));
+    Ok(())
+}

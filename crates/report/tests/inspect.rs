@@ -1,0 +1,229 @@
+//! `entromask-report inspect`, `gc` and `doctor` on the command line.
+
+mod fixture;
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use fixture::Fixture;
+use serde_json::Value;
+
+fn report() -> Command {
+    let mut command = Command::cargo_bin("entromask-report").expect("built with the tests");
+    command.env_remove("COLORTERM").env_remove("NO_COLOR").env_remove("RUST_LOG");
+    command
+}
+
+fn text(command: &mut Command) -> String {
+    String::from_utf8(command.assert().success().get_output().stdout.clone()).expect("UTF-8")
+}
+
+fn inspect(path: &Path, flags: &[&str]) -> String {
+    text(report().arg("inspect").arg(path).args(flags))
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&inspect(path, &["--json"])).expect("JSON")
+}
+
+/// The class of the error and what it says.
+fn failure(command: &mut Command) -> (i32, String) {
+    let output = command.assert().failure().get_output().clone();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing in\n{text}");
+    }
+}
+
+#[test]
+fn tokens_are_shown_with_lengths_and_text() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let text = inspect(&fixture.dir("tokens"), &[]);
+    assert_has(
+        &text,
+        &["tokens artifact in", "seq_len", "part-", "37 of 37 rows", "rows by length", "█", "&", "<peace>"],
+    );
+    let view = &json(&fixture.dir("tokens"))["view"]["tokens"];
+    assert_eq!((view["special"].as_u64(), view["longest"].as_u64()), (Some(74), Some(96)));
+    let first = &json(&fixture.part("tokens")?)["looked_at"];
+    assert_eq!((first["rows"].as_u64(), first["of_parts"].as_u64()), (Some(30), Some(1)));
+    assert_has(&inspect(&fixture.dir("tokens"), &["--row", "35"]), &["row 35"]);
+    Ok(())
+}
+
+#[test]
+fn entropies_are_shown_with_their_extremes_and_a_passage() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let plain = inspect(&fixture.dir("entropy-1"), &["--min-count", "20"]);
+    assert_has(
+        &plain,
+        &["conditioning", "kfold", "99 %", "highest", "lowest", "womanhood", "raised: entropy"],
+    );
+    assert!(!plain.contains('\x1b'), "no colours in a pipe");
+    let coloured = inspect(&fixture.dir("entropy-1"), &["--color", "always"]);
+    assert!(coloured.contains("\x1b[48;5;"), "{coloured}");
+    let view = &json(&fixture.dir("entropy-1"))["view"]["entropy"];
+    let mean = |list: &str| view["ranking"][list][0]["mean"].as_f64().expect("ranked");
+    assert!(mean("highest") > 5.0 && mean("lowest") < 2.0);
+    let bars = view["histogram"].as_array().expect("a histogram");
+    let total: u64 = bars.iter().filter_map(|bar| bar["count"].as_u64()).sum();
+    assert_eq!(Some(total), view["entropy"]["count"].as_u64());
+    Ok(())
+}
+
+#[test]
+fn a_part_is_shown_with_the_tokens_of_its_number() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let name =
+        fixture.part("entropy-1")?.file_name().expect("a file").to_string_lossy().replace("00000", "00001");
+    let part = fixture.dir("entropy-1").join(name);
+    let found = json(&part);
+    assert_eq!(found["looked_at"]["rows"].as_u64(), Some(7));
+    let row = found["view"]["entropy"]["passage"]["row"].as_u64().expect("a passage");
+    assert!((30..37).contains(&row), "{row}");
+    let alone = fixture.folder().join("alone.parquet");
+    std::fs::copy(&part, &alone)?;
+    assert_has(&inspect(&alone, &[]), &["entropy artifact", "not listed in a manifest", "column statistics"]);
+    Ok(())
+}
+
+#[test]
+fn masks_are_shown_with_rate_and_marks() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let text = inspect(&fixture.dir("masks-1"), &[]);
+    assert_has(
+        &text,
+        &[
+            "policy.name",
+            "high",
+            "rate",
+            "tokens masked most often",
+            "[womanhood]",
+            "entropies of the masked",
+        ],
+    );
+    let view = &json(&fixture.dir("masks-0"))["view"]["masks"];
+    assert!(view["entropy"].is_null());
+    assert!((view["rate"].as_f64().expect("tokens are there") - 0.15).abs() < 0.01);
+    Ok(())
+}
+
+#[test]
+fn models_and_results_are_shown() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let model = inspect(&fixture.dir("model-1"), &[]);
+    assert_has(
+        &model,
+        &["hidden_size", "parameters", "validation accuracy", "█", "▁", "120 on 360,000 tokens"],
+    );
+    assert_has(&inspect(&fixture.dir("glue-1"), &[]), &["QNLI", "59.8 ± 0.8", "without WNLI", "50.5"]);
+    let elsewhere = fixture.folder().join("elsewhere");
+    std::fs::create_dir(&elsewhere)?;
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(fixture.dir("model-1").join(file), elsewhere.join(file))?;
+    }
+    assert_has(&inspect(&elsewhere, &[]), &["from outside the pipeline", "parameters"]);
+    Ok(())
+}
+
+#[test]
+fn when_the_tokens_are_gone_the_rest_is_shown() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    std::fs::remove_dir_all(fixture.dir("tokens"))?;
+    for name in ["entropy-1", "masks-1"] {
+        let text = inspect(&fixture.dir(name), &[]);
+        assert_has(&text, &["no text is shown: tokens: data/tokens is gone", "key"]);
+    }
+    assert_has(&inspect(&fixture.dir("entropy-1"), &[]), &["column statistics"]);
+    Ok(())
+}
+
+#[test]
+fn bad_paths_and_damage_are_input_errors_that_name_them() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let part = fixture.part("entropy-1")?;
+    let bytes = std::fs::read(&part)?;
+    std::fs::write(&part, &bytes[..bytes.len() / 2])?;
+    let notes = fixture.folder().join("notes.txt");
+    std::fs::write(&notes, "x")?;
+    let cases = [
+        (fixture.dir("nowhere"), "no such file"),
+        (fixture.folder().to_path_buf(), "manifest.json"),
+        (fixture.dir("entropy-1"), "damaged"),
+        (part, "damaged"),
+        (notes, "neither a folder nor a Parquet part"),
+    ];
+    for (path, what) in cases {
+        let (code, message) = failure(report().arg("inspect").arg(&path));
+        assert_eq!(code, 3, "{message}");
+        assert!(message.contains(what) && message.contains(&path.display().to_string()), "{message}");
+    }
+    let (code, message) = failure(report().arg("inspect").arg(fixture.dir("tokens")).args(["--row", "37"]));
+    assert_eq!((code, message.contains("there are 37 rows")), (2, true), "{message}");
+    Ok(())
+}
+
+#[test]
+fn verifying_finds_a_changed_byte() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let weights = fixture.dir("model-1").join("model.safetensors");
+    let mut bytes = std::fs::read(&weights)?;
+    *bytes.last_mut().expect("not empty") = 1;
+    std::fs::write(&weights, bytes)?;
+    inspect(&fixture.dir("model-1"), &[]);
+    let (code, message) = failure(report().args(["inspect", "--verify"]).arg(fixture.dir("model-1")));
+    assert_eq!((code, message.contains("blake3")), (3, true), "{message}");
+    Ok(())
+}
+
+#[test]
+fn garbage_is_listed_and_removed_only_when_told_to() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let stale = fixture.dir("masks-1").join("epoch-000-00000000-00000.parquet");
+    let checkpoint = fixture.dir("model-1").join("state/00000000/step-10/model.safetensors");
+    std::fs::create_dir_all(checkpoint.parent().expect("a folder"))?;
+    for file in [&stale, &checkpoint] {
+        std::fs::write(file, [0; 1000])?;
+    }
+    let gc = |flags: &[&str]| text(report().arg("gc").arg(fixture.dir("")).args(flags));
+    let listed = gc(&[]);
+    assert_has(&listed, &["epoch-000-00000000", "step-10", "7 artifacts, 2 files", "--delete removes them"]);
+    assert!(stale.exists() && checkpoint.exists());
+    assert_has(&gc(&["--delete"]), &["2.0 KiB: removed"]);
+    assert!(!stale.exists() && !fixture.dir("model-1").join("state").exists());
+    assert_has(&gc(&[]), &["7 artifacts, 0 files"]);
+    inspect(&fixture.dir("masks-1"), &["--verify"]);
+    let (code, _) = failure(report().arg("gc").arg(fixture.dir("nowhere")));
+    assert_eq!(code, 3);
+    Ok(())
+}
+
+#[test]
+fn what_a_stage_is_working_on_is_left_alone() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let stale = fixture.dir("tokens").join("part-00000000-00000.parquet");
+    std::fs::write(&stale, [0; 10])?;
+    let lock = std::fs::File::open(fixture.dir("tokens").join(".lock"))?;
+    lock.lock()?;
+    assert_has(&text(report().args(["gc", "--delete"]).arg(fixture.dir(""))), &["in use", "tokens"]);
+    assert!(stale.exists());
+    lock.unlock()?;
+    std::fs::create_dir(fixture.dir("begun"))?;
+    std::fs::write(fixture.dir("begun").join(".lock"), "")?;
+    assert_has(&text(report().args(["gc", "--delete"]).arg(fixture.dir(""))), &["unfinished", "begun"]);
+    assert!(!stale.exists());
+    Ok(())
+}
+
+#[test]
+fn the_doctor_names_what_is_missing() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let output = report().args(["doctor", "--data"]).arg(folder.path()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert_has(&text, &["memory", "cores", "disk", "problem  sample/corpus", "git checkout"]);
+    Ok(())
+}
