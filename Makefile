@@ -1,0 +1,225 @@
+# Chains the stages through files. `make help` lists what there is; `make plan` says what would run, and why.
+#
+# Make decides the order only. Each stage is asked every time (FORCE) and answers "up to date" in milliseconds when
+# the key in its manifest equals the key of what it would make: content decides, never time stamps. Whatever can be
+# swapped is in the path, so that swapping back costs nothing.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# ---- What to run: each names a file in pipelines/<axis>/ ----------------------------------------------------------
+CORPUS  ?= sample#  text to pretrain on              pipelines/corpus/
+STUDENT ?= tiny#    shape of the model               pipelines/student/
+TEACHER ?= mini#    who scores or teaches            pipelines/teacher/, or any Hugging Face folder
+SCORE   ?= kfold#   how entropy is measured          pipelines/score/
+MASK    ?= sample#  which tokens are masked          pipelines/mask/
+TRAIN   ?= mlm#     recipe                           pipelines/train/
+KD      ?= kd#      recipe with distillation         pipelines/train/
+GLUE    ?= sample#  fine-tuning                      pipelines/glue/
+ROUNDS  ?= 3#       rounds of self-masking after the first, random one
+ROUND_EPOCHS ?= 1#  epochs of each round
+RUN     ?= self-mask# which run `glue` and `report` look at: random, teacher-mask, self-mask, kd, self-mask-kd
+
+# ---- Where to run; none of this changes a result's key ------------------------------------------------------------
+DEVICE    ?= cpu#   cpu, wgpu[:n], vulkan[:n], cuda[:n]
+THREADS   ?=#       all cores by default
+FLAGS     ?=#       further flags for every stage, e.g. FLAGS=-q
+DATA      ?= data
+PIPELINES ?= pipelines
+CARGO     ?= cargo
+
+# A comment behind a value leaves blanks at its end.
+$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD GLUE ROUNDS ROUND_EPOCHS RUN DEVICE THREADS,\
+  $(eval override $(v) := $(strip $($(v)))))
+
+CARGO_TARGET_DIR ?=
+# One target folder per backend: a CPU build must never replace a GPU build without a word.
+BACKEND := $(filter-out cpu,$(firstword $(subst :, ,$(DEVICE))))
+TARGET  := $(or $(CARGO_TARGET_DIR),target)$(if $(BACKEND),/$(BACKEND))
+BIN     ?= $(TARGET)/release
+BUILD   ?= build
+
+export ENTROMASK_GIT ?= $(shell git describe --always --dirty 2>/dev/null || true)
+
+# Set by `make plan`.
+PLAN ?=
+run = @$(if $(PLAN),,echo "== $(@D)" >&2; )$(BIN)/entromask-$(1) --out $(@D) $(PLAN) $(FLAGS)
+on  = --device $(DEVICE) $(if $(THREADS),--threads $(THREADS))
+
+# ---- Tokens ---------------------------------------------------------------------------------------------------------
+tokens := $(DATA)/tokens/$(CORPUS)
+
+$(tokens)/manifest.json: FORCE | $(BUILD)
+	$(call run,tokenize) --config $(PIPELINES)/corpus/$(CORPUS).toml $(if $(THREADS),--threads $(THREADS))
+
+# ---- Random masks and what is trained on them: the baseline, the first round, the default teacher ----------------------
+# epochs-A-B: the masks of the epochs A, A+1, …, A+B-1
+total_epochs := $(shell echo $$((($(ROUNDS) + 1) * $(ROUND_EPOCHS))))
+masks        := $(DATA)/masks/$(CORPUS)
+models       := $(DATA)/models/$(CORPUS)
+dash          = $(word $(2),$(subst -, ,$(1)))
+
+$(masks)/random/epochs-%/manifest.json: $(tokens)/manifest.json FORCE | $(BUILD)
+	$(call run,select) --config $(PIPELINES)/mask/random.toml --tokens $(tokens) \
+	  --set first_epoch=$(call dash,$*,1) --set epochs=$(call dash,$*,2)
+
+# $(call train,student,recipe,horizon in epochs,masks)
+train = $(call run,pretrain) --config $(PIPELINES)/train/$(2).toml --student $(PIPELINES)/student/$(1).toml \
+  --set epochs=$(3) --tokens $(tokens) --masks $(4) $(on)
+
+# ---- The teacher: `student = "…"` in its file names a model that the pipeline trains itself, `path = "…"` a folder ----
+teacher_file    := $(wildcard $(PIPELINES)/teacher/$(TEACHER).toml)
+teacher_key      = $(if $(teacher_file),$(shell sed -nE 's/^$(1) *= *"?([^"#]*)"?.*/\1/p' $(teacher_file)))
+teacher_student := $(strip $(call teacher_key,student))
+teacher_epochs  := $(or $(strip $(call teacher_key,epochs)),$(total_epochs))
+teacher_name    := $(notdir $(patsubst %/,%,$(TEACHER)))
+teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(TRAIN)/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
+teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/config.json)
+
+# Models trained on random masks, for any student: …/tiny-mlm/random-e4
+random_model = $(models)/$(1)-$(TRAIN)/random-e$(2)
+define random_rule
+$(call random_model,$(1),$(2))/manifest.json: $(masks)/random/epochs-0-$(2)/manifest.json FORCE | $(BUILD)
+	$$(call train,$(1),$(TRAIN),$(2),$(masks)/random/epochs-0-$(2))
+endef
+$(eval $(call random_rule,$(STUDENT),$(total_epochs)))
+ifneq ($(teacher_student),)
+ifneq ($(teacher_student)-$(teacher_epochs),$(STUDENT)-$(total_epochs))
+$(eval $(call random_rule,$(teacher_student),$(teacher_epochs)))
+endif
+else
+$(teacher)/config.json:
+	@echo "TEACHER=$(TEACHER): neither $(PIPELINES)/teacher/$(TEACHER).toml nor a model folder" >&2; exit 3
+endif
+
+# ---- Entropy and masks by a teacher ------------------------------------------------------------------------------------
+teacher_entropy := $(DATA)/entropy/$(CORPUS)/$(teacher_name)/$(SCORE)
+teacher_masks   := $(masks)/$(teacher_name)-$(SCORE)-$(MASK)/epochs-0-$(total_epochs)
+teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(MASK)-e$(total_epochs)
+kd_model        := $(models)/$(STUDENT)-$(KD)/teacher-$(teacher_name)-random-e$(total_epochs)
+
+$(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE | $(BUILD)
+	$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml --tokens $(tokens) --model $(teacher) $(on)
+
+$(teacher_masks)/manifest.json: $(teacher_entropy)/manifest.json FORCE | $(BUILD)
+	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) --entropy $(teacher_entropy) \
+	  --set first_epoch=0 --set epochs=$(total_epochs)
+
+$(teacher_model)/manifest.json: $(teacher_masks)/manifest.json FORCE | $(BUILD)
+	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks))
+
+$(kd_model)/manifest.json: $(masks)/random/epochs-0-$(total_epochs)/manifest.json $(teacher_ready) FORCE | $(BUILD)
+	$(call train,$(STUDENT),$(KD),$(total_epochs),$(masks)/random/epochs-0-$(total_epochs)) --teacher $(teacher)
+
+# ---- Self-masking: train on random masks, then score with that very model, select, train on, … ---------------------------
+rounds  := $(shell seq 1 $(ROUNDS))
+self     = $(STUDENT)-$(1)/self-$(SCORE)-$(MASK)-r$(ROUNDS)x$(ROUND_EPOCHS)$(if $(filter $(KD),$(1)),-$(teacher_name))
+self_of  = $(DATA)/$(1)/$(CORPUS)/$(subst /,-,$(call self,$(2)))
+
+# $(call self_round,recipe,round,round before,flags of the recipe): what round n is made from
+define self_round
+$(call self_of,entropy,$(1))/round-$(2)/manifest.json: $(models)/$(call self,$(1))/round-$(3)/manifest.json FORCE | $(BUILD)
+	$$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml --tokens $(tokens) \
+	  --model $(models)/$(call self,$(1))/round-$(3) $$(on)
+
+$(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call self_of,entropy,$(1))/round-$(2)/manifest.json FORCE | $(BUILD)
+	$$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) \
+	  --entropy $(call self_of,entropy,$(1))/round-$(2) \
+	  --set first_epoch=$$$$(($(2) * $(ROUND_EPOCHS))) --set epochs=$(ROUND_EPOCHS)
+
+$(models)/$(call self,$(1))/round-$(2)/manifest.json: $(call self_of,masks,$(1))/round-$(2)/manifest.json FORCE | $(BUILD)
+	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_of,masks,$(1))/round-$(2)) \
+	  --continue-from $(models)/$(call self,$(1))/round-$(3) $(4)
+endef
+
+# $(call self_rounds,recipe,what it needs besides,flags of the recipe)
+define self_rounds
+$(models)/$(call self,$(1))/round-0/manifest.json: $(masks)/random/epochs-0-$(ROUND_EPOCHS)/manifest.json $(2) FORCE | $(BUILD)
+	$$(call train,$(STUDENT),$(1),$(total_epochs),$(masks)/random/epochs-0-$(ROUND_EPOCHS)) $(3)
+
+$(foreach n,$(rounds),$(eval $(call self_round,$(1),$(n),$(shell echo $$(($(n) - 1))),$(3))))
+endef
+$(eval $(call self_rounds,$(TRAIN),,))
+$(eval $(call self_rounds,$(KD),$(teacher_ready),--teacher $(teacher)))
+
+# ---- The pipelines -------------------------------------------------------------------------------------------------------
+random_run       := $(call random_model,$(STUDENT),$(total_epochs))
+teacher-mask_run := $(teacher_model)
+self-mask_run    := $(models)/$(call self,$(TRAIN))/round-$(ROUNDS)
+kd_run           := $(kd_model)
+self-mask-kd_run := $(models)/$(call self,$(KD))/round-$(ROUNDS)
+MODEL            ?= $($(RUN)_run)
+
+pretrain-self-mask: $(self-mask_run)/manifest.json ## Pretrain on the tokens that the model itself is unsure of
+pretrain-random: $(random_run)/manifest.json ## Pretrain on random masks: the baseline
+pretrain-teacher-mask: $(teacher-mask_run)/manifest.json ## Pretrain on the tokens that TEACHER is unsure of
+pretrain-kd: $(kd_run)/manifest.json ## Pretrain on random masks with distillation from TEACHER
+pretrain-self-mask-kd: $(self-mask-kd_run)/manifest.json ## Self-masking with distillation from TEACHER
+pretrain-%:
+	@echo "no pipeline \`$@\`: see make help" >&2; exit 2
+
+# ---- What came out ---------------------------------------------------------------------------------------------------------
+model_ready := $(if $(filter $(DATA)/models/%,$(MODEL)),$(MODEL)/manifest.json,$(MODEL)/config.json)
+model_name  := $(or $(patsubst $(DATA)/models/%,%,$(filter $(DATA)/models/%,$(MODEL))),external/$(notdir $(MODEL)))
+glue        := $(DATA)/glue/$(model_name)/$(GLUE)
+page        ?= $(DATA)/report/$(subst /,-,$(model_name)).html
+
+glue: $(glue)/manifest.json ## Fine-tune the model of RUN (or MODEL) on the tasks of GLUE and print a table
+$(glue)/manifest.json: $(model_ready) FORCE | $(BUILD)
+	$(call run,glue) --config $(PIPELINES)/glue/$(GLUE).toml --model $(MODEL) $(on)
+
+report: $(glue)/manifest.json ## Write one HTML page about the model of RUN (or MODEL)
+	@$(if $(PLAN),true,$(BIN)/entromask-report html --model $(MODEL) --glue $(glue) --out $(page))
+
+plan: $(BUILD) ## Say for each stage of GOAL (default pretrain-self-mask) whether it is up to date, or why it would run
+	@pending=$$(mktemp); trap 'rm -f "$$pending"' EXIT; \
+	  $(MAKE) --no-print-directory $(GOAL) BUILD= PLAN="--dry-run --pending $$pending"
+GOAL ?= pretrain-self-mask
+
+# ---- Around it ---------------------------------------------------------------------------------------------------------------
+build: ## Build the stage binaries (release)
+	@CARGO_TARGET_DIR=$(TARGET) $(CARGO) build --release --locked --quiet --workspace --bins \
+	  $(if $(BACKEND),--features entromask-device/$(BACKEND))
+
+test: ## Build and run all tests
+	$(CARGO) test --locked --workspace
+
+check: ## What has to be clean before a commit: format, lints, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+
+parity: $(model_ready) ## Compare what came out with transformers, pyarrow and DuckDB (PYTHON with tests/requirements.txt)
+	$(PYTHON) tests/parity/export_tokens.py --check
+	$(PYTHON) tests/parity/tables.py $(DATA)
+	$(PYTHON) tests/parity/fill_mask.py $(MODEL)
+	$(BIN)/entromask-score logits --tokens $(tokens) --model $(MODEL) --rows 32 --out $(DATA)/report/logits.safetensors
+	$(PYTHON) tests/parity/masked_lm.py $(MODEL) $(DATA)/report/logits.safetensors
+	$(PYTHON) tests/parity/readme_snippets.py
+PYTHON ?= python3
+
+bench: build ## Measure the tokenizer stage against tokenizers' own encode_batch, in turns
+	$(BIN)/entromask-tokenize bench --config $(PIPELINES)/corpus/$(CORPUS).toml
+
+doctor: build ## Look whether this machine has what a run needs
+	@$(BIN)/entromask-report doctor
+
+gc: build ## List files in data/ that no manifest lists; GC=--delete removes them
+	@$(BIN)/entromask-report gc $(DATA) $(GC)
+GC ?=
+
+clean: ## Remove everything that was made in data/ (the samples stay)
+	rm -rf $(foreach kind,tokens entropy masks models glue report,$(DATA)/$(kind))
+
+help: ## This list
+	@echo "make pretrain-self-mask && make glue && make report     runs on data/sample, on the CPU, in minutes"; echo
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-24s %s\n", $$1, $$2}'
+	@echo; echo "Variables (name = now, files in $(PIPELINES)/):"
+	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\2\t\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-14s %-10s %s\n", $$1, $$2, $$3}'
+
+FORCE:
+.PHONY: FORCE build test check parity bench doctor gc clean help plan glue report pretrain-self-mask pretrain-random \
+  pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd

@@ -1,0 +1,246 @@
+//! Drives `make` through the life of a pipeline: swaps, touches, changed keys, kills.
+//!
+//! The binaries are those that `cargo test --workspace` has just built. Configurations are the small ones in
+//! `tests/pipelines`, the corpus is a small part of the sample; everything is made in a temporary folder.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use entromask_artifact::Manifest;
+use fs_err as fs;
+use tempfile::TempDir;
+
+/// A data folder of its own and the commands that fill it.
+struct Pipeline {
+    folder: TempDir,
+}
+
+impl Pipeline {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        copy_folder(&repository().join("tests/pipelines"), &folder.path().join("pipelines"))?;
+        fs::create_dir(folder.path().join("data"))?;
+        Ok(Self { folder })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn make_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("make");
+        command
+            .current_dir(repository())
+            .args([
+                "BUILD=",
+                "CORPUS=small",
+                "STUDENT=micro",
+                "TEACHER=a",
+                "ROUNDS=2",
+                "GLUE=small",
+                "FLAGS=-q",
+            ])
+            .arg(format!("BIN={}", binaries().display()))
+            .arg(format!("DATA={}", self.data().display()))
+            .arg(format!("PIPELINES={}", self.folder.path().join("pipelines").display()))
+            .args(arguments)
+            .env_remove("MAKEFLAGS");
+        command
+    }
+
+    fn make(&self, arguments: &[&str]) -> Result<Output> {
+        let output = self.make_command(arguments).output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "make {arguments:?} failed:\n{errors}");
+        Ok(output)
+    }
+
+    fn plan(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.make(&[&["plan"], arguments].concat())?;
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The manifests below the data folder: artifact -> manifest.
+    fn manifests(&self) -> Result<BTreeMap<String, Manifest>> {
+        let mut found = BTreeMap::new();
+        collect_manifests(&self.data(), &self.data(), &mut found)?;
+        Ok(found)
+    }
+
+    /// When each artifact was made, as nanoseconds of its manifest's time stamp.
+    fn made(&self) -> Result<BTreeMap<String, SystemTime>> {
+        let mut found = BTreeMap::new();
+        for name in self.manifests()?.into_keys() {
+            let made = fs::metadata(self.data().join(&name).join("manifest.json"))?.modified()?;
+            found.insert(name, made);
+        }
+        Ok(found)
+    }
+
+    /// The artifacts that `action` made or made anew.
+    fn changed_by(&self, action: impl FnOnce() -> Result<()>) -> Result<Vec<String>> {
+        let before = self.made()?;
+        action()?;
+        let after = self.made()?;
+        Ok(after
+            .into_iter()
+            .filter(|(name, time)| before.get(name) != Some(time))
+            .map(|(name, _)| name)
+            .collect())
+    }
+
+    fn edit(&self, config: &str, from: &str, to: &str) -> Result<()> {
+        let path = self.folder.path().join("pipelines").join(config);
+        let text = fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "{config} has no `{from}`");
+        Ok(fs::write(&path, text.replace(from, to))?)
+    }
+}
+
+#[test]
+fn swapping_the_teacher_reruns_scoring_selection_and_training_only() -> Result<()> {
+    let pipeline = Pipeline::new()?;
+    let run =
+        |teacher: &str| pipeline.make(&["pretrain-teacher-mask", &format!("TEACHER={teacher}")]).map(drop);
+    run("a")?;
+    let made = pipeline.changed_by(|| run("b"))?;
+    let kinds: Vec<_> = made.iter().map(|name| name.split('/').next().unwrap_or_default()).collect();
+    // The teacher b is trained, on masks that are there already; then entropy, masks and the student's model follow.
+    assert_eq!(kinds, ["entropy", "masks", "models", "models"], "{made:?}");
+    assert_eq!(pipeline.changed_by(|| run("a"))?, [""; 0], "going back to a does nothing");
+    Ok(())
+}
+
+#[test]
+fn only_content_decides() -> Result<()> {
+    let pipeline = Pipeline::new()?;
+    let run = || pipeline.make(&["pretrain-self-mask"]).map(drop);
+    let made = pipeline.changed_by(run)?;
+    assert_eq!(made.len(), 1 + 3 + 2 + 3, "tokens, masks of 3 rounds, entropy of 2, models of 3: {made:?}");
+
+    touch_all(pipeline.folder.path())?;
+    let future = SystemTime::now() + Duration::from_secs(86_400);
+    set_modified(&pipeline.folder.path().join("pipelines/mask/sample.toml"), future)?;
+    assert_eq!(pipeline.changed_by(run)?, [""; 0], "touching files does nothing");
+
+    pipeline.edit("score/kfold.toml", "batch_tokens = 4096", "batch_tokens = 512")?;
+    assert_eq!(pipeline.changed_by(run)?, [""; 0], "the batch size of scoring does not matter");
+
+    pipeline.edit("mask/sample.toml", "temperature = 1.0", "temperature = 0.5")?;
+    let plan = pipeline.plan(&["GOAL=pretrain-self-mask"])?;
+    assert!(plan.contains("policy.temperature: 1.0 -> 0.5"), "{plan}");
+    assert!(plan.contains("tokens/small: up to date") && plan.contains("will be made first"), "{plan}");
+    let made = pipeline.changed_by(run)?;
+    assert!(made.iter().all(|name| name.contains("round-1") || name.contains("round-2")), "{made:?}");
+    // Round 1 is scored by the unchanged model of round 0.
+    assert_eq!(made.len(), 5, "{made:?}");
+    Ok(())
+}
+
+#[test]
+fn killed_at_any_moment_it_resumes_to_the_same_bytes() -> Result<()> {
+    let uninterrupted = Pipeline::new()?;
+    let started = std::time::Instant::now();
+    uninterrupted.make(&["pretrain-self-mask"])?;
+    let duration = started.elapsed();
+
+    let killed = Pipeline::new()?;
+    for share in [0.05, 0.2, 0.3, 0.3, 0.2] {
+        let mut child =
+            killed.make_command(&["pretrain-self-mask"]).process_group(0).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(duration.mul_f64(share));
+        // The whole group: make and the stage that is at work.
+        Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
+        child.wait()?;
+    }
+    killed.make(&["pretrain-self-mask"])?;
+    assert_same(&uninterrupted, &killed)
+}
+
+#[test]
+fn every_pipeline_runs_and_leaves_a_model_a_table_and_a_page() -> Result<()> {
+    let pipeline = Pipeline::new()?;
+    for goal in ["pretrain-random", "pretrain-kd", "pretrain-self-mask-kd"] {
+        pipeline.make(&[goal])?;
+    }
+    let output = pipeline.make(&["glue", "RUN=kd"])?;
+    let table = String::from_utf8(output.stdout)?;
+    assert!(table.contains("WNLI"), "{table}");
+    pipeline.make(&["report", "RUN=kd"])?;
+    let pages: Vec<_> = fs::read_dir(pipeline.data().join("report"))?.collect::<Result<_, _>>()?;
+    assert_eq!(pages.len(), 1);
+    Ok(())
+}
+
+/// The same artifacts with the same content; logs (times, speeds) differ.
+fn assert_same(left: &Pipeline, right: &Pipeline) -> Result<()> {
+    let (left_found, right_found) = (left.manifests()?, right.manifests()?);
+    assert_eq!(left_found.keys().collect::<Vec<_>>(), right_found.keys().collect::<Vec<_>>());
+    for (name, manifest) in &left_found {
+        let content = |manifest: &Manifest| -> Vec<_> {
+            let files = manifest.outputs.iter().filter(|output| !output.log);
+            files.map(|output| (output.file.clone(), output.blake3.clone())).collect()
+        };
+        assert_eq!(content(manifest), content(&right_found[name]), "{name}");
+        manifest.verify(&left.data().join(name))?;
+        right_found[name].verify(&right.data().join(name))?;
+    }
+    Ok(())
+}
+
+fn collect_manifests(root: &Path, dir: &Path, found: &mut BTreeMap<String, Manifest>) -> Result<()> {
+    if dir.join("manifest.json").exists() {
+        let name = dir.strip_prefix(root)?.display().to_string();
+        found.insert(name, Manifest::load_any(dir)?);
+    }
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect_manifests(root, &path, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn touch_all(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            touch_all(&path)?;
+        } else if path.file_name().is_none_or(|name| name != "manifest.json") {
+            set_modified(&path, SystemTime::now())?;
+        }
+    }
+    Ok(())
+}
+
+fn set_modified(path: &Path, time: SystemTime) -> Result<()> {
+    Ok(std::fs::File::options().write(true).open(path)?.set_modified(time)?)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let target = to.join(path.file_name().context("an entry has a name")?);
+        if path.is_dir() { copy_folder(&path, &target)? } else { fs::copy(&path, &target).map(drop)? }
+    }
+    Ok(())
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").into()
+}
+
+/// The folder of the binaries that were built together with this test: `…/debug`, where the test is `…/debug/deps/x`.
+fn binaries() -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie in <profile>/deps").to_path_buf();
+    let stage = folder.join("entromask-pretrain");
+    assert!(stage.exists(), "{} is not built: run `cargo test --workspace`", stage.display());
+    folder
+}
