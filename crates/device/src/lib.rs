@@ -47,9 +47,11 @@ pub fn is_cpu(device: &Device) -> bool {
 fn float_dtype(name: &str, spec: Spec) -> Result<FloatDType> {
     match (name, spec.backend) {
         ("f32", _) => Ok(FloatDType::F32),
-        ("bf16", Backend::Cpu) => Err(Fault::usage("dtype bf16 is not for the cpu, which has no units for it")
-            .remedy("use --dtype f32, or a GPU")
-            .into()),
+        ("bf16", Backend::Cpu) => {
+            Err(Fault::usage("dtype bf16 is not for the cpu, which has no units for it")
+                .remedy("use --dtype f32, or a GPU")
+                .into())
+        }
         ("bf16", _) => Ok(FloatDType::BF16),
         (other, _) => {
             Err(Fault::usage(format!("dtype `{other}` is unknown")).remedy("use f32 or bf16").into())

@@ -59,7 +59,10 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_backend_becomes_its_text() {
-        assert_eq!(quietly(|| -> Result<(), String> { panic!("no driver {}", 1) }), Err("no driver 1".to_owned()));
+        assert_eq!(
+            quietly(|| -> Result<(), String> { panic!("no driver {}", 1) }),
+            Err("no driver 1".to_owned())
+        );
         assert_eq!(quietly(|| -> Result<(), String> { panic!("no driver") }), Err("no driver".to_owned()));
         assert_eq!(quietly(|| Ok(1)), Ok(1));
     }

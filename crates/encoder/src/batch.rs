@@ -50,7 +50,8 @@ fn padded_ids<R: AsRef<[u32]>>(rows: &[R], seq_length: usize, pad: u32, device: 
 }
 
 fn attention_mask(lengths: &[usize], seq_length: usize, device: &Device) -> Tensor<2, Bool> {
-    let real: Vec<bool> = lengths.iter().flat_map(|&length| (0..seq_length).map(move |s| s < length)).collect();
+    let real: Vec<bool> =
+        lengths.iter().flat_map(|&length| (0..seq_length).map(move |s| s < length)).collect();
     Tensor::from_data(TensorData::new(real, [lengths.len(), seq_length]), device)
 }
 
@@ -61,7 +62,8 @@ mod tests {
     #[test]
     fn rows_are_padded_to_the_longest() {
         let device = Device::flex();
-        let batch = Batch::from_rows(&[vec![5, 6, 7], vec![8]], 1, &device).with_token_types(&[vec![0, 1, 1], vec![1]]);
+        let batch = Batch::from_rows(&[vec![5, 6, 7], vec![8]], 1, &device)
+            .with_token_types(&[vec![0, 1, 1], vec![1]]);
         assert_eq!(batch.input_ids.try_into_vec_as::<i32>().expect("ids"), [5, 6, 7, 8, 1, 1]);
         let mask = batch.attention_mask.expect("a mask").into_data();
         mask.assert_eq(&TensorData::from([[true, true, true], [true, false, false]]), false);

@@ -5,14 +5,16 @@
 //! feed-forward block, each followed by dropout, the residual sum and layer normalisation.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{
+    Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
+};
 use burn::tensor::activation::{gelu, gelu_approximate, relu, softmax};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor};
 
-use crate::config::{Activation, EncoderConfig};
 use crate::Batch;
+use crate::config::{Activation, EncoderConfig};
 
 /// The body of BERT without a head.
 #[derive(Module, Debug)]
@@ -55,6 +57,7 @@ impl Encoder {
 }
 
 #[derive(Module, Debug)]
+#[expect(clippy::struct_field_names, reason = "the names of the checkpoints")]
 struct Embeddings {
     word_embeddings: Embedding,
     position_embeddings: Embedding,
@@ -79,11 +82,11 @@ impl Embeddings {
     fn forward(&self, batch: &Batch) -> Tensor<3> {
         let [_, seq_length] = batch.input_ids.dims();
         let words = self.word_embeddings.forward(batch.input_ids.clone());
-        let positions = self.position_embeddings.weight.val().slice([0..seq_length]);
+        let positions = self.position_embeddings.weight.val().narrow(0, 0, seq_length);
         let summed = match &batch.token_type_ids {
             Some(types) => words + self.token_type_embeddings.forward(types.clone()) + positions.unsqueeze(),
             // One segment: its embedding joins the small table of positions instead of each token.
-            None => words + (positions + self.token_type_embeddings.weight.val().slice([0..1])).unsqueeze(),
+            None => words + (positions + self.token_type_embeddings.weight.val().narrow(0, 0, 1)).unsqueeze(),
         };
         self.dropout.forward(self.norm.forward(summed))
     }
@@ -164,7 +167,13 @@ impl SelfAttention {
     }
 
     /// All tensors are `[batch_size, heads, length, head_size]`; `mask` is true where a key must not be seen.
-    fn attend(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Option<Tensor<4, Bool>>) -> Tensor<4> {
+    fn attend(
+        &self,
+        query: Tensor<4>,
+        key: Tensor<4>,
+        value: Tensor<4>,
+        mask: Option<Tensor<4, Bool>>,
+    ) -> Tensor<4> {
         if !query.is_autodiff() {
             return attention(query, key, value, mask, None, AttentionModuleOptions::default());
         }
@@ -186,7 +195,10 @@ impl SelfAttention {
     /// `[batch_size, seq_length]` to `[batch_size, heads, n, seq_length]`.
     fn mask(&self, padding: &Tensor<2, Bool>, n: usize) -> Tensor<4, Bool> {
         let [batch_size, seq_length] = padding.dims();
-        padding.clone().reshape([batch_size, 1, 1, seq_length]).expand([batch_size, self.heads, n, seq_length])
+        padding
+            .clone()
+            .reshape([batch_size, 1, 1, seq_length])
+            .expand([batch_size, self.heads, n, seq_length])
     }
 }
 

@@ -31,10 +31,20 @@ impl SequenceClassifier {
     /// # Errors
     ///
     /// As [`MaskedLm::from_pretrained`](crate::MaskedLm::from_pretrained), a missing head excepted.
-    pub fn init_from_encoder(dir: &Path, num_labels: usize, seed: u64, device: &Device) -> Result<(Self, EncoderConfig)> {
+    pub fn init_from_encoder(
+        dir: &Path,
+        num_labels: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Result<(Self, EncoderConfig)> {
         let config = EncoderConfig::from_pretrained(dir)?;
         let drawn = Drawn { seed, std: config.initializer_range };
-        let source = StoredOrDrawn { stored: Stored::open(dir)?, drawn, new: &["classifier."], may_lack: &["bert.pooler."] };
+        let source = StoredOrDrawn {
+            stored: Stored::open(dir)?,
+            drawn,
+            new: &["classifier."],
+            may_lack: &["bert.pooler."],
+        };
         let model = weights::fill(Self::blank(&config, num_labels, device), source)?;
         Ok((model, config))
     }
@@ -50,7 +60,12 @@ impl SequenceClassifier {
 
     /// Writes a folder that `transformers.AutoModelForSequenceClassification` loads; see
     /// [`MaskedLm::save_pretrained`](crate::MaskedLm::save_pretrained).
-    pub fn save_pretrained(&self, config: &EncoderConfig, dir: &Path, metadata: &[(String, String)]) -> Result<()> {
+    pub fn save_pretrained(
+        &self,
+        config: &EncoderConfig,
+        dir: &Path,
+        metadata: &[(String, String)],
+    ) -> Result<()> {
         let [_, num_labels] = self.classifier.weight.dims();
         weights::save(self, dir, metadata)?;
         weights::save_config(&config.to_json("BertForSequenceClassification", label_keys(num_labels))?, dir)
@@ -81,7 +96,8 @@ impl SequenceClassifier {
 
 fn label_keys(num_labels: usize) -> Value {
     let name = |label| format!("LABEL_{label}");
-    let id2label: serde_json::Map<_, _> = (0..num_labels).map(|id| (id.to_string(), json!(name(id)))).collect();
+    let id2label: serde_json::Map<_, _> =
+        (0..num_labels).map(|id| (id.to_string(), json!(name(id)))).collect();
     let label2id: serde_json::Map<_, _> = (0..num_labels).map(|id| (name(id), json!(id))).collect();
     let problem = if num_labels == 1 { "regression" } else { "single_label_classification" };
     json!({"id2label": id2label, "label2id": label2id, "problem_type": problem})

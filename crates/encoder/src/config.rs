@@ -96,9 +96,11 @@ impl EncoderConfig {
     pub fn from_pretrained(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         let text = fs_err::read_to_string(&path).map_err(|error| {
-            Fault::input(error.to_string()).remedy("name a Hugging Face folder with config.json and model.safetensors")
+            Fault::input(error.to_string())
+                .remedy("name a Hugging Face folder with config.json and model.safetensors")
         })?;
-        let object: Map<String, Value> = serde_json::from_str(&text).map_err(|error| unreadable(&path, &error))?;
+        let object: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|error| unreadable(&path, &error))?;
         Self::from_json(object).map_err(|problem| unsupported(&path, &problem))
     }
 
@@ -112,8 +114,8 @@ impl EncoderConfig {
 
     /// Floating-point operations of the layers for one token in a row of `seq_length` tokens, forward pass.
     ///
-    /// A multiplication with an addition counts two: per layer 2·(4d² + 2·d·d_ff) for the dense layers and 4·d·s for
-    /// attention, where d is `hidden_size`, d_ff `intermediate_size` and s `seq_length`.
+    /// A multiplication with an addition counts two: per layer 2·(4d² + 2df) for the dense layers and 4·d·s for
+    /// attention, where d is `hidden_size`, f `intermediate_size` and s `seq_length`.
     pub fn body_flops_per_token(&self, seq_length: usize) -> f64 {
         self.forward_at_flops(seq_length, seq_length) / seq_length as f64
     }
@@ -121,7 +123,8 @@ impl EncoderConfig {
     /// Floating-point operations of the layers for one row of `seq_length` tokens when only `n` positions are wanted:
     /// the last layer computes keys and values, 2·2d² a token, everywhere and the rest at these positions.
     pub fn forward_at_flops(&self, seq_length: usize, n: usize) -> f64 {
-        let (d, d_ff, s, n) = (self.hidden_size as f64, self.intermediate_size as f64, seq_length as f64, n as f64);
+        let (d, d_ff, s, n) =
+            (self.hidden_size as f64, self.intermediate_size as f64, seq_length as f64, n as f64);
         let keys_and_values = 4.0 * d * d;
         let rest = 4.0 * d * d + 4.0 * d * d_ff + 4.0 * d * s;
         let full_layers = self.num_hidden_layers as f64 - 1.0;
@@ -155,7 +158,8 @@ impl EncoderConfig {
         }
         let known = serde_json::to_value(Self::default()).map_err(|error| error.to_string())?;
         object.retain(|key, value| known.get(key).is_some() && !value.is_null());
-        let config: Self = serde_json::from_value(Value::Object(object)).map_err(|error| error.to_string())?;
+        let config: Self =
+            serde_json::from_value(Value::Object(object)).map_err(|error| error.to_string())?;
         config.problem().map_or(Ok(config), Err)
     }
 
@@ -230,7 +234,8 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes() {
-        let config = EncoderConfig { hidden_act: Activation::GeluNew, num_hidden_layers: 3, ..Default::default() };
+        let config =
+            EncoderConfig { hidden_act: Activation::GeluNew, num_hidden_layers: 3, ..Default::default() };
         let json = config.to_json("BertForMaskedLM", json!({"id2label": {"0": "a"}})).expect("JSON");
         assert_eq!(json["architectures"][0], "BertForMaskedLM");
         assert_eq!(json["hidden_act"], "gelu_new");

@@ -60,7 +60,12 @@ impl MaskedLm {
     /// Writes `config.json` and `model.safetensors` into the existing folder `dir`, each beside its final name first.
     ///
     /// `metadata` joins `{"format": "pt"}` in the header of the weights. Equal weights give equal bytes.
-    pub fn save_pretrained(&self, config: &EncoderConfig, dir: &Path, metadata: &[(String, String)]) -> Result<()> {
+    pub fn save_pretrained(
+        &self,
+        config: &EncoderConfig,
+        dir: &Path,
+        metadata: &[(String, String)],
+    ) -> Result<()> {
         weights::save(self, dir, metadata)?;
         weights::save_config(&config.to_json("BertForMaskedLM", json!({}))?, dir)
     }

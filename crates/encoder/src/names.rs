@@ -4,7 +4,9 @@
 pub(crate) fn hugging_face(path: &[String]) -> String {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path.as_slice() {
-        ["encoder", "embeddings", table, part] => format!("bert.embeddings.{}.{}", module(table), parameter(part)),
+        ["encoder", "embeddings", table, part] => {
+            format!("bert.embeddings.{}.{}", module(table), parameter(part))
+        }
         ["encoder", "layers", number, "attention", matrix, part] => {
             format!("bert.encoder.layer.{number}.attention.self.{matrix}.{}", parameter(part))
         }
@@ -69,10 +71,19 @@ mod tests {
 
     #[test]
     fn paths_become_the_names_of_checkpoints() {
-        assert_eq!(name("encoder/embeddings/word_embeddings/weight"), "bert.embeddings.word_embeddings.weight");
+        assert_eq!(
+            name("encoder/embeddings/word_embeddings/weight"),
+            "bert.embeddings.word_embeddings.weight"
+        );
         assert_eq!(name("encoder/embeddings/norm/gamma"), "bert.embeddings.LayerNorm.weight");
-        assert_eq!(name("encoder/layers/3/attention/query/bias"), "bert.encoder.layer.3.attention.self.query.bias");
-        assert_eq!(name("encoder/layers/0/attention_norm/beta"), "bert.encoder.layer.0.attention.output.LayerNorm.bias");
+        assert_eq!(
+            name("encoder/layers/3/attention/query/bias"),
+            "bert.encoder.layer.3.attention.self.query.bias"
+        );
+        assert_eq!(
+            name("encoder/layers/0/attention_norm/beta"),
+            "bert.encoder.layer.0.attention.output.LayerNorm.bias"
+        );
         assert_eq!(name("encoder/layers/0/output/weight"), "bert.encoder.layer.0.output.dense.weight");
         assert_eq!(name("head/norm/gamma"), "cls.predictions.transform.LayerNorm.weight");
         assert_eq!(name("head/bias"), "cls.predictions.bias");

@@ -23,11 +23,13 @@ pub(crate) struct TensorFile {
 impl TensorFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let bytes = fs_err::read(path).map_err(|error| {
-            Fault::input(error.to_string())
-                .remedy("store the weights as model.safetensors, for example with save_pretrained of transformers")
+            Fault::input(error.to_string()).remedy(
+                "store the weights as model.safetensors, for example with save_pretrained of transformers",
+            )
         })?;
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
-            Fault::input(format!("{}: no safetensors file ({error})", path.display())).remedy("fetch or write it again")
+            Fault::input(format!("{}: no safetensors file ({error})", path.display()))
+                .remedy("fetch or write it again")
         })?;
         Ok(Self { path: path.to_owned(), bytes, metadata, start: header + 8 })
     }
@@ -53,9 +55,11 @@ impl TensorFile {
             Dtype::F16 => Ok(words(bytes, |word| f16::from_le_bytes(word).to_f32())),
             Dtype::BF16 => Ok(words(bytes, |word| bf16::from_le_bytes(word).to_f32())),
             Dtype::F64 => Ok(words(bytes, |word| f64::from_le_bytes(word) as f32)),
-            other => Err(Fault::input(format!("{}: tensor {name} is of type {other:?}", self.path.display()))
-                .remedy("use a checkpoint with f64, f32, f16 or bf16 weights")
-                .into()),
+            other => {
+                Err(Fault::input(format!("{}: tensor {name} is of type {other:?}", self.path.display()))
+                    .remedy("use a checkpoint with f64, f32, f16 or bf16 weights")
+                    .into())
+            }
         }
     }
 }
@@ -67,7 +71,11 @@ pub(crate) struct Values {
 }
 
 /// Writes tensors in the order of their names, beside `path` first, then by rename.
-pub(crate) fn write(path: &Path, tensors: &BTreeMap<String, Values>, metadata: &[(String, String)]) -> Result<()> {
+pub(crate) fn write(
+    path: &Path,
+    tensors: &BTreeMap<String, Values>,
+    metadata: &[(String, String)],
+) -> Result<()> {
     beside(path, |file| {
         let header = header(tensors, metadata)?;
         file.write_all(&(header.len() as u64).to_le_bytes())?;
@@ -81,12 +89,12 @@ pub(crate) fn write(path: &Path, tensors: &BTreeMap<String, Values>, metadata: &
 }
 
 /// Writes a file beside `path`, flushes it to disk and renames it, so that `path` is never half a file.
-pub(crate) fn beside(path: &Path, fill: impl FnOnce(&mut fs_err::File) -> Result<()>) -> Result<()> {
+pub(crate) fn beside(path: &Path, write: impl FnOnce(&mut fs_err::File) -> Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);
     let mut file = fs_err::File::create(&partial)?;
-    fill(&mut file)?;
+    write(&mut file)?;
     file.sync_all()?;
     fs_err::rename(&partial, path)?;
     Ok(())
@@ -98,7 +106,10 @@ fn header(tensors: &BTreeMap<String, Values>, metadata: &[(String, String)]) -> 
     let mut start = 0;
     for (name, tensor) in tensors {
         let end = start + tensor.values.len() * size_of::<f32>();
-        object.insert(name.clone(), json!({"dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end]}));
+        object.insert(
+            name.clone(),
+            json!({"dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end]}),
+        );
         start = end;
     }
     let mut header = serde_json::to_vec(&Value::Object(object)).context("a header is JSON")?;
@@ -140,7 +151,11 @@ mod tests {
         let metadata = file.metadata.metadata().clone().expect("metadata");
         assert_eq!((metadata["format"].as_str(), metadata["key"].as_str()), ("pt", "k"));
         assert_eq!(file.start % 8, 0);
-        assert_eq!(fs_err::read_dir(dir.path()).expect("lists").count(), 1, "nothing is left beside the file");
+        assert_eq!(
+            fs_err::read_dir(dir.path()).expect("lists").count(),
+            1,
+            "nothing is left beside the file"
+        );
     }
 
     #[test]

@@ -78,33 +78,39 @@ impl Stored {
     pub(crate) fn shape<const D: usize>(&self, name: &str) -> Result<[usize; D]> {
         let stored = self.stored_name(name).and_then(|stored| self.file.shape(&stored));
         let shape = stored.ok_or_else(|| self.fault(format!("tensor {name} is missing")))?;
-        shape.try_into().map_err(|_| self.fault(format!("tensor {name} has shape {shape:?}, expected {D} dimensions")))
+        shape
+            .try_into()
+            .map_err(|_| self.fault(format!("tensor {name} has shape {shape:?}, expected {D} dimensions")))
     }
 
     /// Fails unless the checkpoint can predict tokens as this crate does it.
     pub(crate) fn require_mlm_head(&self) -> Result<()> {
         if self.stored_name("cls.predictions.transform.dense.weight").is_none() {
-            return Err(Fault::input(format!("{}: no masked-LM head (cls.predictions.*)", self.file.path().display()))
-                .remedy("use a checkpoint of a masked-LM class such as BertForMaskedLM, or pretrain one")
-                .into());
+            return Err(Fault::input(format!(
+                "{}: no masked-LM head (cls.predictions.*)",
+                self.file.path().display()
+            ))
+            .remedy("use a checkpoint of a masked-LM class such as BertForMaskedLM, or pretrain one")
+            .into());
         }
         self.require_tied_decoder()
     }
 
     fn require_tied_decoder(&self) -> Result<()> {
         let decoder = self.file.read("cls.predictions.decoder.weight").transpose()?;
-        let words = self.stored_name("bert.embeddings.word_embeddings.weight").and_then(|name| self.file.read(&name));
-        match decoder.is_some() && decoder != words.transpose()? {
-            true => Err(self.fault("the decoder is not tied to the word embeddings".to_owned())),
-            false => Ok(()),
+        let words =
+            self.stored_name("bert.embeddings.word_embeddings.weight").and_then(|name| self.file.read(&name));
+        if decoder.is_some() && decoder != words.transpose()? {
+            return Err(self.fault("the decoder is not tied to the word embeddings"));
         }
+        Ok(())
     }
 
     fn stored_name(&self, name: &str) -> Option<String> {
         names::variants(name).find(|variant| self.file.shape(variant).is_some())
     }
 
-    fn fault(&self, problem: String) -> anyhow::Error {
+    fn fault(&self, problem: impl std::fmt::Display) -> anyhow::Error {
         Fault::input(format!("{}: {problem}", self.file.path().display()))
             .remedy("check that config.json and the weights belong together")
             .into()
@@ -140,7 +146,11 @@ impl Source for StoredOrDrawn {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
         let lacking = starts(self.may_lack) && self.stored.stored_name(name).is_none();
-        if starts(self.new) || lacking { self.drawn.tensor(name, shape) } else { self.stored.tensor(name, shape) }
+        if starts(self.new) || lacking {
+            self.drawn.tensor(name, shape)
+        } else {
+            self.stored.tensor(name, shape)
+        }
     }
 }
 
@@ -217,7 +227,8 @@ impl ModuleVisitor for Collector {
         let name = names::hugging_face(&self.path);
         let tensor = param.val();
         let mut shape = tensor.dims().to_vec();
-        let mut values = tensor.try_into_vec_as::<f32>().expect("a float tensor of a living device reads as f32");
+        let mut values =
+            tensor.try_into_vec_as::<f32>().expect("a float tensor of a living device reads as f32");
         if names::is_dense(&name) {
             values = transposed(&values, shape[0]);
             shape.reverse();

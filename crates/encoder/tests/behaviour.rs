@@ -43,7 +43,9 @@ fn positions_are_counted_through_the_batch() {
     let (model, device) = tiny();
     let hidden = Tensor::<1, Int>::arange(0..24, &device).float().reshape([2, 3, 4]);
     let picked = model.hidden_at(hidden, Tensor::from_ints([5, 0], &device));
-    picked.into_data().assert_eq(&TensorData::from([[20.0f32, 21.0, 22.0, 23.0], [0.0, 1.0, 2.0, 3.0]]), false);
+    picked
+        .into_data()
+        .assert_eq(&TensorData::from([[20.0f32, 21.0, 22.0, 23.0], [0.0, 1.0, 2.0, 3.0]]), false);
 }
 
 #[test]

@@ -40,13 +40,18 @@ fn old_and_bare_names_load() {
     let (expected, _) = load(dir.path()).expect("loads");
     edit(dir.path(), |tensors| {
         let rename = |name: &String| {
-            let name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+            let name = name
+                .replace("LayerNorm.weight", "LayerNorm.gamma")
+                .replace("LayerNorm.bias", "LayerNorm.beta");
             name.trim_start_matches("bert.").to_owned()
         };
         *tensors = tensors.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect();
     });
     let (found, _) = load(dir.path()).expect("loads");
-    assert_eq!(format!("{}", found.decoder().0.sub(expected.decoder().0).abs().sum().into_scalar::<f32>()), "0");
+    assert_eq!(
+        format!("{}", found.decoder().0.sub(expected.decoder().0).abs().sum().into_scalar::<f32>()),
+        "0"
+    );
     assert_eq!(found.num_params(), expected.num_params());
 }
 
@@ -54,7 +59,10 @@ fn old_and_bare_names_load() {
 fn a_missing_tensor_is_named_with_its_shape() {
     let dir = saved();
     edit(dir.path(), |tensors| drop(tensors.remove("bert.encoder.layer.0.output.dense.weight")));
-    refused(dir.path(), &["model.safetensors", "bert.encoder.layer.0.output.dense.weight", "missing", "[8, 12]"]);
+    refused(
+        dir.path(),
+        &["model.safetensors", "bert.encoder.layer.0.output.dense.weight", "missing", "[8, 12]"],
+    );
 }
 
 #[test]
@@ -80,7 +88,8 @@ fn a_checkpoint_without_a_head_is_refused_with_the_remedy() {
     let dir = saved();
     edit(dir.path(), |tensors| tensors.retain(|name, _| !name.starts_with("cls.")));
     refused(dir.path(), &["no masked-LM head", "BertForMaskedLM"]);
-    SequenceClassifier::init_from_encoder(dir.path(), 2, 0, &Device::flex()).expect("an encoder is enough here");
+    SequenceClassifier::init_from_encoder(dir.path(), 2, 0, &Device::flex())
+        .expect("an encoder is enough here");
 }
 
 #[test]
@@ -146,7 +155,7 @@ fn load(dir: &Path) -> anyhow::Result<(MaskedLm, EncoderConfig)> {
 }
 
 fn refused(dir: &Path, words: &[&str]) {
-    let error = load(dir).err().expect("refused");
+    let error = load(dir).expect_err("refused");
     let fault = error.downcast_ref::<Fault>().expect("a fault");
     assert_eq!(fault.class(), Class::Input);
     for word in words {
@@ -158,8 +167,10 @@ fn edit(dir: &Path, change: impl FnOnce(&mut Tensors)) {
     let path = dir.join("model.safetensors");
     let mut tensors = read(&fs_err::read(&path).expect("reads"));
     change(&mut tensors);
-    let bytes: BTreeMap<_, Vec<u8>> =
-        tensors.iter().map(|(name, (_, values))| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
+    let bytes: BTreeMap<_, Vec<u8>> = tensors
+        .iter()
+        .map(|(name, (_, values))| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
     let views = tensors.iter().map(|(name, (shape, _))| {
         (name, TensorView::new(Dtype::F32, shape.clone(), &bytes[name]).expect("a tensor"))
     });

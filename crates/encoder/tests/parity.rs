@@ -80,7 +80,10 @@ impl Reference {
         let mask = ints(&self.bytes, "attention_mask");
         for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
             let real = per_token == 0 || mask[index / per_token] == 1;
-            assert!(!real || (found - expected).abs() < TOLERANCE, "{name}[{index}]: {found} is not {expected}");
+            assert!(
+                !real || (found - expected).abs() < TOLERANCE,
+                "{name}[{index}]: {found} is not {expected}"
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use entromask_cli::CommonArgs;
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP};
 use entromask_glue::Job;
 
 /// Fine-tune a model on GLUE tasks and print its dev scores
@@ -13,7 +13,7 @@ use entromask_glue::Job;
 /// official layout (`data` in the config). Output: results.json and one JSON file per task and seed. Scores are
 /// percentages, losses nats.
 #[derive(Parser)]
-#[command(version, after_help = AFTER_HELP)]
+#[command(version, after_help = format!("{EXAMPLE}\n\n{EXIT_CODES_HELP}"))]
 struct Args {
     /// Model folder to fine-tune
     #[arg(long, value_name = "DIR")]
@@ -22,11 +22,7 @@ struct Args {
     common: CommonArgs,
 }
 
-const AFTER_HELP: &str = concat!(
-    "Example: entromask-glue --config pipelines/glue/sample.toml --model data/models/mine --out data/glue/mine\n\n",
-    "Exit codes: 0 done or up to date · 1 failed · 2 usage or config · 3 input missing, damaged or of another origin · ",
-    "4 device unavailable · 130 interrupted (run again to resume)"
-);
+const EXAMPLE: &str = "Example: entromask-glue --config pipelines/glue/sample.toml --model data/models/mine --out data/glue/mine";
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -35,7 +35,7 @@ impl Source {
         let config = EncoderConfig {
             hidden_dropout_prob: dropout,
             attention_probs_dropout_prob: dropout,
-            classifier_dropout: Some(dropout),
+            classifier_dropout: None,
             ..self.config.clone()
         };
         if config == self.config {
@@ -87,4 +87,34 @@ fn link(from: &Path, to: &Path) -> anyhow::Result<()> {
     }
     fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use entromask_encoder::MaskedLm;
+
+    use super::*;
+
+    #[test]
+    fn the_dropout_of_a_checkpoint_can_be_replaced() -> anyhow::Result<()> {
+        let (model, scratch) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let config = EncoderConfig {
+            vocab_size: 9,
+            hidden_size: 4,
+            num_attention_heads: 1,
+            ..EncoderConfig::default()
+        };
+        let config = EncoderConfig { intermediate_size: 4, num_hidden_layers: 1, ..config };
+        MaskedLm::init(&config, 1, &Device::flex()).save_pretrained(&config, model.path(), &[])?;
+        let source = Source::open(model.path())?;
+        assert_eq!(source.with_dropout(0.1, scratch.path())?.dir(), model.path(), "nothing to replace");
+        let other = source.with_dropout(0.3, scratch.path())?;
+        let read = Source::open(other.dir())?.config;
+        assert_eq!((read.hidden_dropout_prob, read.attention_probs_dropout_prob), (0.3, 0.3));
+        assert_eq!(
+            EncoderConfig { hidden_dropout_prob: 0.1, attention_probs_dropout_prob: 0.1, ..read },
+            source.config
+        );
+        other.classifier(2, 1, &Device::flex()).map(drop)
+    }
 }

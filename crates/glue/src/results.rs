@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 use serde::{Deserialize, Serialize};
 
 use crate::config::FineTuning;
@@ -209,7 +209,8 @@ impl fmt::Display for Summary {
 impl Summary {
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+        let style = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
+        table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(["task", "metric", "floor", "score", "seeds"]);
         for task in &self.tasks {
             let mean = (task.metrics.len() > 1).then_some(&task.score);

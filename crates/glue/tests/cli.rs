@@ -4,7 +4,7 @@ mod common;
 
 use std::fmt::Write;
 
-use common::{World, complaint, names, stdout};
+use common::{World, arguments, complaint, names, stdout};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -170,7 +170,7 @@ fn an_interrupted_stage_keeps_finished_runs_and_goes_on() {
     let results = || done().into_iter().filter(|name| name.contains("-seed")).collect::<Vec<_>>();
     let mut child = Command::new(assert_cmd::cargo::cargo_bin("entromask-glue"))
         .current_dir(world.path(""))
-        .args(world.arguments("out", &set))
+        .args(arguments("out", &set))
         .stderr(Stdio::null())
         .spawn()
         .expect("starts");

@@ -21,7 +21,8 @@ fn head_entropy(c: &mut Criterion) {
     let tensor = |values: &[f32], rows| {
         Tensor::<2>::from_data(TensorData::new(values.to_vec(), [rows, values.len() / rows]), &device)
     };
-    let (hidden, weight, bias) = (tensor(&hidden, N), tensor(&weight, VOCAB), tensor(&bias, 1).reshape([VOCAB]));
+    let (hidden, weight, bias) =
+        (tensor(&hidden, N), tensor(&weight, VOCAB), tensor(&bias, 1).reshape([VOCAB]));
     let ids = TensorData::new((0..N as i32).collect::<Vec<_>>(), [N]);
     let targets = Tensor::<1, Int>::from_data(ids, &device);
     group.bench_function("plain", |b| {

@@ -48,11 +48,16 @@ impl Head {
     ///
     /// If the lengths do not agree or a target is not below `vocab_size`.
     pub fn measure(&self, hidden: &[f32], targets: &[u32]) -> Vec<Measures> {
-        assert_eq!(hidden.len(), targets.len() * self.panels.hidden_size, "one row of hidden states a target");
+        assert_eq!(
+            hidden.len(),
+            targets.len() * self.panels.hidden_size,
+            "one row of hidden states a target"
+        );
         assert!(targets.iter().all(|&target| (target as usize) < self.vocab_size()), "targets are tokens");
         let arch = Arch::new();
         let tiles = hidden.par_chunks(TILE * self.panels.hidden_size).zip(targets.par_chunks(TILE));
-        let measured = tiles.map(|(hidden, targets)| arch.dispatch(Tile { panels: &self.panels, hidden, targets }));
+        let measured =
+            tiles.map(|(hidden, targets)| arch.dispatch(Tile { panels: &self.panels, hidden, targets }));
         measured.flatten_iter().collect()
     }
 }
@@ -146,10 +151,12 @@ mod tests {
                 Tensor::<2>::from_data(TensorData::new(values.to_vec(), [rows, values.len() / rows]), &device)
             };
             let bias = tensor(&self.bias, 1).reshape([self.vocab]);
-            let targets = TensorData::new(self.targets.iter().map(|&t| t as i32).collect::<Vec<_>>(), [self.n]);
+            let targets =
+                TensorData::new(self.targets.iter().map(|&t| t as i32).collect::<Vec<_>>(), [self.n]);
             let targets = Tensor::<1, Int>::from_data(targets, &device);
             let hidden = tensor(&self.hidden, self.n);
-            let (entropy, surprisal) = head_entropy_reference(hidden, tensor(&self.weight, self.vocab), bias, targets);
+            let (entropy, surprisal) =
+                head_entropy_reference(hidden, tensor(&self.weight, self.vocab), bias, targets);
             let read = |tensor: Tensor<1>| tensor.try_into_vec_as::<f32>().expect("f32");
             let pairs = read(entropy).into_iter().zip(read(surprisal));
             pairs.map(|(entropy, surprisal)| Measures { entropy, surprisal }).collect()
@@ -169,7 +176,9 @@ mod tests {
 
     #[test]
     fn equals_f64_and_the_reference() {
-        for (n, d, vocab, scale) in [(1, 1, 2, 1.0), (100, 24, 777, 1.0), (7, 128, 3001, 3.0), (97, 33, 256, 0.1)] {
+        for (n, d, vocab, scale) in
+            [(1, 1, 2, 1.0), (100, 24, 777, 1.0), (7, 128, 3001, 3.0), (97, 33, 256, 0.1)]
+        {
             let case = case(n, d, vocab, scale);
             assert_close(&case.fused(), &case.in_f64(), 1e-4);
             assert_close(&case.fused(), &case.in_burn(), 1e-4);

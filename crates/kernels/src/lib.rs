@@ -6,6 +6,11 @@
 //!
 //! The kernels are safe Rust over `pulp`, which picks the widest vector unit of the machine at run time.
 
+#![expect(
+    clippy::inline_always,
+    reason = "the vector unit is chosen where a kernel is entered; code that is not inlined there misses it"
+)]
+
 mod head;
 mod logits;
 mod reference;

@@ -50,7 +50,12 @@ impl Panels {
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
         let weights = self.weights.chunks(self.block * self.hidden_size);
         let (width, stride) = (self.width, self.block);
-        weights.zip(self.bias.chunks(self.block)).map(move |(weights, bias)| Block { weights, bias, width, stride })
+        weights.zip(self.bias.chunks(self.block)).map(move |(weights, bias)| Block {
+            weights,
+            bias,
+            width,
+            stride,
+        })
     }
 }
 
@@ -75,7 +80,8 @@ pub(crate) fn pack_hidden(hidden: &[f32], hidden_size: usize) -> Vec<[f32; ROWS]
 #[inline(always)]
 pub(crate) fn multiply<S: Simd>(simd: S, hidden: &[[f32; ROWS]], block: &Block<'_>, logits: &mut [f32]) {
     let hidden_size = block.weights.len() / block.bias.len();
-    let panels = block.weights.chunks_exact(hidden_size * block.width).zip(block.bias.chunks_exact(block.width));
+    let panels =
+        block.weights.chunks_exact(hidden_size * block.width).zip(block.bias.chunks_exact(block.width));
     for (panel, (weights, bias)) in panels.enumerate() {
         let groups = hidden.chunks_exact(hidden_size).zip(logits.chunks_exact_mut(ROWS * block.stride));
         for (hidden, logits) in groups {
@@ -90,7 +96,12 @@ pub(crate) fn multiply<S: Simd>(simd: S, hidden: &[[f32; ROWS]], block: &Block<'
 
 /// `ROWS` positions times one panel. Each sum runs over the dimensions in order, whatever the shapes.
 #[inline(always)]
-fn products<S: Simd>(simd: S, hidden: &[[f32; ROWS]], panel: &[S::f32s], bias: &[S::f32s]) -> [[S::f32s; 2]; ROWS] {
+fn products<S: Simd>(
+    simd: S,
+    hidden: &[[f32; ROWS]],
+    panel: &[S::f32s],
+    bias: &[S::f32s],
+) -> [[S::f32s; 2]; ROWS] {
     let mut sums = [[bias[0], bias[1]]; ROWS];
     for (hidden, weights) in hidden.iter().zip(panel.as_chunks::<2>().0) {
         for (sums, &hidden) in sums.iter_mut().zip(hidden) {

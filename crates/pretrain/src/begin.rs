@@ -116,7 +116,11 @@ fn load_student(job: &Job, folder: &Path, device: &Device) -> Result<MaskedLm> {
     if config == job.student {
         return Ok(model);
     }
-    Err(Fault::usage(format!("{}: its shape is not the one of {}", folder.display(), job.paths.student.display()))
-        .remedy("name the student that the model was trained as")
-        .into())
+    Err(Fault::usage(format!(
+        "{}: its shape is not the one of {}",
+        folder.display(),
+        job.paths.student.display()
+    ))
+    .remedy("name the student that the model was trained as")
+    .into())
 }

@@ -29,7 +29,12 @@ fn family(job: &Job) -> String {
 fn data(job: &Job) -> String {
     let mut lines = vec!["## Data and masks\n".to_string()];
     for input in &job.recipe.inputs {
-        lines.push(format!("* {}: `{}` (content {})", input.role, input.path.display(), &input.content[..12]));
+        lines.push(format!(
+            "* {}: `{}` (content {})",
+            input.role,
+            input.path.display(),
+            &input.content[..12]
+        ));
     }
     lines.push(format!("* masks were chosen by\n\n```json\n{:#}\n```\n", job.masks.config));
     lines.join("\n")
@@ -58,8 +63,8 @@ fn results(bench: &Workbench, trained: &Trained, device: &str) -> String {
     let score = counters.valid.map_or_else(
         || "no held-out rows".into(),
         |score| {
-            let (loss, accuracy) = (score.valid_loss, 100.0 * score.valid_accuracy);
-            format!("loss {loss:.4} nats, accuracy {accuracy:.2} %, perplexity {:.2}", score.valid_perplexity)
+            let (loss, accuracy) = (score.loss, 100.0 * score.accuracy);
+            format!("loss {loss:.4} nats, accuracy {accuracy:.2} %, perplexity {:.2}", score.perplexity)
         },
     );
     format!(

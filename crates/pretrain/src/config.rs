@@ -170,13 +170,33 @@ impl Config {
             (self.epochs > 0, "epochs", self.epochs.to_string(), "at least 1"),
             (self.lr.is_finite() && self.lr > 0.0, "lr", self.lr.to_string(), "above 0"),
             ((0.0..=1.0).contains(&self.warmup), "warmup", self.warmup.to_string(), "from 0 to 1"),
-            (self.betas.iter().all(|beta| (0.0..1.0).contains(beta)), "betas", format!("{:?}", self.betas), "from 0, below 1"),
+            (
+                self.betas.iter().all(|beta| (0.0..1.0).contains(beta)),
+                "betas",
+                format!("{:?}", self.betas),
+                "from 0, below 1",
+            ),
             (self.eps > 0.0, "eps", self.eps.to_string(), "above 0"),
             (self.weight_decay >= 0.0, "weight_decay", self.weight_decay.to_string(), "at least 0"),
             (self.clip >= 0.0, "clip", self.clip.to_string(), "at least 0"),
-            (weights.iter().all(|weight| *weight >= 0.0), "objective", format!("{weights:?}"), "at least 0 each"),
-            (weights.iter().any(|weight| *weight > 0.0), "objective", format!("{weights:?}"), "above 0 somewhere"),
-            (objective.temperature > 0.0, "objective.temperature", objective.temperature.to_string(), "above 0"),
+            (
+                weights.iter().all(|weight| *weight >= 0.0),
+                "objective",
+                format!("{weights:?}"),
+                "at least 0 each",
+            ),
+            (
+                weights.iter().any(|weight| *weight > 0.0),
+                "objective",
+                format!("{weights:?}"),
+                "above 0 somewhere",
+            ),
+            (
+                objective.temperature > 0.0,
+                "objective.temperature",
+                objective.temperature.to_string(),
+                "above 0",
+            ),
             (
                 (0.0..=1.0).contains(&self.transfer.init_fraction),
                 "transfer.init_fraction",
@@ -215,7 +235,9 @@ impl Config {
     pub(crate) fn objective_at(&self, step: u64, horizon: u64) -> ObjectiveConfig {
         let silent = (self.transfer.init_fraction * horizon as f64).round() as u64;
         match self.transfer.mode {
-            TransferMode::AfterInit if step < silent => ObjectiveConfig { kd: 0.0, cos: 0.0, ..self.objective },
+            TransferMode::AfterInit if step < silent => {
+                ObjectiveConfig { kd: 0.0, cos: 0.0, ..self.objective }
+            }
             _ => self.objective,
         }
     }
@@ -246,7 +268,13 @@ mod tests {
             (Config { batch_size: 0, ..Config::default() }, "batch_size = 0"),
             (Config { lr: f64::NAN, ..Config::default() }, "lr = NaN"),
             (Config { betas: [0.9, 1.0], ..Config::default() }, "betas"),
-            (Config { objective: ObjectiveConfig { ce: 0.0, ..ObjectiveConfig::default() }, ..Config::default() }, "objective"),
+            (
+                Config {
+                    objective: ObjectiveConfig { ce: 0.0, ..ObjectiveConfig::default() },
+                    ..Config::default()
+                },
+                "objective",
+            ),
         ];
         for (config, named) in cases {
             let error = config.check().expect_err("meaningless");
@@ -261,8 +289,9 @@ mod tests {
         let objective = ObjectiveConfig { kd: 1.0, cos: 0.5, ..ObjectiveConfig::default() };
         let transfer = Transfer { mode: TransferMode::AfterInit, init_fraction: 0.25 };
         let config = Config { objective, transfer, ..Config::default() };
-        let kd = |step| config.objective_at(step, 100).kd;
-        assert_eq!([0, 24, 25, 99].map(kd), [0.0, 0.0, 1.0, 1.0]);
+        let guided = |step| config.objective_at(step, 100) == objective;
+        assert_eq!([0, 24, 25, 99].map(guided), [false, false, true, true]);
+        assert!(config.objective_at(0, 100).kd < f64::MIN_POSITIVE);
         let complete = Config { transfer: Transfer::default(), ..config };
         assert_eq!(complete.objective_at(0, 100), objective);
     }

@@ -93,8 +93,11 @@ impl Corpus {
     fn masks_path(&self, index: usize, epoch: u64) -> Result<PathBuf> {
         let part = self.masks.parts(&format!("epoch-{epoch:03}")).nth(index);
         let missing = || {
-            Fault::input(format!("{}: no masks of epoch {epoch} for token part {index}", self.masks_dir.display()))
-                .remedy("select masks again for these tokens")
+            Fault::input(format!(
+                "{}: no masks of epoch {epoch} for token part {index}",
+                self.masks_dir.display()
+            ))
+            .remedy("select masks again for these tokens")
         };
         Ok(self.masks_dir.join(&part.ok_or_else(missing)?.file))
     }
@@ -201,13 +204,21 @@ mod tests {
         let fixture = Fixture::new()?;
         let corpus = corpus(&fixture, 2)?;
         let order = first_tokens(&corpus, 0, 0, 5);
-        assert_eq!(order.iter().map(Vec::len).collect::<Vec<_>>(), [5, 5, 5, 5, 4], "the short batch is kept");
+        assert_eq!(
+            order.iter().map(Vec::len).collect::<Vec<_>>(),
+            [5, 5, 5, 5, 4],
+            "the short batch is kept"
+        );
         let mut rows = order.concat();
         let other = first_tokens(&corpus, 1, 0, 5).concat();
         assert_ne!(rows, other, "epochs differ");
         rows.sort_unstable();
         assert_eq!(rows, (0..24).collect::<Vec<_>>());
-        assert_eq!(first_tokens(&corpus, 0, 0, 24).concat(), order.concat(), "batches do not change the order");
+        assert_eq!(
+            first_tokens(&corpus, 0, 0, 24).concat(),
+            order.concat(),
+            "batches do not change the order"
+        );
         Ok(())
     }
 
@@ -224,7 +235,8 @@ mod tests {
 
     #[test]
     fn masks_replace_tokens_and_remember_them() {
-        let example = Example::masked(&[2, 10, 11, 3], [1, 2].into_iter(), [4, 11].into_iter()).expect("inside");
+        let example =
+            Example::masked(&[2, 10, 11, 3], [1, 2].into_iter(), [4, 11].into_iter()).expect("inside");
         assert_eq!(example.input_ids, [2, 4, 11, 3]);
         assert_eq!((example.positions, example.targets), (vec![1, 2], vec![10, 11]));
         assert_eq!(Example::masked(&[2, 3], [2].into_iter(), [4].into_iter()), None);

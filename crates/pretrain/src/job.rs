@@ -134,7 +134,17 @@ impl Job {
         semantic["dtype"] = json!(dtype);
         let inputs = inputs(paths, &tokens, &masks)?;
         let recipe = Recipe { kind: Kind::Model, format: FORMAT, config: semantic, inputs };
-        Ok(Self { config: config.clone(), paths: paths.clone(), student, tokens, masks, earlier, facts, span, recipe })
+        Ok(Self {
+            config: config.clone(),
+            paths: paths.clone(),
+            student,
+            tokens,
+            masks,
+            earlier,
+            facts,
+            span,
+            recipe,
+        })
     }
 
     pub(crate) fn corpus(&self) -> Corpus {
@@ -156,9 +166,11 @@ fn check_teacher(config: &Config, paths: &Paths) -> Result<()> {
         ))
         .remedy("set objective.kd, or leave --teacher out")
         .into()),
-        (None, true) => Err(Fault::usage("objective.kd or objective.cos is above 0, but there is no teacher")
-            .remedy("name one with --teacher DIR, or set both to 0")
-            .into()),
+        (None, true) => {
+            Err(Fault::usage("objective.kd or objective.cos is above 0, but there is no teacher")
+                .remedy("name one with --teacher DIR, or set both to 0")
+                .into())
+        }
         _ => Ok(()),
     }
 }
@@ -185,14 +197,19 @@ fn check_span(span: Span, config: &Config, paths: &Paths) -> Result<()> {
         return Err(Fault::input(format!("{masks}: nothing to train on: {} epochs", span.epochs)).into());
     }
     if end > config.epochs {
-        return Err(Fault::usage(format!("{masks} holds epochs up to {end}, but epochs = {}", config.epochs))
-            .remedy("raise epochs, which counts those of all rounds")
-            .into());
+        return Err(Fault::usage(format!(
+            "{masks} holds epochs up to {end}, but epochs = {}",
+            config.epochs
+        ))
+        .remedy("raise epochs, which counts those of all rounds")
+        .into());
     }
     if first > 0 && paths.start == Start::Random {
-        return Err(Fault::usage(format!("{masks} begins with epoch {first}, but there is no model to go on with"))
-            .remedy("name the model of the round before with --continue-from DIR")
-            .into());
+        return Err(Fault::usage(format!(
+            "{masks} begins with epoch {first}, but there is no model to go on with"
+        ))
+        .remedy("name the model of the round before with --continue-from DIR")
+        .into());
     }
     Ok(())
 }

@@ -19,7 +19,9 @@ pub(crate) fn publish(job: &Job, bench: Workbench, trained: &Trained, device: &s
     tokenizer::write(&bench, &job.paths.tokens, &job.tokens, job.student.max_position_embeddings)?;
     outputs.extend(tokenizer::FILES.map(OutputSpec::file));
     outputs.extend(write_state(&bench, trained)?);
-    for (file, source, log) in [("metrics.jsonl", &trained.metrics, false), ("speed.jsonl", &trained.speed, true)] {
+    for (file, source, log) in
+        [("metrics.jsonl", &trained.metrics, false), ("speed.jsonl", &trained.speed, true)]
+    {
         copy(&bench, file, source)?;
         outputs.push(OutputSpec { file: file.into(), rows: None, log });
     }
@@ -73,9 +75,9 @@ fn stats(job: &Job, trained: &Trained) -> Value {
         "tokens": counters.tokens,
         "parameters": trained.model.num_params(),
         "train_loss": counters.train_loss,
-        "valid_loss": counters.valid.map(|score| score.valid_loss),
-        "valid_accuracy": counters.valid.map(|score| score.valid_accuracy),
-        "valid_perplexity": counters.valid.map(|score| score.valid_perplexity),
+        "valid_loss": counters.valid.map(|score| score.loss),
+        "valid_accuracy": counters.valid.map(|score| score.accuracy),
+        "valid_perplexity": counters.valid.map(|score| score.perplexity),
         "vocab_size": job.student.vocab_size,
     })
 }

@@ -14,7 +14,7 @@ pub(crate) struct Losses {
     pub ce: f64,
     pub kd: f64,
     pub cos: f64,
-    /// λ_ce·ce + λ_kd·kd + λ_cos·cos
+    /// The losses' weighted sum.
     pub total: f64,
     /// A scalar to call `backward` on; its value means nothing.
     pub scalar: Tensor<1>,
@@ -59,8 +59,13 @@ pub(crate) fn forward(
     let hidden = wanted.hidden(model, batch, pad, device);
     let taught = guided.map(|teacher| Taught::new(teacher, &wanted, batch, pad, device));
     let teacher = taught.as_ref().map(|taught| (&taught.transformed, &taught.decoder));
-    let head =
-        head_loss(model.transform(hidden.clone()), decoder(model), &wanted.targets, teacher, &objective.into());
+    let head = head_loss(
+        model.transform(hidden.clone()),
+        decoder(model),
+        &wanted.targets,
+        teacher,
+        &objective.into(),
+    );
     let mut scalar = head.surrogate.clone();
     let mut cos = 0.0;
     if let Some(taught) = taught.filter(|_| objective.cos > 0.0) {
@@ -78,7 +83,12 @@ pub(crate) fn forward(
 }
 
 /// Hidden states after the head's transform at the masked positions of `batch`, and the targets there.
-pub(crate) fn masked_states(model: &MaskedLm, batch: &[Example], pad: u32, device: &Device) -> (Tensor<2>, Vec<u32>) {
+pub(crate) fn masked_states(
+    model: &MaskedLm,
+    batch: &[Example],
+    pad: u32,
+    device: &Device,
+) -> (Tensor<2>, Vec<u32>) {
     let wanted = Wanted::masked(batch);
     let hidden = model.transform(wanted.hidden(model, batch, pad, device));
     (hidden, wanted.targets.into_iter().flatten().collect())
@@ -187,7 +197,12 @@ mod tests {
         vec![row(9, &[1, 4, 5]), row(6, &[2]), row(12, &[0, 7])]
     }
 
-    fn losses(model: &MaskedLm, batch: &[Example], teacher: Option<&MaskedLm>, objective: ObjectiveConfig) -> Losses {
+    fn losses(
+        model: &MaskedLm,
+        batch: &[Example],
+        teacher: Option<&MaskedLm>,
+        objective: ObjectiveConfig,
+    ) -> Losses {
         forward(model, teacher, batch, PAD, objective, &Device::flex().autodiff()).expect("finite")
     }
 
@@ -195,7 +210,8 @@ mod tests {
         struct Collect<'a>(burn::tensor::Gradients, &'a mut Vec<f32>);
         impl burn::module::ModuleVisitor for Collect<'_> {
             fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
-                let gradient = param.val().grad_remove(&mut self.0).unwrap_or_else(|| param.val().inner().zeros_like());
+                let gradient =
+                    param.val().grad_remove(&mut self.0).unwrap_or_else(|| param.val().inner().zeros_like());
                 self.1.extend(gradient.into_data().iter::<f32>());
             }
         }

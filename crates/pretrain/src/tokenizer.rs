@@ -15,7 +15,8 @@ pub(crate) const FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", 
 /// Copies the tokenizer of `tokens` into the model's folder.
 pub(crate) fn write(bench: &Workbench, folder: &Path, tokens: &Manifest, longest: usize) -> Result<()> {
     let source = folder.join(FILES[0]);
-    let bytes = fs::read(&source).map_err(|error| Fault::input(error.to_string()).remedy("tokenize again"))?;
+    let bytes =
+        fs::read(&source).map_err(|error| Fault::input(error.to_string()).remedy("tokenize again"))?;
     let tokenizer: Value = serde_json::from_slice(&bytes)
         .map_err(|error| Fault::input(format!("{}: {error}", source.display())).remedy("tokenize again"))?;
     let special = special_tokens(&tokenizer, &tokens.stats["special"]);
@@ -35,7 +36,9 @@ fn tokenizer_config(special: &Map<String, Value>, longest: usize) -> Value {
 /// `pad_token` and so on, by the ids that the tokens artifact names.
 fn special_tokens(tokenizer: &Value, ids: &Value) -> Map<String, Value> {
     let named = ids.as_object().into_iter().flatten();
-    named.filter_map(|(name, id)| Some((format!("{name}_token"), json!(text_of(tokenizer, id.as_u64()?)?)))).collect()
+    named
+        .filter_map(|(name, id)| Some((format!("{name}_token"), json!(text_of(tokenizer, id.as_u64()?)?))))
+        .collect()
 }
 
 fn text_of(tokenizer: &Value, id: u64) -> Option<&str> {
@@ -53,7 +56,8 @@ mod tests {
 
     #[test]
     fn special_tokens_are_named_by_their_ids() {
-        let tokenizer = json!({"added_tokens": [{"id": 0, "content": "[PAD]"}, {"id": 103, "content": "[MASK]"}]});
+        let tokenizer =
+            json!({"added_tokens": [{"id": 0, "content": "[PAD]"}, {"id": 103, "content": "[MASK]"}]});
         let special = special_tokens(&tokenizer, &json!({"pad": 0, "mask": 103, "unk": null, "cls": 7}));
         assert_eq!(Value::Object(special), json!({"pad_token": "[PAD]", "mask_token": "[MASK]"}));
     }

@@ -239,7 +239,7 @@ impl<'a> Trainer<'a> {
 
     fn log(&mut self, row: &Row) -> Result<()> {
         self.metrics.append(row)?;
-        if row.step % self.job.config.run.log_every.max(1) == 0 {
+        if row.step.is_multiple_of(self.job.config.run.log_every.max(1)) {
             let seconds = self.since.0.elapsed().as_secs_f64();
             let tokens_per_second = (row.tokens - self.since.1) as f64 / seconds.max(1e-9);
             self.speed.append(&SpeedRow { step: row.step, seconds, tokens_per_second })?;
@@ -263,11 +263,11 @@ impl<'a> Trainer<'a> {
         if end || due(self.job.config.validation.every) {
             self.validate()?;
         }
-        let stop = interrupted();
-        if end || stop || due(self.job.config.run.checkpoint_every) {
+        let asked_to_end = interrupted();
+        if end || asked_to_end || due(self.job.config.run.checkpoint_every) {
             self.checkpoint()?;
         }
-        if stop && !end {
+        if asked_to_end && !end {
             return Err(Fault::interrupted().into());
         }
         Ok(())
@@ -282,21 +282,29 @@ impl<'a> Trainer<'a> {
     fn validate(&mut self) -> Result<()> {
         let (job, began) = (self.job, Instant::now());
         let model = self.model();
-        let score = self.validation.score(model, job.config.batch_size, job.student.pad_token_id, &self.device);
+        let score =
+            self.validation.score(model, job.config.batch_size, job.student.pad_token_id, &self.device);
         let Some(score) = score else { return Ok(()) };
-        if !score.valid_loss.is_finite() {
-            return Err(Fault::failed(format!("training diverged: the validation loss is {}", score.valid_loss))
+        if !score.loss.is_finite() {
+            return Err(Fault::failed(format!("training diverged: the validation loss is {}", score.loss))
                 .remedy("lower lr or lengthen warmup; the last good checkpoint is kept")
                 .into());
         }
         let Counters { step, tokens, .. } = self.counters;
-        let Score { valid_loss, valid_accuracy, valid_perplexity } = score;
+        let Score { loss: valid_loss, accuracy: valid_accuracy, perplexity: valid_perplexity } = score;
         let epoch = self.epochs_at(step);
-        self.metrics.append(&ValidationRow { step, epoch, tokens, valid_loss, valid_accuracy, valid_perplexity })?;
+        self.metrics.append(&ValidationRow {
+            step,
+            epoch,
+            tokens,
+            valid_loss,
+            valid_accuracy,
+            valid_perplexity,
+        })?;
         tracing::info!(
             "step {step} validation loss {:.4} accuracy {:.2} %",
-            score.valid_loss,
-            100.0 * score.valid_accuracy
+            score.loss,
+            100.0 * score.accuracy
         );
         self.counters.valid = Some(score);
         let (sum, steps) = std::mem::take(&mut self.counters.recent);
@@ -351,6 +359,7 @@ impl<'a> Trainer<'a> {
         let forward = |config: &EncoderConfig| {
             tokens * config.body_flops_per_token(longest) + positions * config.head_flops_per_position()
         };
-        3.0 * forward(&self.job.student) + self.teacher.as_ref().map_or(0.0, |teacher| forward(&teacher.config))
+        3.0 * forward(&self.job.student)
+            + self.teacher.as_ref().map_or(0.0, |teacher| forward(&teacher.config))
     }
 }

@@ -31,11 +31,11 @@ pub(crate) struct Validation {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Score {
     /// Mean surprisal of the masked tokens, nats.
-    pub valid_loss: f64,
+    pub loss: f64,
     /// Share of them that are the most probable token.
-    pub valid_accuracy: f64,
+    pub accuracy: f64,
     /// exp of the loss.
-    pub valid_perplexity: f64,
+    pub perplexity: f64,
 }
 
 impl Validation {
@@ -55,7 +55,13 @@ impl Validation {
     }
 
     /// Scores `model` with `batch_size` rows at a time. `None` if there are no held-out rows.
-    pub(crate) fn score(&self, model: &MaskedLm, batch_size: usize, pad: u32, device: &Device) -> Option<Score> {
+    pub(crate) fn score(
+        &self,
+        model: &MaskedLm,
+        batch_size: usize,
+        pad: u32,
+        device: &Device,
+    ) -> Option<Score> {
         let (model, device) = (model.valid(), device.clone().inner());
         let mut total = Evaluation::default();
         for batch in self.examples.chunks(batch_size) {
@@ -66,8 +72,8 @@ impl Validation {
             total.positions += part.positions;
         }
         let mean = |sum: f64| sum / total.positions as f64;
-        let (valid_loss, valid_accuracy) = (mean(total.surprisal), mean(total.hits as f64));
-        (total.positions > 0).then_some(Score { valid_loss, valid_accuracy, valid_perplexity: valid_loss.exp() })
+        let (loss, accuracy) = (mean(total.surprisal), mean(total.hits as f64));
+        (total.positions > 0).then_some(Score { loss, accuracy, perplexity: loss.exp() })
     }
 }
 
@@ -99,7 +105,9 @@ mod tests {
         assert_eq!((all.len(), read(4)?), (6, all[..4].to_vec()));
         for example in &all {
             assert_eq!(example.positions.len(), 1, "15 % of four or six tokens");
-            assert!(example.positions[0] > 0 && (example.positions[0] as usize) < example.input_ids.len() - 1);
+            assert!(
+                example.positions[0] > 0 && (example.positions[0] as usize) < example.input_ids.len() - 1
+            );
             assert_eq!(example.input_ids[example.positions[0] as usize], 4);
         }
         Ok(())

@@ -66,15 +66,15 @@ impl Session {
         let logs = states.flatten().map(|state| state.path().join("metrics.jsonl"));
         logs.filter_map(|log| std::fs::read_to_string(log).ok()).map(|text| text.lines().count()).sum()
     }
+}
 
-    fn expect_failure(&self, command: &mut Command, code: i32, named: &str) -> Result<()> {
-        let output = command.output()?;
-        let text = stderr(&output);
-        ensure!(output.status.code() == Some(code), "expected {code}: {:?} {text}", output.status);
-        ensure!(text.contains(named), "`{named}` is not in: {text}");
-        ensure!(!text.contains("panicked"), "{text}");
-        Ok(())
-    }
+fn expect_failure(command: &mut Command, code: i32, named: &str) -> Result<()> {
+    let output = command.output()?;
+    let text = stderr(&output);
+    ensure!(output.status.code() == Some(code), "expected {code}: {:?} {text}", output.status);
+    ensure!(text.contains(named), "`{named}` is not in: {text}");
+    ensure!(!text.contains("panicked"), "{text}");
+    Ok(())
 }
 
 fn stderr(output: &Output) -> String {
@@ -108,7 +108,8 @@ fn assert_same_content(one: &Path, other: &Path) -> Result<()> {
     for file in ["metrics.jsonl", "model.safetensors", "config.json"] {
         assert!(read(&one.join(file))? == read(&other.join(file))?, "{file} differs");
     }
-    let content = |model: &Path| json(&model.join("manifest.json")).map(|manifest| manifest["content"].clone());
+    let content =
+        |model: &Path| json(&model.join("manifest.json")).map(|manifest| manifest["content"].clone());
     assert_eq!(content(one)?, content(other)?);
     Ok(())
 }
@@ -138,7 +139,8 @@ fn an_interrupt_keeps_the_last_step() -> Result<()> {
     let mut child = session.started(&masks, "model", 5)?;
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success());
     assert_eq!(child.wait()?.code(), Some(130));
-    let state = std::fs::read_dir(session.fixture.path("model/state"))?.next().context("a state folder")??.path();
+    let state =
+        std::fs::read_dir(session.fixture.path("model/state"))?.next().context("a state folder")??.path();
     let checkpoints = std::fs::read_dir(&state)?.flatten().map(|entry| entry.file_name().into_string());
     let newest = checkpoints.filter_map(Result::ok).filter(|name| name.starts_with("step-")).max();
     let step: usize = newest.context("a checkpoint")?["step-".len()..].parse()?;
@@ -207,7 +209,10 @@ fn the_folder_is_complete_and_verifies() -> Result<()> {
     let model = session.train(&session.fixture.masks(0, 1)?, "model", &["--json"])?;
     let manifest = entromask_artifact::Manifest::load(&model, entromask_artifact::Kind::Model)?;
     manifest.verify(&model)?;
-    assert_eq!((manifest.cost.tokens, manifest.stats["steps"].clone()), (manifest.stats["tokens"].as_u64().unwrap_or(0), 24.into()));
+    assert_eq!(
+        (manifest.cost.tokens, manifest.stats["steps"].clone()),
+        (manifest.stats["tokens"].as_u64().unwrap_or(0), 24.into())
+    );
     assert!(manifest.cost.flops > 0.0);
     let tokenizer = json(&model.join("tokenizer_config.json"))?;
     assert_eq!((&tokenizer["mask_token"], &tokenizer["model_max_length"]), (&"[MASK]".into(), &8.into()));
@@ -217,7 +222,10 @@ fn the_folder_is_complete_and_verifies() -> Result<()> {
     let rows = rows(&model)?;
     assert_eq!(rows[0]["step"], 0, "validated before the first step");
     let loss = rows[0]["valid_loss"].as_f64().context("a loss")?;
-    assert!((loss - (fixture::VOCAB_SIZE as f64).ln()).abs() < 0.1, "an untrained model knows nothing: {loss}");
+    assert!(
+        (loss - (fixture::VOCAB_SIZE as f64).ln()).abs() < 0.1,
+        "an untrained model knows nothing: {loss}"
+    );
     Ok(())
 }
 
@@ -229,7 +237,8 @@ fn distillation_follows_the_teacher() -> Result<()> {
     let teacher = teacher.to_str().context("utf-8")?;
     for positions in ["masked", "all"] {
         let set = format!("objective.positions={positions}");
-        let more = ["--teacher", teacher, "--set", "objective.kd=2", "--set", "objective.cos=1", "--set", "lr=1e-2"];
+        let more =
+            ["--teacher", teacher, "--set", "objective.kd=2", "--set", "objective.cos=1", "--set", "lr=1e-2"];
         let student = session.train(&masks, positions, &[&more[..], &["--set", &set]].concat())?;
         let kd: Vec<f64> = rows(&student)?.iter().filter_map(|row| row["kd"].as_f64()).collect();
         assert_eq!(kd.len(), 24);
@@ -261,24 +270,25 @@ fn mistakes_are_named_with_their_exit_codes() -> Result<()> {
     };
     let other = session.fixture.other_tokens()?;
     let other = other.to_str().context("utf-8")?;
-    session.expect_failure(&mut run(&["--set", "learning_rate=1"]), 2, "learning_rate")?;
-    session.expect_failure(&mut run(&["--set", "batch_size=0"]), 2, "batch_size = 0")?;
-    session.expect_failure(&mut run(&["--set", "objective.kd=1"]), 2, "--teacher")?;
-    session.expect_failure(&mut run(&["--teacher", "nowhere"]), 2, "objective.kd")?;
-    session.expect_failure(&mut run(&["--set", "objective.kd=1", "--teacher", "nowhere"]), 3, "nowhere")?;
-    session.expect_failure(&mut run(&["--continue-from", "nowhere"]), 3, "nowhere")?;
-    session.expect_failure(&mut run(&["--device", "cuda"]), 4, "cuda")?;
-    session.expect_failure(&mut run(&["--set", "lr=1e30", "--set", "warmup=0"]), 1, "diverged")?;
-    session.expect_failure(&mut session.command(&later, "model"), 2, "--continue-from")?;
-    session.expect_failure(&mut session.command(&session.fixture.masks(3, 2)?, "model"), 2, "epochs = 4")?;
-    session.expect_failure(&mut session.command(Path::new("nowhere"), "model"), 3, "nowhere")?;
+    expect_failure(&mut run(&["--set", "learning_rate=1"]), 2, "learning_rate")?;
+    expect_failure(&mut run(&["--set", "batch_size=0"]), 2, "batch_size = 0")?;
+    expect_failure(&mut run(&["--set", "objective.kd=1"]), 2, "--teacher")?;
+    expect_failure(&mut run(&["--teacher", "nowhere"]), 2, "objective.kd")?;
+    expect_failure(&mut run(&["--set", "objective.kd=1", "--teacher", "nowhere"]), 3, "nowhere")?;
+    expect_failure(&mut run(&["--continue-from", "nowhere"]), 3, "nowhere")?;
+    expect_failure(&mut run(&["--device", "cuda"]), 4, "cuda")?;
+    expect_failure(&mut run(&["--set", "lr=1e30", "--set", "warmup=0"]), 1, "diverged")?;
+    expect_failure(&mut session.command(&later, "model"), 2, "--continue-from")?;
+    expect_failure(&mut session.command(&session.fixture.masks(3, 2)?, "model"), 2, "epochs = 4")?;
+    expect_failure(&mut session.command(Path::new("nowhere"), "model"), 3, "nowhere")?;
     let mut elsewhere = session.command(&masks, "model");
     let mut of_other_tokens = Command::new(elsewhere.get_program());
     let tokens = session.fixture.tokens();
-    let arguments = elsewhere.get_args().map(|argument| if argument == tokens { other.as_ref() } else { argument });
+    let arguments =
+        elsewhere.get_args().map(|argument| if argument == tokens { other.as_ref() } else { argument });
     of_other_tokens.args(arguments);
-    session.expect_failure(&mut of_other_tokens, 3, "content")?;
-    session.expect_failure(elsewhere.arg("--out=/dev/null/below"), 2, "out")?;
+    expect_failure(&mut of_other_tokens, 3, "content")?;
+    expect_failure(elsewhere.arg("--out=/dev/null/below"), 2, "out")?;
     assert!(!session.fixture.path("model/manifest.json").exists());
     Ok(())
 }
@@ -291,5 +301,5 @@ fn a_damaged_part_is_an_input_error() -> Result<()> {
     let part = masks.join(&manifest.outputs[1].file);
     let bytes = read(&part)?;
     std::fs::write(&part, &bytes[..bytes.len() / 2])?;
-    session.expect_failure(&mut session.command(&masks, "model"), 3, &manifest.outputs[1].file)
+    expect_failure(&mut session.command(&masks, "model"), 3, &manifest.outputs[1].file)
 }

@@ -21,7 +21,8 @@ pub fn passes(config: &Config, row: u64, word: &[Option<u16>]) -> Vec<Vec<u16>> 
 }
 
 fn in_sample(config: &Config, row: u64) -> bool {
-    let chosen = config.fraction >= 1.0 || open_unit(&mut keyed(config.seed, "sample", row, 0)) < config.fraction;
+    let chosen =
+        config.fraction >= 1.0 || open_unit(&mut keyed(config.seed, "sample", row, 0)) < config.fraction;
     chosen && config.rows.is_none_or(|rows| row < rows)
 }
 
@@ -38,7 +39,9 @@ fn folds(config: &Config, row: u64, word: &[Option<u16>], maskable: &[u16]) -> V
         let smallest = folds.iter_mut().min_by_key(|fold| fold.len());
         smallest.expect("a row with units has folds").extend_from_slice(units[unit]);
     }
-    folds.iter_mut().for_each(|fold| fold.sort_unstable());
+    for fold in &mut folds {
+        fold.sort_unstable();
+    }
     folds
 }
 
@@ -100,7 +103,8 @@ mod tests {
 
     #[test]
     fn a_sample_is_about_as_large_as_asked() {
-        let scored = |config: &Config| (0..2000).filter(|&number| !passes(config, number, &row(1)).is_empty()).count();
+        let scored =
+            |config: &Config| (0..2000).filter(|&number| !passes(config, number, &row(1)).is_empty()).count();
         let sampled = scored(&Config { fraction: 0.25, ..Config::default() });
         assert!((430..570).contains(&sampled), "{sampled}");
         assert_eq!(scored(&Config { rows: Some(17), ..Config::default() }), 17);

@@ -6,33 +6,39 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use entromask_artifact::{Kind, Manifest, Output};
+use entromask_cli::CommonArgs;
 use entromask_encoder::Batch;
 use entromask_fault::Fault;
 use entromask_tables::{TokenColumns, Tokens};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::model;
-use crate::stage::Compute;
 
-/// Where [`write_logits`] reads and writes.
-#[derive(Clone, Debug)]
-pub struct LogitsPaths {
-    /// The tokens artifact.
+/// Arguments of `entromask-score logits`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LogitsArgs {
+    /// The tokens artifact
+    #[arg(long, value_name = "DIR")]
     pub tokens: PathBuf,
-    /// A model artifact, or a Hugging Face folder from outside.
+    /// A model artifact or a Hugging Face folder
+    #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// The safetensors file to write.
-    pub out: PathBuf,
+    /// How many rows
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub rows: usize,
+    /// `--out` names the safetensors file to write.
+    #[command(flatten)]
+    pub common: CommonArgs,
 }
 
-/// Writes the logits of the first `rows` rows, unmasked, as `logits` `[rows, seq_length, vocab_size]` (f32) beside
+/// Writes the logits of the first rows, unmasked, as `logits` `[rows, seq_length, vocab_size]` (f32) beside
 /// `input_ids` and `attention_mask` `[rows, seq_length]` (i32). Shorter rows are padded.
-pub fn write_logits(paths: &LogitsPaths, rows: usize, compute: &Compute) -> Result<()> {
-    let tokens = Manifest::load(&paths.tokens, Kind::Tokens)?;
-    let device = entromask_device::open(&compute.device, &compute.dtype)?;
-    let (model, shape) = model::load(&paths.model, &device, &tokens, &paths.tokens)?;
-    let ids = first_rows(&tokens, &paths.tokens, rows)?;
-    model::check_rows(&shape, ids.iter().map(Vec::as_slice), &paths.tokens)?;
+pub fn write_logits(args: &LogitsArgs) -> Result<()> {
+    let tokens = Manifest::load(&args.tokens, Kind::Tokens)?;
+    let device = entromask_device::open(&args.common.device, &args.common.dtype)?;
+    let (model, shape) = model::load(&args.model, &device, &tokens, &args.tokens)?;
+    let ids = first_rows(&tokens, &args.tokens, args.rows)?;
+    model::check_rows(&shape, ids.iter().map(Vec::as_slice), &args.tokens)?;
     let batch = Batch::from_rows(&ids, shape.pad_token_id, &device);
     let [batch_size, seq_length] = batch.dims();
     let hidden = model.hidden(&batch).reshape([batch_size * seq_length, shape.hidden_size]);
@@ -43,7 +49,7 @@ pub fn write_logits(paths: &LogitsPaths, rows: usize, compute: &Compute) -> Resu
         ("input_ids", ints(batch.input_ids.try_into_vec_as::<i32>()?.into_iter(), [batch_size, seq_length])),
         ("attention_mask", ints(mask, [batch_size, seq_length])),
     ]);
-    write(&paths.out, &tensors)
+    write(args.common.out()?, &tensors)
 }
 
 type Stored = (Dtype, Vec<usize>, Vec<u8>);
@@ -80,7 +86,6 @@ fn write(path: &Path, tensors: &BTreeMap<&str, Stored>) -> Result<()> {
         Some((*name, TensorView::new(*dtype, shape.clone(), bytes).ok()?))
     });
     let bytes = safetensors::serialize(views, None).context("failed to lay out the tensors")?;
-    fs_err::write(path, bytes).map_err(|error| {
-        Fault::usage(error.to_string()).remedy("choose another --out").into()
-    })
+    fs_err::write(path, bytes)
+        .map_err(|error| Fault::usage(error.to_string()).remedy("choose another --out").into())
 }

@@ -26,7 +26,12 @@ pub(crate) fn input(dir: &Path) -> Result<Input> {
 /// # Errors
 ///
 /// An input fault when the model cannot read these tokens: too few tokens or positions, or another tokenizer.
-pub(crate) fn load(dir: &Path, device: &Device, tokens: &Manifest, tokens_dir: &Path) -> Result<(MaskedLm, EncoderConfig)> {
+pub(crate) fn load(
+    dir: &Path,
+    device: &Device,
+    tokens: &Manifest,
+    tokens_dir: &Path,
+) -> Result<(MaskedLm, EncoderConfig)> {
     let (model, config) = MaskedLm::from_pretrained(dir, device)?;
     check_vocabulary(dir, &config, tokens, tokens_dir)?;
     check_tokenizer(dir, tokens_dir)?;
@@ -55,8 +60,11 @@ pub(crate) fn check_rows<'a>(
             return Err(foreign(format!("{}: token {id}, but the model knows {tokens}", part.display())));
         }
         if ids.len() > positions {
-            let found = format!("{}: a row of {} tokens, but the model reads {positions}", part.display(), ids.len());
-            return Err(Fault::input(found).remedy("tokenize with a smaller seq_len, or use another model").into());
+            let found =
+                format!("{}: a row of {} tokens, but the model reads {positions}", part.display(), ids.len());
+            return Err(Fault::input(found)
+                .remedy("tokenize with a smaller seq_len, or use another model")
+                .into());
         }
     }
     Ok(())
@@ -88,5 +96,7 @@ fn vocabulary(path: &Path) -> Result<Value> {
 }
 
 fn foreign(found: String) -> anyhow::Error {
-    Fault::input(found).remedy("tokenize the corpus with the tokenizer of this model, or use another model").into()
+    Fault::input(found)
+        .remedy("tokenize the corpus with the tokenizer of this model, or use another model")
+        .into()
 }

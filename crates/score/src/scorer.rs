@@ -68,9 +68,13 @@ impl<'a> Scorer<'a> {
         let head = self.shape.head_flops_per_position();
         let works = self.passes(part).into_iter().map(|pass| Work {
             tokens: pass.length as u64,
-            flops: self.shape.forward_at_flops(pass.length, pass.positions.len()) + head * pass.positions.len() as f64,
+            flops: self.shape.forward_at_flops(pass.length, pass.positions.len())
+                + head * pass.positions.len() as f64,
         });
-        works.fold(Work::default(), |sum, work| Work { tokens: sum.tokens + work.tokens, flops: sum.flops + work.flops })
+        works.fold(Work::default(), |sum, work| Work {
+            tokens: sum.tokens + work.tokens,
+            flops: sum.flops + work.flops,
+        })
     }
 
     /// Entropy and surprisal of a part; `progress` is told the tokens of finished passes.
@@ -110,7 +114,13 @@ impl<'a> Scorer<'a> {
     }
 
     /// Batches side by side on all cores, since most operations of the backend use one.
-    fn measure_fused(&self, head: &Head, part: &Tokens, batches: &[&[Pass]], widths: &Widths) -> Vec<Measures> {
+    fn measure_fused(
+        &self,
+        head: &Head,
+        part: &Tokens,
+        batches: &[&[Pass]],
+        widths: &Widths,
+    ) -> Vec<Measures> {
         let states = batches.par_iter().map(|batch| read(self.states(part, batch, widths)));
         let states: Vec<f32> = states.collect::<Vec<_>>().concat();
         let targets: Vec<u32> = batches.iter().flat_map(|batch| targets(part, batch)).collect();
@@ -126,8 +136,10 @@ impl<'a> Scorer<'a> {
             for (index, targets) in targets.chunks(PLAIN_POSITIONS).enumerate() {
                 let states = states.clone().narrow(0, index * PLAIN_POSITIONS, targets.len());
                 let targets = self.ints(targets.iter().map(|&id| id as i32), [targets.len()]);
-                let (entropy, surprisal) = head_entropy_reference(states, weight.clone(), bias.clone(), targets);
-                let pairs = entropy.try_into_vec_as::<f32>()?.into_iter().zip(surprisal.try_into_vec_as::<f32>()?);
+                let (entropy, surprisal) =
+                    head_entropy_reference(states, weight.clone(), bias.clone(), targets);
+                let pairs =
+                    entropy.try_into_vec_as::<f32>()?.into_iter().zip(surprisal.try_into_vec_as::<f32>()?);
                 measures.extend(pairs.map(|(entropy, surprisal)| Measures { entropy, surprisal }));
             }
         }
@@ -197,7 +209,9 @@ fn chunks(passes: &[Pass]) -> impl Iterator<Item = &[Pass]> {
 }
 
 fn targets<'p>(part: &'p Tokens, batch: &'p [Pass]) -> impl Iterator<Item = u32> + 'p {
-    batch.iter().flat_map(|pass| pass.positions.iter().map(|&position| part.input_ids.row(pass.row)[position as usize]))
+    batch.iter().flat_map(|pass| {
+        pass.positions.iter().map(|&position| part.input_ids.row(pass.row)[position as usize])
+    })
 }
 
 /// The positions, filled up with position 0.
@@ -207,7 +221,9 @@ fn padded(positions: &[u16], width: usize) -> impl Iterator<Item = i32> {
 
 /// Where the positions lie among the padded ones.
 fn wanted(batch: &[Pass], width: usize) -> impl Iterator<Item = i32> {
-    let of_pass = move |(index, pass): (usize, &Pass)| (0..pass.positions.len()).map(move |n| (index * width + n) as i32);
+    let of_pass = move |(index, pass): (usize, &Pass)| {
+        (0..pass.positions.len()).map(move |n| (index * width + n) as i32)
+    };
     batch.iter().enumerate().flat_map(of_pass)
 }
 
@@ -218,13 +234,18 @@ struct Scores {
 
 impl Scores {
     fn unscored(part: &Tokens) -> Self {
-        let column = || Ragged { offsets: part.input_ids.offsets.clone(), values: vec![None; part.input_ids.values.len()] };
+        let column = || Ragged {
+            offsets: part.input_ids.offsets.clone(),
+            values: vec![None; part.input_ids.values.len()],
+        };
         Self { entropies: Entropies { row: part.row.clone(), entropy: column(), surprisal: column() } }
     }
 
     fn fill(&mut self, passes: &[Pass], measures: &[Measures]) {
         let Entropies { entropy, surprisal, .. } = &mut self.entropies;
-        let places = passes.iter().flat_map(|pass| pass.positions.iter().map(|&position| (pass.row, position as usize)));
+        let places = passes
+            .iter()
+            .flat_map(|pass| pass.positions.iter().map(|&position| (pass.row, position as usize)));
         let starts = entropy.offsets.clone();
         for ((row, position), measures) in places.zip(measures) {
             let place = starts[row] as usize + position;

@@ -1,9 +1,12 @@
 //! The stage: token parts in, entropy parts out.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use entromask_artifact::{Cost, Input, Kind, Manifest, Output, OutputSpec, Recipe, Status, Workbench, status, tool};
+use entromask_artifact::{
+    Cost, Input, Kind, Manifest, Output, OutputSpec, Recipe, Status, Workbench, status, tool,
+};
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
 use entromask_encoder::EncoderConfig;
 use entromask_tables::{Entropies, TokenColumns, Tokens};
@@ -48,6 +51,25 @@ pub struct Report {
     pub stats: serde_json::Value,
 }
 
+impl From<&CommonArgs> for Compute {
+    fn from(common: &CommonArgs) -> Self {
+        Self { device: common.device.clone(), dtype: common.dtype.clone() }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let out = self.out.display();
+        if self.up_to_date {
+            return write!(f, "{out}: up to date");
+        }
+        let number = |key: &str| self.stats[key].as_f64().unwrap_or(f64::NAN);
+        let [entropy, surprisal] = ["mean_entropy", "mean_surprisal"].map(number);
+        write!(f, "{out}: {} tokens scored, ", number("scored"))?;
+        write!(f, "mean entropy {entropy:.3}, mean surprisal {surprisal:.3} nats")
+    }
+}
+
 /// Makes the entropy artifact, or finds that it is up to date.
 pub fn run(config: &Config, paths: &Paths, compute: &Compute) -> Result<Report> {
     let sources = Sources::load(config, paths)?;
@@ -62,7 +84,8 @@ pub fn run(config: &Config, paths: &Paths, compute: &Compute) -> Result<Report> 
     let bench = Workbench::open(&paths.out, recipe, this_tool())?;
     let scorer = Scorer::new(config, (&model, &shape), &device, mask_id);
     let (stats, work) = sources.score_all(&scorer, &shape, paths, &bench)?;
-    let cost = Cost { flops: work.flops, tokens: work.tokens, device: compute.device.clone(), ..Cost::default() };
+    let cost =
+        Cost { flops: work.flops, tokens: work.tokens, device: compute.device.clone(), ..Cost::default() };
     let outputs = sources.outputs(&bench);
     let manifest = bench.publish(outputs, stats.summary(), cost)?;
     tracing::info!("{} tokens in {:.1} s, all passes counted", work.tokens, manifest.cost.seconds);
@@ -135,13 +158,13 @@ fn score_part(
     bench: &Workbench,
 ) -> Result<Entropies> {
     let file = bench.part_name("part", index);
-    if let Some(scores) = bench.finished(&file).and_then(|path| Entropies::read(&path).ok()) {
-        return Ok(scores);
+    if let Some(entropies) = bench.finished(&file).and_then(|path| Entropies::read(&path).ok()) {
+        return Ok(entropies);
     }
-    let scores = scorer.score(part, |tokens| progress.inc(tokens))?;
-    bench.write(&file, |path| scores.write(path, &bench.footer()))?;
+    let entropies = scorer.score(part, |tokens| progress.inc(tokens))?;
+    bench.write(&file, |path| entropies.write(path, &bench.footer()))?;
     progress.finish();
-    Ok(scores)
+    Ok(entropies)
 }
 
 fn this_tool() -> entromask_artifact::Tool {

@@ -43,7 +43,8 @@ impl Stats {
     /// As stored in the manifest; means and percentiles are null when nothing was scored.
     pub(crate) fn summary(&self) -> Value {
         let mean = |sum: f64| (self.scored > 0).then(|| sum / self.scored as f64);
-        let percentiles: Map<_, _> = PERCENTILES.iter().map(|&p| (p.to_string(), json!(self.percentile(p)))).collect();
+        let percentiles: Map<_, _> =
+            PERCENTILES.iter().map(|&p| (p.to_string(), json!(self.percentile(p)))).collect();
         json!({
             "rows": self.rows,
             "scored_rows": self.scored_rows,
@@ -80,7 +81,10 @@ mod tests {
         stats.add(&Entropies { row: vec![0, 1], entropy: row.clone(), surprisal: row });
         let summary = stats.summary();
         let close = |value: &Value, expected: f64| {
-            assert!((value.as_f64().expect("a number") - expected).abs() < 0.002, "{value} is not {expected}");
+            assert!(
+                (value.as_f64().expect("a number") - expected).abs() < 0.002,
+                "{value} is not {expected}"
+            );
         };
         assert_eq!((summary["rows"].as_u64(), summary["scored_rows"].as_u64()), (Some(2), Some(1)));
         assert_eq!(summary["scored"], 101);

@@ -49,12 +49,22 @@ pub struct TextEncoder {
 pub(crate) struct Traits {
     /// A word's tokens depend on a space before it (byte-level BPE).
     pub(crate) leading_space_counts: bool,
-    /// A text may only be cut at whitespace, not between any two words.
-    pub(crate) cut_at_space_only: bool,
+    /// Where a text may be cut so that its halves are encoded like the whole.
+    pub(crate) cut: Cut,
     /// Encoding two halves that meet at a space gives the tokens of the whole.
     pub(crate) chunks: bool,
     /// The tokenizer does not split text into words itself.
     pub(crate) words_by_space: bool,
+}
+
+/// Where a text may be cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Between any two words.
+    #[default]
+    BetweenWords,
+    /// Between two words with whitespace between them.
+    AtSpace,
 }
 
 impl TextEncoder {
@@ -157,12 +167,12 @@ impl TextEncoder {
     /// Encodes one text at once.
     pub(crate) fn encode_once(&self, text: &str) -> anyhow::Result<Pieces> {
         let encoding = self.tokenizer.encode(text, false).map_err(|error| self.failed(text, &*error))?;
-        let offsets = encoding.get_offsets();
+        let spans = || encoding.get_offsets().iter().map(|&(begin, end)| whole_characters(text, begin, end));
         let mut pieces = Pieces {
             ids: encoding.get_ids().to_vec(),
             word: encoding.get_word_ids().iter().map(|word| word.unwrap_or(NO_WORD)).collect(),
-            begin: offsets.iter().map(|&(begin, _)| begin as u32).collect(),
-            end: offsets.iter().map(|&(_, end)| end as u32).collect(),
+            begin: spans().map(|(begin, _)| begin as u32).collect(),
+            end: spans().map(|(_, end)| end as u32).collect(),
         };
         if self.traits.words_by_space {
             pieces.number_words_by_space(text);
@@ -206,8 +216,10 @@ impl Pieces {
     /// True if whitespace lies between token `place` and the one before, or the token starts with it.
     pub(crate) fn space_before(&self, place: usize, text: &str) -> bool {
         let (end, begin) = (self.end[place - 1] as usize, self.begin[place] as usize);
-        text[end..].starts_with(char::is_whitespace)
-            || text[end..begin.max(end)].contains(char::is_whitespace)
+        // The pieces of one character share its span.
+        begin >= end
+            && (text[end..].starts_with(char::is_whitespace)
+                || text[end..begin].contains(char::is_whitespace))
     }
 
     /// Adds the tokens `range` of `next`, a text that starts at byte `start` and whose words are numbered from
@@ -249,6 +261,18 @@ fn chunk_end(text: &str, start: usize, least: usize) -> usize {
         at += 1;
     }
     bytes.len()
+}
+
+/// A span that slices `text`. `tokenizers` trims whitespace off byte offsets by as many bytes as it is characters, so
+/// that beside a no-break space, say, a span may begin or end within a character.
+fn whole_characters(text: &str, mut begin: usize, mut end: usize) -> (usize, usize) {
+    while !text.is_char_boundary(begin) {
+        begin += 1;
+    }
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    (begin, end.max(begin))
 }
 
 fn ends_word(text: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::encode::{NO_WORD, Traits};
+use crate::encode::{Cut, NO_WORD, Traits};
 use crate::{Config, Document, Pieces, Row, TextEncoder};
 
 /// How rows are filled.
@@ -137,7 +137,7 @@ impl Cutter<'_> {
     /// True if what follows token `place` is encoded alike on its own.
     fn clean(self, place: usize) -> bool {
         self.between_words(place)
-            && (!self.traits.cut_at_space_only || self.pieces.space_before(place, self.text))
+            && (self.traits.cut == Cut::BetweenWords || self.pieces.space_before(place, self.text))
     }
 
     fn between_words(self, place: usize) -> bool {
@@ -161,14 +161,21 @@ impl Cutter<'_> {
         previous.min(begin)..end
     }
 
-    /// Where the slice of a row whose last token is `place - 1` ends: marks that the tokenizer dropped, as the accent
-    /// of a letter, still belong to the last word; whitespace does not.
+    /// Where the slice of a row whose last token is `place - 1` ends: a mark that the tokenizer merged into the last
+    /// letter belongs to it; spaces do not, nor invisible characters, which some tokenizers turn into spaces.
     fn end(self, place: usize) -> usize {
         let end = self.pieces.end[place - 1] as usize;
         let next = self.pieces.begin.get(place).map_or(self.text.len(), |&begin| begin as usize).max(end);
         let gap = &self.text[end..next];
-        end + gap.find(char::is_whitespace).unwrap_or(gap.len())
+        end + gap.find(blank).unwrap_or(gap.len())
     }
+}
+
+/// White, control and format characters, and the one that stands for a space in Metaspace tokenizers.
+fn blank(c: char) -> bool {
+    let format =
+        matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+    format || c.is_whitespace() || c.is_control() || matches!(c, '▁' | '\u{feff}' | '\u{fff9}'..='\u{fffd}')
 }
 
 /// Text with what tokenizers treat differently: punctuation inside words, other scripts, accents, several lines.
@@ -183,7 +190,7 @@ pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<Traits> {
     let words_by_space = pieces.word.iter().all(|word| *word == pieces.word[0]);
     let between_words = Traits { leading_space_counts, words_by_space, ..Traits::default() };
     // Chunks start with the space before their first word, whether it counts or not.
-    let chunked = Traits { cut_at_space_only: true, leading_space_counts: true, ..between_words };
+    let chunked = Traits { cut: Cut::AtSpace, leading_space_counts: true, ..between_words };
     let holds = |traits: Traits| -> anyhow::Result<bool> {
         let cutter = Cutter { text: PROBE, pieces: &pieces, traits };
         for place in (1..pieces.len()).filter(|&place| cutter.clean(place)) {
@@ -195,7 +202,8 @@ pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<Traits> {
         Ok(true)
     };
     let chunks = !words_by_space && !reaches_across_spaces(encoder) && holds(chunked)?;
-    Ok(Traits { cut_at_space_only: !holds(between_words)?, chunks, ..between_words })
+    let cut = if holds(between_words)? { Cut::BetweenWords } else { Cut::AtSpace };
+    Ok(Traits { cut, chunks, ..between_words })
 }
 
 /// True if an added token contains whitespace or swallows it behind itself.

@@ -22,6 +22,9 @@ pub(crate) struct Pipeline<'a> {
     pub(crate) guard: DiskGuard,
 }
 
+/// What a document takes in memory besides its text, so that a batch of very short ones stays small too.
+const DOCUMENT_BYTES: usize = 256;
+
 /// Documents with their fates.
 type Batch = Vec<(Document, Fate)>;
 
@@ -35,15 +38,16 @@ type Next<T> = Option<T>;
 impl Pipeline<'_> {
     /// Writes all parts and tells what they hold.
     pub(crate) fn run(&self) -> anyhow::Result<(Counts, Vec<OutputSpec>)> {
-        let source = Source::default();
+        let source = &Source::default();
         let (batches, to_encode) = sync_channel(1);
         let (encoded, to_pack) = sync_channel(1);
         let (parts, to_write) = sync_channel(0);
         let (read, encode, packed, write) = thread::scope(|scope| {
-            let read = scope.spawn(|| self.read(&source, batches));
-            let encode = scope.spawn(|| self.encode(to_encode, encoded));
-            let write = scope.spawn(|| self.write(to_write));
-            let packed = self.pack(to_pack, parts, &source);
+            // Each thread owns its ends of the queues and hangs up when it is done.
+            let read = scope.spawn(move || self.read(source, &batches));
+            let encode = scope.spawn(move || self.encode(to_encode, &encoded));
+            let write = scope.spawn(move || self.write(to_write));
+            let packed = self.pack(to_pack, parts, source);
             (join(read), join(encode), packed, join(write))
         });
         // A thread that fails hangs up. Its neighbours then stop without an error of their own, except for the packer,
@@ -52,18 +56,18 @@ impl Pipeline<'_> {
         encode?;
         write?;
         let [train, valid] = packed?;
-        let counts = self.counts([&train, &valid], &filter, &source);
+        let counts = self.counts([&train, &valid], &filter, source);
         Ok((counts, [train.parts, valid.parts].concat()))
     }
 
     /// Reads documents, decides over them, and sends those that are kept, some megabytes at a time.
-    fn read(&self, source: &Source, batches: SyncSender<Next<Batch>>) -> anyhow::Result<Filter> {
+    fn read(&self, source: &Source, batches: &SyncSender<Next<Batch>>) -> anyhow::Result<Filter> {
         let mut filter = Filter::new(self.config);
         let (mut batch, mut bytes) = (Batch::new(), 0);
         let outcome = self.corpus.read(source, &mut |document| {
             let fate = filter.decide(&document);
             if fate != Fate::Skipped {
-                bytes += document.text.len();
+                bytes += document.text.len() + DOCUMENT_BYTES;
                 batch.push((document, fate));
             }
             if bytes >= self.config.run.batch_bytes {
@@ -83,7 +87,7 @@ impl Pipeline<'_> {
     fn encode(
         &self,
         batches: Receiver<Next<Batch>>,
-        encoded: SyncSender<Next<Encoded>>,
+        encoded: &SyncSender<Next<Encoded>>,
     ) -> anyhow::Result<()> {
         for next in batches {
             let next = next.map(|batch| self.encode_batch(batch)).transpose()?;
@@ -106,7 +110,7 @@ impl Pipeline<'_> {
         parts: SyncSender<Part>,
         source: &Source,
     ) -> anyhow::Result<[Packed; 2]> {
-        let mut lanes = ["part", "valid"].map(|prefix| Lane::new(self, prefix, parts.clone()));
+        let mut lanes = [Lane::new(self, "part", parts.clone()), Lane::new(self, "valid", parts)];
         let progress = Bar::new(self.corpus.bytes()?);
         let mut ended = false;
         for next in encoded {

@@ -95,8 +95,8 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stats = &self.stats;
-        let state = if self.up_to_date { "up to date" } else { "tokenized" };
-        writeln!(f, "{}: {state}", self.out.display())?;
+        let outcome = if self.up_to_date { "up to date" } else { "tokenized" };
+        writeln!(f, "{}: {outcome}", self.out.display())?;
         writeln!(f, "  train  {:>9} rows {:>12} tokens {:>8} docs", stats.rows, stats.tokens, stats.docs)?;
         write!(
             f,

@@ -31,9 +31,9 @@ impl Bench {
 
     fn config(&self, file: &str) -> String {
         format!(
-            "files = [{:?}]\ntokenizer = {:?}\nseq_len = 32\nshard_rows = 16\nvalid_fraction = 0.1\n",
-            self.path(file),
-            support::tokenizer("byte_bpe")
+            "files = ['{}']\ntokenizer = '{}'\nseq_len = 32\nshard_rows = 16\nvalid_fraction = 0.1\n",
+            self.path(file).display(),
+            support::tokenizer("byte_bpe").display()
         )
     }
 
@@ -140,7 +140,9 @@ fn a_killed_run_takes_its_finished_parts_over() {
     // As if killed after some parts: no manifest, some parts missing, a half-written one beside.
     std::fs::remove_file(bench.path("out/manifest.json")).unwrap();
     let (kept, gone) = (&before[1].0, [&before[0].0, &before[2].0]);
-    gone.iter().for_each(|name| std::fs::remove_file(bench.path("out").join(name)).unwrap());
+    for name in gone {
+        std::fs::remove_file(bench.path("out").join(name)).unwrap();
+    }
     bench.write("out/.tmp-part", b"half");
     let modified = || std::fs::metadata(bench.path("out").join(kept)).unwrap().modified().unwrap();
     let stamp = modified();
@@ -170,7 +172,7 @@ fn missing_and_empty_inputs_are_input_errors() {
     bench.refused(&["--set", "tokenizer=none"], 3, &["none", "check `tokenizer`"]);
     bench.write("empty.txt", b"\n\n \n");
     bench.refused(&["--set", "files=['empty.txt']"], 3, &["empty.txt", "no training rows"]);
-    bench.refused(&["--set", "min_chars=1000000"], 3, &["no training rows", "too_short: 60"]);
+    bench.refused(&["--set", "min_chars=100000"], 3, &["no training rows", "too_short: 60"]);
     bench.refused(&["--set", "format=jsonl"], 3, &["corpus.txt:1", "not JSON"]);
     bench.refused(&["--set", "format=parquet"], 3, &["corpus.txt", "damaged"]);
     bench.write("lines.jsonl", b"{\"text\": \"a\"}\n{\"body\": \"b\"}\n");

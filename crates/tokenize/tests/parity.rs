@@ -40,8 +40,8 @@ fn all_families_agree_with_python() {
     let texts: Vec<&str> = lines.iter().map(String::as_str).collect();
     for family in support::FAMILIES {
         let encoder = support::encoder(family);
-        let encoded = encoder.encode_all(&texts).unwrap();
-        for ((pieces, reference), line) in encoded.iter().zip(references(family)).zip(&lines) {
+        let documents = encoder.encode_all(&texts).unwrap();
+        for ((pieces, reference), line) in documents.iter().zip(references(family)).zip(&lines) {
             let words: Vec<_> = (0..pieces.len()).map(|index| word_of(pieces, index, &reference)).collect();
             let offsets: Vec<_> = pieces.begin.iter().copied().zip(pieces.end.iter().copied()).collect();
             assert_eq!(pieces.ids, reference.ids, "{family}: {line:?}");

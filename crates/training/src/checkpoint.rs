@@ -183,7 +183,8 @@ mod tests {
         for step in [5, 10, 100] {
             save(&checkpoints, step)?;
         }
-        let names: Vec<_> = checkpoints.folders()?.iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        let names: Vec<_> =
+            checkpoints.folders()?.iter().map(|path| path.file_name().unwrap().to_owned()).collect();
         assert_eq!(names, ["step-00000010", "step-00000100"]);
         assert_eq!(latest(&checkpoints), Some((100, "state 100".into())));
         checkpoints.clear()?;

@@ -12,11 +12,11 @@
 //! ∂h = G·W, ∂W = Gᵀ·h, ∂b = Σ G. The plain form is [`cross_entropy`](crate::cross_entropy) and
 //! [`distillation`](crate::distillation); tests compare the two.
 
-use burn::tensor::activation::{log_softmax, softmax};
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::rows::{self, RowLoss, Weights};
+use crate::logits::Mean;
+use crate::rows::{self, RowLoss};
 
 /// Logits that are in memory at once: 128 MB.
 const CHUNK_LOGITS: usize = 1 << 25;
@@ -33,11 +33,11 @@ pub struct Decoder {
 /// Weights of the two losses and the temperature of the second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective {
-    /// λ_ce
+    /// Weight of the cross-entropy.
     pub ce: f64,
-    /// λ_kd; the teacher is not looked at if it is 0.
+    /// Weight of the distillation; the teacher is not looked at if it is 0.
     pub kd: f64,
-    /// T
+    /// Temperature of the distillation.
     pub temperature: f64,
 }
 
@@ -88,7 +88,7 @@ pub fn head_loss(
 /// Surprisal and accuracy of `targets` under hidden states (after the head's transform) without autodiff.
 pub fn evaluate(hidden: &Tensor<2>, decoder: &Decoder, targets: &[u32]) -> Evaluation {
     let rows = (CHUNK_LOGITS / decoder.weight.dims()[0]).max(1);
-    let bias = to_vec(decoder.bias.clone());
+    let bias: Vec<f32> = decoder.bias.clone().into_data_as::<f32>().try_into_vec().expect("converted to f32");
     let mut total = Evaluation::default();
     for (index, targets) in targets.chunks(rows).enumerate() {
         let hidden = hidden.clone().narrow(0, index * rows, targets.len());
@@ -119,7 +119,10 @@ fn add_gradient<const D: usize>(
 ) {
     if parameter.is_require_grad() {
         let earlier = parameter.grad_remove(backward);
-        let sum = earlier.map_or_else(|| gradient.clone(), |earlier| earlier + gradient.clone());
+        let sum = match earlier {
+            Some(earlier) => earlier + gradient,
+            None => gradient,
+        };
         parameter.grad_replace(backward, sum);
     }
 }
@@ -137,10 +140,10 @@ fn head_loss_in_chunks(
     let mut sums = Sums::default();
     for (index, targets) in targets.chunks(rows).enumerate() {
         let part = |tensor: &Tensor<2>| tensor.clone().narrow(0, index * rows, targets.len());
-        let teacher = teacher.map(|(hidden, decoder)| logits(part(hidden), decoder) + decoder.bias.clone().unsqueeze());
+        let teacher =
+            teacher.map(|(hidden, decoder)| logits(part(hidden), decoder) + decoder.bias.clone().unsqueeze());
         let hidden = part(&inner);
-        let (gradient, losses) =
-            mean.gradient(logits(hidden.clone(), &plain), &plain.bias, targets, teacher);
+        let (gradient, losses) = mean.gradient(logits(hidden.clone(), &plain), &plain.bias, targets, teacher);
         sums.add(&hidden, &plain, gradient, losses);
     }
     let gradient_of_hidden = Tensor::cat(sums.hidden, 0);
@@ -183,113 +186,10 @@ impl Sums {
     }
 }
 
-/// How much one position counts.
-struct Mean {
-    targets: f64,
-    positions: f64,
-    weights: Weights,
-}
-
-impl Mean {
-    fn new(targets: &[Option<u32>], objective: &Objective) -> Self {
-        let positions = targets.len().max(1) as f64;
-        let targets = targets.iter().flatten().count().max(1) as f64;
-        let weights = Weights {
-            ce: (objective.ce / targets) as f32,
-            kd: (objective.kd / positions) as f32,
-            temperature: objective.temperature as f32,
-        };
-        Self { targets, positions, weights }
-    }
-
-    /// The gradient with respect to `logits` (without bias), and the losses summed over the rows.
-    fn gradient(
-        &self,
-        logits: Tensor<2>,
-        bias: &Tensor<1>,
-        targets: &[Option<u32>],
-        teacher: Option<Tensor<2>>,
-    ) -> (Tensor<2>, RowLoss) {
-        if logits.device() == Device::flex() {
-            gradient_on_host(logits, bias, targets, teacher, self.weights)
-        } else {
-            gradient_on_device(logits, bias, targets, teacher, self.weights)
-        }
-    }
-}
-
-fn gradient_on_host(
-    logits: Tensor<2>,
-    bias: &Tensor<1>,
-    targets: &[Option<u32>],
-    teacher: Option<Tensor<2>>,
-    weights: Weights,
-) -> (Tensor<2>, RowLoss) {
-    let (device, [_, vocab_size]) = (logits.device(), logits.dims());
-    let bias = to_vec(bias.clone());
-    let mut logits = logits.into_data();
-    let values = logits.as_mut_slice::<f32>().expect("logits are f32 on the CPU");
-    let mut teacher = teacher.map(to_vec2);
-    let mut teachers: Vec<Option<&mut [f32]>> = match &mut teacher {
-        Some(teacher) => teacher.chunks_mut(vocab_size).map(Some).collect(),
-        None => targets.iter().map(|_| None).collect(),
-    };
-    let losses: Vec<RowLoss> = (values.par_chunks_mut(vocab_size).zip(targets))
-        .zip(&mut teachers)
-        .map(|((row, &target), teacher)| {
-            rows::losses_and_gradient(row, &bias, target, teacher.take(), weights)
-        })
-        .collect();
-    let sum = RowLoss { ce: losses.iter().map(|l| l.ce).sum(), kd: losses.iter().map(|l| l.kd).sum() };
-    (Tensor::from_data(logits, &device), sum)
-}
-
-fn gradient_on_device(
-    logits: Tensor<2>,
-    bias: &Tensor<1>,
-    targets: &[Option<u32>],
-    teacher: Option<Tensor<2>>,
-    weights: Weights,
-) -> (Tensor<2>, RowLoss) {
-    let logits = logits + bias.clone().unsqueeze();
-    let (mut gradient, ce) = cross_entropy_on_device(&logits, targets, weights.ce);
-    let mut kd = 0.0;
-    if let Some(teacher) = teacher {
-        let temperature = weights.temperature;
-        let [student, teacher] = [logits, teacher].map(|z| log_softmax(z.div_scalar(temperature), 1));
-        let probability = teacher.clone().exp();
-        let divergence = (probability.clone() * (teacher - student.clone())).sum();
-        kd = divergence.into_scalar::<f64>() * f64::from(temperature).powi(2);
-        gradient = gradient + (student.exp() - probability).mul_scalar(weights.kd * temperature);
-    }
-    (gradient, RowLoss { ce, kd })
-}
-
-/// Rows without a target have a column of weight 0 subtracted, and their softmax weighted with 0.
-fn cross_entropy_on_device(logits: &Tensor<2>, targets: &[Option<u32>], weight: f32) -> (Tensor<2>, f64) {
-    let device = logits.device();
-    let columns: Vec<i64> = targets.iter().map(|target| i64::from(target.unwrap_or(0))).collect();
-    let counted: Vec<f32> = targets.iter().map(|target| f32::from(u8::from(target.is_some()))).collect();
-    let shape = [targets.len(), 1];
-    let columns = Tensor::<2, Int>::from_data(TensorData::new(columns, shape), &device);
-    let counted = Tensor::<2>::from_data(TensorData::new(counted, shape), &device);
-    let chosen = log_softmax(logits.clone(), 1).gather(1, columns.clone());
-    let ce = -(chosen * counted.clone()).sum().into_scalar::<f64>();
-    let counted = counted.mul_scalar(weight);
-    let gradient = softmax(logits.clone(), 1) * counted.clone();
-    (gradient.scatter(1, columns, counted.neg(), IndexingUpdateOp::Add), ce)
-}
-
-fn to_vec(tensor: Tensor<1>) -> Vec<f32> {
-    tensor.into_data_as::<f32>().try_into_vec().expect("converted to f32")
-}
-
-fn to_vec2(tensor: Tensor<2>) -> Vec<f32> {
-    tensor.into_data_as::<f32>().try_into_vec().expect("converted to f32")
-}
-
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Int, TensorData};
+
     use super::*;
     use crate::{cross_entropy, distillation};
 
@@ -336,7 +236,8 @@ mod tests {
         let mut kd = 0.0;
         if let Some(teacher) = teacher {
             let decoder = self::decoder(1.1);
-            let teacher = Tensor::from_inner(self::logits(teacher.clone(), &decoder) + decoder.bias.unsqueeze());
+            let teacher =
+                Tensor::from_inner(self::logits(teacher.clone(), &decoder) + decoder.bias.unsqueeze());
             let divergence = distillation(logits, teacher, OBJECTIVE.temperature);
             kd = divergence.clone().into_scalar::<f64>();
             loss = loss + divergence.mul_scalar(OBJECTIVE.kd);
@@ -378,19 +279,6 @@ mod tests {
                     assert_close(exact, found);
                 }
             }
-        }
-    }
-
-    #[test]
-    fn device_and_host_arithmetic_agree() {
-        let decoder = decoder(0.7);
-        let logits = || logits(wave([5, 4], 0.9), &decoder);
-        let weights = Mean::new(&TARGETS, &OBJECTIVE).weights;
-        for teacher in [None, Some(wave([5, 19], 0.3))] {
-            let (host, on_host) = gradient_on_host(logits(), &decoder.bias, &TARGETS, teacher.clone(), weights);
-            let (device, on_device) = gradient_on_device(logits(), &decoder.bias, &TARGETS, teacher, weights);
-            assert_close(&vec(host), &vec(device));
-            assert!((on_host.ce - on_device.ce).abs() < 1e-5 && (on_host.kd - on_device.kd).abs() < 1e-4);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What every training stage needs and no model decides: learning-rate schedules, AdamW with clipping by the global
+//! What every training stage needs and no model decides: learning-rate schedules, `AdamW` with clipping by the global
 //! gradient norm, the losses, checkpoints that survive being killed, and the metrics log.
 //!
 //! Invariants:
@@ -12,8 +12,10 @@
 mod checkpoint;
 mod gradients;
 mod head;
+mod logits;
 mod loss;
 mod metrics;
+mod moments;
 mod optimizer;
 mod rows;
 mod schedule;

@@ -45,7 +45,7 @@ mod tests {
 
     use super::*;
 
-    const STUDENT: [[f32; 3]; 2] = [[0.5, -1.0, 2.0], [0.0, 0.3, -0.2]];
+    const STUDENT: [[f32; 3]; 2] = [[0.5, -1.0, 2.0], [1.0, 0.6, -0.7]];
     const TEACHER: [[f32; 3]; 2] = [[1.0, 0.0, 1.0], [-0.5, 0.1, 0.6]];
 
     fn logits(values: [[f32; 3]; 2]) -> Tensor<2> {
@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn cross_entropy_is_the_mean_surprisal() {
-        let expected = -(probabilities(STUDENT[0], 1.0)[2].ln() + probabilities(STUDENT[1], 1.0)[0].ln()) / 2.0;
+        let expected =
+            -(probabilities(STUDENT[0], 1.0)[2].ln() + probabilities(STUDENT[1], 1.0)[0].ln()) / 2.0;
         assert!((value(cross_entropy(logits(STUDENT), targets())) - expected).abs() < 1e-6);
         check_gradient(|student| cross_entropy(student, targets()));
     }
@@ -103,11 +104,11 @@ mod tests {
         check_gradient(loss);
     }
 
-    /// Row 0: (0.5 + 0 + 2) / (√5.25 · √2) = 0.771517; row 1: (0.03 − 0.12) / (√0.13 · √0.62) = −0.317009.
+    /// Row 0: (0.5 + 0 + 2) / (√5.25 · √2) = 0.771517; row 1: (−0.5 + 0.06 − 0.42) / (√1.85 · √0.62) = −0.803002.
     #[test]
     fn cosine_is_one_minus_the_mean_cosine() {
         let loss = |student| cosine(student, logits(TEACHER));
-        assert!((value(loss(logits(STUDENT))) - (1.0 - (0.771_517 - 0.317_009) / 2.0)).abs() < 1e-5);
+        assert!((value(loss(logits(STUDENT))) - (1.0 - (0.771_517 - 0.803_002) / 2.0)).abs() < 1e-5);
         assert!(value(loss(logits(TEACHER).mul_scalar(3.0))).abs() < 1e-6, "length does not matter");
         check_gradient(loss);
     }

@@ -72,7 +72,8 @@ mod tests {
         let mut log = MetricsLog::open(&path, Some(2))?;
         log.append(&json!({"step": 3}))?;
         let text = fs::read_to_string(&path)?;
-        let steps: Vec<_> = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].clone()).collect();
+        let steps: Vec<_> =
+            text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].clone()).collect();
         assert_eq!(steps, [1, 2, 3]);
         drop(MetricsLog::open(&path, None)?);
         assert_eq!(fs::read_to_string(&path)?, "");

@@ -1,22 +1,20 @@
-//! AdamW (Loshchilov & Hutter 2019) with clipping by the global norm.
+//! `AdamW` (Loshchilov & Hutter 2019) with clipping by the global norm.
 //!
 //! burn's optimizer keys its state by parameter ids, which are drawn anew in every process, and clips each tensor by
 //! itself. This one keys by path, so that its file is the same bytes in every run, and on the CPU it updates
 //! parameter and moments in one pass over memory instead of a dozen.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context;
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use entromask_fault::Fault;
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use crate::gradients::{Gradient, Gradients};
+use crate::moments::{self, Moments};
 
 /// Numbers that one task updates.
 const CHUNK: usize = 1 << 14;
@@ -49,12 +47,6 @@ pub struct AdamW {
     moments: BTreeMap<String, Moments>,
 }
 
-#[derive(Debug)]
-enum Moments {
-    Host([Vec<f32>; 2]),
-    Device([Tensor<1>; 2]),
-}
-
 impl AdamW {
     /// An optimizer that has not made a step.
     pub fn new(config: AdamWConfig) -> Self {
@@ -70,7 +62,12 @@ impl AdamW {
     ///
     /// # Errors
     /// A [`Fault`] of class failed if the norm is not finite; neither module nor state are changed then.
-    pub fn step<M: Module>(&mut self, rate: f64, module: M, gradients: Gradients) -> anyhow::Result<(M, f64)> {
+    pub fn step<M: Module>(
+        &mut self,
+        rate: f64,
+        module: M,
+        gradients: Gradients,
+    ) -> anyhow::Result<(M, f64)> {
         let norm = gradients.norm();
         if !norm.is_finite() {
             return Err(diverged(norm).into());
@@ -82,17 +79,9 @@ impl AdamW {
         Ok((module.map(&mut mapper), norm))
     }
 
-    /// Writes the state as a safetensors file: `first.<path>`, `second.<path>` and the number of steps.
+    /// Writes the state. Equal states give equal bytes.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let mut tensors = Vec::new();
-        for (name, moments) in &self.moments {
-            let [first, second] = moments.to_host();
-            tensors.push((format!("first.{name}"), Floats::new(first)));
-            tensors.push((format!("second.{name}"), Floats::new(second)));
-        }
-        let facts = [("steps".to_owned(), self.steps.to_string())].into();
-        safetensors::serialize_to_file(tensors, Some(facts), path)
-            .with_context(|| format!("failed to write {}", path.display()))
+        moments::write(path, self.steps, &self.moments)
     }
 
     /// Reads what [`AdamW::save`] wrote. The moments move to the parameters' device at the first step.
@@ -100,33 +89,9 @@ impl AdamW {
     /// # Errors
     /// A [`Fault`] of class input if the file is missing, damaged or something else.
     pub fn load(config: AdamWConfig, path: &Path) -> anyhow::Result<Self> {
-        let read = || -> anyhow::Result<Self> {
-            let bytes = fs_err::read(path)?;
-            let (_, header) = SafeTensors::read_metadata(&bytes)?;
-            let facts = header.metadata().as_ref().context("no metadata")?;
-            let steps = facts.get("steps").context("no number of steps")?.parse()?;
-            Ok(Self { config, steps, moments: read_moments(&SafeTensors::deserialize(&bytes)?)? })
-        };
-        read().map_err(|error| {
-            Fault::input(format!("{}: not the state of an optimizer: {error:#}", path.display()))
-                .remedy("delete its folder; training starts from the checkpoint before it")
-                .into()
-        })
+        let (steps, moments) = moments::read(path)?;
+        Ok(Self { config, steps, moments })
     }
-}
-
-fn read_moments(file: &SafeTensors) -> anyhow::Result<BTreeMap<String, Moments>> {
-    let names = file.names().into_iter().filter_map(|name| name.strip_prefix("first."));
-    let read = |name: String| -> anyhow::Result<Vec<f32>> {
-        let bytes = file.tensor(&name)?.data().to_vec();
-        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-    };
-    names
-        .map(|name| {
-            let moments = [read(format!("first.{name}"))?, read(format!("second.{name}"))?];
-            Ok((name.to_owned(), Moments::Host(moments)))
-        })
-        .collect()
 }
 
 fn diverged(norm: f64) -> Fault {
@@ -180,7 +145,12 @@ impl Update {
         }
     }
 
-    fn on_device(&self, parameter: Tensor<1>, gradient: Tensor<1>, moments: [Tensor<1>; 2]) -> [Tensor<1>; 3] {
+    fn on_device(
+        &self,
+        parameter: Tensor<1>,
+        gradient: Tensor<1>,
+        moments: [Tensor<1>; 2],
+    ) -> [Tensor<1>; 3] {
         let [b1, b2] = self.betas;
         let gradient = gradient.mul_scalar(self.scale);
         let [first, second] = moments;
@@ -234,7 +204,7 @@ fn step_on_host<const D: usize>(
 ) -> (Tensor<D>, Moments) {
     let device = tensor.device();
     let mut parameter = tensor.into_data();
-    let mut moments = moments.map_or_else(|| zeros(parameter.num_elements()), Moments::into_host);
+    let mut moments = moments.map_or_else(|| Moments::zeros(parameter.num_elements()), Moments::into_host);
     let values = parameter.as_mut_slice::<f32>().expect("parameters are f32 on the CPU");
     update.on_host(values, gradient.as_slice().expect("gradients are f32 on the CPU"), &mut moments);
     (Tensor::from_data(parameter, &device), Moments::Host(moments))
@@ -252,71 +222,7 @@ fn step_on_device<const D: usize>(
         None => [gradient.zeros_like(), gradient.zeros_like()],
     };
     let [parameter, first, second] = update.on_device(tensor.flatten(0, D - 1), gradient, moments);
-    (parameter.reshape(shape), Moments::Device([first, second]))
-}
-
-fn zeros(length: usize) -> [Vec<f32>; 2] {
-    [vec![0.0; length], vec![0.0; length]]
-}
-
-impl Moments {
-    fn to_host(&self) -> [Cow<'_, [f32]>; 2] {
-        match self {
-            Self::Host(moments) => moments.each_ref().map(|moment| Cow::Borrowed(moment.as_slice())),
-            Self::Device(moments) => moments.clone().map(|moment| Cow::Owned(to_vec(moment))),
-        }
-    }
-
-    fn into_host(self) -> [Vec<f32>; 2] {
-        match self {
-            Self::Host(moments) => moments,
-            Self::Device(moments) => moments.map(to_vec),
-        }
-    }
-
-    fn into_device(self, device: &Device) -> [Tensor<1>; 2] {
-        match self {
-            Self::Device(moments) => moments,
-            Self::Host(moments) => moments.map(|moment| {
-                let length = moment.len();
-                Tensor::from_data(TensorData::new(moment, [length]), device)
-            }),
-        }
-    }
-}
-
-fn to_vec(tensor: Tensor<1>) -> Vec<f32> {
-    tensor.into_data_as::<f32>().try_into_vec().expect("converted to f32")
-}
-
-/// Flat f32 values as a tensor of a safetensors file.
-struct Floats<'a> {
-    values: Cow<'a, [f32]>,
-    shape: [usize; 1],
-}
-
-impl<'a> Floats<'a> {
-    fn new(values: Cow<'a, [f32]>) -> Self {
-        Self { shape: [values.len()], values }
-    }
-}
-
-impl View for Floats<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.values.iter().flat_map(|value| value.to_le_bytes()).collect())
-    }
-
-    fn data_len(&self) -> usize {
-        self.values.len() * 4
-    }
+    (parameter.reshape(shape), Moments::Device(Box::new([first, second])))
 }
 
 #[cfg(test)]
@@ -324,6 +230,7 @@ mod tests {
     use burn::module::ParamGroup;
     use burn::nn::{Linear, LinearConfig};
     use burn::optim::{AdamWConfig as BurnConfig, GradientsParams};
+    use burn::tensor::Device;
     use entromask_fault::{Class, class_of};
 
     use super::*;
@@ -337,7 +244,8 @@ mod tests {
     }
 
     fn ramp(step: usize) -> Tensor<2> {
-        let values = (0..2 * WIDTH).map(|i| ((i * 7 + step * 13) % 11) as f32 / 11.0 - 0.4).collect::<Vec<_>>();
+        let values =
+            (0..2 * WIDTH).map(|i| ((i * 7 + step * 13) % 11) as f32 / 11.0 - 0.4).collect::<Vec<_>>();
         Tensor::from_data(TensorData::new(values, [2, WIDTH]), &device())
     }
 
@@ -356,7 +264,8 @@ mod tests {
     }
 
     fn values(layer: &Linear) -> Vec<f32> {
-        let bias = layer.bias.as_ref().expect("has one").val().into_data().try_into_vec::<f32>().expect("f32");
+        let bias =
+            layer.bias.as_ref().expect("has one").val().into_data().try_into_vec::<f32>().expect("f32");
         layer.weight.val().into_data().try_into_vec::<f32>().expect("f32").into_iter().chain(bias).collect()
     }
 
@@ -396,7 +305,8 @@ mod tests {
     fn device_and_host_arithmetic_agree() {
         let (mut layer_on_device, mut optimizer) = (layer(), AdamW::new(AdamWConfig { clip: 0.1, ..CONFIG }));
         for step in 0..10 {
-            let gradients = Gradients::collect_in(&layer_on_device, backward(&layer_on_device, step), |_| false);
+            let gradients =
+                Gradients::collect_in(&layer_on_device, backward(&layer_on_device, step), |_| false);
             (layer_on_device, _) = optimizer.step(0.01, layer_on_device, gradients).expect("finite");
         }
         let on_host = train(&mut AdamW::new(AdamWConfig { clip: 0.1, ..CONFIG }), layer(), 0..10);

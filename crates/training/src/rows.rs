@@ -3,9 +3,9 @@
 /// What the losses of one position weigh in the gradient.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights {
-    /// λ_ce over the number of positions with a target.
+    /// Weight of the cross-entropy over the number of positions with a target.
     pub ce: f32,
-    /// λ_kd over the number of positions.
+    /// Weight of the distillation over the number of positions.
     pub kd: f32,
     pub temperature: f32,
 }
@@ -31,12 +31,11 @@ pub(crate) fn losses_and_gradient(
 ) -> RowLoss {
     add(logits, bias);
     let kd = teacher.map(|teacher| divergence(logits, teacher, weights));
-    let ce = match target {
-        Some(target) => surprisal_and_gradient(logits, target as usize, weights.ce),
-        None => {
-            logits.fill(0.0);
-            0.0
-        }
+    let ce = if let Some(target) = target {
+        surprisal_and_gradient(logits, target as usize, weights.ce)
+    } else {
+        logits.fill(0.0);
+        0.0
     };
     if let Some((_, gradient)) = &kd {
         add(logits, gradient);
@@ -57,7 +56,9 @@ fn surprisal_and_gradient(logits: &mut [f32], target: usize, weight: f32) -> f64
     let chosen = logits[target] - highest;
     let sum = exponentials(logits, highest, 1.0);
     let scale = weight / sum;
-    logits.iter_mut().for_each(|e| *e *= scale);
+    for e in logits.iter_mut() {
+        *e *= scale;
+    }
     logits[target] -= weight;
     f64::from(sum).ln() - f64::from(chosen)
 }
@@ -74,7 +75,8 @@ fn divergence<'a>(student: &[f32], teacher: &'a mut [f32], weights: Weights) -> 
     let sum_p = exponentials(teacher, top_teacher, inverse);
     let cross = dot(teacher, &differences) / f64::from(sum_p);
     let value = cross - f64::from(sum_p).ln() + f64::from(sum_q).ln();
-    let (scale_q, scale_p) = (weights.kd * weights.temperature / sum_q, weights.kd * weights.temperature / sum_p);
+    let (scale_q, scale_p) =
+        (weights.kd * weights.temperature / sum_q, weights.kd * weights.temperature / sum_p);
     teacher.iter_mut().zip(&q).for_each(|(p, q)| *p = q * scale_q - *p * scale_p);
     (value * f64::from(weights.temperature).powi(2), teacher)
 }
@@ -93,7 +95,9 @@ fn exponentials(values: &mut [f32], highest: f32, inverse: f32) -> f32 {
             *sum += *value;
         }
     }
-    rest.iter_mut().for_each(|value| *value = exp((*value - highest) * inverse));
+    for value in rest.iter_mut() {
+        *value = exp((*value - highest) * inverse);
+    }
     sums.iter().chain(rest.iter()).sum()
 }
 

@@ -70,8 +70,10 @@ mod tests {
 
     #[test]
     fn corners() {
-        assert_eq!(rates(0.25, Decay::Linear, 8, &[0, 1, 2, 5, 7, 8, 99]), [1.0, 2.0, 2.0, 1.0, 1.0 / 3.0, 0.0, 0.0]
-            .map(|rate: f64| (rate * 1e9).round() / 1e9));
+        assert_eq!(
+            rates(0.25, Decay::Linear, 8, &[0, 1, 2, 5, 7, 8, 99]),
+            [1.0, 2.0, 2.0, 1.0, 1.0 / 3.0, 0.0, 0.0].map(|rate: f64| (rate * 1e9).round() / 1e9)
+        );
         assert_eq!(rates(0.0, Decay::Cosine, 4, &[0, 1, 2, 4, 5]), [2.0, 1.707_106_781, 1.0, 0.0, 0.0]);
         assert_eq!(rates(0.5, Decay::Constant, 4, &[0, 1, 3, 50]), [1.0, 2.0, 2.0, 2.0]);
     }

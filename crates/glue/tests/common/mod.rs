@@ -45,15 +45,8 @@ impl World {
     /// The stage on SST-2 with one seed and a recipe that suits the tiny model; artifact in `out`.
     pub fn stage(&self, out: &str, set: &[&str]) -> Command {
         let mut command = Command::cargo_bin("entromask-glue").expect("the binary is built");
-        command.current_dir(self.folder.path()).args(self.arguments(out, set));
+        command.current_dir(self.folder.path()).args(arguments(out, set));
         command
-    }
-
-    pub fn arguments(&self, out: &str, set: &[&str]) -> Vec<String> {
-        let common = ["--model", "model", "--out", out].map(String::from);
-        let usual = ["data=data", "tasks=['SST-2']", "seeds=1", "recipe.lr=2e-2", "recipe.epochs=6"];
-        let set = usual.iter().chain(set).flat_map(|set| ["--set".to_string(), (*set).to_string()]);
-        common.into_iter().chain(set).collect()
     }
 
     fn write_model(&self) {
@@ -83,6 +76,14 @@ impl World {
         let rows: String = (0..rows).map(row).collect();
         self.write(&format!("data/SST-2/{file}"), &format!("sentence\tlabel\n{rows}"));
     }
+}
+
+/// The arguments of [`World::stage`].
+pub fn arguments(out: &str, set: &[&str]) -> Vec<String> {
+    let common = ["--model", "model", "--out", out].map(String::from);
+    let usual = ["data=data", "tasks=['SST-2']", "seeds=1", "recipe.lr=2e-2", "recipe.epochs=6"];
+    let set = usual.iter().chain(set).flat_map(|set| ["--set".to_string(), (*set).to_string()]);
+    common.into_iter().chain(set).collect()
 }
 
 /// Standard error of a run that must end with `code`.

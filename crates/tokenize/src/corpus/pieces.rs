@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn cuts_fall_behind_lines_words_or_characters() {
         let at = |text: &'static str| text.split_at(cut(text.as_bytes()));
-        assert_eq!(at("one and\ntwo three"), ("one and\n", "two three"));
+        assert_eq!(at("one and two\nthree"), ("one and two\n", "three"));
         assert_eq!(
             at("1\none and two three"),
             ("1\none and two ", "three"),

@@ -4,7 +4,7 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 
 use super::pieces::{MAX_DOCUMENT_BYTES, cut};
-use super::utf8::Utf8;
+use super::utf8::{Utf8, line_feeds};
 use super::{Piece, Sink, Source, open};
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -52,7 +52,7 @@ impl Reader<'_> {
         let within_line = self.document.last().is_some_and(|&byte| byte != b'\n');
         if !within_line && line.trim_ascii().is_empty() {
             self.end_document()?;
-            self.line += line.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            self.line += line_feeds(line);
             self.first = self.line;
             return Ok(());
         }
@@ -84,7 +84,7 @@ impl Reader<'_> {
     /// Hands over what has been collected and goes on with `rest`.
     fn hand_over(&mut self, rest: Vec<u8>, piece: Piece) -> anyhow::Result<()> {
         let bytes = std::mem::replace(&mut self.document, rest);
-        let lines = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        let lines = line_feeds(&bytes);
         let text = self.utf8.decode(bytes, self.path, self.first, self.source)?;
         self.first += lines;
         (self.take)(text, piece)

@@ -31,7 +31,7 @@ impl Utf8 {
             Err(error) if self.policy == InvalidUtf8::Replace => Ok(replace(error.as_bytes(), source)),
             Err(error) => {
                 let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-                let line = first_line + valid.iter().filter(|&&byte| byte == b'\n').count() as u64;
+                let line = first_line + line_feeds(valid);
                 let byte = error.as_bytes()[valid.len()];
                 Err(Fault::input(format!("{}:{line}: invalid UTF-8 (byte {byte:#04x})", path.display()))
                     .remedy("convert the file to UTF-8, or set `invalid_utf8 = \"replace\"`")
@@ -39,6 +39,11 @@ impl Utf8 {
             }
         }
     }
+}
+
+/// The number of line feeds in `bytes`.
+pub(super) fn line_feeds(bytes: &[u8]) -> u64 {
+    bytes.split(|&byte| byte == b'\n').count() as u64 - 1
 }
 
 fn replace(bytes: &[u8], source: &Source) -> String {

@@ -1,8 +1,6 @@
 //! Bad input: exit code, what was found, the remedy, and nothing left behind.
 
-mod common;
-
-use common::{VOCAB, World, tokenizer, write_model, write_tokens};
+use crate::world::{VOCAB, World, tokenizer, write_model, write_tokens};
 
 #[test]
 fn usage() {
@@ -70,7 +68,9 @@ fn an_artifact_of_another_kind() {
     let mut command = world.command();
     command.arg("--tokens").arg(world.path("tokens")).arg("--model").arg(world.path("tokens"));
     let done = command.arg("--out").arg(world.path("out")).assert().code(3);
-    assert!(String::from_utf8_lossy(&done.get_output().stderr).contains("expected an artifact of kind model"));
+    assert!(
+        String::from_utf8_lossy(&done.get_output().stderr).contains("expected an artifact of kind model")
+    );
 }
 
 fn refused(world: &World, code: i32, more: &[&str], words: &[&str]) {

@@ -1,8 +1,6 @@
 //! The stage end to end on a handmade corpus.
 
-mod common;
-
-use common::{PARTS, VOCAB, World};
+use crate::world::{PARTS, VOCAB, World};
 use entromask_artifact::Kind;
 use entromask_encoder::{Batch, MaskedLm};
 use entromask_kernels::head_entropy_reference;
@@ -16,7 +14,9 @@ fn exactly_the_maskable_tokens_are_scored() {
     assert_eq!(scores.iter().map(Entropies::rows).collect::<Vec<_>>(), PARTS);
     for (tokens, scores) in tokens.iter().zip(&scores) {
         assert_eq!(tokens.row, scores.row);
-        for (word, (entropy, surprisal)) in tokens.word.iter().zip(scores.entropy.iter().zip(scores.surprisal.iter())) {
+        for (word, (entropy, surprisal)) in
+            tokens.word.iter().zip(scores.entropy.iter().zip(scores.surprisal.iter()))
+        {
             let maskable: Vec<bool> = word.iter().map(Option::is_some).collect();
             assert_eq!(entropy.iter().map(Option::is_some).collect::<Vec<_>>(), maskable);
             assert_eq!(surprisal.iter().map(Option::is_some).collect::<Vec<_>>(), maskable);
@@ -30,7 +30,8 @@ fn the_manifest_sums_up_the_scores() {
     let world = World::new();
     world.score("out", &[]).assert().success();
     let manifest = world.manifest("out");
-    let values: Vec<f32> = world.scores("out").iter().flat_map(|part| part.entropy.values.clone()).flatten().collect();
+    let values: Vec<f32> =
+        world.scores("out").iter().flat_map(|part| part.entropy.values.clone()).flatten().collect();
     let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64;
     assert_eq!(manifest.stats["scored"], values.len());
     assert!((manifest.stats["mean_entropy"].as_f64().expect("a number") - mean).abs() < 1e-9);
@@ -38,7 +39,8 @@ fn the_manifest_sums_up_the_scores() {
     assert_eq!((manifest.cost.device.as_str(), manifest.kind), ("cpu", Kind::Entropy));
     // Seven passes over rows of at least seven words, fewer over shorter ones.
     let passes = |word: &[Option<u16>]| word.iter().flatten().count().min(7) * word.len();
-    let expected: usize = tokens(&world).iter().flat_map(|part| part.word.iter().map(passes).collect::<Vec<_>>()).sum();
+    let expected: usize =
+        tokens(&world).iter().flat_map(|part| part.word.iter().map(passes).collect::<Vec<_>>()).sum();
     assert_eq!(manifest.cost.tokens, expected as u64);
 }
 
@@ -139,10 +141,10 @@ fn a_second_run_and_a_dry_run_find_nothing_to_do() {
 fn a_sample_leaves_the_other_rows_unscored() {
     let world = World::new();
     world.score("out", &["--set", "rows=3"]).assert().success();
-    let scores = &world.scores("out")[0];
-    let scored: Vec<bool> = scores.entropy.iter().map(|row| row.iter().any(Option::is_some)).collect();
+    let part = &world.scores("out")[0];
+    let scored: Vec<bool> = part.entropy.iter().map(|row| row.iter().any(Option::is_some)).collect();
     assert_eq!(scored, [true, true, true, false, false, false, false, false, false]);
-    assert_eq!(scores.entropy.offsets, tokens(&world)[0].input_ids.offsets);
+    assert_eq!(part.entropy.offsets, tokens(&world)[0].input_ids.offsets);
     assert_eq!(world.manifest("out").stats["scored_rows"], 3);
 }
 
@@ -162,7 +164,10 @@ fn logits_are_written_for_comparison() {
 fn tokens(world: &World) -> Vec<Tokens> {
     let dir = world.path("tokens");
     let manifest = entromask_artifact::Manifest::load(&dir, Kind::Tokens).expect("a manifest");
-    manifest.parts("part").map(|part| Tokens::read(&dir.join(&part.file), TokenColumns::ALL).expect("reads")).collect()
+    manifest
+        .parts("part")
+        .map(|part| Tokens::read(&dir.join(&part.file), TokenColumns::ALL).expect("reads"))
+        .collect()
 }
 
 fn modified(world: &World, file: &str) -> std::time::SystemTime {
@@ -171,7 +176,9 @@ fn modified(world: &World, file: &str) -> std::time::SystemTime {
 
 fn close(found: Option<f32>, expected: Option<f32>) {
     match (found, expected) {
-        (Some(found), Some(expected)) => assert!((found - expected).abs() < 1e-4, "{found} is not {expected}"),
+        (Some(found), Some(expected)) => {
+            assert!((found - expected).abs() < 1e-4, "{found} is not {expected}");
+        }
         (found, expected) => assert_eq!(found, expected),
     }
 }

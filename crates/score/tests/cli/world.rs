@@ -75,7 +75,9 @@ pub fn write_tokens(dir: &Path, vocab_size: usize) {
     bench.write_bytes("tokenizer.json", &tokenizer("token")).expect("writes");
     outputs.push(OutputSpec::file("tokenizer.json"));
     let special = json!({"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4});
-    bench.publish(outputs, json!({"vocab_size": vocab_size, "special": special}), Cost::default()).expect("publishes");
+    bench
+        .publish(outputs, json!({"vocab_size": vocab_size, "special": special}), Cost::default())
+        .expect("publishes");
 }
 
 pub fn write_model(dir: &Path, vocab_size: usize) {
@@ -102,7 +104,9 @@ pub fn tokenizer(prefix: &str) -> Vec<u8> {
 
 fn part(numbers: std::ops::Range<usize>) -> Tokens {
     let ids = numbers.clone().map(row).collect::<Vec<_>>();
-    let word = ids.iter().map(|ids| ids.iter().enumerate().map(|(s, &id)| (id > 4).then_some(s as u16 / 2)).collect::<Vec<_>>());
+    let word = ids.iter().map(|ids| {
+        ids.iter().enumerate().map(|(s, &id)| (id > 4).then_some(s as u16 / 2)).collect::<Vec<_>>()
+    });
     let zeros = || Ragged::from_rows(ids.iter().map(|ids| vec![0; ids.len()]));
     Tokens {
         row: numbers.clone().map(|number| number as u64).collect(),

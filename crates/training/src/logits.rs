@@ -1,0 +1,135 @@
+//! The losses' gradient with respect to logits: row by row on the CPU, in burn's operations elsewhere.
+
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::head::Objective;
+use crate::rows::{self, RowLoss, Weights};
+
+/// How much one position counts.
+pub(crate) struct Mean {
+    /// Positions with a target, at least 1.
+    pub targets: f64,
+    /// Positions, at least 1.
+    pub positions: f64,
+    weights: Weights,
+}
+
+impl Mean {
+    pub(crate) fn new(targets: &[Option<u32>], objective: &Objective) -> Self {
+        let positions = targets.len().max(1) as f64;
+        let targets = targets.iter().flatten().count().max(1) as f64;
+        let weights = Weights {
+            ce: (objective.ce / targets) as f32,
+            kd: (objective.kd / positions) as f32,
+            temperature: objective.temperature as f32,
+        };
+        Self { targets, positions, weights }
+    }
+
+    /// The gradient with respect to `logits` (without bias), and the losses summed over the rows.
+    pub(crate) fn gradient(
+        &self,
+        logits: Tensor<2>,
+        bias: &Tensor<1>,
+        targets: &[Option<u32>],
+        teacher: Option<Tensor<2>>,
+    ) -> (Tensor<2>, RowLoss) {
+        if logits.device() == Device::flex() {
+            gradient_on_host(logits, bias, targets, teacher, self.weights)
+        } else {
+            gradient_on_device(logits, bias, targets, teacher, self.weights)
+        }
+    }
+}
+
+fn gradient_on_host(
+    logits: Tensor<2>,
+    bias: &Tensor<1>,
+    targets: &[Option<u32>],
+    teacher: Option<Tensor<2>>,
+    weights: Weights,
+) -> (Tensor<2>, RowLoss) {
+    let (device, [_, vocab_size]) = (logits.device(), logits.dims());
+    let bias = to_vec(bias.clone());
+    let mut logits = logits.into_data();
+    let values = logits.as_mut_slice::<f32>().expect("logits are f32 on the CPU");
+    let mut teacher = teacher.map(to_vec);
+    let mut teachers: Vec<Option<&mut [f32]>> = match &mut teacher {
+        Some(teacher) => teacher.chunks_mut(vocab_size).map(Some).collect(),
+        None => targets.iter().map(|_| None).collect(),
+    };
+    let losses: Vec<RowLoss> = (values.par_chunks_mut(vocab_size).zip(targets))
+        .zip(&mut teachers)
+        .map(|((row, &target), teacher)| {
+            rows::losses_and_gradient(row, &bias, target, teacher.take(), weights)
+        })
+        .collect();
+    let sum = RowLoss { ce: losses.iter().map(|l| l.ce).sum(), kd: losses.iter().map(|l| l.kd).sum() };
+    (Tensor::from_data(logits, &device), sum)
+}
+
+fn gradient_on_device(
+    logits: Tensor<2>,
+    bias: &Tensor<1>,
+    targets: &[Option<u32>],
+    teacher: Option<Tensor<2>>,
+    weights: Weights,
+) -> (Tensor<2>, RowLoss) {
+    let logits = logits + bias.clone().unsqueeze();
+    let (mut gradient, ce) = cross_entropy_on_device(&logits, targets, weights.ce);
+    let mut kd = 0.0;
+    if let Some(teacher) = teacher {
+        let temperature = weights.temperature;
+        let [student, teacher] = [logits, teacher].map(|z| log_softmax(z.div_scalar(temperature), 1));
+        let probability = teacher.clone().exp();
+        let divergence = (probability.clone() * (teacher - student.clone())).sum();
+        kd = divergence.into_scalar::<f64>() * f64::from(temperature).powi(2);
+        gradient = gradient + (student.exp() - probability).mul_scalar(weights.kd * temperature);
+    }
+    (gradient, RowLoss { ce, kd })
+}
+
+/// Rows without a target have a column of weight 0 subtracted, and their softmax weighted with 0.
+fn cross_entropy_on_device(logits: &Tensor<2>, targets: &[Option<u32>], weight: f32) -> (Tensor<2>, f64) {
+    let device = logits.device();
+    let columns: Vec<i64> = targets.iter().map(|target| i64::from(target.unwrap_or(0))).collect();
+    let counted: Vec<f32> = targets.iter().map(|target| f32::from(u8::from(target.is_some()))).collect();
+    let shape = [targets.len(), 1];
+    let columns = Tensor::<2, Int>::from_data(TensorData::new(columns, shape), &device);
+    let counted = Tensor::<2>::from_data(TensorData::new(counted, shape), &device);
+    let chosen = log_softmax(logits.clone(), 1).gather(1, columns.clone());
+    let ce = -(chosen * counted.clone()).sum().into_scalar::<f64>();
+    let counted = counted.mul_scalar(weight);
+    let gradient = softmax(logits.clone(), 1) * counted.clone();
+    (gradient.scatter(1, columns, counted.neg(), IndexingUpdateOp::Add), ce)
+}
+
+fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data_as::<f32>().try_into_vec().expect("converted to f32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave<const D: usize>(shape: [usize; D], step: f32) -> Tensor<D> {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|i| (i as f32 * step).sin() * 1.5).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    }
+
+    #[test]
+    fn device_and_host_arithmetic_agree() {
+        let objective = Objective { ce: 0.7, kd: 1.3, temperature: 2.0 };
+        let targets = [Some(3), Some(0), None, Some(18), Some(7)];
+        let weights = Mean::new(&targets, &objective).weights;
+        let (logits, bias) = (|| wave([5, 19], 0.9), wave([19], 2.1));
+        for teacher in [None, Some(wave([5, 19], 0.3))] {
+            let (host, on_host) = gradient_on_host(logits(), &bias, &targets, teacher.clone(), weights);
+            let (device, on_device) = gradient_on_device(logits(), &bias, &targets, teacher, weights);
+            assert!(to_vec(host).iter().zip(to_vec(device)).all(|(a, b)| (a - b).abs() < 2e-6));
+            assert!((on_host.ce - on_device.ce).abs() < 1e-5 && (on_host.kd - on_device.kd).abs() < 1e-4);
+        }
+    }
+}
