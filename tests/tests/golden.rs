@@ -27,18 +27,18 @@ fn first_part(dir: &Path, manifest: &Manifest, prefix: &str) -> PathBuf {
 #[test]
 fn format_1_tables_are_read_and_fit_together() -> Result<()> {
     let root = golden(1);
-    let [tokens, masks, entropy] = ["tokens", "masks", "entropy"].map(|name| root.join(name));
+    let [tokens, masking, entropy] = ["tokens", "masks", "entropy"].map(|name| root.join(name));
     let manifest = open(&tokens, Kind::Tokens)?;
     assert_eq!(manifest.format, 1);
     let read = Tokens::read(&first_part(&tokens, &manifest, "part"), TokenColumns::ALL)?;
-    let masked = Masks::read(&first_part(&masks, &open(&masks, Kind::Masks)?, "epoch-000"))?;
-    let scored = Entropies::read(&first_part(&entropy, &open(&entropy, Kind::Entropy)?, "part"))?;
-    assert_eq!((read.rows(), masked.rows(), scored.rows()), (30, 30, 30));
+    let mask_part = Masks::read(&first_part(&masking, &open(&masking, Kind::Masks)?, "epoch-000"))?;
+    let entropy_part = Entropies::read(&first_part(&entropy, &open(&entropy, Kind::Entropy)?, "part"))?;
+    assert_eq!((read.rows(), mask_part.rows(), entropy_part.rows()), (30, 30, 30));
     for row in 0..read.rows() {
         let word = read.word.row(row);
-        let scores = scored.entropy.row(row);
+        let scores = entropy_part.entropy.row(row);
         assert!(word.iter().zip(scores).all(|(word, score)| word.is_some() == score.is_some()));
-        assert!(masked.positions.row(row).iter().all(|&position| word[position as usize].is_some()));
+        assert!(mask_part.positions.row(row).iter().all(|&position| word[position as usize].is_some()));
         let spans = read.begin.row(row).iter().zip(read.end.row(row));
         spans.for_each(|(&begin, &end)| assert!(read.text[row].get(begin as usize..end as usize).is_some()));
     }

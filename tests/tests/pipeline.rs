@@ -123,7 +123,7 @@ fn only_content_decides() -> Result<()> {
     assert_eq!(made.len(), 1 + 3 + 2 + 3, "tokens, masks of 3 rounds, entropy of 2, models of 3: {made:?}");
 
     touch_all(pipeline.folder.path())?;
-    let future = SystemTime::now() + Duration::from_secs(86_400);
+    let future = SystemTime::now() + Duration::from_hours(24);
     set_modified(&pipeline.folder.path().join("pipelines/mask/sample.toml"), future)?;
     assert_eq!(pipeline.changed_by(run)?, [""; 0], "touching files does nothing");
 

@@ -87,7 +87,7 @@ mod tests {
     fn a_large_file_is_hashed_again_when_it_changes() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let (file, memory) = (folder.path().join("large"), folder.path().join("memory.json"));
-        let old = SystemTime::now() - Duration::from_secs(60);
+        let old = SystemTime::now() - Duration::from_mins(1);
         let write = |byte: u8, modified: SystemTime| -> anyhow::Result<()> {
             fs::write(&file, vec![byte; ALWAYS_HASHED_BYTES as usize])?;
             Ok(std::fs::File::options().write(true).open(&file)?.set_modified(modified)?)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::refuse;
 
-/// The shares of masked positions that show [MASK], a random token, or the original. They add up to 1.
+/// The shares of masked positions that show `[MASK]`, a random token, or the original. They add up to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Corruption {
