@@ -26,18 +26,19 @@ pub struct SequenceClassifier {
 
 impl SequenceClassifier {
     /// The body of the checkpoint in `dir` with a new classifier; the pooler too is new where the checkpoint has none, as
-    /// masked-LM checkpoints do not.
+    /// masked-LM checkpoints do not. `config` is that of the folder, with another dropout if so wished
+    /// ([`EncoderConfig::with_dropout`]).
     ///
     /// # Errors
     ///
     /// As [`MaskedLm::from_pretrained`](crate::MaskedLm::from_pretrained), a missing head excepted.
     pub fn init_from_encoder(
         dir: &Path,
+        config: &EncoderConfig,
         num_labels: usize,
         seed: u64,
         device: &Device,
-    ) -> Result<(Self, EncoderConfig)> {
-        let config = EncoderConfig::from_pretrained(dir)?;
+    ) -> Result<Self> {
         let drawn = Drawn { seed, std: config.initializer_range };
         let source = StoredOrDrawn {
             stored: Stored::open(dir)?,
@@ -45,8 +46,7 @@ impl SequenceClassifier {
             new: &["classifier."],
             may_lack: &["bert.pooler."],
         };
-        let model = weights::fill(Self::blank(&config, num_labels, device), source)?;
-        Ok((model, config))
+        weights::fill(Self::blank(config, num_labels, device), source)
     }
 
     /// Reads a folder that [`save_pretrained`](Self::save_pretrained) or `transformers` wrote.

@@ -104,6 +104,17 @@ impl EncoderConfig {
         Self::from_json(object).map_err(|problem| unsupported(&path, &problem))
     }
 
+    /// The same shape with one dropout everywhere, for fine-tuning.
+    #[must_use]
+    pub fn with_dropout(self, dropout: f64) -> Self {
+        Self {
+            hidden_dropout_prob: dropout,
+            attention_probs_dropout_prob: dropout,
+            classifier_dropout: None,
+            ..self
+        }
+    }
+
     /// Fails with a usage fault when the sizes contradict each other.
     pub fn check(&self) -> Result<()> {
         match self.problem() {
@@ -277,5 +288,14 @@ mod tests {
         // One position more in the last layer: a token's dense layers without keys and values, and its attention.
         let one = config.forward_at_flops(128, 20) - config.forward_at_flops(128, 19);
         assert!((one - (2.0 * (7_077_888.0 - 2.0 * 589_824.0) + 393_216.0)).abs() < 1.0);
+    }
+
+    #[test]
+    fn one_dropout_replaces_all_three() {
+        let config =
+            EncoderConfig { classifier_dropout: Some(0.5), ..EncoderConfig::default() }.with_dropout(0.3);
+        assert_eq!((config.hidden_dropout_prob, config.attention_probs_dropout_prob), (0.3, 0.3));
+        assert_eq!(config.classifier_dropout, None);
+        assert_eq!(config.with_dropout(0.1), EncoderConfig::default());
     }
 }

@@ -90,7 +90,7 @@ fn a_classifier_reads_the_first_token() {
     let device = Device::flex();
     let dir = tempfile::tempdir().expect("a folder");
     MaskedLm::init(&config(), 3, &device).save_pretrained(&config(), dir.path(), &[]).expect("saves");
-    let (model, _) = SequenceClassifier::init_from_encoder(dir.path(), 3, 5, &device).expect("loads");
+    let model = SequenceClassifier::init_from_encoder(dir.path(), &config(), 3, 5, &device).expect("loads");
     let logits = model.logits(&Batch::from_rows(&ROWS, 0, &device));
     assert_eq!(logits.dims(), [3, 3]);
     let hidden = model.encoder.forward(&Batch::from_rows(&ROWS, 0, &device));

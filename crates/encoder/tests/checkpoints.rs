@@ -88,7 +88,7 @@ fn a_checkpoint_without_a_head_is_refused_with_the_remedy() {
     let dir = saved();
     edit(dir.path(), |tensors| tensors.retain(|name, _| !name.starts_with("cls.")));
     refused(dir.path(), &["no masked-LM head", "BertForMaskedLM"]);
-    SequenceClassifier::init_from_encoder(dir.path(), 2, 0, &Device::flex())
+    SequenceClassifier::init_from_encoder(dir.path(), &config(), 2, 0, &Device::flex())
         .expect("an encoder is enough here");
 }
 
@@ -121,7 +121,8 @@ fn unknown_models_and_missing_files_are_refused() {
 fn a_classifier_round_trips() {
     let (dir, copy) = (saved(), tempfile::tempdir().expect("a folder"));
     let device = Device::flex();
-    let (model, config) = SequenceClassifier::init_from_encoder(dir.path(), 3, 7, &device).expect("loads");
+    let config = config();
+    let model = SequenceClassifier::init_from_encoder(dir.path(), &config, 3, 7, &device).expect("loads");
     model.save_pretrained(&config, copy.path(), &[]).expect("saves");
     let first = fs_err::read(copy.path().join("model.safetensors")).expect("reads");
     let (model, config) = SequenceClassifier::from_pretrained(copy.path(), &device).expect("loads");

@@ -112,7 +112,7 @@ impl<'a> Plan<'a> {
         let data = data.collect::<anyhow::Result<Vec<_>>>()?;
         let progress = Progress::new("fine-tuning", self.tokens_to_do(bench, &data));
         let results = self.tasks.iter().zip(&data).map(|(planned, data)| {
-            let source = source.with_dropout(planned.recipe.dropout, &bench.state_dir())?;
+            let source = source.with_dropout(planned.recipe.dropout);
             let tuning = data.as_ref().map(|data| FineTune {
                 source: &source,
                 data,
@@ -125,7 +125,6 @@ impl<'a> Plan<'a> {
         });
         let results = results.collect();
         progress.finish();
-        remove_scratch(bench);
         results
     }
 
@@ -207,13 +206,6 @@ impl Planned {
         let train = splits.remove(0);
         Ok(TaskData { task: self.task, train, dev: splits })
     }
-}
-
-/// What is left costs space and nothing else.
-fn remove_scratch(bench: &Workbench) {
-    let scratch = bench.state_dir();
-    let _ = fs::remove_dir_all(&scratch);
-    let _ = scratch.parent().map(fs::remove_dir);
 }
 
 /// A run that is there and readable; a damaged one is done again.
