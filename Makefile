@@ -41,6 +41,9 @@ BACKEND := $(filter-out cpu,$(firstword $(subst :, ,$(DEVICE))))
 TARGET  := $(or $(CARGO_TARGET_DIR),target)$(if $(BACKEND),/$(BACKEND))
 BIN     ?= $(TARGET)/release
 BUILD   ?= build
+comma   := ,
+# Fused and tuned GPU kernels; empty for software Vulkan, which cannot run them.
+TUNED   ?= yes
 
 export ENTROMASK_GIT ?= $(shell git describe --always --dirty 2>/dev/null || true)
 
@@ -186,7 +189,7 @@ GOAL ?= pretrain-self-mask
 # ---- Around it ---------------------------------------------------------------------------------------------------------------
 build: ## Build the stage binaries (release)
 	@CARGO_TARGET_DIR=$(TARGET) $(CARGO) build --release --locked --quiet --workspace --bins \
-	  $(if $(BACKEND),--features entromask-device/$(BACKEND))
+	  $(if $(BACKEND),--features entromask-device/$(BACKEND)$(if $(TUNED),$(comma)entromask-device/tuned))
 
 test: ## Build and run all tests
 	$(CARGO) test --locked --workspace
