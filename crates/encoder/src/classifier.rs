@@ -4,15 +4,19 @@ use std::path::Path;
 
 use anyhow::Result;
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::nn::{Dropout, DropoutConfig, LayerNorm, Linear, LinearConfig};
+use burn::tensor::{Device, Int, Tensor};
 use serde_json::{Value, json};
 
-use crate::config::EncoderConfig;
-use crate::weights::{self, Drawn, Stored, StoredOrDrawn};
-use crate::{Batch, Encoder};
+use crate::checkpoint::{self, Drawn, Stored, StoredOrDrawn};
+use crate::families::json as config_json;
+use crate::families::names::Slot;
+use crate::families::{Family, PoolerActivation};
+use crate::modernbert::{self, Pooling};
+use crate::{Batch, Encoder, EncoderConfig};
 
-/// An encoder, the pooler of BERT (dense layer and tanh on the first token), dropout and a linear classifier.
+/// An encoder, a dense layer with an activation on the first token (BERT's pooler and what is like it), dropout and a
+/// linear classifier. ModernBERT normalises after the dense layer, and may take the mean over all tokens.
 ///
 /// One label means regression.
 #[derive(Module, Debug)]
@@ -20,8 +24,13 @@ pub struct SequenceClassifier {
     /// The body.
     pub encoder: Encoder,
     pooler: Linear,
+    pooler_norm: Option<LayerNorm>,
     classifier: Linear,
     dropout: Dropout,
+    #[module(skip)]
+    activation: PoolerActivation,
+    #[module(skip)]
+    pooling: Pooling,
 }
 
 impl SequenceClassifier {
@@ -41,20 +50,21 @@ impl SequenceClassifier {
     ) -> Result<Self> {
         let drawn = Drawn { seed, std: config.initializer_range };
         let source = StoredOrDrawn {
-            stored: Stored::open(dir)?,
+            stored: Stored::open(dir, config)?,
             drawn,
-            new: &["classifier."],
-            may_lack: &["bert.pooler."],
+            new: &["classifier/"],
+            may_lack: &["pooler/", "pooler_norm/"],
         };
-        weights::fill(Self::blank(config, num_labels, device), source)
+        checkpoint::fill(Self::blank(config, num_labels, device), config, source)
     }
 
     /// Reads a folder that [`save_pretrained`](Self::save_pretrained) or `transformers` wrote.
     pub fn from_pretrained(dir: &Path, device: &Device) -> Result<(Self, EncoderConfig)> {
         let config = EncoderConfig::from_pretrained(dir)?;
-        let stored = Stored::open(dir)?;
-        let [num_labels, _] = stored.shape("classifier.weight")?;
-        let model = weights::fill(Self::blank(&config, num_labels, device), stored)?;
+        let stored = Stored::open(dir, &config)?;
+        let classifier = Slot::new(&config, &["classifier".to_owned(), "weight".to_owned()]);
+        let [num_labels, _] = stored.shape(&classifier.name)?;
+        let model = checkpoint::fill(Self::blank(&config, num_labels, device), &config, stored)?;
         Ok((model, config))
     }
 
@@ -67,29 +77,57 @@ impl SequenceClassifier {
         metadata: &[(String, String)],
     ) -> Result<()> {
         let [_, num_labels] = self.classifier.weight.dims();
-        weights::save(self, dir, metadata)?;
-        weights::save_config(&config.to_json("BertForSequenceClassification", label_keys(num_labels))?, dir)
+        checkpoint::save(self, config, dir, metadata)?;
+        let architecture = config.model_type.layout().classifier;
+        checkpoint::save_config(&config_json::write(config, architecture, label_keys(num_labels))?, dir)
     }
 
-    /// Logits, `[batch_size, num_labels]`.
+    /// Logits, `[batch_size, num_labels]`. Where the classifier reads the first token only, the last layer computes
+    /// nothing else.
     pub fn logits(&self, batch: &Batch) -> Tensor<2> {
-        self.classify(self.encoder.forward(batch))
+        let [batch_size, _] = batch.dims();
+        let hidden = match self.pooling {
+            Pooling::Cls => {
+                let first = Tensor::<2, Int>::zeros([batch_size, 1], &batch.input_ids.device());
+                self.encoder.forward_at(batch, &first)
+            }
+            Pooling::Mean => self.encoder.forward(batch),
+        };
+        let dense = self.pooler.forward(self.pooled(hidden, batch));
+        let activated = match self.activation {
+            PoolerActivation::Tanh => dense.tanh(),
+            PoolerActivation::Other(activation) => activation.forward(dense),
+        };
+        let pooled = self.pooler_norm.as_ref().map_or(activated.clone(), |norm| norm.forward(activated));
+        self.classifier.forward(self.dropout.forward(pooled))
     }
 
-    /// Logits from hidden states `[batch_size, seq_length, hidden_size]`, for encoders that are frozen.
-    pub fn classify(&self, hidden: Tensor<3>) -> Tensor<2> {
+    /// `[batch_size, hidden_size]`.
+    fn pooled(&self, hidden: Tensor<3>, batch: &Batch) -> Tensor<2> {
         let [batch_size, _, width] = hidden.dims();
-        let first = hidden.narrow(1, 0, 1).reshape([batch_size, width]);
-        self.classifier.forward(self.dropout.forward(self.pooler.forward(first).tanh()))
+        match (self.pooling, &batch.attention_mask) {
+            (Pooling::Cls, _) => hidden.reshape([batch_size, width]),
+            (Pooling::Mean, None) => hidden.mean_dim(1).reshape([batch_size, width]),
+            (Pooling::Mean, Some(real)) => {
+                let real = real.clone().float().unsqueeze_dim::<3>(2);
+                ((hidden * real.clone()).sum_dim(1) / real.sum_dim(1)).reshape([batch_size, width])
+            }
+        }
     }
 
     fn blank(config: &EncoderConfig, num_labels: usize, device: &Device) -> Self {
+        let (modern, width) = (config.modernbert(), config.hidden_size);
+        let rotary = config.model_type == Family::ModernBert;
+        let pooler = LinearConfig::new(width, width).with_bias(!rotary || modern.classifier_bias);
         let dropout = config.classifier_dropout.unwrap_or(config.hidden_dropout_prob);
         Self {
             encoder: Encoder::blank(config, device),
-            pooler: LinearConfig::new(config.hidden_size, config.hidden_size).init(device),
-            classifier: LinearConfig::new(config.hidden_size, num_labels).init(device),
+            pooler: pooler.init(device),
+            pooler_norm: rotary.then(|| modernbert::norm(config, device)),
+            classifier: LinearConfig::new(width, num_labels).init(device),
             dropout: DropoutConfig::new(dropout).init(),
+            activation: (config.model_type.layout().pooler_act)(config),
+            pooling: if rotary { modern.classifier_pooling } else { Pooling::Cls },
         }
     }
 }

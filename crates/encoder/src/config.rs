@@ -1,13 +1,20 @@
-//! The shape of a model, with the field names of a Hugging Face `config.json`.
+//! The shape of a model, with the field names of BERT's Hugging Face `config.json`.
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use entromask_fault::Fault;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+use crate::activation::Activation;
+use crate::families::{Family, json};
+use crate::modernbert::ModernBertConfig;
 
 /// Shape and hyperparameters of an encoder. Defaults are those of BERT-base.
+///
+/// Families that name a field otherwise (`dim`, `n_layers`, `hidden_activation`, …) are translated where `config.json`
+/// is read and written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderConfig {
@@ -23,15 +30,15 @@ pub struct EncoderConfig {
     pub num_attention_heads: usize,
     /// Width between the two dense layers of a feed-forward block.
     pub intermediate_size: usize,
-    /// Activation of the feed-forward blocks and of the masked-LM head.
+    /// Activation of the feed-forward blocks and, in most families, of the masked-LM head.
     pub hidden_act: Activation,
     /// Dropout of embeddings and block outputs while training.
     pub hidden_dropout_prob: f64,
     /// Dropout of attention probabilities while training.
     pub attention_probs_dropout_prob: f64,
-    /// Longest row that the model can read.
+    /// Number of positions; RoBERTa's first ones are not used, see [`max_seq_length`](Self::max_seq_length).
     pub max_position_embeddings: usize,
-    /// Number of segment embeddings.
+    /// Number of segment embeddings; 0 where the family has none.
     pub type_vocab_size: usize,
     /// Standard deviation of the initial weights.
     pub initializer_range: f64,
@@ -41,28 +48,21 @@ pub struct EncoderConfig {
     pub pad_token_id: u32,
     /// Dropout before the classifier; `hidden_dropout_prob` when absent.
     pub classifier_dropout: Option<f64>,
-}
-
-/// Architectures that this crate implements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// BERT (Devlin et al., 2019): absolute positions, layer normalisation after each block.
-    Bert,
-}
-
-/// Activation functions, by their Hugging Face names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// x·Φ(x), exact.
-    Gelu,
-    /// The tanh approximation of GELU.
-    GeluNew,
-    /// Another name of the tanh approximation.
-    GeluPytorchTanh,
-    /// max(x, 0).
-    Relu,
+    /// Width of the embeddings where it differs from `hidden_size`: ALBERT, ELECTRA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_size: Option<usize>,
+    /// Groups of layers with weights of their own, ALBERT; each is applied `num_hidden_layers / num_hidden_groups` times.
+    #[serde(skip_serializing_if = "is_one")]
+    pub num_hidden_groups: usize,
+    /// Layers of a group, ALBERT.
+    #[serde(skip_serializing_if = "is_one")]
+    pub inner_group_num: usize,
+    /// Whether the decoder's weight is the word embeddings.
+    #[serde(skip_serializing_if = "is_true")]
+    pub tie_word_embeddings: bool,
+    /// What only ModernBERT has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modernbert: Option<ModernBertConfig>,
 }
 
 impl Default for EncoderConfig {
@@ -83,6 +83,11 @@ impl Default for EncoderConfig {
             layer_norm_eps: 1e-12,
             pad_token_id: 0,
             classifier_dropout: None,
+            embedding_size: None,
+            num_hidden_groups: 1,
+            inner_group_num: 1,
+            tie_word_embeddings: true,
+            modernbert: None,
         }
     }
 }
@@ -101,16 +106,18 @@ impl EncoderConfig {
         })?;
         let object: Map<String, Value> =
             serde_json::from_str(&text).map_err(|error| unreadable(&path, &error))?;
-        Self::from_json(object).map_err(|problem| unsupported(&path, &problem))
+        json::read(object).map_err(|problem| unsupported(&path, &problem))
     }
 
     /// The same shape with one dropout everywhere, for fine-tuning.
     #[must_use]
     pub fn with_dropout(self, dropout: f64) -> Self {
+        let modernbert = self.modernbert.map(|modern| ModernBertConfig { mlp_dropout: dropout, ..modern });
         Self {
             hidden_dropout_prob: dropout,
             attention_probs_dropout_prob: dropout,
             classifier_dropout: None,
+            modernbert,
             ..self
         }
     }
@@ -123,58 +130,47 @@ impl EncoderConfig {
         }
     }
 
-    /// Floating-point operations of the layers for one token in a row of `seq_length` tokens, forward pass.
-    ///
-    /// A multiplication with an addition counts two: per layer 2·(4d² + 2df) for the dense layers and 4·d·s for
-    /// attention, where d is `hidden_size`, f `intermediate_size` and s `seq_length`.
-    pub fn body_flops_per_token(&self, seq_length: usize) -> f64 {
-        self.forward_at_flops(seq_length, seq_length) / seq_length as f64
+    /// Longest row that the model can read, tokens.
+    pub fn max_seq_length(&self) -> usize {
+        self.max_position_embeddings.saturating_sub(self.first_position())
     }
 
-    /// Floating-point operations of the layers for one row of `seq_length` tokens when only `n` positions are wanted:
-    /// the last layer computes keys and values, 2·2d² a token, everywhere and the rest at these positions.
-    pub fn forward_at_flops(&self, seq_length: usize, n: usize) -> f64 {
-        let (d, d_ff, s, n) =
-            (self.hidden_size as f64, self.intermediate_size as f64, seq_length as f64, n as f64);
-        let keys_and_values = 4.0 * d * d;
-        let rest = 4.0 * d * d + 4.0 * d * d_ff + 4.0 * d * s;
-        let full_layers = self.num_hidden_layers as f64 - 1.0;
-        full_layers * s * (keys_and_values + rest) + s * keys_and_values + n * rest
+    /// Width of the word embeddings, and so of what the decoder sees.
+    pub fn embedding_size(&self) -> usize {
+        self.embedding_size.unwrap_or(self.hidden_size)
     }
 
-    /// Floating-point operations of the masked-LM head for one position, forward pass: 2·d² + 2·V·d.
-    pub fn head_flops_per_position(&self) -> f64 {
-        let d = self.hidden_size as f64;
-        2.0 * d * d + 2.0 * self.vocab_size as f64 * d
-    }
-
-    /// `config.json` for a model class such as `BertForMaskedLM`, with `extra` keys of that class.
-    pub(crate) fn to_json(&self, architecture: &str, extra: Value) -> Result<Value> {
-        let mut object = serde_json::to_value(self).context("a config is JSON")?;
-        let fixed = json!({
-            "architectures": [architecture],
-            "dtype": "float32",
-            "position_embedding_type": "absolute",
-            "tie_word_embeddings": true,
-        });
-        for map in [fixed, extra] {
-            merge(&mut object, map);
+    /// Position of the first token: RoBERTa starts behind the number of its padding token.
+    pub(crate) fn first_position(&self) -> usize {
+        match self.model_type {
+            Family::Roberta | Family::XlmRoberta => self.pad_token_id as usize + 1,
+            _ => 0,
         }
-        Ok(object)
     }
 
-    fn from_json(mut object: Map<String, Value>) -> Result<Self, String> {
-        if let Some(problem) = foreign_feature(&object) {
-            return Err(problem);
+    /// Which layer, by its weights, is applied at each depth. Only ALBERT applies one more than once.
+    pub(crate) fn layer_order(&self) -> Vec<usize> {
+        if self.model_type != Family::Albert {
+            return (0..self.num_hidden_layers).collect();
         }
-        let known = serde_json::to_value(Self::default()).map_err(|error| error.to_string())?;
-        object.retain(|key, value| known.get(key).is_some() && !value.is_null());
-        let config: Self =
-            serde_json::from_value(Value::Object(object)).map_err(|error| error.to_string())?;
-        config.problem().map_or(Ok(config), Err)
+        let group_at = |depth| depth * self.num_hidden_groups / self.num_hidden_layers;
+        let inner = self.inner_group_num;
+        (0..self.num_hidden_layers)
+            .flat_map(|depth| (0..inner).map(move |layer| group_at(depth) * inner + layer))
+            .collect()
     }
 
-    fn problem(&self) -> Option<String> {
+    /// ModernBERT's own fields, which other families do not read.
+    pub(crate) fn modernbert(&self) -> ModernBertConfig {
+        self.modernbert.clone().unwrap_or_default()
+    }
+
+    /// What is wrong with the sizes.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.zero_problem().or_else(|| self.heads_problem()).or_else(|| self.dropout_problem())
+    }
+
+    fn zero_problem(&self) -> Option<String> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -182,16 +178,22 @@ impl EncoderConfig {
             ("num_attention_heads", self.num_attention_heads),
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
+            ("embedding_size", self.embedding_size()),
+            ("num_hidden_groups", self.num_hidden_groups),
+            ("inner_group_num", self.inner_group_num),
+            ("global_attn_every_n_layers", self.modernbert().global_attn_every_n_layers),
         ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Some(format!("{name} is 0"));
-        }
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            let (width, heads) = (self.hidden_size, self.num_attention_heads);
+        let (name, _) = sizes.iter().find(|(_, size)| *size == 0)?;
+        Some(format!("{name} is 0"))
+    }
+
+    fn heads_problem(&self) -> Option<String> {
+        let (width, heads) = (self.hidden_size, self.num_attention_heads);
+        if !width.is_multiple_of(heads) {
             return Some(format!("hidden_size {width} is not a multiple of num_attention_heads {heads}"));
         }
-        self.dropout_problem()
+        let odd = self.model_type == Family::ModernBert && !(width / heads).is_multiple_of(2);
+        odd.then(|| format!("{} dimensions a head, but rotary positions take pairs", width / heads))
     }
 
     fn dropout_problem(&self) -> Option<String> {
@@ -199,30 +201,10 @@ impl EncoderConfig {
             ("hidden_dropout_prob", self.hidden_dropout_prob),
             ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
             ("classifier_dropout", self.classifier_dropout.unwrap_or(0.0)),
+            ("mlp_dropout", self.modernbert().mlp_dropout),
         ];
         let (name, value) = probabilities.into_iter().find(|(_, p)| !(0.0..1.0).contains(p))?;
         Some(format!("{name} is {value}, outside of [0, 1)"))
-    }
-}
-
-/// Features that change the computation in a way that is not implemented.
-fn foreign_feature(object: &Map<String, Value>) -> Option<String> {
-    if !object.contains_key("model_type") {
-        return Some("model_type is missing".to_owned());
-    }
-    let plain = [
-        ("position_embedding_type", json!("absolute")),
-        ("is_decoder", json!(false)),
-        ("add_cross_attention", json!(false)),
-        ("tie_word_embeddings", json!(true)),
-    ];
-    let (key, _) = plain.iter().find(|(key, usual)| object.get(*key).is_some_and(|value| value != usual))?;
-    Some(format!("{key} = {} is not supported", object[*key]))
-}
-
-fn merge(object: &mut Value, more: Value) {
-    if let (Value::Object(object), Value::Object(more)) = (object, more) {
-        object.extend(more);
     }
 }
 
@@ -231,71 +213,66 @@ fn unreadable(path: &Path, error: &serde_json::Error) -> anyhow::Error {
 }
 
 fn unsupported(path: &Path, problem: &str) -> anyhow::Error {
-    let supported = "use a model of model_type `bert` with absolute positions and a tied decoder";
+    let supported = format!("use a model of one of the families {}", Family::names().join(", "));
     Fault::input(format!("{}: {problem}", path.display())).remedy(supported).into()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_one(value: &usize) -> bool {
+    *value == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(json: &Value) -> Result<EncoderConfig, String> {
-        EncoderConfig::from_json(json.as_object().expect("an object").clone())
-    }
-
     #[test]
-    fn reads_what_it_writes() {
-        let config =
-            EncoderConfig { hidden_act: Activation::GeluNew, num_hidden_layers: 3, ..Default::default() };
-        let json = config.to_json("BertForMaskedLM", json!({"id2label": {"0": "a"}})).expect("JSON");
-        assert_eq!(json["architectures"][0], "BertForMaskedLM");
-        assert_eq!(json["hidden_act"], "gelu_new");
-        assert_eq!(json["id2label"]["0"], "a");
-        assert_eq!(read(&json), Ok(config));
-    }
-
-    #[test]
-    fn foreign_keys_are_ignored_and_nulls_are_defaults() {
-        let json = json!({"model_type": "bert", "hidden_size": 96, "transformers_version": "5", "classifier_dropout": null});
-        let config = read(&json).expect("reads");
-        assert_eq!((config.hidden_size, config.classifier_dropout), (96, None));
-    }
-
-    #[test]
-    fn models_that_are_not_implemented_are_refused() {
-        let cases = [
-            (json!({"hidden_size": 8}), "model_type is missing"),
-            (json!({"model_type": "roberta"}), "roberta"),
-            (json!({"model_type": "bert", "position_embedding_type": "relative_key"}), "relative_key"),
-            (json!({"model_type": "bert", "tie_word_embeddings": false}), "tie_word_embeddings"),
-            (json!({"model_type": "bert", "hidden_act": "silu"}), "silu"),
-            (json!({"model_type": "bert", "hidden_size": 100}), "multiple"),
-            (json!({"model_type": "bert", "vocab_size": 0}), "vocab_size is 0"),
-            (json!({"model_type": "bert", "hidden_dropout_prob": 1.0}), "outside"),
-        ];
-        for (json, word) in cases {
-            let problem = read(&json).expect_err("refused");
-            assert!(problem.contains(word), "{problem}");
-        }
-    }
-
-    #[test]
-    fn flops_of_bert_base() {
-        let config = EncoderConfig::default();
-        // 12 layers of 7,077,888 dense weights, plus 4·768·128 per layer for attention.
-        let expected = 128.0 * 12.0 * (2.0 * 7_077_888.0 + 393_216.0);
-        assert!((128.0 * config.body_flops_per_token(128) - expected).abs() < 1.0);
-        // One position more in the last layer: a token's dense layers without keys and values, and its attention.
-        let one = config.forward_at_flops(128, 20) - config.forward_at_flops(128, 19);
-        assert!((one - (2.0 * (7_077_888.0 - 2.0 * 589_824.0) + 393_216.0)).abs() < 1.0);
-    }
-
-    #[test]
-    fn one_dropout_replaces_all_three() {
+    fn one_dropout_replaces_all() {
         let config =
             EncoderConfig { classifier_dropout: Some(0.5), ..EncoderConfig::default() }.with_dropout(0.3);
         assert_eq!((config.hidden_dropout_prob, config.attention_probs_dropout_prob), (0.3, 0.3));
         assert_eq!(config.classifier_dropout, None);
         assert_eq!(config.with_dropout(0.1), EncoderConfig::default());
+    }
+
+    #[test]
+    fn albert_shares_layers_in_groups() {
+        let albert = EncoderConfig {
+            model_type: Family::Albert,
+            num_hidden_layers: 5,
+            num_hidden_groups: 2,
+            inner_group_num: 2,
+            ..EncoderConfig::default()
+        };
+        assert_eq!(albert.layer_order(), [0, 1, 0, 1, 0, 1, 2, 3, 2, 3]);
+        let bert = EncoderConfig { num_hidden_layers: 3, ..EncoderConfig::default() };
+        assert_eq!(bert.layer_order(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn robertas_first_positions_are_not_for_tokens() {
+        let roberta = EncoderConfig {
+            model_type: Family::Roberta,
+            pad_token_id: 1,
+            max_position_embeddings: 514,
+            ..EncoderConfig::default()
+        };
+        assert_eq!((roberta.first_position(), roberta.max_seq_length()), (2, 512));
+    }
+
+    #[test]
+    fn rotary_heads_have_even_widths() {
+        let odd = EncoderConfig {
+            model_type: Family::ModernBert,
+            hidden_size: 15,
+            num_attention_heads: 5,
+            ..EncoderConfig::default()
+        };
+        assert!(odd.problem().expect("a problem").contains("pairs"));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A model is a Hugging Face folder: `config.json` and `model.safetensors`. What [`MaskedLm::save_pretrained`] writes,
 //! `transformers.AutoModelForMaskedLM.from_pretrained` loads without missing or unexpected tensors, and the other
-//! way round. The decoder of the masked-LM head is tied to the word embeddings and not stored.
+//! way round, for the families of [`Family`]. Weights in several files, and those pickled by `torch.save`, are read too.
+//! A decoder that is tied to the word embeddings is not stored.
 //!
 //! The burn device decides what a forward pass is: on `device.autodiff()` it is differentiable and drops out, on a
 //! plain device it uses fused operations and is deterministic.
@@ -21,17 +22,25 @@
 //! assert_eq!(model.logits(hidden.reshape([4, 8])).dims(), [4, 50]);
 //! ```
 
+mod activation;
+mod attention;
 mod batch;
-mod bert;
+mod checkpoint;
 mod classifier;
 mod config;
+mod encoder;
+mod families;
+mod flops;
 mod masked_lm;
-mod names;
-mod safetensors_file;
-mod weights;
+mod modernbert;
+mod transformer;
 
+pub use activation::Activation;
 pub use batch::Batch;
-pub use bert::Encoder;
+pub use checkpoint::pretrained_files;
 pub use classifier::SequenceClassifier;
-pub use config::{Activation, EncoderConfig, Family};
+pub use config::EncoderConfig;
+pub use encoder::Encoder;
+pub use families::Family;
 pub use masked_lm::{MaskedLm, MlmHead};
+pub use modernbert::{ModernBertConfig, Pooling};

@@ -4,17 +4,19 @@ use std::path::Path;
 
 use anyhow::Result;
 use burn::module::{Module, Param};
-use burn::nn::{LayerNorm, Linear, LinearConfig};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor};
 use serde_json::json;
 
-use crate::bert::{activate, norm};
-use crate::config::{Activation, EncoderConfig};
-use crate::weights::{self, Drawn, Stored};
-use crate::{Batch, Encoder};
+use crate::activation::Activation;
+use crate::checkpoint::{self, Drawn, Stored};
+use crate::families::names::Slot;
+use crate::families::{Family, json as config_json};
+use crate::{Batch, Encoder, EncoderConfig};
 
-/// A masked language model: an encoder and a head whose decoder is tied to the word embeddings.
+/// A masked language model: an encoder and a head, whose decoder is the word embeddings unless the checkpoint has one of
+/// its own.
 #[derive(Module, Debug)]
 pub struct MaskedLm {
     /// The body.
@@ -28,9 +30,16 @@ pub struct MaskedLm {
 pub struct MlmHead {
     dense: Linear,
     norm: LayerNorm,
-    bias: Param<Tensor<1>>,
+    bias: Option<Param<Tensor<1>>>,
+    decoder: Option<Decoder>,
     #[module(skip)]
     activation: Activation,
+}
+
+/// A decoder that is not tied: `[vocab_size, embedding_size]`.
+#[derive(Module, Debug)]
+struct Decoder {
+    weight: Param<Tensor<2>>,
 }
 
 impl MaskedLm {
@@ -40,7 +49,7 @@ impl MaskedLm {
     /// two shapes have in common are equal.
     pub fn init(config: &EncoderConfig, seed: u64, device: &Device) -> Self {
         let drawn = Drawn { seed, std: config.initializer_range };
-        weights::fill(Self::blank(config, device), drawn).expect("drawing weights cannot fail")
+        checkpoint::fill(Self::blank(config, device), config, drawn).expect("drawing weights cannot fail")
     }
 
     /// Reads a Hugging Face folder. Weights of other precision are converted to f32.
@@ -50,10 +59,14 @@ impl MaskedLm {
     /// An input fault that names the file and the tensor when something is missing, misshapen or not finite, or
     /// when the checkpoint has no masked-LM head.
     pub fn from_pretrained(dir: &Path, device: &Device) -> Result<(Self, EncoderConfig)> {
-        let config = EncoderConfig::from_pretrained(dir)?;
-        let stored = Stored::open(dir)?;
-        stored.require_mlm_head()?;
-        let model = weights::fill(Self::blank(&config, device), stored)?;
+        let mut config = EncoderConfig::from_pretrained(dir)?;
+        let stored = Stored::open(dir, &config)?;
+        stored.require_mlm_head(&name(&config, "head/dense/weight"))?;
+        config.tie_word_embeddings &= !stored.has_own_decoder(
+            &name(&config, "head/decoder/weight"),
+            &name(&config, "encoder/embeddings/word_embeddings/weight"),
+        )?;
+        let model = checkpoint::fill(Self::blank(&config, device), &config, stored)?;
         Ok((model, config))
     }
 
@@ -66,8 +79,9 @@ impl MaskedLm {
         dir: &Path,
         metadata: &[(String, String)],
     ) -> Result<()> {
-        weights::save(self, dir, metadata)?;
-        weights::save_config(&config.to_json("BertForMaskedLM", json!({}))?, dir)
+        checkpoint::save(self, config, dir, metadata)?;
+        let architecture = config.model_type.layout().masked_lm;
+        checkpoint::save_config(&config_json::write(config, architecture, json!({}))?, dir)
     }
 
     /// Hidden states of all positions, `[batch_size, seq_length, hidden_size]`.
@@ -82,10 +96,10 @@ impl MaskedLm {
         hidden.reshape([batch_size * seq_length, width]).select(0, flat_positions)
     }
 
-    /// Dense layer, activation and layer normalisation of the head, `[n, hidden_size]` to `[n, hidden_size]`.
+    /// Dense layer, activation and layer normalisation of the head, `[n, hidden_size]` to `[n, embedding_size]`.
     pub fn transform(&self, hidden: Tensor<2>) -> Tensor<2> {
         let head = &self.head;
-        head.norm.forward(activate(head.activation, head.dense.forward(hidden)))
+        head.norm.forward(head.activation.forward(head.dense.forward(hidden)))
     }
 
     /// Logits over the vocabulary, `[n, hidden_size]` to `[n, vocab_size]`.
@@ -94,18 +108,42 @@ impl MaskedLm {
         linear(self.transform(hidden), weight.transpose(), Some(bias))
     }
 
-    /// Weight `[vocab_size, hidden_size]`, which is the word embeddings, and bias `[vocab_size]` of the decoder.
+    /// Weight `[vocab_size, embedding_size]`, which is the word embeddings where it is tied, and bias `[vocab_size]` of
+    /// the decoder.
     pub fn decoder(&self) -> (Tensor<2>, Tensor<1>) {
-        (self.encoder.word_embeddings(), self.head.bias.val())
+        let weight = self.head.decoder.as_ref().map(|decoder| decoder.weight.val());
+        let weight = weight.unwrap_or_else(|| self.encoder.word_embeddings());
+        let [vocab_size, _] = weight.dims();
+        let bias = self.head.bias.as_ref().map(Param::val);
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([vocab_size], &weight.device()));
+        (weight, bias)
     }
 
     fn blank(config: &EncoderConfig, device: &Device) -> Self {
-        let head = MlmHead {
-            dense: LinearConfig::new(config.hidden_size, config.hidden_size).init(device),
-            norm: norm(config, device),
-            bias: Param::from_tensor(Tensor::zeros([config.vocab_size], device)),
-            activation: config.hidden_act,
-        };
-        Self { encoder: Encoder::blank(config, device), head }
+        Self { encoder: Encoder::blank(config, device), head: MlmHead::blank(config, device) }
     }
+}
+
+impl MlmHead {
+    fn blank(config: &EncoderConfig, device: &Device) -> Self {
+        let (modern, width) = (config.modernbert(), config.embedding_size());
+        let plain = config.model_type != Family::ModernBert;
+        let norm = LayerNormConfig::new(width).with_epsilon(config.layer_norm_eps);
+        let dense = LinearConfig::new(config.hidden_size, width).with_bias(plain || modern.classifier_bias);
+        let own =
+            || Decoder { weight: Param::from_tensor(Tensor::zeros([config.vocab_size, width], device)) };
+        let bias = || Param::from_tensor(Tensor::zeros([config.vocab_size], device));
+        Self {
+            dense: dense.init(device),
+            norm: norm.with_bias(plain || modern.norm_bias).init(device),
+            bias: (plain || modern.decoder_bias).then(bias),
+            decoder: (!config.tie_word_embeddings).then(own),
+            activation: (config.model_type.layout().head_act)(config),
+        }
+    }
+}
+
+/// Name in a checkpoint of the parameter at `path`.
+fn name(config: &EncoderConfig, path: &str) -> String {
+    Slot::new(config, &path.split('/').map(str::to_owned).collect::<Vec<_>>()).name
 }

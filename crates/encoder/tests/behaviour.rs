@@ -2,7 +2,7 @@
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::{Batch, EncoderConfig, MaskedLm, SequenceClassifier};
+use entromask_encoder::{Batch, EncoderConfig, MaskedLm};
 
 const ROWS: [&[u32]; 3] = [&[2, 7, 31, 8, 44, 3], &[2, 9, 3], &[2, 12, 13, 14, 3]];
 
@@ -83,18 +83,6 @@ fn all_weights_get_gradients() {
     let gradients = burn::optim::GradientsParams::from_grads(grads, &model);
     // Five of the embeddings, 16 a layer, 5 of the head; the decoder is tied.
     assert_eq!(gradients.len(), 5 + 2 * 16 + 5);
-}
-
-#[test]
-fn a_classifier_reads_the_first_token() {
-    let device = Device::flex();
-    let dir = tempfile::tempdir().expect("a folder");
-    MaskedLm::init(&config(), 3, &device).save_pretrained(&config(), dir.path(), &[]).expect("saves");
-    let model = SequenceClassifier::init_from_encoder(dir.path(), &config(), 3, 5, &device).expect("loads");
-    let logits = model.logits(&Batch::from_rows(&ROWS, 0, &device));
-    assert_eq!(logits.dims(), [3, 3]);
-    let hidden = model.encoder.forward(&Batch::from_rows(&ROWS, 0, &device));
-    assert_close(model.classify(hidden.narrow(1, 0, 1)), logits, 1e-6);
 }
 
 fn config() -> EncoderConfig {

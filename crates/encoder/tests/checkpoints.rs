@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use entromask_encoder::{EncoderConfig, MaskedLm, SequenceClassifier};
+use entromask_encoder::{EncoderConfig, MaskedLm, SequenceClassifier, pretrained_files};
 use entromask_fault::{Class, Fault};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -93,15 +93,57 @@ fn a_checkpoint_without_a_head_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn an_untied_decoder_is_refused_and_a_redundant_one_is_not() {
+fn a_redundant_decoder_is_tied_and_another_one_is_used() {
     let dir = saved();
     edit(dir.path(), |tensors| {
         let words = tensors["bert.embeddings.word_embeddings.weight"].clone();
         tensors.insert("cls.predictions.decoder.weight".to_owned(), words);
     });
-    load(dir.path()).expect("loads");
+    assert!(load(dir.path()).expect("loads").1.tie_word_embeddings);
     edit(dir.path(), |tensors| tensors.get_mut("cls.predictions.decoder.weight").expect("there").1[0] += 1.0);
-    refused(dir.path(), &["not tied"]);
+    let (model, config) = load(dir.path()).expect("loads");
+    assert!(!config.tie_word_embeddings);
+    let change: f32 = (model.decoder().0 - model.encoder.word_embeddings()).sum().into_scalar();
+    assert!((change - 1.0).abs() < 1e-5, "{change}");
+}
+
+#[test]
+fn an_index_names_the_files() {
+    let dir = saved();
+    fs_err::rename(dir.path().join("model.safetensors"), dir.path().join("model-1.safetensors"))
+        .expect("moves");
+    let index = dir.path().join("model.safetensors.index.json");
+    fs_err::write(&index, r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-1.safetensors"}}"#)
+        .expect("writes");
+    load(dir.path()).expect("loads");
+    let names: Vec<_> = pretrained_files(dir.path())
+        .expect("lists")
+        .iter()
+        .map(|path| path.file_name().expect("a name").to_owned())
+        .collect();
+    assert_eq!(names, ["config.json", "model.safetensors.index.json", "model-1.safetensors"]);
+    for (text, word) in [
+        (r#"{"weight_map": {"a": "../../etc/passwd"}}"#, "outside"),
+        (r#"{"weight_map": {"a": "model-2.safetensors"}}"#, "model-2.safetensors"),
+        ("{}", "weight_map"),
+        ("[", "index"),
+    ] {
+        fs_err::write(&index, text).expect("writes");
+        refused(dir.path(), &[word]);
+    }
+}
+
+#[test]
+fn a_pickle_that_is_none_is_refused() {
+    let dir = saved();
+    fs_err::remove_file(dir.path().join("model.safetensors")).expect("removes");
+    // A pickle that would call os.system.
+    let call: &[u8] = b"cos\nsystem\n(S'touch executed'\ntR.";
+    for bytes in [b"".as_slice(), b"PK\x03\x04", &[0x80; 64], call] {
+        fs_err::write(dir.path().join("pytorch_model.bin"), bytes).expect("writes");
+        refused(dir.path(), &["pytorch_model.bin"]);
+    }
+    assert!(!Path::new("executed").exists());
 }
 
 #[test]

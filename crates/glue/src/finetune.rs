@@ -1,7 +1,7 @@
 //! One fine-tuning run: one task, one seed.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use entromask_cli::{Progress, check_interrupt};
 use entromask_encoder::{Batch, SequenceClassifier};
 use entromask_random::keyed;
@@ -106,7 +106,7 @@ impl FineTune<'_> {
     /// Cross-entropy of classes, squared error of numbers; mean over the rows of the batch.
     fn loss(&self, model: &SequenceClassifier, batch: &[usize]) -> Tensor<1> {
         let device = self.device.clone().autodiff();
-        let logits = logits(model, &self.batch(&self.data.train, batch, &device));
+        let logits = model.logits(&self.batch(&self.data.train, batch, &device));
         let labels = batch.iter().map(|&row| self.data.train.labels[row]);
         if self.data.task.is_regression() {
             let targets = TensorData::new(labels.collect::<Vec<f32>>(), [batch.len(), 1]);
@@ -121,7 +121,7 @@ impl FineTune<'_> {
         let mut predictions = vec![0.0; split.rows.len()];
         for batch in eval_batches(&split.lengths(), self.eval_batch_size) {
             check_interrupt()?;
-            let logits = logits(model, &self.batch(split, &batch, self.device));
+            let logits = model.logits(&self.batch(split, &batch, self.device));
             let values = logits.try_into_vec_as::<f32>()?;
             for (row, values) in batch.iter().zip(values.chunks_exact(self.data.task.outputs())) {
                 predictions[*row] =
@@ -166,13 +166,6 @@ impl FineTune<'_> {
         3.0 * self.recipe.epochs as f64 * forward(&self.data.train)
             + self.data.dev.iter().map(forward).sum::<f64>()
     }
-}
-
-/// The classifier reads the first position only, so the last layer need not compute the others.
-fn logits(model: &SequenceClassifier, batch: &Batch) -> Tensor<2> {
-    let [batch_size, _] = batch.dims();
-    let first = Tensor::<2, Int>::zeros([batch_size, 1], &batch.input_ids.device());
-    model.classify(model.encoder.forward_at(batch, &first))
 }
 
 /// The index of the largest value, the first of several.

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use entromask_artifact::{Input, Kind, MANIFEST, Manifest};
-use entromask_encoder::{EncoderConfig, SequenceClassifier};
+use entromask_encoder::{EncoderConfig, SequenceClassifier, pretrained_files};
 use entromask_fault::Fault;
 
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+const TOKENIZER: &str = "tokenizer.json";
 
 /// A model folder with its configuration.
 #[derive(Clone, Debug)]
@@ -60,12 +59,10 @@ pub fn input(dir: &Path) -> anyhow::Result<Input> {
     if dir.join(MANIFEST).is_file() {
         return Ok(Input::artifact("model", &Manifest::load(dir, Kind::Model)?, dir));
     }
-    let files = [CONFIG, WEIGHTS, "tokenizer.json"].map(|file| dir.join(file));
-    if let Some(missing) = files.iter().find(|file| !file.is_file()) {
+    let files = pretrained_files(dir)?;
+    if let Some(missing) = files.iter().chain([&dir.join(TOKENIZER)]).find(|file| !file.is_file()) {
         return Err(Fault::input(format!("{}: no such file", missing.display()))
-            .remedy(
-                "--model takes a Hugging Face folder with config.json, model.safetensors and tokenizer.json",
-            )
+            .remedy("--model takes a Hugging Face folder with config.json, weights and tokenizer.json")
             .into());
     }
     Input::files("model", dir, &files)

@@ -199,7 +199,7 @@ impl Planned {
     }
 
     fn data(&self, source: &Source) -> anyhow::Result<TaskData> {
-        let longest = self.recipe.max_length.min(source.config.max_position_embeddings);
+        let longest = self.recipe.max_length.min(source.config.max_seq_length());
         let tokenizer = RowTokenizer::load(source.dir(), source.config.vocab_size, longest)?;
         let read = |file: &PathBuf| tokenizer.encode(&data::read(file, self.task)?);
         let mut splits = self.files.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;

@@ -219,10 +219,10 @@ fn student(paths: &Paths, facts: &Facts, tokens: &Manifest) -> Result<EncoderCon
     let student = EncoderConfig { vocab_size: facts.vocab_size, pad_token_id: facts.special.pad, ..shape };
     student.check()?;
     let longest = tokens.config.get("seq_len").and_then(serde_json::Value::as_u64).unwrap_or(0) as usize;
-    if longest > student.max_position_embeddings {
-        let (file, most) = (paths.student.display(), student.max_position_embeddings);
+    if longest > student.max_seq_length() {
+        let (file, most) = (paths.student.display(), student.max_seq_length());
         return Err(Fault::usage(format!(
-            "{file}: max_position_embeddings is {most}, but rows have up to {longest} tokens"
+            "{file}: max_position_embeddings is enough for {most} tokens, but rows have up to {longest} tokens"
         ))
         .remedy("raise max_position_embeddings, or tokenize with a smaller seq_len")
         .into());

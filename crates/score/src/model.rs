@@ -1,11 +1,11 @@
 //! The model that scores, and whether it belongs to the tokens.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use burn::tensor::Device;
 use entromask_artifact::{Input, Kind, MANIFEST, Manifest};
-use entromask_encoder::{EncoderConfig, MaskedLm};
+use entromask_encoder::{EncoderConfig, MaskedLm, pretrained_files};
 use entromask_fault::Fault;
 use serde_json::Value;
 
@@ -16,9 +16,7 @@ pub(crate) fn input(dir: &Path) -> Result<Input> {
     if dir.join(MANIFEST).exists() {
         return Ok(Input::artifact("teacher", &Manifest::load(dir, Kind::Model)?, dir));
     }
-    let mut files: Vec<PathBuf> = ["config.json", "model.safetensors"].map(|file| dir.join(file)).into();
-    files.extend(Some(dir.join(TOKENIZER)).filter(|file| file.exists()));
-    Input::files("teacher", dir, &files)
+    Input::files("teacher", dir, &pretrained_files(dir)?)
 }
 
 /// Loads the model in `dir` to score the tokens artifact in `tokens_dir`, whose longest row has `seq_len` tokens.
@@ -55,7 +53,7 @@ pub(crate) fn check_rows<'a>(
     part: &Path,
 ) -> Result<()> {
     for ids in rows {
-        let (tokens, positions) = (config.vocab_size, config.max_position_embeddings);
+        let (tokens, positions) = (config.vocab_size, config.max_seq_length());
         if let Some(id) = ids.iter().find(|&&id| id as usize >= tokens) {
             return Err(foreign(format!("{}: token {id}, but the model knows {tokens}", part.display())));
         }

@@ -11,8 +11,10 @@ use entromask_fault::Fault;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use serde_json::{Map, Value, json};
 
+use super::TensorFile;
+
 /// A read file of named tensors.
-pub(crate) struct TensorFile {
+pub(crate) struct SafetensorsFile {
     path: PathBuf,
     bytes: Vec<u8>,
     metadata: Metadata,
@@ -20,7 +22,7 @@ pub(crate) struct TensorFile {
     start: usize,
 }
 
-impl TensorFile {
+impl SafetensorsFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let bytes = fs_err::read(path).map_err(|error| {
             Fault::input(error.to_string()).remedy(
@@ -32,21 +34,6 @@ impl TensorFile {
                 .remedy("fetch or write it again")
         })?;
         Ok(Self { path: path.to_owned(), bytes, metadata, start: header + 8 })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.metadata.info(name).map(|info| info.shape.as_slice())
-    }
-
-    /// Values of a tensor converted to f32; `None` when the file does not have it.
-    pub(crate) fn read(&self, name: &str) -> Option<Result<Vec<f32>>> {
-        let info = self.metadata.info(name)?;
-        let (from, to) = info.data_offsets;
-        Some(self.convert(name, info, &self.bytes[self.start + from..self.start + to]))
     }
 
     fn convert(&self, name: &str, info: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>> {
@@ -61,6 +48,22 @@ impl TensorFile {
                     .into())
             }
         }
+    }
+}
+
+impl TensorFile for SafetensorsFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.metadata.info(name).map(|info| info.shape.as_slice())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let info = self.metadata.info(name).with_context(|| format!("{name} is not in the file"))?;
+        let (from, to) = info.data_offsets;
+        self.convert(name, info, &self.bytes[self.start + from..self.start + to])
     }
 }
 
@@ -125,7 +128,8 @@ fn metadata_json(metadata: &[(String, String)]) -> Value {
     json!(pairs)
 }
 
-fn words<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+/// Little groups of bytes as numbers.
+pub(super) fn words<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     bytes.as_chunks::<N>().0.iter().map(|&word| convert(word)).collect()
 }
 
@@ -144,10 +148,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("x.safetensors");
         write(&path, &two_tensors(), &[("key".to_owned(), "k".to_owned())]).expect("writes");
-        let file = TensorFile::open(&path).expect("opens");
+        let file = SafetensorsFile::open(&path).expect("opens");
         assert_eq!(file.shape("a"), Some([2, 2].as_slice()));
-        assert_eq!(file.read("a").expect("there").expect("reads"), [1.0, -2.0, 0.5, 1e-20]);
-        assert!(file.read("c").is_none());
+        assert_eq!(file.read("a").expect("reads"), [1.0, -2.0, 0.5, 1e-20]);
+        assert!(file.shape("c").is_none() && file.read("c").is_err());
         let metadata = file.metadata.metadata().clone().expect("metadata");
         assert_eq!((metadata["format"].as_str(), metadata["key"].as_str()), ("pt", "k"));
         assert_eq!(file.start % 8, 0);
@@ -173,7 +177,7 @@ mod tests {
         let damaged = [whole[..whole.len() - 4].to_vec(), vec![], vec![0xff; 64], whole[..20].to_vec()];
         for bytes in damaged {
             fs_err::write(&path, &bytes).expect("writes");
-            let error = TensorFile::open(&path).err().expect("refused");
+            let error = SafetensorsFile::open(&path).err().expect("refused");
             let fault = error.downcast_ref::<Fault>().expect("a fault");
             assert_eq!(fault.class(), entromask_fault::Class::Input);
             assert!(fault.to_string().contains("x.safetensors"), "{fault}");

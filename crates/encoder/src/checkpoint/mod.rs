@@ -1,0 +1,169 @@
+//! Hugging Face folders: which files hold the weights, and the tensors in them.
+
+mod pickle_file;
+mod safetensors_file;
+mod weights;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use entromask_fault::Fault;
+use serde_json::Value;
+
+use self::pickle_file::PickleFile;
+use self::safetensors_file::SafetensorsFile;
+use crate::EncoderConfig;
+use crate::families::Layout;
+use crate::families::names::{self, Slot};
+
+pub(crate) use self::weights::{Drawn, Source, StoredOrDrawn, fill, save, save_config};
+
+/// The files that decide what a Hugging Face folder computes: `config.json`, the weights with their index where they
+/// are in several files, and `tokenizer.json` where there is one.
+///
+/// # Errors
+///
+/// An input fault when there are no weights or an index cannot be read.
+pub fn pretrained_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = vec![dir.join("config.json")];
+    files.extend(INDICES.iter().map(|index| dir.join(index)).find(|index| index.exists()));
+    files.extend(weight_files(dir)?);
+    files.extend(Some(dir.join("tokenizer.json")).filter(|file| file.exists()));
+    Ok(files)
+}
+
+/// Weights of a checkpoint.
+pub(crate) struct Stored {
+    dir: PathBuf,
+    files: Vec<Box<dyn TensorFile>>,
+    layout: &'static Layout,
+}
+
+/// A file of named tensors.
+pub(crate) trait TensorFile {
+    /// Where it lies.
+    fn path(&self) -> &Path;
+
+    /// Shape of a tensor; `None` when the file does not have it.
+    fn shape(&self, name: &str) -> Option<&[usize]>;
+
+    /// Values of a tensor that the file has, converted to f32, in row-major order.
+    fn read(&self, name: &str) -> Result<Vec<f32>>;
+}
+
+impl Stored {
+    /// Opens the weights in `dir`, which are those of a model of this family.
+    pub(crate) fn open(dir: &Path, config: &EncoderConfig) -> Result<Self> {
+        let files = weight_files(dir)?.iter().map(|path| open(path)).collect::<Result<_>>()?;
+        Ok(Self { dir: dir.to_owned(), files, layout: config.model_type.layout() })
+    }
+
+    /// Shape of a tensor that must be there and have `D` dimensions.
+    pub(crate) fn shape<const D: usize>(&self, name: &str) -> Result<[usize; D]> {
+        let (file, stored) = self.find(name).ok_or_else(|| self.missing(name, None))?;
+        let shape = file.shape(&stored).unwrap_or_default();
+        shape.try_into().map_err(|_| {
+            fault(file.path(), format!("tensor {stored} has shape {shape:?}, expected {D} dimensions"))
+        })
+    }
+
+    /// Whether the checkpoint has the tensor, under whichever name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// Fails unless the checkpoint can predict tokens; `dense` is the first tensor of such a head.
+    pub(crate) fn require_mlm_head(&self, dense: &str) -> Result<()> {
+        if self.has(dense) {
+            return Ok(());
+        }
+        let class = self.layout.masked_lm;
+        Err(Fault::input(format!("{}: no masked-LM head ({dense})", self.dir.display()))
+            .remedy(format!("use a checkpoint of a masked-LM class such as {class}, or pretrain one"))
+            .into())
+    }
+
+    /// Whether the checkpoint stores a decoder that differs from the word embeddings.
+    pub(crate) fn has_own_decoder(&self, decoder: &str, words: &str) -> Result<bool> {
+        let (Some((decoders, decoder)), Some((embeddings, words))) = (self.find(decoder), self.find(words))
+        else {
+            return Ok(false);
+        };
+        Ok(decoders.read(&decoder)? != embeddings.read(&words)?)
+    }
+
+    fn find(&self, name: &str) -> Option<(&dyn TensorFile, String)> {
+        let names = names::variants(self.layout, name);
+        let in_file = |name: &String| self.files.iter().find(|file| file.shape(name).is_some());
+        names.into_iter().find_map(|name| Some((in_file(&name)?.as_ref(), name)))
+    }
+
+    fn missing(&self, name: &str, shape: Option<&[usize]>) -> anyhow::Error {
+        let expected = shape.map(|shape| format!(", expected shape {shape:?}")).unwrap_or_default();
+        let path = self.files.first().map_or(self.dir.as_path(), |file| file.path());
+        fault(path, format!("tensor {name} is missing{expected}"))
+    }
+}
+
+impl Source for Stored {
+    fn tensor(&self, slot: &Slot, shape: &[usize]) -> Result<Vec<f32>> {
+        let (file, stored) = self.find(&slot.name).ok_or_else(|| self.missing(&slot.name, Some(shape)))?;
+        let found = file.shape(&stored).unwrap_or_default();
+        if found != shape {
+            return Err(fault(
+                file.path(),
+                format!("tensor {stored} has shape {found:?}, expected {shape:?}"),
+            ));
+        }
+        let values = file.read(&stored)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(fault(file.path(), format!("tensor {stored} holds {} at {at}", values[at]))),
+            None => Ok(values),
+        }
+    }
+}
+
+/// Weights in one file or several, in the order in which `transformers` looks for them.
+const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+const INDICES: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
+
+fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    for (single, index) in WEIGHTS.iter().zip(INDICES) {
+        if dir.join(single).exists() {
+            return Ok(vec![dir.join(single)]);
+        }
+        if dir.join(index).exists() {
+            return shards(&dir.join(index));
+        }
+    }
+    Err(Fault::input(format!("{}: no {}", dir.display(), WEIGHTS.join(" and no ")))
+        .remedy("name a folder that save_pretrained of transformers wrote")
+        .into())
+}
+
+/// The files that an index names, each once.
+fn shards(index: &Path) -> Result<Vec<PathBuf>> {
+    let json: Value = serde_json::from_slice(&fs_err::read(index)?)
+        .map_err(|error| fault(index, format!("no index of weights ({error})")))?;
+    let map = json["weight_map"].as_object().ok_or_else(|| fault(index, "no weight_map".to_owned()))?;
+    let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
+    if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
+        return Err(fault(index, format!("{name} is outside of the folder")));
+    }
+    Ok(names.into_iter().map(|name| index.with_file_name(name)).collect())
+}
+
+fn open(path: &Path) -> Result<Box<dyn TensorFile>> {
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        Ok(Box::new(SafetensorsFile::open(path)?))
+    } else {
+        Ok(Box::new(PickleFile::open(path)?))
+    }
+}
+
+fn fault(path: &Path, problem: String) -> anyhow::Error {
+    Fault::input(format!("{}: {problem}", path.display()))
+        .remedy("check that config.json and the weights belong together")
+        .into()
+}

@@ -1,0 +1,56 @@
+//! The body of a model, whatever its family.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::modernbert::ModernBert;
+use crate::transformer::Transformer;
+use crate::{Batch, EncoderConfig, Family};
+
+/// An encoder without a head.
+#[derive(Module, Debug)]
+pub enum Encoder {
+    /// Learned absolute positions: BERT and its descendants.
+    Absolute(Transformer),
+    /// Rotary positions: ModernBERT.
+    Rotary(ModernBert),
+}
+
+impl Encoder {
+    /// An encoder whose weights are not set yet.
+    pub(crate) fn blank(config: &EncoderConfig, device: &Device) -> Self {
+        match config.model_type {
+            Family::ModernBert => Self::Rotary(ModernBert::blank(config, device)),
+            _ => Self::Absolute(Transformer::blank(config, device)),
+        }
+    }
+
+    /// Hidden states of the last layer, `[batch_size, seq_length, hidden_size]`.
+    pub fn forward(&self, batch: &Batch) -> Tensor<3> {
+        self.hidden(batch, None)
+    }
+
+    /// Hidden states of the last layer at some positions only: `positions` is `[batch_size, n]`, the result
+    /// `[batch_size, n, hidden_size]`.
+    ///
+    /// Equals picking them from [`forward`](Self::forward), but the last layer computes nothing else, which saves most
+    /// of its cost when the masked positions are all that is wanted. Rows that want fewer than `n` repeat any position.
+    pub fn forward_at(&self, batch: &Batch, positions: &Tensor<2, Int>) -> Tensor<3> {
+        self.hidden(batch, Some(positions))
+    }
+
+    /// Word embeddings, `[vocab_size, embedding_size]`.
+    pub fn word_embeddings(&self) -> Tensor<2> {
+        match self {
+            Self::Absolute(encoder) => encoder.word_embeddings(),
+            Self::Rotary(encoder) => encoder.word_embeddings(),
+        }
+    }
+
+    fn hidden(&self, batch: &Batch, positions: Option<&Tensor<2, Int>>) -> Tensor<3> {
+        match self {
+            Self::Absolute(encoder) => encoder.forward(batch, positions),
+            Self::Rotary(encoder) => encoder.forward(batch, positions),
+        }
+    }
+}

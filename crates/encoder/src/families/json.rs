@@ -1,0 +1,191 @@
+//! `config.json`, read and written.
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use super::{Family, Layout};
+use crate::EncoderConfig;
+
+/// The shape that a Hugging Face `config.json` describes; keys that do not bear on the computation are ignored.
+pub(crate) fn read(mut object: Map<String, Value>) -> Result<EncoderConfig, String> {
+    let layout = family(&object)?.layout();
+    if let Some(problem) = foreign_feature(&object, layout) {
+        return Err(problem);
+    }
+    (layout.read)(&mut object)?;
+    let mut ours = as_object((layout.defaults)());
+    for (field, key) in fields(layout) {
+        ours.extend(object.remove(key).filter(|value| !value.is_null()).map(|value| (field, value)));
+    }
+    let config: EncoderConfig =
+        serde_json::from_value(Value::Object(ours)).map_err(|error| error.to_string())?;
+    config.problem().map_or(Ok(config), Err)
+}
+
+/// `config.json` for the class `architecture`, with `extra` keys of that class.
+pub(crate) fn write(config: &EncoderConfig, architecture: &str, extra: Value) -> Result<Value> {
+    let layout = config.model_type.layout();
+    let mut values = as_object(serde_json::to_value(config).context("a config is JSON")?);
+    let mut object = Map::new();
+    for (field, key) in fields(layout).into_iter().filter(|(field, _)| field != "modernbert") {
+        object.extend(values.remove(&field).map(|value| (key.to_owned(), value)));
+    }
+    let fixed = json!({
+        "architectures": [architecture], "dtype": "float32", "tie_word_embeddings": config.tie_word_embeddings,
+    });
+    for more in [(layout.write)(config), fixed, extra] {
+        object.extend(as_object(more));
+    }
+    Ok(Value::Object(object))
+}
+
+fn family(object: &Map<String, Value>) -> Result<Family, String> {
+    let name = object.get("model_type").ok_or("model_type is missing")?;
+    serde_json::from_value(name.clone()).map_err(|_| format!("model_type = {name} is not supported"))
+}
+
+/// A feature that changes the computation in a way that is not implemented.
+fn foreign_feature(object: &Map<String, Value>, layout: &Layout) -> Option<String> {
+    let fixed = as_object((layout.fixed)());
+    let (key, value) =
+        object.iter().find(|(key, value)| fixed.get(*key).is_some_and(|usual| usual != *value))?;
+    Some(format!("{key} = {value} is not supported"))
+}
+
+/// Our fields with their keys in the family's `config.json`. Fields that the family does not have are left out.
+fn fields(layout: &'static Layout) -> Vec<(String, &'static str)> {
+    let renamed = |field: &'static str| {
+        layout.keys.iter().find(|(ours, _)| *ours == field).map_or(field, |(_, theirs)| *theirs)
+    };
+    FIELDS
+        .iter()
+        .map(|&field| (field.to_owned(), renamed(field)))
+        .filter(|(_, key)| !key.is_empty())
+        .collect()
+}
+
+const FIELDS: [&str; 20] = [
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "initializer_range",
+    "layer_norm_eps",
+    "pad_token_id",
+    "classifier_dropout",
+    "embedding_size",
+    "num_hidden_groups",
+    "inner_group_num",
+    "tie_word_embeddings",
+    "modernbert",
+];
+
+fn as_object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Activation, ModernBertConfig, Pooling};
+
+    fn read_json(json: &Value) -> Result<EncoderConfig, String> {
+        read(as_object(json.clone()))
+    }
+
+    #[test]
+    fn every_field_is_listed() {
+        let all = EncoderConfig {
+            embedding_size: Some(1),
+            num_hidden_groups: 2,
+            inner_group_num: 2,
+            tie_word_embeddings: false,
+            modernbert: Some(ModernBertConfig::default()),
+            ..EncoderConfig::default()
+        };
+        let written = as_object(serde_json::to_value(all).expect("JSON"));
+        let mut fields = FIELDS.map(str::to_owned);
+        fields.sort_unstable();
+        assert!(written.keys().eq(fields.iter()));
+    }
+
+    #[test]
+    fn every_family_reads_what_it_writes() {
+        for model_type in Family::ALL {
+            let mut config = read_json(&json!({ "model_type": model_type })).expect("reads");
+            config.hidden_act = Activation::Relu;
+            config.num_hidden_layers = 6;
+            config.pad_token_id = 7;
+            let json = write(&config, "X", json!({"id2label": {"0": "a"}})).expect("JSON");
+            assert_eq!(json["architectures"][0], "X");
+            assert_eq!(json["id2label"]["0"], "a");
+            assert_eq!(read_json(&json), Ok(config), "{json}");
+        }
+    }
+
+    #[test]
+    fn foreign_keys_are_ignored_and_nulls_are_defaults() {
+        let json = json!({"model_type": "bert", "hidden_size": 96, "transformers_version": "5", "classifier_dropout": null});
+        let config = read_json(&json).expect("reads");
+        assert_eq!((config.hidden_size, config.classifier_dropout), (96, None));
+    }
+
+    #[test]
+    fn distilbert_has_names_of_its_own() {
+        let json = json!({"model_type": "distilbert", "dim": 96, "n_heads": 3, "n_layers": 2, "activation": "relu", "hidden_size": 5});
+        let config = read_json(&json).expect("reads");
+        assert_eq!((config.hidden_size, config.num_hidden_layers), (96, 2));
+        assert_eq!((config.hidden_act, config.type_vocab_size), (Activation::Relu, 0));
+    }
+
+    #[test]
+    fn modernbert_old_and_new() {
+        let old = json!({"model_type": "modernbert", "global_attn_every_n_layers": 2, "local_rope_theta": 5.0,
+            "classifier_pooling": "mean"});
+        let modern = read_json(&old).expect("reads").modernbert.expect("its own fields");
+        assert_eq!((modern.global_attn_every_n_layers, modern.classifier_pooling), (2, Pooling::Mean));
+        let new = json!({"model_type": "modernbert", "num_hidden_layers": 4, "local_attention": 8,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 9.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5.0}}});
+        let modern = read_json(&new).expect("reads").modernbert.expect("its own fields");
+        assert_eq!((modern.global_rope_theta, modern.local_rope_theta), (9.0, 5.0));
+        assert_eq!((modern.global_attn_every_n_layers, modern.local_attention), (2, 8));
+    }
+
+    #[test]
+    fn models_that_are_not_implemented_are_refused() {
+        let cases = [
+            (json!({"hidden_size": 8}), "model_type is missing"),
+            (json!({"model_type": "t5"}), "t5"),
+            (json!({"model_type": "bert", "position_embedding_type": "relative_key"}), "relative_key"),
+            (json!({"model_type": "bert", "is_decoder": true}), "is_decoder"),
+            (json!({"model_type": "bert", "hidden_act": "mish"}), "mish"),
+            (json!({"model_type": "bert", "hidden_size": 100}), "multiple"),
+            (json!({"model_type": "bert", "vocab_size": 0}), "vocab_size is 0"),
+            (json!({"model_type": "bert", "hidden_dropout_prob": 1.0}), "outside"),
+            (
+                json!({"model_type": "modernbert", "layer_types": ["full_attention", "full_attention", "x"]}),
+                "period",
+            ),
+            (
+                json!({"model_type": "modernbert", "rope_parameters": {"full_attention": {"rope_type": "yarn"}}}),
+                "yarn",
+            ),
+        ];
+        for (json, word) in cases {
+            let problem = read_json(&json).expect_err("refused");
+            assert!(problem.contains(word), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! ModernBERT on disk.
+
+use serde_json::{Map, Value, json};
+
+use super::{Layout, PoolerActivation, bert};
+use crate::EncoderConfig;
+
+/// `ModernBertForMaskedLM`, `ModernBertForSequenceClassification`.
+pub(super) const LAYOUT: Layout = Layout {
+    masked_lm: "ModernBertForMaskedLM",
+    classifier: "ModernBertForSequenceClassification",
+    prefix: "model.",
+    tensors: &[
+        ("encoder/embeddings/word_embeddings", "model.embeddings.tok_embeddings"),
+        ("encoder/embeddings/norm", "model.embeddings.norm"),
+        ("encoder/layers/{}/attention_norm", "model.layers.{}.attn_norm"),
+        ("encoder/layers/{}/attention/qkv", "model.layers.{}.attn.Wqkv"),
+        ("encoder/layers/{}/attention/output", "model.layers.{}.attn.Wo"),
+        ("encoder/layers/{}/mlp_norm", "model.layers.{}.mlp_norm"),
+        ("encoder/layers/{}/mlp/input", "model.layers.{}.mlp.Wi"),
+        ("encoder/layers/{}/mlp/output", "model.layers.{}.mlp.Wo"),
+        ("encoder/norm", "model.final_norm"),
+        ("head/dense", "head.dense"),
+        ("head/norm", "head.norm"),
+        ("head", "decoder"),
+        ("head/decoder", "decoder"),
+        // The classifier's dense layer is that of the masked-LM head.
+        ("pooler", "head.dense"),
+        ("pooler_norm", "head.norm"),
+        ("classifier", "classifier"),
+    ],
+    keys: &[
+        ("hidden_act", "hidden_activation"),
+        ("layer_norm_eps", "norm_eps"),
+        ("hidden_dropout_prob", "embedding_dropout"),
+        ("attention_probs_dropout_prob", "attention_dropout"),
+        ("type_vocab_size", ""),
+    ],
+    defaults: || {
+        json!({
+            "vocab_size": 50_368, "intermediate_size": 1_152, "num_hidden_layers": 22,
+            "max_position_embeddings": 8_192, "layer_norm_eps": 1e-5, "pad_token_id": 50_283, "type_vocab_size": 0,
+            "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0, "classifier_dropout": 0,
+        })
+    },
+    fixed: || json!({}),
+    read,
+    write,
+    head_act: |config| config.modernbert().classifier_activation,
+    pooler_act: |config| PoolerActivation::Other(config.modernbert().classifier_activation),
+    ..bert::LAYOUT
+};
+
+/// Keys of `config.json` that make up [`ModernBertConfig`](crate::ModernBertConfig).
+const OWN: [&str; 12] = [
+    "global_attn_every_n_layers",
+    "local_attention",
+    "global_rope_theta",
+    "local_rope_theta",
+    "norm_bias",
+    "attention_bias",
+    "mlp_bias",
+    "decoder_bias",
+    "classifier_bias",
+    "classifier_activation",
+    "classifier_pooling",
+    "mlp_dropout",
+];
+
+/// Gathers the family's own keys in an object. Newer files list the kind of each layer and its rotary frequencies.
+fn read(object: &mut Map<String, Value>) -> Result<(), String> {
+    let own = OWN.iter().filter_map(|&key| Some((key.to_owned(), object.get(key)?.clone())));
+    let mut own: Map<String, Value> = own.filter(|(_, value)| !value.is_null()).collect();
+    for (kind, key) in [("full_attention", "global_rope_theta"), ("sliding_attention", "local_rope_theta")] {
+        if let Some(theta) = rope_theta(object, kind)? {
+            own.insert(key.to_owned(), theta);
+        }
+    }
+    if let Some(layers) = object.get("layer_types").and_then(Value::as_array) {
+        own.insert("global_attn_every_n_layers".to_owned(), json!(period(layers)?));
+    }
+    object.insert("modernbert".to_owned(), Value::Object(own));
+    Ok(())
+}
+
+fn rope_theta(object: &Map<String, Value>, kind: &str) -> Result<Option<Value>, String> {
+    let Some(parameters) = object.get("rope_parameters").and_then(|all| all.get(kind)) else {
+        return Ok(None);
+    };
+    match parameters.get("rope_type").and_then(Value::as_str) {
+        None | Some("default") => Ok(parameters.get("rope_theta").cloned()),
+        Some(other) => Err(format!("rope_type = {other:?} is not supported")),
+    }
+}
+
+/// How often a layer attends to the whole row, if it is every n-th from the first.
+fn period(layers: &[Value]) -> Result<usize, String> {
+    let global = |layer: &Value| layer == "full_attention";
+    let period = layers.iter().skip(1).position(global).map_or(layers.len(), |at| at + 1);
+    let regular =
+        layers.iter().enumerate().all(|(depth, layer)| global(layer) == depth.is_multiple_of(period));
+    if regular { Ok(period) } else { Err("layer_types without a period are not supported".to_owned()) }
+}
+
+fn write(config: &EncoderConfig) -> Value {
+    serde_json::to_value(config.modernbert()).unwrap_or_default()
+}

@@ -1,0 +1,223 @@
+//! Encoders with learned absolute positions: BERT (Devlin et al., NAACL 2019, <https://arxiv.org/abs/1810.04805>) and
+//! what descends from it.
+//!
+//! Embeddings of word, position and segment are summed and normalised; each layer is self-attention and a feed-forward
+//! block. The descendants differ in little:
+//!
+//! | | embeddings | layers |
+//! |---|---|---|
+//! | BERT | | normalised after each block |
+//! | RoBERTa, XLM-R | positions start behind the number of the padding token | as BERT |
+//! | DistilBERT | no segments | as BERT |
+//! | ELECTRA | narrower than the layers, then projected | as BERT |
+//! | ALBERT | narrower than the layers, then projected | as BERT, with weights shared in groups |
+//! | Megatron-BERT | not normalised | normalised before each block, and once at the end |
+
+use burn::module::Module;
+use burn::nn::{
+    Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
+};
+use burn::tensor::{Bool, Device, Int, Tensor};
+
+use crate::activation::Activation;
+use crate::attention::{attend, hide_keys, merge_heads, padding, pick, split_heads};
+use crate::{Batch, EncoderConfig, Family};
+
+/// The body of BERT and its descendants, without a head.
+#[derive(Module, Debug)]
+pub struct Transformer {
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    norm: Option<LayerNorm>,
+    /// Which of `layers` is applied at each depth.
+    #[module(skip)]
+    order: Vec<usize>,
+}
+
+impl Transformer {
+    pub(crate) fn blank(config: &EncoderConfig, device: &Device) -> Self {
+        let order = config.layer_order();
+        let count = order.iter().max().map_or(0, |last| last + 1);
+        Self {
+            embeddings: Embeddings::blank(config, device),
+            layers: (0..count).map(|_| Layer::blank(config, device)).collect(),
+            norm: config.norm_first().then(|| norm(config, config.hidden_size, device)),
+            order,
+        }
+    }
+
+    /// Hidden states `[batch_size, seq_length, hidden_size]`, or of the last layer at `positions` `[batch_size, n]` only:
+    /// `[batch_size, n, hidden_size]`.
+    pub(crate) fn forward(&self, batch: &Batch, positions: Option<&Tensor<2, Int>>) -> Tensor<3> {
+        let padding = padding(batch);
+        let embedded = self.embeddings.forward(batch);
+        let Some((last, before)) = self.order.split_last() else { return pick(embedded, positions) };
+        let layer = |hidden, &index: &usize| self.layers[index].forward(hidden, None, padding.as_ref());
+        let hidden = before.iter().fold(embedded, layer);
+        let hidden = self.layers[*last].forward(hidden, positions, padding.as_ref());
+        self.norm.as_ref().map_or(hidden.clone(), |norm| norm.forward(hidden))
+    }
+
+    pub(crate) fn word_embeddings(&self) -> Tensor<2> {
+        self.embeddings.word_embeddings.weight.val()
+    }
+}
+
+#[derive(Module, Debug)]
+#[expect(clippy::struct_field_names, reason = "the names of the checkpoints")]
+struct Embeddings {
+    word_embeddings: Embedding,
+    position_embeddings: Embedding,
+    token_type_embeddings: Option<Embedding>,
+    norm: Option<LayerNorm>,
+    projection: Option<Linear>,
+    dropout: Dropout,
+    /// Row of `position_embeddings` for the first token.
+    first_position: usize,
+}
+
+impl Embeddings {
+    fn blank(config: &EncoderConfig, device: &Device) -> Self {
+        let width = config.embedding_size();
+        let table = |rows| EmbeddingConfig::new(rows, width).init(device);
+        let projection = LinearConfig::new(width, config.hidden_size);
+        Self {
+            word_embeddings: table(config.vocab_size),
+            position_embeddings: table(config.max_position_embeddings),
+            token_type_embeddings: (config.type_vocab_size > 0).then(|| table(config.type_vocab_size)),
+            norm: (!config.norm_first()).then(|| norm(config, width, device)),
+            projection: config.projects_embeddings().then(|| projection.init(device)),
+            dropout: DropoutConfig::new(config.hidden_dropout_prob).init(),
+            first_position: config.first_position(),
+        }
+    }
+
+    /// `[batch_size, seq_length]` to `[batch_size, seq_length, hidden_size]`.
+    fn forward(&self, batch: &Batch) -> Tensor<3> {
+        let words = self.word_embeddings.forward(batch.input_ids.clone());
+        let summed = words + self.places(batch);
+        let normed = self.norm.as_ref().map_or(summed.clone(), |norm| norm.forward(summed));
+        let dropped = self.dropout.forward(normed);
+        self.projection.as_ref().map_or(dropped.clone(), |projection| projection.forward(dropped))
+    }
+
+    /// Position and segment of each token, `[batch_size or 1, seq_length, embedding_size]`.
+    fn places(&self, batch: &Batch) -> Tensor<3> {
+        let [_, seq_length] = batch.input_ids.dims();
+        let positions = self.position_embeddings.weight.val().narrow(0, self.first_position, seq_length);
+        let Some(segments) = &self.token_type_embeddings else { return positions.unsqueeze() };
+        let [types, _] = segments.weight.dims();
+        match batch.token_type_ids.as_ref().filter(|_| types > 1) {
+            Some(ids) => segments.forward(ids.clone()) + positions.unsqueeze(),
+            // One segment: its embedding joins the small table of positions instead of each token.
+            None => (positions + segments.weight.val().narrow(0, 0, 1)).unsqueeze(),
+        }
+    }
+}
+
+#[derive(Module, Debug)]
+struct Layer {
+    attention: SelfAttention,
+    attention_output: Linear,
+    attention_norm: LayerNorm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: LayerNorm,
+    dropout: Dropout,
+    #[module(skip)]
+    activation: Activation,
+    norm_first: bool,
+}
+
+impl Layer {
+    fn blank(config: &EncoderConfig, device: &Device) -> Self {
+        let (width, inner) = (config.hidden_size, config.intermediate_size);
+        Self {
+            attention: SelfAttention::blank(config, device),
+            attention_output: LinearConfig::new(width, width).init(device),
+            attention_norm: norm(config, width, device),
+            intermediate: LinearConfig::new(width, inner).init(device),
+            output: LinearConfig::new(inner, width).init(device),
+            output_norm: norm(config, width, device),
+            dropout: DropoutConfig::new(config.hidden_dropout_prob).init(),
+            activation: config.hidden_act,
+            norm_first: config.norm_first(),
+        }
+    }
+
+    /// `hidden` is `[batch_size, seq_length, hidden_size]`; only `positions` `[batch_size, n]` are computed if given.
+    fn forward(
+        &self,
+        hidden: Tensor<3>,
+        positions: Option<&Tensor<2, Int>>,
+        padding: Option<&Tensor<2, Bool>>,
+    ) -> Tensor<3> {
+        if self.norm_first {
+            let seen = self.attention_norm.forward(hidden.clone());
+            let attended =
+                self.attended(pick(seen.clone(), positions), seen, padding) + pick(hidden, positions);
+            return self.feed_forward(self.output_norm.forward(attended.clone())) + attended;
+        }
+        let at = pick(hidden.clone(), positions);
+        let attended = self.attention_norm.forward(self.attended(at.clone(), hidden, padding) + at);
+        self.output_norm.forward(self.feed_forward(attended.clone()) + attended)
+    }
+
+    /// `at` `[batch_size, n, hidden_size]` attends to `all` `[batch_size, seq_length, hidden_size]`.
+    fn attended(&self, at: Tensor<3>, all: Tensor<3>, padding: Option<&Tensor<2, Bool>>) -> Tensor<3> {
+        self.dropout.forward(self.attention_output.forward(self.attention.forward(at, all, padding)))
+    }
+
+    fn feed_forward(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let inner = self.activation.forward(self.intermediate.forward(hidden));
+        self.dropout.forward(self.output.forward(inner))
+    }
+}
+
+#[derive(Module, Debug)]
+struct SelfAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    dropout: Dropout,
+    heads: usize,
+}
+
+impl SelfAttention {
+    fn blank(config: &EncoderConfig, device: &Device) -> Self {
+        let linear = || LinearConfig::new(config.hidden_size, config.hidden_size).init(device);
+        Self {
+            query: linear(),
+            key: linear(),
+            value: linear(),
+            dropout: DropoutConfig::new(config.attention_probs_dropout_prob).init(),
+            heads: config.num_attention_heads,
+        }
+    }
+
+    /// `at` `[batch_size, n, hidden_size]` attends to `all` `[batch_size, seq_length, hidden_size]`.
+    fn forward(&self, at: Tensor<3>, all: Tensor<3>, padding: Option<&Tensor<2, Bool>>) -> Tensor<3> {
+        let [_, n, _] = at.dims();
+        let query = split_heads(self.query.forward(at), self.heads);
+        let key = split_heads(self.key.forward(all.clone()), self.heads);
+        let value = split_heads(self.value.forward(all), self.heads);
+        let hidden = padding.map(|padding| hide_keys(padding, self.heads, n));
+        merge_heads(attend(query, key, value, hidden, &self.dropout))
+    }
+}
+
+/// A layer normalisation over `width`, at its initial scale 1 and shift 0.
+fn norm(config: &EncoderConfig, width: usize, device: &Device) -> LayerNorm {
+    LayerNormConfig::new(width).with_epsilon(config.layer_norm_eps).init(device)
+}
+
+impl EncoderConfig {
+    fn norm_first(&self) -> bool {
+        self.model_type == Family::MegatronBert
+    }
+
+    fn projects_embeddings(&self) -> bool {
+        // ALBERT projects even where the widths are equal.
+        self.model_type == Family::Albert || self.embedding_size() != self.hidden_size
+    }
+}

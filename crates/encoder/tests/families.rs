@@ -1,0 +1,163 @@
+//! Every family gives what `transformers` gives; `tests/parity/export_encoders.py` wrote the fixtures.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use entromask_encoder::{Batch, EncoderConfig, MaskedLm, SequenceClassifier};
+use safetensors::SafeTensors;
+
+/// Largest difference that the order of f32 sums explains; for entropies in nats.
+const TOLERANCE: f32 = 1e-4;
+
+#[test]
+fn hidden_states_logits_and_entropies_are_those_of_transformers() {
+    for case in cases() {
+        let device = Device::flex();
+        let (model, config) = MaskedLm::from_pretrained(&case, &device).expect("loads");
+        Reference::read(&case, &config, &device).compare_masked_lm(&model);
+    }
+}
+
+#[test]
+fn what_is_saved_computes_the_same_and_is_differentiable() {
+    for case in cases() {
+        let copy = tempfile::tempdir().expect("a folder");
+        let (model, config) = MaskedLm::from_pretrained(&case, &Device::flex()).expect("loads");
+        model.save_pretrained(&config.with_dropout(0.0), copy.path(), &[]).expect("saves");
+        let device = Device::flex().autodiff();
+        let (model, config) = MaskedLm::from_pretrained(copy.path(), &device).expect("loads again");
+        Reference::read(&case, &config, &device).compare_masked_lm(&model);
+    }
+}
+
+#[test]
+fn chosen_positions_equal_those_of_the_full_pass() {
+    for case in cases() {
+        let device = Device::flex();
+        let (model, config) = MaskedLm::from_pretrained(&case, &device).expect("loads");
+        let reference = Reference::read(&case, &config, &device);
+        let [rows, length] = reference.batch.dims();
+        // Positions out of order, near the ends of windows, and repeated; row 2 has one token.
+        let positions = [[13, 0, 7, 3], [8, 1, 1, 5], [0, 0, 0, 0]];
+        let chosen =
+            model.encoder.forward_at(&reference.batch, &Tensor::<2, Int>::from_ints(positions, &device));
+        let flat: Vec<i32> =
+            (0..rows).flat_map(|row| positions[row].map(|p| p + (row * length) as i32)).collect();
+        let full =
+            model.hidden_at(model.hidden(&reference.batch), Tensor::from_ints(flat.as_slice(), &device));
+        let far = (chosen.reshape(full.dims()) - full).abs().max().into_scalar::<f32>();
+        assert!(far < 1e-5, "{}: {far}", case.display());
+    }
+}
+
+#[test]
+fn classifier_logits_are_those_of_transformers() {
+    for case in cases() {
+        let device = Device::flex();
+        let (model, config) = SequenceClassifier::from_pretrained(&case, &device).expect("loads");
+        let reference = Reference::read(&case, &config, &device);
+        reference.compare("labels", model.logits(&reference.batch));
+    }
+}
+
+#[test]
+fn saved_tensors_have_the_names_and_shapes_of_transformers() {
+    for case in cases().into_iter().filter(|case| case.join("model.safetensors").exists()) {
+        let name = case.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if ["bert-old-names", "electra-square"].contains(&name) {
+            continue; // stored under other names on purpose
+        }
+        let copy = tempfile::tempdir().expect("a folder");
+        let (model, config) = MaskedLm::from_pretrained(&case, &Device::flex()).expect("loads");
+        model.save_pretrained(&config, copy.path(), &[]).expect("saves");
+        let (theirs, ours) = (shapes(&case), shapes(copy.path()));
+        assert!(ours.len() > 20);
+        for (tensor, shape) in &ours {
+            assert_eq!(theirs.get(tensor), Some(shape), "{name}: {tensor}");
+        }
+        let ours_alone = |tensor: &String| !ours.contains_key(tensor) && !of_a_classifier(tensor);
+        let lacking: Vec<_> = theirs.keys().filter(|tensor| ours_alone(tensor)).collect();
+        // A second name of the decoder's bias.
+        assert!(lacking.iter().all(|tensor| tensor.ends_with("decoder.bias")), "{name}: {lacking:?}");
+    }
+}
+
+/// The fixtures, one folder each.
+fn cases() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
+    let mut cases: Vec<PathBuf> =
+        fs_err::read_dir(dir).expect("lists").map(|entry| entry.expect("an entry").path()).collect();
+    cases.sort();
+    assert!(cases.len() >= 15);
+    cases
+}
+
+struct Reference {
+    name: String,
+    bytes: Vec<u8>,
+    batch: Batch,
+}
+
+impl Reference {
+    fn read(case: &Path, config: &EncoderConfig, device: &Device) -> Self {
+        let bytes = fs_err::read(case.join("reference.safetensors")).expect("reads");
+        let ids = |name| {
+            let (shape, values) = ints(&bytes, name);
+            Tensor::<2, Int>::from_data(TensorData::new(values, shape), device)
+        };
+        let real: Tensor<2, Bool> = ids("attention_mask").equal_elem(1);
+        let token_type_ids = (config.type_vocab_size > 0).then(|| ids("token_type_ids"));
+        let batch = Batch { input_ids: ids("input_ids"), attention_mask: Some(real), token_type_ids };
+        Self { name: case.display().to_string(), bytes, batch }
+    }
+
+    fn compare_masked_lm(&self, model: &MaskedLm) {
+        let hidden = model.hidden(&self.batch);
+        self.compare("hidden", hidden.clone());
+        let [batch_size, seq_length, width] = hidden.dims();
+        let logits = model.logits(hidden.reshape([batch_size * seq_length, width]));
+        self.compare("logits", logits.clone());
+        let log_q = log_softmax(logits, 1);
+        self.compare("entropy", (log_q.clone().exp() * log_q).sum_dim(1).neg());
+    }
+
+    /// Compares with the stored tensor, at real tokens where there is one value a token: what a model computes at
+    /// padding means nothing.
+    fn compare<const D: usize>(&self, name: &str, found: Tensor<D>) {
+        let (_, mask) = ints(&self.bytes, "attention_mask");
+        let expected = floats(&self.bytes, name);
+        let found = found.try_into_vec_as::<f32>().expect("f32");
+        assert_eq!(found.len(), expected.len(), "{} {name}", self.name);
+        let per_token = expected.len() / mask.len();
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let real = per_token == 0 || mask[index / per_token] == 1;
+            let near = (found - expected).abs() < TOLERANCE;
+            assert!(!real || near, "{} {name}[{index}]: {found} is not {expected}", self.name);
+        }
+    }
+}
+
+fn of_a_classifier(tensor: &str) -> bool {
+    ["classifier", "pooler", "pre_classifier"].iter().any(|part| tensor.contains(part))
+}
+
+fn shapes(dir: &Path) -> BTreeMap<String, Vec<usize>> {
+    let bytes = fs_err::read(dir.join("model.safetensors")).expect("reads");
+    let file = SafeTensors::deserialize(&bytes).expect("reads");
+    file.tensors().into_iter().map(|(name, tensor)| (name, tensor.shape().to_vec())).collect()
+}
+
+fn ints(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<i32>) {
+    let file = SafeTensors::deserialize(bytes).expect("reads");
+    let tensor = file.tensor(name).expect("there");
+    let values = tensor.data().as_chunks().0.iter().map(|&word| i32::from_le_bytes(word)).collect();
+    (tensor.shape().to_vec(), values)
+}
+
+fn floats(bytes: &[u8], name: &str) -> Vec<f32> {
+    let file = SafeTensors::deserialize(bytes).expect("reads");
+    let data = file.tensor(name).expect("there").data();
+    data.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
+}
