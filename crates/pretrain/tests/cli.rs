@@ -131,6 +131,38 @@ fn a_killed_run_ends_with_the_same_bits() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_time_before_a_kill_is_part_of_the_cost() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let often = ["--set", "run.checkpoint_every=1", "--set", "validation.every=1"];
+    let mut child =
+        session.command(&masks, "model").args(often).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let notes = || -> Vec<String> {
+        let entries = std::fs::read_dir(session.fixture.path("model")).into_iter().flatten().flatten();
+        let files = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".elapsed-"));
+        files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect()
+    };
+    while notes().is_empty() {
+        ensure!(child.try_wait()?.is_none(), "trained in less than a second: make the run longer");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill()?;
+    child.wait()?;
+    let before: f64 = notes()[0].parse()?;
+    let began = std::time::Instant::now();
+    let model = session.train(&masks, "model", &often)?;
+    let (seconds, second_run) =
+        (json(&model.join("manifest.json"))?["cost"]["seconds"].clone(), began.elapsed().as_secs_f64());
+    let seconds = seconds.as_f64().context("a number")?;
+    assert!(
+        before >= 1.0 && (before..before + second_run).contains(&seconds),
+        "{before} {second_run} {seconds}"
+    );
+    assert!(notes().is_empty());
+    Ok(())
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_keeps_the_last_step() -> Result<()> {
