@@ -171,7 +171,7 @@ struct Lane<'a> {
 impl<'a> Lane<'a> {
     fn new(pipeline: &Pipeline<'a>, prefix: &'static str, parts: SyncSender<Part>) -> Self {
         let packer = Packer::new(pipeline.encoder, Packing::from(pipeline.config));
-        let split = Split::new(pipeline.bench, prefix, pipeline.config.shard_rows, parts);
+        let split = Split::new(pipeline.bench, prefix, pipeline.config.shard_rows(), parts);
         Self { packer, split, empty: 0 }
     }
 

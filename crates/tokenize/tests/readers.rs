@@ -124,7 +124,7 @@ fn what_is_held_out_and_what_is_not_make_up_the_corpus() {
     let folder = tempfile::tempdir().unwrap();
     let text: Vec<String> = (0..200).map(|n| format!("document number {n}")).collect();
     let file = write(&folder.path().join("a.txt"), text.join("\n\n").as_bytes());
-    let config = Config { valid_fraction: 0.2, shard_rows: 50, ..support::config(&[file]) };
+    let config = Config { valid_fraction: 0.2, shard_rows: Some(50), ..support::config(&[file]) };
     let out = folder.path().join("out");
     let report = support::tokenize(&config, &out).unwrap();
     let mut found = Vec::new();
