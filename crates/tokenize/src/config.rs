@@ -142,8 +142,8 @@ impl Config {
         Ok(())
     }
 
-    /// Rows of a part. Memory goes with its tokens, so that without a choice of the user's there are at most 2^23 of them,
-    /// 65,536 rows of 128 tokens.
+    /// Rows of a part. Memory goes with its tokens, so that without a choice of the user's there are at most 2^23 of
+    /// them: 65,536 rows of 128 tokens, 16,384 of 512.
     pub fn shard_rows(&self) -> usize {
         self.shard_rows.unwrap_or_else(|| (SHARD_TOKENS / self.seq_len.max(1)).min(MAX_SHARD_ROWS))
     }

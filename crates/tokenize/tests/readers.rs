@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
-use entromask_tokenize::{Config, Format};
+use entromask_tokenize::{Config, Corpus, Format, Source};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -90,6 +91,29 @@ fn every_layout_and_compression_gives_the_same_rows() {
         assert_eq!(report.stats.docs, 4, "{name}");
         let rows = support::rows(&out, "part");
         assert_eq!(expected.get_or_insert_with(|| rows.clone()), &rows, "{name}");
+    }
+}
+
+#[test]
+fn the_bytes_of_a_file_count_while_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts: Vec<_> = (0..1000).map(|n| format!("Document {n}. ").repeat(200)).collect();
+    let table = parquet(Arc::new(StringArray::from(texts.clone())), Compression::UNCOMPRESSED);
+    let text = texts.join("\n\n").into_bytes();
+    let files = [
+        ("a.txt", Format::Text, text),
+        ("a.parquet", Format::Parquet, table.clone()),
+        ("a.parquet.gz", Format::Parquet, gzip(&table)),
+    ];
+    for (name, format, bytes) in files {
+        let file = write(&folder.path().join(name), &bytes);
+        let config = Config { format, column: "body".into(), ..support::config(&[file]) };
+        let (corpus, source) = (Corpus::find(&config).unwrap(), Source::default());
+        let share = || source.bytes.load(Ordering::Relaxed) as f64 / bytes.len() as f64;
+        let mut shares = Vec::new();
+        corpus.read(&source, &mut |_| Ok(shares.push(share()))).unwrap();
+        assert!((0.4..0.6).contains(&shares[500]), "{name}: {}", shares[500]);
+        assert!((share() - 1.0).abs() < f64::EPSILON, "{name}: {}", share());
     }
 }
 
