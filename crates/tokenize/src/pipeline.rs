@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::thread;
 
 use entromask_artifact::{OutputSpec, Workbench};
-use entromask_cli::Progress;
+use entromask_cli::{Progress, check_interrupt};
 use entromask_fault::Fault;
 
 use crate::filter::{Fate, Filter};
@@ -70,6 +70,7 @@ impl Pipeline<'_> {
         let mut filter = Filter::new(self.config);
         let (mut batch, mut bytes) = (Batch::default(), 0);
         let outcome = self.corpus.read(source, &mut |document| {
+            check_interrupt()?;
             let fate = filter.decide(&document);
             if fate != Fate::Skipped {
                 bytes += document.text.len() + DOCUMENT_BYTES;
@@ -115,6 +116,8 @@ impl Pipeline<'_> {
         let (progress, bytes) = (Progress::estimated("tokenize"), self.corpus.bytes()?);
         let mut ended = false;
         for next in encoded {
+            // The part that is being filled is dropped, the one that is being written is finished.
+            check_interrupt()?;
             let Some((batch, pieces)) = next else {
                 ended = true;
                 break;
