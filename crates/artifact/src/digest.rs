@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use entromask_fault::{Fault, unreadable};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +60,7 @@ impl Memory {
     }
 
     fn digest(&mut self, file: &Path) -> anyhow::Result<String> {
-        let metadata = fs::metadata(file)?;
+        let metadata = fs::metadata(file).map_err(|error| Fault::input(unreadable(file, &error)))?;
         let (bytes, modified) = (metadata.len(), metadata.modified()?);
         if bytes < ALWAYS_HASHED_BYTES {
             return of_file(file);

@@ -168,6 +168,14 @@ impl Workbench {
         Ok(manifest)
     }
 
+    /// Removes the parts in `outputs`, of which no artifact can be made.
+    pub fn discard(self, outputs: &[OutputSpec]) {
+        for file in outputs.iter().filter_map(|output| self.finished(&output.file)) {
+            let _ = fs::remove_file(file);
+        }
+        self.clock.forget();
+    }
+
     fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let beside = self.out.join(".tmp-manifest.json");
         fs::write(&beside, manifest.to_bytes()?).map_err(|error| explain(error.into(), &beside))?;
@@ -314,6 +322,19 @@ mod tests {
             std::fs::read_dir(folder.path())?.map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [".lock"]);
         Ok(())
+    }
+
+    #[test]
+    fn discarding_leaves_the_artifact_that_was_there() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let first = make(folder.path(), 0.15)?;
+        let before = std::fs::read_dir(folder.path())?.count();
+        let vain = open(folder.path(), 0.3)?;
+        let part = vain.part_name("part", 0);
+        vain.write_bytes(&part, b"of no use")?;
+        vain.discard(&[OutputSpec::part(part, 1), OutputSpec::part(first.outputs[0].file.clone(), 1)]);
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), before);
+        first.verify(folder.path())
     }
 
     #[test]

@@ -68,5 +68,5 @@ pub fn input(dir: &Path) -> anyhow::Result<Input> {
             )
             .into());
     }
-    Input::files("model", dir, &files)
+    Input::files("model", dir, &files, "check `--model`")
 }

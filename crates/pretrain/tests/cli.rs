@@ -306,7 +306,11 @@ fn mistakes_are_named_with_their_exit_codes() -> Result<()> {
     expect_failure(&mut run(&["--set", "batch_size=0"]), 2, "batch_size = 0")?;
     expect_failure(&mut run(&["--set", "objective.kd=1"]), 2, "--teacher")?;
     expect_failure(&mut run(&["--teacher", "nowhere"]), 2, "objective.kd")?;
-    expect_failure(&mut run(&["--set", "objective.kd=1", "--teacher", "nowhere"]), 3, "nowhere")?;
+    expect_failure(
+        &mut run(&["--set", "objective.kd=1", "--teacher", "nowhere"]),
+        3,
+        "config.json: no such file; `--teacher`",
+    )?;
     expect_failure(&mut run(&["--continue-from", "nowhere"]), 3, "nowhere")?;
     expect_failure(&mut run(&["--device", "cuda"]), 4, "cuda")?;
     expect_failure(&mut run(&["--set", "lr=1e30", "--set", "warmup=0"]), 1, "diverged")?;

@@ -203,14 +203,27 @@ fn bad_configurations_are_usage_errors() {
 #[test]
 fn missing_and_empty_inputs_are_input_errors() {
     let bench = Bench::new();
-    bench.refused(&["--set", "files=['none.txt']"], 3, &["none.txt", "check `files`"]);
+    bench.refused(&["--set", "files=['none.txt']"], 3, &["none.txt: no such file", "check `files`"]);
     bench.refused(&["--set", "files=['none-*.txt']"], 3, &["none-*.txt", "no file matches"]);
-    bench.refused(&["--set", "tokenizer=none"], 3, &["none", "check `tokenizer`"]);
+    bench.refused(&["--set", "tokenizer=none"], 3, &["none: no such file", "check `tokenizer`"]);
     bench.write("empty.txt", b"\n\n \n");
-    bench.refused(&["--set", "files=['empty.txt']"], 3, &["empty.txt", "no training rows"]);
-    bench.refused(&["--set", "min_chars=100000"], 3, &["no training rows", "too_short: 60"]);
+    bench.refused(
+        &["--set", "files=['empty.txt']"],
+        3,
+        &["empty.txt", "no training rows: 0 documents read", "no text"],
+    );
+    bench.refused(
+        &["--set", "min_chars=100000"],
+        3,
+        &["no training rows: 60 documents read, 60 documents too short", "loosen `min_chars`"],
+    );
     bench.refused(&["--set", "format=jsonl"], 3, &["corpus.txt:1", "not JSON"]);
     bench.refused(&["--set", "format=parquet"], 3, &["corpus.txt", "damaged"]);
+    bench.refused(
+        &["--set", "valid_fraction=0.999999"],
+        3,
+        &["no training rows: 60 documents read, 60 held out", "lower `valid_fraction`, which is 0.999999"],
+    );
     bench.write("lines.jsonl", b"{\"text\": \"a\"}\n{\"body\": \"b\"}\n");
     bench.refused(
         &["--set", "files=['lines.jsonl']", "--set", "format=jsonl"],

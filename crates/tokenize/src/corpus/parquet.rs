@@ -10,7 +10,7 @@ use entromask_fault::Fault;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::open::{Compression, compression, damaged, open};
+use super::open::{Compression, compression, damaged, missing, open};
 use super::utf8::Utf8;
 use super::{Sink, Source, pieces};
 
@@ -65,7 +65,7 @@ impl Share {
 
 /// The file itself, or what it decompresses to: Parquet is read from its end.
 fn seekable(path: &Path) -> anyhow::Result<File> {
-    let mut file: File = fs_err::File::open(path).map_err(|error| Fault::input(error.to_string()))?.into();
+    let mut file: File = fs_err::File::open(path).map_err(|error| missing(path, &error))?.into();
     let mut start = Vec::new();
     Read::by_ref(&mut file).take(4).read_to_end(&mut start)?;
     if compression(&start) == Compression::Plain {
