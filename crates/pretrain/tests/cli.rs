@@ -330,6 +330,16 @@ fn mistakes_are_named_with_their_exit_codes() -> Result<()> {
 }
 
 #[test]
+fn the_version_names_the_backends() -> Result<()> {
+    let output =
+        Command::new(assert_cmd::cargo::cargo_bin!("entromask-pretrain")).arg("--version").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("backends: ")).context("backends")?;
+    assert_eq!(line, entromask_device::compiled().join(", "));
+    Ok(())
+}
+
+#[test]
 fn a_damaged_part_is_an_input_error() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 1)?;
