@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::LazyLock;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 /// All bars of the process, so that log lines can be printed above them.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -61,7 +61,8 @@ impl Progress {
 
     fn styled(label: impl Into<String>, bar: ProgressBar, template: &str) -> Self {
         let style = ProgressStyle::with_template(template).expect("the template is a valid one");
-        let bar = BARS.add(bar.with_message(label.into()));
+        // A stage that fails leaves no bar standing above its error.
+        let bar = BARS.add(bar.with_message(label.into()).with_finish(ProgressFinish::AndClear));
         bar.set_style(style.with_key("per_sec", per_second));
         Self { bar }
     }

@@ -111,7 +111,11 @@ fn the_bytes_of_a_file_count_while_it_is_read() {
         let (corpus, source) = (Corpus::find(&config).unwrap(), Source::default());
         let share = || source.bytes.load(Ordering::Relaxed) as f64 / bytes.len() as f64;
         let mut shares = Vec::new();
-        corpus.read(&source, &mut |_| Ok(shares.push(share()))).unwrap();
+        let mut note = |_| {
+            shares.push(share());
+            Ok(())
+        };
+        corpus.read(&source, &mut note).unwrap();
         assert!((0.4..0.6).contains(&shares[500]), "{name}: {}", shares[500]);
         assert!((share() - 1.0).abs() < f64::EPSILON, "{name}: {}", share());
     }
