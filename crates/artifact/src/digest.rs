@@ -1,10 +1,12 @@
 //! BLAKE3 digests of files, remembered for large ones.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use entromask_fault::{Fault, unreadable};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +16,23 @@ const ALWAYS_HASHED_BYTES: u64 = 16 << 20;
 /// A file changed this recently may change again within the resolution of its time stamp.
 const RACY: Duration = Duration::from_secs(2);
 
+/// What is hashed at a time, on all cores. A map of the file would be a little faster, but the pages of a large corpus
+/// would count as memory of this process.
+const CHUNK_BYTES: u64 = 8 << 20;
+
 /// The BLAKE3 digest of a file's bytes, in hexadecimal.
 pub(crate) fn of_file(path: &Path) -> anyhow::Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap_rayon(path).with_context(|| format!("failed to read {}", path.display()))?;
-    Ok(hasher.finalize().to_hex().to_string())
+    let mut file = fs::File::open(path).map_err(|error| Fault::input(unreadable(path, &error)))?;
+    let (mut hasher, mut chunk) = (blake3::Hasher::new(), Vec::new());
+    loop {
+        chunk.clear();
+        let mut limited = Read::by_ref(&mut file).take(CHUNK_BYTES);
+        limited.read_to_end(&mut chunk).with_context(|| format!("failed to read {}", path.display()))?;
+        if chunk.is_empty() {
+            return Ok(hasher.finalize().to_hex().to_string());
+        }
+        hasher.update_rayon(&chunk);
+    }
 }
 
 /// The digests of many files, taken from `memory` where a large file's size and time stamp have not changed.
@@ -59,7 +73,7 @@ impl Memory {
     }
 
     fn digest(&mut self, file: &Path) -> anyhow::Result<String> {
-        let metadata = fs::metadata(file)?;
+        let metadata = fs::metadata(file).map_err(|error| Fault::input(unreadable(file, &error)))?;
         let (bytes, modified) = (metadata.len(), metadata.modified()?);
         if bytes < ALWAYS_HASHED_BYTES {
             return of_file(file);
@@ -82,6 +96,18 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_several_chunks_has_the_digest_of_its_bytes() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("file");
+        for length in [0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 12_345] {
+            let bytes: Vec<u8> = (0..length).map(|n| (n * n % 251) as u8).collect();
+            fs::write(&file, &bytes)?;
+            assert_eq!(of_file(&file)?, blake3::hash(&bytes).to_hex().to_string(), "{length}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_large_file_is_hashed_again_when_it_changes() -> anyhow::Result<()> {

@@ -23,6 +23,7 @@
 //! # Ok(()) }
 //! ```
 
+mod clock;
 mod digest;
 mod garbage;
 mod manifest;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context;
-use entromask_fault::Fault;
+use entromask_fault::{Fault, unreadable};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -200,7 +200,7 @@ impl Output {
             Ok(metadata) => {
                 Err(damaged(&path, &format!("{} bytes", self.bytes), &metadata.len().to_string()).into())
             }
-            Err(error) => Err(Fault::input(format!("{error}"))
+            Err(error) => Err(Fault::input(unreadable(&path, &error))
                 .remedy("delete manifest.json of that folder and run its stage again"))
             .context("a part that the manifest lists cannot be read"),
         }
@@ -213,10 +213,6 @@ fn damaged(path: &Path, expected: &str, found: &str) -> Fault {
 }
 
 fn missing(dir: &Path, error: &std::io::Error) -> Fault {
-    let name = dir.join(MANIFEST);
-    if error.kind() == std::io::ErrorKind::NotFound {
-        return Fault::input(format!("{}: no such file", name.display()))
-            .remedy("run the stage that makes it, or check the path");
-    }
-    Fault::input(format!("{}: {error}", name.display()))
+    Fault::input(unreadable(&dir.join(MANIFEST), error))
+        .remedy("run the stage that makes it, or check the path")
 }

@@ -64,11 +64,11 @@ impl Input {
     /// Files from outside the pipeline; `path` is how the user names them. Their names are not part of the digest.
     ///
     /// # Errors
-    /// A [`Fault`] of class input if a file cannot be read.
-    pub fn files(role: &str, path: &Path, files: &[PathBuf]) -> anyhow::Result<Self> {
-        let digests = digest::of_files(files, Path::new(MEMORY)).map_err(|error| {
-            Fault::input(format!("{error:#}")).remedy(format!("check the path given for `{role}`"))
-        })?;
+    /// A [`Fault`] of class input if a file cannot be read, with `remedy`, which names the flag or key that `path` was
+    /// given by.
+    pub fn files(role: &str, path: &Path, files: &[PathBuf], remedy: &str) -> anyhow::Result<Self> {
+        let digests = digest::of_files(files, Path::new(MEMORY))
+            .map_err(|error| Fault::input(format!("{error:#}")).remedy(remedy))?;
         let content = blake3::hash(digests.concat().as_bytes()).to_hex().to_string();
         Ok(Self { role: role.into(), kind: "files".into(), content, path: path.into() })
     }
@@ -146,10 +146,12 @@ mod tests {
         let (a, b, c) = (file("a", "one")?, file("b", "two")?, file("c", "one")?);
         let content = |files: &[&PathBuf]| {
             let files: Vec<_> = files.iter().map(|&file| file.clone()).collect();
-            Input::files("corpus", folder.path(), &files).map(|input| input.content)
+            Input::files("corpus", folder.path(), &files, "check `files`").map(|input| input.content)
         };
         assert_eq!(content(&[&a, &b])?, content(&[&c, &b])?);
         assert_ne!(content(&[&a, &b])?, content(&[&b, &a])?);
+        let error = content(&[&a, &folder.path().join("d")]).unwrap_err().to_string();
+        assert!(error.ends_with("d: no such file; check `files`"), "{error}");
         Ok(())
     }
 

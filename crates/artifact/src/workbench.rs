@@ -3,13 +3,13 @@
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::Context;
 use entromask_fault::Fault;
 use fs_err as fs;
 use serde_json::Value;
 
+use crate::clock::Clock;
 use crate::digest;
 use crate::manifest::{Cost, MANIFEST, Manifest, Output, Tool};
 use crate::recipe::Recipe;
@@ -21,9 +21,7 @@ pub struct Workbench {
     recipe: Recipe,
     key: String,
     tool: Tool,
-    started: Instant,
-    /// Seconds that earlier, interrupted runs of the same recipe took.
-    earlier: f64,
+    clock: Clock,
     _lock: File,
 }
 
@@ -64,11 +62,9 @@ impl Workbench {
     pub fn open(out: &Path, recipe: Recipe, tool: Tool) -> anyhow::Result<Self> {
         let lock = lock(out)?;
         let key = recipe.key();
-        let mut bench =
-            Self { out: out.into(), recipe, key, tool, started: Instant::now(), earlier: 0.0, _lock: lock };
-        bench.earlier = bench.read_elapsed();
-        bench.remove_leftovers();
-        Ok(bench)
+        remove_leftovers(out);
+        let clock = Clock::start(out.join(format!(".elapsed-{}", &key[..8])));
+        Ok(Self { out: out.into(), recipe, key, tool, clock, _lock: lock })
     }
 
     /// The artifact's folder.
@@ -116,9 +112,7 @@ impl Workbench {
             self.invalidate()?;
         }
         fs::rename(&beside, &target)?;
-        sync(&self.out)?;
-        self.write_elapsed();
-        Ok(())
+        sync(&self.out)
     }
 
     /// [`Workbench::write`] for a file whose bytes are at hand.
@@ -143,9 +137,9 @@ impl Workbench {
         self.out.join("state").join(self.short_key())
     }
 
-    /// Wall-clock seconds spent on this recipe, interrupted runs included.
+    /// Wall-clock seconds spent on this recipe, interrupted and killed runs included (the latter to the second).
     pub fn seconds(&self) -> f64 {
-        self.earlier + self.started.elapsed().as_secs_f64()
+        self.clock.seconds()
     }
 
     /// Hashes the outputs and writes the manifest. `cost.seconds` is filled in here.
@@ -170,7 +164,16 @@ impl Workbench {
             tool: self.tool.clone(),
         };
         self.write_manifest(&manifest)?;
+        self.clock.forget();
         Ok(manifest)
+    }
+
+    /// Removes the parts in `outputs`, of which no artifact can be made.
+    pub fn discard(self, outputs: &[OutputSpec]) {
+        for file in outputs.iter().filter_map(|output| self.finished(&output.file)) {
+            let _ = fs::remove_file(file);
+        }
+        self.clock.forget();
     }
 
     fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
@@ -178,9 +181,7 @@ impl Workbench {
         fs::write(&beside, manifest.to_bytes()?).map_err(|error| explain(error.into(), &beside))?;
         sync(&beside)?;
         fs::rename(&beside, self.out.join(MANIFEST))?;
-        sync(&self.out)?;
-        let _ = fs::remove_file(self.elapsed_path());
-        Ok(())
+        sync(&self.out)
     }
 
     fn describe(&self, spec: OutputSpec) -> anyhow::Result<Output> {
@@ -195,29 +196,6 @@ impl Workbench {
             Ok(()) => sync(&self.out),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    fn elapsed_path(&self) -> PathBuf {
-        self.out.join(format!(".elapsed-{}", self.short_key()))
-    }
-
-    fn read_elapsed(&self) -> f64 {
-        fs::read_to_string(self.elapsed_path()).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0)
-    }
-
-    /// A lost note costs a too small number of seconds, nothing else.
-    fn write_elapsed(&self) {
-        let _ = fs::write(self.elapsed_path(), self.seconds().to_string());
-    }
-
-    /// Temporary files of a killed run; the lock is ours, so nobody is writing them.
-    fn remove_leftovers(&self) {
-        let Ok(entries) = fs::read_dir(&self.out) else { return };
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".tmp-") {
-                let _ = fs::remove_file(entry.path());
-            }
         }
     }
 }
@@ -238,6 +216,16 @@ fn lock(out: &Path) -> anyhow::Result<File> {
                 .into())
         }
         Err(TryLockError::Error(error)) => Err(error).context(format!("failed to lock {}", path.display())),
+    }
+}
+
+/// Temporary files of a killed run; the lock is ours, so nobody is writing them.
+fn remove_leftovers(out: &Path) {
+    let Ok(entries) = fs::read_dir(out) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(".tmp-") {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -337,6 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn discarding_leaves_the_artifact_that_was_there() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let first = make(folder.path(), 0.15)?;
+        let before = std::fs::read_dir(folder.path())?.count();
+        let vain = open(folder.path(), 0.3)?;
+        let part = vain.part_name("part", 0);
+        vain.write_bytes(&part, b"of no use")?;
+        vain.discard(&[OutputSpec::part(part, 1), OutputSpec::part(first.outputs[0].file.clone(), 1)]);
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), before);
+        first.verify(folder.path())
+    }
+
+    #[test]
     fn two_processes_cannot_work_on_one_artifact() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let first = open(folder.path(), 0.15)?;
@@ -367,10 +368,11 @@ mod tests {
     #[test]
     fn seconds_of_interrupted_runs_are_added() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        let bench = open(folder.path(), 0.15)?;
-        fs::write(bench.elapsed_path(), "100")?;
-        drop(bench);
+        let note = folder.path().join(format!(".elapsed-{}", &recipe(0.15).key()[..8]));
+        fs::write(&note, "100")?;
+        drop(open(folder.path(), 0.15)?);
         assert!(make(folder.path(), 0.15)?.cost.seconds > 100.0);
+        assert!(!note.exists());
         Ok(())
     }
 }

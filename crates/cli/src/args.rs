@@ -8,6 +8,12 @@ use entromask_fault::Fault;
 pub const EXIT_CODES_HELP: &str = "Exit codes: 0 done or up to date · 1 failed · 2 usage or config · \
 3 input missing, damaged or of another origin · 4 device unavailable · 130 interrupted (run again to resume)";
 
+/// What `--version` of a stage that computes says: its version, and the backends that it can use. Made once a process, for
+/// clap, which wants it to live as long.
+pub fn long_version(version: &str, backends: &[&str]) -> &'static str {
+    format!("{version}\nbackends: {}", backends.join(", ")).leak()
+}
+
 /// Flags common to all stages.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct CommonArgs {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use entromask_fault::Fault;
+use entromask_fault::{Fault, unreadable};
 use fs_err as fs;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -31,7 +31,8 @@ pub fn load_file<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
 
 fn read_table(path: &Path) -> anyhow::Result<Table> {
     let text = fs::read_to_string(path).map_err(|error| {
-        Fault::usage(error.to_string()).remedy("check the path; `ls pipelines/*` lists the configs there are")
+        Fault::usage(unreadable(path, &error))
+            .remedy("check the path; `ls pipelines/*` lists the configs there are")
     })?;
     Ok(text.parse().map_err(|error: toml::de::Error| Fault::usage(format!("{}: {error}", path.display())))?)
 }

@@ -22,5 +22,6 @@ pub(crate) fn install() -> anyhow::Result<()> {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
+        tracing::warn!("asked to stop: ending cleanly; ask again to stop at once");
     })?)
 }

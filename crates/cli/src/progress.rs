@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::LazyLock;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 /// All bars of the process, so that log lines can be printed above them.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -22,13 +22,20 @@ impl Progress {
         Self::styled(label, ProgressBar::new(total), style)
     }
 
-    /// A counter named `label` for work whose size is not known.
-    pub fn unbounded(label: impl Into<String>) -> Self {
-        Self::styled(
-            label,
-            ProgressBar::no_length(),
-            "{msg:24!} {spinner} {human_pos} tokens {per_sec} {elapsed}",
-        )
+    /// A bar named `label` over tokens whose number is not known yet; see [`Progress::estimate`].
+    pub fn estimated(label: impl Into<String>) -> Self {
+        let style = "{msg:24!} {wide_bar:.cyan/dim} {percent:>3}% {human_pos}/~{human_len} tokens \
+                     {per_sec} left {eta}";
+        Self::styled(label, ProgressBar::no_length(), style)
+    }
+
+    /// Estimates the number of all tokens: those counted so far came out of `done` of `all` units of the input, e.g.
+    /// bytes of its files.
+    pub fn estimate(&self, done: u64, all: u64) {
+        let tokens = self.bar.position() as f64;
+        if done > 0 && tokens > 0.0 {
+            self.bar.set_length((tokens * (all as f64 / done as f64).max(1.0)).round() as u64);
+        }
     }
 
     /// Counts `tokens` more tokens.
@@ -54,7 +61,8 @@ impl Progress {
 
     fn styled(label: impl Into<String>, bar: ProgressBar, template: &str) -> Self {
         let style = ProgressStyle::with_template(template).expect("the template is a valid one");
-        let bar = BARS.add(bar.with_message(label.into()));
+        // A stage that fails leaves no bar standing above its error.
+        let bar = BARS.add(bar.with_message(label.into()).with_finish(ProgressFinish::AndClear));
         bar.set_style(style.with_key("per_sec", per_second));
         Self { bar }
     }
@@ -85,4 +93,38 @@ fn per_second(state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write) {
         if speed >= 1e6 { format!("{:.2} M/s", speed / 1e6) } else { format!("{:.1} k/s", speed / 1e3) };
     // The bar's own string cannot fail to grow.
     let _ = out.write_str(&text);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_total_is_estimated_from_the_share_of_the_input() {
+        let progress = Progress::estimated("tokenize");
+        progress.estimate(0, 1000);
+        progress.inc(300);
+        progress.estimate(0, 1000);
+        assert_eq!(progress.bar.length(), None, "nothing is known yet");
+        progress.estimate(100, 1000);
+        assert_eq!(progress.bar.length(), Some(3000));
+        progress.inc(100);
+        progress.estimate(1000, 1000);
+        assert_eq!(progress.bar.length(), Some(400));
+        progress.estimate(1001, 1000);
+        assert_eq!(progress.bar.length(), Some(400), "a file that has grown");
+    }
+
+    #[test]
+    fn an_estimated_total_gives_the_time_left() {
+        let progress = Progress::estimated("tokenize");
+        std::thread::sleep(Duration::from_millis(50));
+        progress.inc(1_000);
+        progress.estimate(1, 1_000);
+        let left = progress.bar.eta();
+        // 999,000 tokens at 1,000 in 50 ms are 50 s.
+        assert!(left > Duration::from_secs(30), "{left:?}");
+    }
 }

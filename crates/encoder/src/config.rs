@@ -101,7 +101,7 @@ impl EncoderConfig {
     pub fn from_pretrained(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         let text = fs_err::read_to_string(&path).map_err(|error| {
-            Fault::input(error.to_string())
+            Fault::input(entromask_fault::unreadable(&path, &error))
                 .remedy("name a Hugging Face folder with config.json and model.safetensors")
         })?;
         let object: Map<String, Value> =

@@ -13,6 +13,8 @@
 //! | 130 | interrupted; the next run resumes |
 
 use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 /// What kind of trouble a [`Fault`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,25 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// Why a file cannot be read, in plain words and with its path: the message of a [`Fault`].
+///
+/// ```
+/// use std::path::Path;
+/// let path = Path::new("nowhere/config.json");
+/// let error = std::fs::read(path).unwrap_err();
+/// assert_eq!(entromask_fault::unreadable(path, &error), "nowhere/config.json: no such file");
+/// ```
+pub fn unreadable(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::NotFound => format!("{path}: no such file"),
+        ErrorKind::PermissionDenied => format!("{path}: permission denied"),
+        ErrorKind::IsADirectory => format!("{path}: a folder, not a file"),
+        ErrorKind::NotADirectory => format!("{path}: no such file, a part of this path is not a folder"),
+        _ => format!("{path}: {error}"),
+    }
+}
 
 /// The class of an error: that of the first [`Fault`] in its chain, else [`Class::Failed`].
 pub fn class_of(error: &(dyn std::error::Error + 'static)) -> Class {

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use entromask_fault::Fault;
+use entromask_fault::{Fault, unreadable};
 use fs_err as fs;
 
 use crate::task::{Column, Task};
@@ -67,7 +67,10 @@ pub fn files(data: &Path, task: &Task) -> anyhow::Result<Vec<PathBuf>> {
 /// A [`Fault`] of class input that names file, line and value if a column is missing, a row has the wrong width, a
 /// label is none of the task's, or there are no rows.
 pub fn read(path: &Path, task: &Task) -> anyhow::Result<Split> {
-    let bytes = fs::read(path).map_err(|error| Fault::input(error.to_string()))?;
+    let bytes = fs::read(path).map_err(|error| {
+        Fault::input(unreadable(path, &error))
+            .remedy("take the task's folder from GLUE's official download as it is")
+    })?;
     let text = std::str::from_utf8(&bytes).map_err(|error| not_utf8(path, &bytes, error.valid_up_to()))?;
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     let first = if task.header { lines.next() } else { lines.clone().next() };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use entromask_cli::{CommonArgs, EXIT_CODES_HELP};
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP, long_version};
 use entromask_glue::Job;
 
 /// Fine-tune a model on GLUE tasks and print its dev scores
@@ -13,7 +13,7 @@ use entromask_glue::Job;
 /// official layout (`data` in the config). Output: results.json and one JSON file per task and seed. Scores are
 /// percentages, losses nats.
 #[derive(Parser)]
-#[command(version, after_help = format!("{EXAMPLE}\n\n{EXIT_CODES_HELP}"))]
+#[command(version, long_version = long_version(env!("CARGO_PKG_VERSION"), &entromask_device::compiled()), after_help = format!("{EXAMPLE}\n\n{EXIT_CODES_HELP}"))]
 struct Args {
     /// Model folder to fine-tune
     #[arg(long, value_name = "DIR")]

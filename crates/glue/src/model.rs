@@ -65,5 +65,5 @@ pub fn input(dir: &Path) -> anyhow::Result<Input> {
             .remedy("--model takes a Hugging Face folder with config.json, weights and tokenizer.json")
             .into());
     }
-    Input::files("model", dir, &files)
+    Input::files("model", dir, &files, "check `--model`")
 }

@@ -194,7 +194,8 @@ impl<'a> Plan<'a> {
 impl Planned {
     fn new(data: &Path, task: &'static Task, recipe: FineTuning) -> anyhow::Result<Self> {
         let files = data::files(data, task)?;
-        let input = Input::files(&task.name, &data.join(&task.name), &files)?;
+        let input =
+            Input::files(&task.name, &data.join(&task.name), &files, "check `data` in the configuration")?;
         Ok(Self { task, recipe, files, input })
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use entromask_cli::{CommonArgs, EXIT_CODES_HELP};
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP, long_version};
 use entromask_pretrain::{Paths, Start};
 
 /// Trains a masked language model on tokens and masks, with or without a teacher.
@@ -14,7 +14,7 @@ use entromask_pretrain::{Paths, Start};
 /// Example: entromask-pretrain --config pipelines/train/mlm.toml --student pipelines/student/tiny.toml
 /// --tokens data/tokens/sample --masks data/masks/sample/random --out data/models/sample/random
 #[derive(clap::Parser)]
-#[command(version, after_help = EXIT_CODES_HELP)]
+#[command(version, long_version = long_version(env!("CARGO_PKG_VERSION"), &entromask_device::compiled()), after_help = EXIT_CODES_HELP)]
 pub(crate) struct Args {
     /// Shape of the model (TOML); vocabulary and padding come from the tokens
     #[arg(long, value_name = "FILE")]

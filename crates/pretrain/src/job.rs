@@ -234,24 +234,25 @@ fn inputs(paths: &Paths, tokens: &Manifest, masks: &Manifest) -> Result<Vec<Inpu
     let mut inputs =
         vec![Input::artifact("tokens", tokens, &paths.tokens), Input::artifact("masks", masks, &paths.masks)];
     if let Some(teacher) = &paths.teacher {
-        inputs.push(model("teacher", teacher)?);
+        inputs.push(model("teacher", "--teacher", teacher)?);
     }
     match &paths.start {
         Start::Random => {}
-        Start::Init(folder) => inputs.push(model("init", folder)?),
-        Start::Continue(folder) => inputs.push(model("continue_from", folder)?),
+        Start::Init(folder) => inputs.push(model("init", "--init", folder)?),
+        Start::Continue(folder) => inputs.push(model("continue_from", "--continue-from", folder)?),
     }
     Ok(inputs)
 }
 
 /// A model of the pipeline, or a Hugging Face folder from elsewhere.
-fn model(role: &str, folder: &Path) -> Result<Input> {
+fn model(role: &str, flag: &str, folder: &Path) -> Result<Input> {
     if folder.join(MANIFEST).exists() {
         return Ok(Input::artifact(role, &Manifest::load(folder, Kind::Model)?, folder));
     }
     let mut files: Vec<PathBuf> = ["config.json", "model.safetensors"].map(|name| folder.join(name)).to_vec();
     files.extend(Some(folder.join("tokenizer.json")).filter(|file| file.exists()));
-    Input::files(role, folder, &files)
+    let remedy = format!("`{flag}` takes a model artifact or a Hugging Face folder");
+    Input::files(role, folder, &files, &remedy)
 }
 
 fn read<'a, T: Deserialize<'a>>(value: &'a serde_json::Value, folder: &Path) -> Result<T> {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use entromask_artifact::{Manifest, Workbench};
-use entromask_fault::Fault;
+use entromask_fault::{Fault, unreadable};
 use fs_err as fs;
 use serde_json::{Map, Value, json};
 
@@ -15,8 +15,8 @@ pub(crate) const FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", 
 /// Copies the tokenizer of `tokens` into the model's folder.
 pub(crate) fn write(bench: &Workbench, folder: &Path, tokens: &Manifest, longest: usize) -> Result<()> {
     let source = folder.join(FILES[0]);
-    let bytes =
-        fs::read(&source).map_err(|error| Fault::input(error.to_string()).remedy("tokenize again"))?;
+    let bytes = fs::read(&source)
+        .map_err(|error| Fault::input(unreadable(&source, &error)).remedy("tokenize again"))?;
     let tokenizer: Value = serde_json::from_slice(&bytes)
         .map_err(|error| Fault::input(format!("{}: {error}", source.display())).remedy("tokenize again"))?;
     let special = special_tokens(&tokenizer, &tokens.stats["special"]);

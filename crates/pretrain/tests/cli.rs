@@ -131,6 +131,38 @@ fn a_killed_run_ends_with_the_same_bits() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_time_before_a_kill_is_part_of_the_cost() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let often = ["--set", "run.checkpoint_every=1", "--set", "validation.every=1"];
+    let mut child =
+        session.command(&masks, "model").args(often).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let notes = || -> Vec<String> {
+        let entries = std::fs::read_dir(session.fixture.path("model")).into_iter().flatten().flatten();
+        let files = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".elapsed-"));
+        files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect()
+    };
+    while notes().is_empty() {
+        ensure!(child.try_wait()?.is_none(), "trained in less than a second: make the run longer");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill()?;
+    child.wait()?;
+    let before: f64 = notes()[0].parse()?;
+    let began = std::time::Instant::now();
+    let model = session.train(&masks, "model", &often)?;
+    let (seconds, second_run) =
+        (json(&model.join("manifest.json"))?["cost"]["seconds"].clone(), began.elapsed().as_secs_f64());
+    let seconds = seconds.as_f64().context("a number")?;
+    assert!(
+        before >= 1.0 && (before..before + second_run).contains(&seconds),
+        "{before} {second_run} {seconds}"
+    );
+    assert!(notes().is_empty());
+    Ok(())
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_keeps_the_last_step() -> Result<()> {
@@ -274,7 +306,11 @@ fn mistakes_are_named_with_their_exit_codes() -> Result<()> {
     expect_failure(&mut run(&["--set", "batch_size=0"]), 2, "batch_size = 0")?;
     expect_failure(&mut run(&["--set", "objective.kd=1"]), 2, "--teacher")?;
     expect_failure(&mut run(&["--teacher", "nowhere"]), 2, "objective.kd")?;
-    expect_failure(&mut run(&["--set", "objective.kd=1", "--teacher", "nowhere"]), 3, "nowhere")?;
+    expect_failure(
+        &mut run(&["--set", "objective.kd=1", "--teacher", "nowhere"]),
+        3,
+        "config.json: no such file; `--teacher`",
+    )?;
     expect_failure(&mut run(&["--continue-from", "nowhere"]), 3, "nowhere")?;
     expect_failure(&mut run(&["--device", "cuda"]), 4, "cuda")?;
     expect_failure(&mut run(&["--set", "lr=1e30", "--set", "warmup=0"]), 1, "diverged")?;
@@ -290,6 +326,16 @@ fn mistakes_are_named_with_their_exit_codes() -> Result<()> {
     expect_failure(&mut of_other_tokens, 3, "content")?;
     expect_failure(elsewhere.arg("--out=/dev/null/below"), 2, "out")?;
     assert!(!session.fixture.path("model/manifest.json").exists());
+    Ok(())
+}
+
+#[test]
+fn the_version_names_the_backends() -> Result<()> {
+    let output =
+        Command::new(assert_cmd::cargo::cargo_bin!("entromask-pretrain")).arg("--version").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("backends: ")).context("backends")?;
+    assert_eq!(line, entromask_device::compiled().join(", "));
     Ok(())
 }
 

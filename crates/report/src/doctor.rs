@@ -1,13 +1,18 @@
 //! What a user needs to see before a first run.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Serialize;
 
 use crate::number::bytes;
 
+/// The oldest GNU Make that the Makefile was tried with; that of Rust stands in Cargo.toml.
+const MAKE: &str = "4.3";
+/// A program that computes: all of them are built with the same backends.
+const STAGE: &str = "entromask-pretrain";
 /// Memory that a run on the sample needs, with room to spare.
 const MEMORY_BYTES: u64 = 2 << 30;
 /// Disk that build, sample run and report need.
@@ -30,10 +35,11 @@ pub struct Check {
 pub fn examine(data: &Path) -> Vec<Check> {
     let mut checks = vec![
         Check::known("entromask", format!("{} {}", env!("CARGO_PKG_VERSION"), revision()).trim_end()),
-        program("rustc", "install Rust 1.95 or newer with rustup"),
-        program("cargo", "install Rust 1.95 or newer with rustup"),
-        program("make", "install GNU Make 4.3 or newer"),
-        program("cc", "install a C compiler, e.g. gcc"),
+        program("rustc", Some(env!("CARGO_PKG_RUST_VERSION")), "install it with rustup (https://rustup.rs)"),
+        program("cargo", Some(env!("CARGO_PKG_RUST_VERSION")), "install it with rustup (https://rustup.rs)"),
+        program("make", Some(MAKE), "install GNU Make"),
+        program("cc", None, "install a C compiler, e.g. gcc"),
+        backends(&beside(STAGE)),
     ];
     checks.push(Check::known("cpu", format!("{}, {} cores", cpu_model(), cores())));
     checks.push(memory());
@@ -70,15 +76,57 @@ fn revision() -> String {
     std::env::var("ENTROMASK_GIT").unwrap_or_default()
 }
 
-/// The first line that the program prints about its version.
-fn program(name: &str, remedy: &str) -> Check {
-    let output = Command::new(name).arg("--version").output();
-    let output = output.ok().filter(|output| output.status.success());
-    let line =
-        output.and_then(|output| Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_string()));
+/// Whether the program is there and new enough.
+fn program(name: &str, oldest: Option<&str>, remedy: &str) -> Check {
+    let Some(text) = version_text(name.as_ref()) else {
+        return Check::judged(name, "not found".into(), false, remedy);
+    };
+    let line = text.lines().next().unwrap_or_default();
+    match oldest {
+        Some(oldest) => judge_version(name, line, oldest, remedy),
+        None => Check::known(name, line),
+    }
+}
+
+fn judge_version(name: &str, line: &str, oldest: &str, remedy: &str) -> Check {
+    let remedy = format!("{oldest} or newer is needed: {remedy}");
+    let new_enough = version(line).is_some_and(|found| Some(found) >= version(oldest));
+    Check::judged(name, line.into(), new_enough, &remedy)
+}
+
+/// The first version number in a text: major and minor.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let numbers = |word: &str| {
+        let mut parts = word.split(['.', '-']).map(str::parse);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    };
+    text.split(|c: char| c.is_whitespace() || "(),".contains(c)).find_map(numbers)
+}
+
+/// What `program --version` prints, if it runs.
+fn version_text(program: &OsStr) -> Option<String> {
+    let output =
+        Command::new(program).arg("--version").output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The path of another program of entromask, in the folder of this one.
+fn beside(name: &str) -> PathBuf {
+    std::env::current_exe().map_or_else(|_| name.into(), |this| this.with_file_name(name))
+}
+
+/// Which backends were compiled in; this program itself has none, since it computes nothing.
+fn backends(stage: &Path) -> Check {
+    let text = version_text(stage.as_os_str());
+    let line = text.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("backends: ")));
     match line {
-        Some(line) => Check::known(name, line),
-        None => Check::judged(name, "not found".into(), false, remedy),
+        Some(line) => Check::known("backends", line),
+        None => Check::judged(
+            "backends",
+            format!("{} does not tell", stage.display()),
+            false,
+            "build all programs: make build",
+        ),
     }
 }
 
@@ -154,8 +202,53 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_a_problem() {
-        let check = program("entromask-no-such-program", "install it");
+        let check = program("entromask-no-such-program", Some("1.0"), "install it");
         assert_eq!(render(&[check]), "problem  entromask-no-such-program  not found; install it");
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        let judge = |line, oldest| judge_version("it", line, oldest, "install it").ok;
+        assert!(judge("rustc 1.95.0 (59807616e 2026-04-14)", "1.95"));
+        assert!(judge("cargo 1.100.0-nightly (f298b8c82 2026-02-24)", "1.95"));
+        assert!(judge("GNU Make 4.4.1", "4.3") && judge("GNU Make 10.0", "4.3"));
+        assert!(!judge("rustc 1.94.1 (abc 2026-03-01)", "1.95"));
+        assert!(!judge("GNU Make 3.81", "4.3"));
+        assert!(!judge("something else", "4.3"));
+    }
+
+    #[test]
+    fn a_program_that_is_too_old_is_a_problem_with_a_remedy() {
+        let check = judge_version("make", "GNU Make 3.81", "4.3", "install GNU Make");
+        assert_eq!(
+            render(&[check]),
+            "problem  make  GNU Make 3.81; 4.3 or newer is needed: install GNU Make"
+        );
+    }
+
+    #[test]
+    fn the_documents_name_the_versions_that_are_looked_for() -> anyhow::Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for file in ["README.md", "CONTRIBUTING.md"] {
+            let text = std::fs::read_to_string(root.join(file))?;
+            let wanted = [format!("Rust {}", env!("CARGO_PKG_RUST_VERSION")), format!("GNU Make {MAKE}")];
+            assert!(wanted.iter().all(|words| text.contains(words)), "{file}: {wanted:?}");
+        }
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn backends_are_those_of_a_stage() -> anyhow::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir()?;
+        let stage = folder.path().join("stage");
+        assert!(!backends(&stage).ok);
+        std::fs::write(&stage, "#!/bin/sh\necho stage 0.1.0\necho backends: cpu, cuda\n")?;
+        std::fs::set_permissions(&stage, std::fs::Permissions::from_mode(0o755))?;
+        assert_eq!(render(&[backends(&stage)]), "ok       backends  cpu, cuda");
+        Ok(())
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Weights {
             Fault::input(format!("{}: {what}", path.display())).remedy("make or download the model again")
         };
         let mut file = File::open(path).map_err(|error| {
-            Fault::input(error.to_string())
+            Fault::input(entromask_fault::unreadable(path, &error))
                 .remedy("check that the folder holds a model in safetensors format")
         })?;
         let bytes = file.metadata()?.len();

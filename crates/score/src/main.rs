@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use entromask_cli::CommonArgs;
+use entromask_cli::{CommonArgs, long_version};
 use entromask_score::{Config, LogitsArgs, Paths, dry_run, run, write_logits};
 
 /// Scores each token of a corpus: entropy of a masked language model's prediction, and surprisal, in nats.
@@ -12,7 +12,7 @@ use entromask_score::{Config, LogitsArgs, Paths, dry_run, run, write_logits};
 /// Reads a tokens artifact and a model (an artifact, or a Hugging Face folder with config.json and model.safetensors);
 /// writes an entropy artifact: one table part for each part of the tokens.
 #[derive(Parser)]
-#[command(version, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true, after_help = after_help())]
+#[command(version, long_version = long_version(env!("CARGO_PKG_VERSION"), &entromask_device::compiled()), subcommand_negates_reqs = true, args_conflicts_with_subcommands = true, after_help = after_help())]
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,

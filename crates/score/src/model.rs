@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use entromask_artifact::{Input, Kind, MANIFEST, Manifest};
 use entromask_encoder::{EncoderConfig, MaskedLm, pretrained_files};
-use entromask_fault::Fault;
+use entromask_fault::{Fault, unreadable};
 use serde_json::Value;
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -16,7 +16,8 @@ pub(crate) fn input(dir: &Path) -> Result<Input> {
     if dir.join(MANIFEST).exists() {
         return Ok(Input::artifact("teacher", &Manifest::load(dir, Kind::Model)?, dir));
     }
-    Input::files("teacher", dir, &pretrained_files(dir)?)
+    let files = pretrained_files(dir)?;
+    Input::files("teacher", dir, &files, "`--model` takes a model artifact or a Hugging Face folder")
 }
 
 /// Loads the model in `dir` to score the tokens artifact in `tokens_dir`, whose longest row has `seq_len` tokens.
@@ -87,7 +88,10 @@ fn check_tokenizer(dir: &Path, tokens_dir: &Path) -> Result<()> {
 }
 
 fn vocabulary(path: &Path) -> Result<Value> {
-    let mut tokenizer: Value = serde_json::from_slice(&fs_err::read(path)?).map_err(|error| {
+    let bytes = fs_err::read(path).map_err(|error| {
+        Fault::input(unreadable(path, &error)).remedy("make or fetch the tokenizer again")
+    })?;
+    let mut tokenizer: Value = serde_json::from_slice(&bytes).map_err(|error| {
         Fault::input(format!("{}: no tokenizer ({error})", path.display())).remedy("fetch or write it again")
     })?;
     Ok(tokenizer["model"]["vocab"].take())

@@ -77,8 +77,8 @@ impl<'a> Scorer<'a> {
         })
     }
 
-    /// Entropy and surprisal of a part; `progress` is told the tokens of finished passes.
-    pub(crate) fn score(&self, part: &Tokens, progress: impl Fn(u64)) -> Result<Entropies> {
+    /// Entropy and surprisal of a part; `progress` is told the tokens of finished passes, and may end the work.
+    pub(crate) fn score(&self, part: &Tokens, progress: impl Fn(u64) -> Result<()>) -> Result<Entropies> {
         let passes = self.passes(part);
         let widths = widths(&passes);
         let mut scores = Scores::unscored(part);
@@ -89,7 +89,7 @@ impl<'a> Scorer<'a> {
                 None => self.measure_plain(part, &batches, &widths)?,
             };
             scores.fill(chunk, &measures);
-            progress(chunk.iter().map(|pass| pass.length as u64).sum());
+            progress(chunk.iter().map(|pass| pass.length as u64).sum())?;
         }
         Ok(scores.entropies)
     }

@@ -131,7 +131,6 @@ impl Sources {
     ) -> Result<(Stats, Work)> {
         let (mut stats, mut work) = (Stats::new(shape.vocab_size), Work::default());
         for (index, output) in self.parts().enumerate() {
-            check_interrupt()?;
             let path = paths.tokens.join(&output.file);
             let part = Tokens::read(&path, TokenColumns { word: true, ..TokenColumns::default() })?;
             model::check_rows(shape, part.input_ids.iter(), &path)?;
@@ -161,7 +160,10 @@ fn score_part(
     if let Some(entropies) = bench.finished(&file).and_then(|path| Entropies::read(&path).ok()) {
         return Ok(entropies);
     }
-    let entropies = scorer.score(part, |tokens| progress.inc(tokens))?;
+    let entropies = scorer.score(part, |tokens| {
+        progress.inc(tokens);
+        check_interrupt()
+    })?;
     bench.write(&file, |path| entropies.write(path, &bench.footer()))?;
     progress.finish();
     Ok(entropies)

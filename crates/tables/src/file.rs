@@ -75,7 +75,8 @@ pub(crate) fn read(
 
 fn open(path: &Path) -> anyhow::Result<ParquetRecordBatchReaderBuilder<std::fs::File>> {
     let file = File::open(path).map_err(|error| {
-        Fault::input(error.to_string()).remedy("run the stage that makes it again, or check the path")
+        Fault::input(entromask_fault::unreadable(path, &error))
+            .remedy("run the stage that makes it again, or check the path")
     })?;
     ParquetRecordBatchReaderBuilder::try_new(file.into_file())
         .map_err(|error: ParquetError| damaged(path, &error))

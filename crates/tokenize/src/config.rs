@@ -8,6 +8,12 @@ use serde_json::Value;
 
 use crate::MAX_DOCUMENT_BYTES;
 
+/// Most tokens of a part whose rows the user does not choose; about 0.5 GB of memory.
+const SHARD_TOKENS: usize = 1 << 23;
+
+/// Most rows of such a part: a row of few tokens takes memory too.
+const MAX_SHARD_ROWS: usize = 1 << 16;
+
 /// How the corpus files are laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,8 +68,8 @@ pub struct Config {
     pub invalid_utf8: InvalidUtf8,
     /// Share of the documents that is held out, chosen by a hash of the text.
     pub valid_fraction: f64,
-    /// Rows of a part.
-    pub shard_rows: usize,
+    /// Rows of a part; absent: 65,536, or fewer where rows are longer than 128 tokens, see [`Config::shard_rows`].
+    pub shard_rows: Option<usize>,
     /// What changes speed and memory only.
     pub run: Run,
 }
@@ -92,7 +98,7 @@ impl Default for Config {
             deduplicate: false,
             invalid_utf8: InvalidUtf8::Replace,
             valid_fraction: 0.05,
-            shard_rows: 65_536,
+            shard_rows: None,
             run: Run::default(),
         }
     }
@@ -124,9 +130,9 @@ impl Config {
             share,
             "choose a share from 0 up to, not including, 1",
         )?;
-        let rows = format!("shard_rows = {}", self.shard_rows);
-        let tokens = self.shard_rows.saturating_mul(self.seq_len);
-        check(self.shard_rows > 0 && tokens < 1 << 31, rows, "choose 1 to 2^31 / seq_len rows")?;
+        let rows = self.shard_rows();
+        let fits = rows > 0 && rows.saturating_mul(self.seq_len) < 1 << 31;
+        check(fits, format!("shard_rows = {rows}"), "choose 1 to 2^31 / seq_len rows, or leave it out")?;
         let shortest = format!("min_chars = {}, max_chars = {:?}", self.min_chars, self.max_chars);
         check(self.max_chars.is_none_or(|most| most >= self.min_chars), shortest.clone(), "no text is both")?;
         // A document of more than 2 MiB is read in pieces of at least 1 MiB, and a character has up to four bytes.
@@ -136,6 +142,12 @@ impl Config {
         Ok(())
     }
 
+    /// Rows of a part. Memory goes with its tokens, so that without a choice of the user's there are at most 2^23 of
+    /// them: 65,536 rows of 128 tokens, 16,384 of 512.
+    pub fn shard_rows(&self) -> usize {
+        self.shard_rows.unwrap_or_else(|| (SHARD_TOKENS / self.seq_len.max(1)).min(MAX_SHARD_ROWS))
+    }
+
     /// The part of the configuration that decides the content; files and tokenizer count by content instead.
     pub fn semantic(&self) -> anyhow::Result<Value> {
         let mut value = serde_json::to_value(self)?;
@@ -143,6 +155,7 @@ impl Config {
         for key in ["files", "tokenizer", "run"] {
             map.remove(key);
         }
+        map.insert("shard_rows".into(), self.shard_rows().into());
         Ok(value)
     }
 }
@@ -164,8 +177,8 @@ mod tests {
             (Config { seq_len: 7, ..valid() }, "seq_len = 7"),
             (Config { valid_fraction: 1.0, ..valid() }, "valid_fraction = 1"),
             (Config { valid_fraction: f64::NAN, ..valid() }, "valid_fraction = NaN"),
-            (Config { shard_rows: 0, ..valid() }, "shard_rows = 0"),
-            (Config { shard_rows: 1 << 30, ..valid() }, "shard_rows = 1073741824"),
+            (Config { shard_rows: Some(0), ..valid() }, "shard_rows = 0"),
+            (Config { shard_rows: Some(1 << 30), ..valid() }, "shard_rows = 1073741824"),
             (Config { min_chars: 5, max_chars: Some(4), ..valid() }, "max_chars = Some(4)"),
             (Config { max_chars: Some(600_000), ..valid() }, "max_chars = Some(600000)"),
             (Config { run: Run { batch_bytes: 0 }, ..valid() }, "run.batch_bytes = 0"),
@@ -175,6 +188,19 @@ mod tests {
             assert!(error.to_string().contains(named), "{error}");
             assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2);
         }
+    }
+
+    #[test]
+    fn long_rows_make_parts_of_as_many_tokens() -> anyhow::Result<()> {
+        let rows = |seq_len| Config { seq_len, ..valid() }.shard_rows();
+        assert_eq!([8, 64, 128, 512, 32_768].map(rows), [65_536, 65_536, 65_536, 16_384, 256]);
+        let chosen = Config { seq_len: 512, shard_rows: Some(7), ..valid() };
+        assert_eq!(chosen.shard_rows(), 7);
+        // The key knows the number, chosen or not.
+        let same = Config { shard_rows: Some(65_536), ..valid() };
+        assert_eq!(same.semantic()?, valid().semantic()?);
+        assert_eq!(valid().semantic()?["shard_rows"], 65_536);
+        Ok(())
     }
 
     #[test]

@@ -68,11 +68,10 @@ impl<'a> Split<'a> {
         let written = self.bench.finished(&file).is_some_and(|path| has_rows(&path, rows));
         if written {
             tracing::debug!("{file}: finished by an earlier run");
-            return entromask_cli::check_interrupt();
+            return Ok(());
         }
         // The writer hangs up after an error of its own, which is the one to report.
-        self.ship.send(Part { file, tokens }).map_err(|_| Fault::failed("the writer of parts stopped"))?;
-        entromask_cli::check_interrupt()
+        Ok(self.ship.send(Part { file, tokens }).map_err(|_| Fault::failed("the writer of parts stopped"))?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::thread;
 
 use entromask_artifact::{OutputSpec, Workbench};
-use entromask_cli::Progress;
+use entromask_cli::{Progress, check_interrupt};
 use entromask_fault::Fault;
 
 use crate::filter::{Fate, Filter};
@@ -26,7 +26,12 @@ pub(crate) struct Pipeline<'a> {
 const DOCUMENT_BYTES: usize = 256;
 
 /// Documents with their fates.
-type Batch = Vec<(Document, Fate)>;
+#[derive(Default)]
+struct Batch {
+    documents: Vec<(Document, Fate)>,
+    /// Bytes of the corpus's files that were read when the batch was complete.
+    read: u64,
+}
 
 /// Documents with their fates and tokens.
 type Encoded = (Batch, Vec<Pieces>);
@@ -47,7 +52,7 @@ impl Pipeline<'_> {
             let read = scope.spawn(move || self.read(source, &batches));
             let encode = scope.spawn(move || self.encode(to_encode, &encoded));
             let write = scope.spawn(move || self.write(to_write));
-            let packed = self.pack(to_pack, parts, source);
+            let packed = self.pack(to_pack, parts);
             (join(read), join(encode), packed, join(write))
         });
         // A thread that fails hangs up. Its neighbours then stop without an error of their own, except for the packer,
@@ -63,13 +68,15 @@ impl Pipeline<'_> {
     /// Reads documents, decides over them, and sends those that are kept, some megabytes at a time.
     fn read(&self, source: &Source, batches: &SyncSender<Next<Batch>>) -> anyhow::Result<Filter> {
         let mut filter = Filter::new(self.config);
-        let (mut batch, mut bytes) = (Batch::new(), 0);
+        let (mut batch, mut bytes) = (Batch::default(), 0);
         let outcome = self.corpus.read(source, &mut |document| {
+            check_interrupt()?;
             let fate = filter.decide(&document);
             if fate != Fate::Skipped {
                 bytes += document.text.len() + DOCUMENT_BYTES;
-                batch.push((document, fate));
+                batch.documents.push((document, fate));
             }
+            batch.read = source.bytes.load(Ordering::Relaxed);
             if bytes >= self.config.run.batch_bytes {
                 bytes = 0;
                 batches.send(Some(std::mem::take(&mut batch)))?;
@@ -99,31 +106,29 @@ impl Pipeline<'_> {
     }
 
     fn encode_batch(&self, batch: Batch) -> anyhow::Result<Encoded> {
-        let texts: Vec<&str> = batch.iter().map(|(document, _)| document.text.as_str()).collect();
+        let texts: Vec<&str> = batch.documents.iter().map(|(document, _)| document.text.as_str()).collect();
         let pieces = self.encoder.encode_all(&texts)?;
         Ok((batch, pieces))
     }
 
-    fn pack(
-        &self,
-        encoded: Receiver<Next<Encoded>>,
-        parts: SyncSender<Part>,
-        source: &Source,
-    ) -> anyhow::Result<[Packed; 2]> {
+    fn pack(&self, encoded: Receiver<Next<Encoded>>, parts: SyncSender<Part>) -> anyhow::Result<[Packed; 2]> {
         let mut lanes = [Lane::new(self, "part", parts.clone()), Lane::new(self, "valid", parts)];
-        let progress = Bar::new(self.corpus.bytes()?);
+        let (progress, bytes) = (Progress::estimated("tokenize"), self.corpus.bytes()?);
         let mut ended = false;
         for next in encoded {
+            // The part that is being filled is dropped, the one that is being written is finished.
+            check_interrupt()?;
             let Some((batch, pieces)) = next else {
                 ended = true;
                 break;
             };
-            for ((document, fate), pieces) in batch.iter().zip(&pieces) {
+            for ((document, fate), pieces) in batch.documents.iter().zip(&pieces) {
                 lanes[usize::from(*fate == Fate::Valid)].add(document, pieces)?;
             }
-            progress.advance(&pieces, source);
+            progress.inc(pieces.iter().map(|pieces| pieces.len() as u64).sum());
+            progress.estimate(batch.read, bytes);
         }
-        progress.bar.finish();
+        progress.finish();
         if !ended {
             return Err(Fault::failed("the corpus broke off").into());
         }
@@ -171,7 +176,7 @@ struct Lane<'a> {
 impl<'a> Lane<'a> {
     fn new(pipeline: &Pipeline<'a>, prefix: &'static str, parts: SyncSender<Part>) -> Self {
         let packer = Packer::new(pipeline.encoder, Packing::from(pipeline.config));
-        let split = Split::new(pipeline.bench, prefix, pipeline.config.shard_rows, parts);
+        let split = Split::new(pipeline.bench, prefix, pipeline.config.shard_rows(), parts);
         Self { packer, split, empty: 0 }
     }
 
@@ -201,23 +206,6 @@ struct Packed {
     dropped: [u64; 2],
     /// Documents without a token.
     empty: u64,
-}
-
-/// A progress bar; its label tells how much of the files has been read.
-struct Bar {
-    bar: Progress,
-    bytes: u64,
-}
-
-impl Bar {
-    fn new(bytes: u64) -> Self {
-        Self { bar: Progress::unbounded("tokenize"), bytes: bytes.max(1) }
-    }
-
-    fn advance(&self, pieces: &[Pieces], source: &Source) {
-        self.bar.inc(pieces.iter().map(|pieces| pieces.len() as u64).sum());
-        self.bar.label(format!("tokenize {:>3}%", source.bytes.load(Ordering::Relaxed) * 100 / self.bytes));
-    }
 }
 
 /// The outcome of a thread; a panic becomes an error, so that the other threads' errors are seen too.

@@ -103,7 +103,7 @@ impl fmt::Display for Report {
             "  valid  {:>9} rows {:>12} tokens {:>8} docs",
             stats.valid_rows, stats.valid_tokens, stats.valid_docs
         )?;
-        self.write_oddities(f)?;
+        stats.oddities().try_for_each(|oddity| write!(f, "\n  {oddity}"))?;
         if let Some(speed) = self.tokens_per_second {
             write!(f, "\n  {:.1} s, {:.0} k tokens/s", self.seconds, speed / 1e3)?;
         }
@@ -114,22 +114,18 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {
-    /// Says what was left out or changed, as far as there is any.
-    fn write_oddities(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (stats, skipped) = (&self.stats, &self.stats.skipped);
+impl Counts {
+    /// What was left out or changed, in words, as far as there is any.
+    pub(crate) fn oddities(&self) -> impl Iterator<Item = String> {
         let counts = [
-            (skipped.too_short, "documents too short"),
-            (skipped.too_long, "documents too long"),
-            (skipped.duplicate, "documents duplicate"),
-            (skipped.empty, "documents without a token"),
-            (stats.long_documents, "documents packed in pieces"),
-            (stats.dropped_rows, "rows too short"),
-            (stats.replaced_invalid_utf8, "invalid UTF-8 sequences replaced"),
+            (self.skipped.too_short, "documents too short"),
+            (self.skipped.too_long, "documents too long"),
+            (self.skipped.duplicate, "documents duplicate"),
+            (self.skipped.empty, "documents without a token"),
+            (self.long_documents, "documents packed in pieces"),
+            (self.dropped_rows, "rows too short"),
+            (self.replaced_invalid_utf8, "invalid UTF-8 sequences replaced"),
         ];
-        counts
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .try_for_each(|(count, what)| write!(f, "\n  {count} {what}"))
+        counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
     }
 }

@@ -42,7 +42,10 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
     let started = Instant::now();
     let pipeline = Pipeline { config, corpus: &corpus, encoder: &encoder, bench: &bench, guard };
     let (counts, parts) = pipeline.run()?;
-    check_rows(config, &counts)?;
+    if let Err(error) = check_rows(config, &counts) {
+        bench.discard(&parts);
+        return Err(error);
+    }
     let seconds = started.elapsed().as_secs_f64();
     let manifest = publish(bench, &encoder, &counts, parts)?;
     Ok(Report {
@@ -57,8 +60,11 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
 pub fn recipe(config: &Config) -> anyhow::Result<Recipe> {
     config.validate()?;
     let label = PathBuf::from(config.files.join(", "));
-    let tokenizer = Input::files("tokenizer", &config.tokenizer, &TextEncoder::files(&config.tokenizer)?)?;
-    let corpus = Input::files("corpus", &label, Corpus::find(config)?.files())?;
+    let files = TextEncoder::files(&config.tokenizer)?;
+    let tokenizer =
+        Input::files("tokenizer", &config.tokenizer, &files, "check `tokenizer` in the corpus config")?;
+    let corpus =
+        Input::files("corpus", &label, Corpus::find(config)?.files(), "check `files` in the corpus config")?;
     Ok(Recipe {
         kind: Kind::Tokens,
         format: FORMAT,
@@ -79,15 +85,7 @@ fn check_length(config: &Config, encoder: &TextEncoder) -> anyhow::Result<()> {
 
 fn check_rows(config: &Config, counts: &Counts) -> anyhow::Result<()> {
     if counts.rows == 0 {
-        let message = format!(
-            "{}: no training rows: {} documents read, {} held out, skipped: {:?}",
-            config.files.join(", "),
-            counts.documents_read,
-            counts.valid_docs,
-            counts.skipped
-        );
-        let remedy = "check `files` and `format`; loosen `min_chars`, `max_chars`, `min_row_tokens` or `valid_fraction`";
-        return Err(Fault::input(message).remedy(remedy).into());
+        return Err(no_rows(config, counts).into());
     }
     if counts.valid_rows == 0 && config.valid_fraction > 0.0 {
         tracing::warn!(
@@ -97,6 +95,25 @@ fn check_rows(config: &Config, counts: &Counts) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Why there is nothing to train on, and which key would change that.
+fn no_rows(config: &Config, counts: &Counts) -> Fault {
+    let mut found = vec![format!("{} documents read", counts.documents_read)];
+    found.extend(Some(format!("{} held out", counts.valid_docs)).filter(|_| counts.valid_docs > 0));
+    found.extend(counts.oddities());
+    let remedy = match counts {
+        Counts { documents_read: 0, .. } => {
+            "check `files` and `format`: there is no text in these files".into()
+        }
+        Counts { valid_docs: 1.., .. } => format!(
+            "lower `valid_fraction`, which is {}, or add text: a document is held out with that probability",
+            config.valid_fraction
+        ),
+        _ => "loosen `min_chars`, `max_chars` or `min_row_tokens`, or check `files` and `format`".into(),
+    };
+    let message = format!("{}: no training rows: {}", config.files.join(", "), found.join(", "));
+    Fault::input(message).remedy(remedy)
 }
 
 /// Adds the tokenizer to the parts and writes the manifest.

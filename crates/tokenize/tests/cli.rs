@@ -3,8 +3,8 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use assert_cmd::Command;
 use entromask_artifact::{Kind, Manifest};
 use serde_json::Value;
 
@@ -45,16 +45,19 @@ impl Bench {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
-    fn run(&self, out: &str, args: &[&str]) -> Outcome {
-        let output = Command::cargo_bin("entromask-tokenize")
-            .unwrap()
+    fn command(&self, out: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("entromask-tokenize"));
+        command
             .args(["--config".as_ref(), self.path("config.toml").as_os_str()])
             .args(["--out".as_ref(), self.path(out).as_os_str()])
             .args(if args.contains(&"--min-free-disk") { &[][..] } else { &["--min-free-disk", "0"] })
             .args(args)
-            .current_dir(self.folder.path())
-            .output()
-            .unwrap();
+            .current_dir(self.folder.path());
+        command
+    }
+
+    fn run(&self, out: &str, args: &[&str]) -> Outcome {
+        let output = self.command(out, args).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Outcome {
             code: output.status.code().unwrap(),
@@ -153,6 +156,39 @@ fn a_killed_run_takes_its_finished_parts_over() {
     assert!(!bench.path("out/.tmp-part").exists());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_run_cleanly_and_the_next_one_resumes() {
+    let bench = Bench::new();
+    let text: Vec<String> =
+        (0..300).map(|n| format!("Document {n}: {}", "so be it. ".repeat(n % 50))).collect();
+    bench.write("corpus.txt", text.join("\n\n").as_bytes());
+    let args = ["--set", "shard_rows=6", "--set", "run.batch_bytes=1000"];
+    assert_eq!(bench.run("whole", &args).code, 0);
+    let whole = parts(&bench.path("whole"));
+    for signal in ["INT", "TERM"] {
+        let out = bench.path(signal);
+        let mut child =
+            bench.command(signal, &args).stderr(std::process::Stdio::piped()).spawn().expect("starts");
+        while !out.exists() || support::files(&out).len() < 5 {
+            assert!(child.try_wait().unwrap().is_none(), "ended before its third part");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(130), "{stderr}");
+        assert!(stderr.contains("run the same command again"), "{stderr}");
+        let left = support::files(&out);
+        assert!(left.iter().all(|name| name == ".lock" || name.ends_with(".parquet")), "{left:?}");
+        let finished = parts(&out);
+        assert!(finished.len() < whole.len() && finished.iter().all(|part| whole.contains(part)), "{signal}");
+        assert_eq!(bench.run(signal, &args).code, 0);
+        assert_eq!(parts(&out), whole, "{signal}");
+        assert_eq!(bench.manifest(signal).content, bench.manifest("whole").content);
+    }
+}
+
 #[test]
 fn bad_configurations_are_usage_errors() {
     let bench = Bench::new();
@@ -167,14 +203,27 @@ fn bad_configurations_are_usage_errors() {
 #[test]
 fn missing_and_empty_inputs_are_input_errors() {
     let bench = Bench::new();
-    bench.refused(&["--set", "files=['none.txt']"], 3, &["none.txt", "check `files`"]);
+    bench.refused(&["--set", "files=['none.txt']"], 3, &["none.txt: no such file", "check `files`"]);
     bench.refused(&["--set", "files=['none-*.txt']"], 3, &["none-*.txt", "no file matches"]);
-    bench.refused(&["--set", "tokenizer=none"], 3, &["none", "check `tokenizer`"]);
+    bench.refused(&["--set", "tokenizer=none"], 3, &["none: no such file", "check `tokenizer`"]);
     bench.write("empty.txt", b"\n\n \n");
-    bench.refused(&["--set", "files=['empty.txt']"], 3, &["empty.txt", "no training rows"]);
-    bench.refused(&["--set", "min_chars=100000"], 3, &["no training rows", "too_short: 60"]);
+    bench.refused(
+        &["--set", "files=['empty.txt']"],
+        3,
+        &["empty.txt", "no training rows: 0 documents read", "no text"],
+    );
+    bench.refused(
+        &["--set", "min_chars=100000"],
+        3,
+        &["no training rows: 60 documents read, 60 documents too short", "loosen `min_chars`"],
+    );
     bench.refused(&["--set", "format=jsonl"], 3, &["corpus.txt:1", "not JSON"]);
     bench.refused(&["--set", "format=parquet"], 3, &["corpus.txt", "damaged"]);
+    bench.refused(
+        &["--set", "valid_fraction=0.999999"],
+        3,
+        &["no training rows: 60 documents read, 60 held out", "lower `valid_fraction`, which is 0.999999"],
+    );
     bench.write("lines.jsonl", b"{\"text\": \"a\"}\n{\"body\": \"b\"}\n");
     bench.refused(
         &["--set", "files=['lines.jsonl']", "--set", "format=jsonl"],

@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
-use entromask_tokenize::{Config, Format};
+use entromask_tokenize::{Config, Corpus, Format, Source};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -94,6 +95,33 @@ fn every_layout_and_compression_gives_the_same_rows() {
 }
 
 #[test]
+fn the_bytes_of_a_file_count_while_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts: Vec<_> = (0..1000).map(|n| format!("Document {n}. ").repeat(200)).collect();
+    let table = parquet(Arc::new(StringArray::from(texts.clone())), Compression::UNCOMPRESSED);
+    let text = texts.join("\n\n").into_bytes();
+    let files = [
+        ("a.txt", Format::Text, text),
+        ("a.parquet", Format::Parquet, table.clone()),
+        ("a.parquet.gz", Format::Parquet, gzip(&table)),
+    ];
+    for (name, format, bytes) in files {
+        let file = write(&folder.path().join(name), &bytes);
+        let config = Config { format, column: "body".into(), ..support::config(&[file]) };
+        let (corpus, source) = (Corpus::find(&config).unwrap(), Source::default());
+        let share = || source.bytes.load(Ordering::Relaxed) as f64 / bytes.len() as f64;
+        let mut shares = Vec::new();
+        let mut note = |_| {
+            shares.push(share());
+            Ok(())
+        };
+        corpus.read(&source, &mut note).unwrap();
+        assert!((0.4..0.6).contains(&shares[500]), "{name}: {}", shares[500]);
+        assert!((share() - 1.0).abs() < f64::EPSILON, "{name}: {}", share());
+    }
+}
+
+#[test]
 fn documents_are_those_of_all_files_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let files =
@@ -124,7 +152,7 @@ fn what_is_held_out_and_what_is_not_make_up_the_corpus() {
     let folder = tempfile::tempdir().unwrap();
     let text: Vec<String> = (0..200).map(|n| format!("document number {n}")).collect();
     let file = write(&folder.path().join("a.txt"), text.join("\n\n").as_bytes());
-    let config = Config { valid_fraction: 0.2, shard_rows: 50, ..support::config(&[file]) };
+    let config = Config { valid_fraction: 0.2, shard_rows: Some(50), ..support::config(&[file]) };
     let out = folder.path().join("out");
     let report = support::tokenize(&config, &out).unwrap();
     let mut found = Vec::new();

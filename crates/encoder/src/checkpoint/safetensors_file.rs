@@ -25,7 +25,7 @@ pub(crate) struct SafetensorsFile {
 impl SafetensorsFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let bytes = fs_err::read(path).map_err(|error| {
-            Fault::input(error.to_string()).remedy(
+            Fault::input(entromask_fault::unreadable(path, &error)).remedy(
                 "store the weights as model.safetensors, for example with save_pretrained of transformers",
             )
         })?;

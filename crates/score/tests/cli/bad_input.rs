@@ -29,7 +29,7 @@ fn missing_inputs() {
     refused(&world, 3, &[], &["manifest.json"]);
     let world = World::new();
     fs_err::remove_file(world.path("model").join("model.safetensors")).expect("removes");
-    refused(&world, 3, &[], &["model.safetensors"]);
+    refused(&world, 3, &[], &["model/model.safetensors: no such file; `--model` takes"]);
 }
 
 #[test]

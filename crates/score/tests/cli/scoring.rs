@@ -122,6 +122,42 @@ fn a_deleted_part_is_made_again_with_the_same_bytes() {
     assert_eq!(modified(&world, &files[0]), kept, "the part that was there is kept");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_signal_drops_the_unfinished_part_and_the_next_run_resumes() {
+    use std::process::{Command, Stdio};
+
+    // The last part is long: the signal comes while it is scored.
+    let world = World::with_parts(&[9, 5, 8_000]);
+    world.score("whole", &[]).assert().success();
+    let whole = world.manifest("whole");
+    for signal in ["INT", "TERM"] {
+        let path = |name: &str| world.path(signal).join(name);
+        let mut arguments = world.score(signal, &[]);
+        let mut child = Command::new(arguments.get_program())
+            .args(arguments.get_args())
+            .current_dir(world.path(""))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        while !path(&whole.outputs[1].file).exists() {
+            assert!(child.try_wait().expect("a child").is_none(), "ended before its second part");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().expect("kill");
+        assert_eq!(child.wait().expect("a child").code(), Some(130), "{signal}");
+        let entries = fs_err::read_dir(world.path(signal)).expect("a folder").flatten();
+        let mut left: Vec<_> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        left.retain(|name| !name.starts_with(".elapsed-"));
+        left.sort();
+        assert_eq!(left, [".lock", &whole.outputs[0].file, &whole.outputs[1].file], "{signal}");
+        arguments.assert().success();
+        assert_eq!(world.manifest(signal).content, whole.content, "{signal}");
+        assert_eq!(world.manifest(signal).stats, whole.stats);
+    }
+}
+
 #[test]
 fn a_second_run_and_a_dry_run_find_nothing_to_do() {
     let world = World::new();

@@ -24,8 +24,13 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::with_parts(&PARTS)
+    }
+
+    /// A world whose corpus has parts of so many rows.
+    pub fn with_parts(parts: &[usize]) -> Self {
         let world = Self { dir: tempfile::tempdir().expect("a folder") };
-        write_tokens(&world.path("tokens"), VOCAB);
+        write_parts(&world.path("tokens"), VOCAB, parts);
         write_model(&world.path("model"), VOCAB);
         world
     }
@@ -63,12 +68,16 @@ impl World {
 
 /// Two parts of rows between 3 and 16 tokens, many of length 16; one row has special tokens only.
 pub fn write_tokens(dir: &Path, vocab_size: usize) {
+    write_parts(dir, vocab_size, &PARTS);
+}
+
+fn write_parts(dir: &Path, vocab_size: usize, parts: &[usize]) {
     let recipe = Recipe { kind: Kind::Tokens, format: 1, config: json!({"seq_len": 16}), inputs: vec![] };
     let bench = Workbench::open(dir, recipe, tool("handmade", "0", &[])).expect("opens");
     let mut outputs = Vec::new();
-    for (index, rows) in PARTS.into_iter().enumerate() {
+    for (index, rows) in parts.iter().copied().enumerate() {
         let file = bench.part_name("part", index);
-        let first = PARTS[..index].iter().sum::<usize>();
+        let first = parts[..index].iter().sum::<usize>();
         bench.write(&file, |path| part(first..first + rows).write(path, &bench.footer())).expect("writes");
         outputs.push(OutputSpec::part(file, rows as u64));
     }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use entromask_fault::Fault;
 
+use super::open::missing;
+
 /// The files that `patterns` name, in the given order, those of a glob sorted.
 pub(super) fn find(patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
@@ -24,8 +26,7 @@ fn existing(path: &str) -> anyhow::Result<PathBuf> {
         Ok(_) => {
             Fault::input(format!("{path}: not a file")).remedy("name its files, e.g. by a glob, in `files`")
         }
-        Err(error) => Fault::input(error.to_string())
-            .remedy("check `files` in the corpus config; paths are relative to the working folder"),
+        Err(error) => missing(Path::new(path), &error),
     };
     Err(fault.into())
 }
@@ -65,8 +66,11 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        for (pattern, message) in [("none.txt", "none.txt"), ("*.txt", "no file matches"), ("", "not a file")]
-        {
+        for (pattern, message) in [
+            ("none.txt", "none.txt: no such file; check `files`"),
+            ("*.txt", "no file matches"),
+            ("", "not a file"),
+        ] {
             let pattern = folder.path().join(pattern).display().to_string();
             let error = find(std::slice::from_ref(&pattern)).unwrap_err();
             assert!(error.to_string().contains(message) && error.to_string().contains(&pattern), "{error}");

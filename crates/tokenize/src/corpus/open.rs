@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use entromask_fault::Fault;
+use entromask_fault::{Fault, unreadable};
 
 use super::Source;
 
@@ -21,7 +21,7 @@ pub(super) enum Compression {
 /// Opens a file and reads through its compression.
 pub(super) fn open<'a>(path: &Path, source: &'a Source) -> anyhow::Result<Box<dyn BufRead + 'a>> {
     let counted =
-        Counted { file: fs_err::File::open(path).map_err(|error| unreadable(&error))?.into(), source };
+        Counted { file: fs_err::File::open(path).map_err(|error| missing(path, &error))?.into(), source };
     let mut raw = BufReader::with_capacity(BUFFER_BYTES, counted);
     let start = raw.fill_buf().map_err(|error| damaged(path, &error))?;
     Ok(match compression(start) {
@@ -46,8 +46,10 @@ pub(super) fn damaged(path: &Path, error: &dyn std::error::Error) -> Fault {
         .remedy("get the file again, or take it out of `files`")
 }
 
-fn unreadable(error: &std::io::Error) -> Fault {
-    Fault::input(error.to_string()).remedy("check `files` in the corpus config")
+/// An error while opening `path`.
+pub(super) fn missing(path: &Path, error: &std::io::Error) -> Fault {
+    Fault::input(unreadable(path, error))
+        .remedy("check `files` in the corpus config; paths are relative to the working folder")
 }
 
 fn buffered<'a>(decoder: impl Read + 'a) -> Box<dyn BufRead + 'a> {

@@ -10,7 +10,7 @@ use entromask_fault::Fault;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::open::{Compression, compression, damaged, open};
+use super::open::{Compression, compression, damaged, missing, open};
 use super::utf8::Utf8;
 use super::{Sink, Source, pieces};
 
@@ -18,8 +18,9 @@ use super::{Sink, Source, pieces};
 const BATCH_ROWS: usize = 64;
 
 pub(super) fn read(path: &Path, column: &str, utf8: Utf8, source: &Source, take: Sink) -> anyhow::Result<()> {
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new(seekable(path, source)?).map_err(|e| damaged(path, &e))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(seekable(path)?).map_err(|e| damaged(path, &e))?;
+    let mut progress =
+        Share::new(fs_err::metadata(path)?.len(), builder.metadata().file_metadata().num_rows());
     let schema = builder.schema().clone();
     let Some((index, field)) = schema.column_with_name(column) else {
         return Err(no_column(path, column, schema.fields().iter().map(|field| field.name().as_str())).into());
@@ -36,21 +37,43 @@ pub(super) fn read(path: &Path, column: &str, utf8: Utf8, source: &Source, take:
             pieces::split(text, take)?;
             row += 1;
         }
+        source.count_bytes(progress.at(row - 1));
     }
     Ok(())
 }
 
+/// How many bytes of a file so many of its rows stand for.
+struct Share {
+    bytes: u64,
+    rows: u64,
+    counted: u64,
+}
+
+impl Share {
+    fn new(bytes: u64, rows: i64) -> Self {
+        Self { bytes, rows: rows.unsigned_abs().max(1), counted: 0 }
+    }
+
+    /// The bytes since the last call, now that `rows` rows have been read.
+    fn at(&mut self, rows: u64) -> u64 {
+        let all = (self.bytes as f64 * (rows as f64 / self.rows as f64)) as u64;
+        let new = all.saturating_sub(self.counted);
+        self.counted += new;
+        new
+    }
+}
+
 /// The file itself, or what it decompresses to: Parquet is read from its end.
-fn seekable(path: &Path, source: &Source) -> anyhow::Result<File> {
-    let mut file: File = fs_err::File::open(path).map_err(|error| Fault::input(error.to_string()))?.into();
+fn seekable(path: &Path) -> anyhow::Result<File> {
+    let mut file: File = fs_err::File::open(path).map_err(|error| missing(path, &error))?.into();
     let mut start = Vec::new();
     Read::by_ref(&mut file).take(4).read_to_end(&mut start)?;
     if compression(&start) == Compression::Plain {
-        source.count_bytes(file.metadata()?.len());
         return Ok(file);
     }
     let mut plain = tempfile::tempfile()?;
-    std::io::copy(&mut open(path, source)?, &mut plain).map_err(|error| damaged(path, &error))?;
+    // Its bytes count when its rows are read.
+    std::io::copy(&mut open(path, &Source::default())?, &mut plain).map_err(|error| damaged(path, &error))?;
     plain.rewind()?;
     Ok(plain)
 }
