@@ -1,18 +1,19 @@
 //! A stage at work: the folder's lock, atomic parts, and the manifest at the end.
 
-use std::fs::{File, TryLockError};
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
 use entromask_fault::Fault;
 use fs_err as fs;
 use serde_json::Value;
 
 use crate::digest;
+use crate::lock::Lock;
 use crate::manifest::{Cost, MANIFEST, Manifest, Output, Tool};
 use crate::recipe::Recipe;
+use crate::shard::{self, Note, Shard};
 
 /// An artifact's folder while its stage works on it. Dropping it releases the lock and keeps the finished parts.
 #[derive(Debug)]
@@ -24,7 +25,9 @@ pub struct Workbench {
     started: Instant,
     /// Seconds that earlier, interrupted runs of the same recipe took.
     earlier: f64,
-    _lock: File,
+    /// What this process makes, if it is not all, and the device that it names in its note.
+    shard: Option<(Shard, String)>,
+    _lock: Lock,
 }
 
 /// A file to be listed in the manifest.
@@ -62,13 +65,30 @@ impl Workbench {
     /// A [`Fault`] of class usage if the folder cannot be created or written, of class failed if another process
     /// works on it.
     pub fn open(out: &Path, recipe: Recipe, tool: Tool) -> anyhow::Result<Self> {
-        let lock = lock(out)?;
-        let key = recipe.key();
-        let mut bench =
-            Self { out: out.into(), recipe, key, tool, started: Instant::now(), earlier: 0.0, _lock: lock };
+        Ok(Self::locked(Lock::alone(out)?, out, recipe, tool, None))
+    }
+
+    /// [`Workbench::open`] for one of several processes that work on the artifact at once; `device` is noted for the
+    /// manifest. Only an exclusive workbench publishes.
+    ///
+    /// # Errors
+    /// As for [`Workbench::open`]; another process is one that works on the same shard or on the whole.
+    pub fn open_shard(
+        out: &Path,
+        recipe: Recipe,
+        tool: Tool,
+        shard: Shard,
+        device: &str,
+    ) -> anyhow::Result<Self> {
+        Ok(Self::locked(Lock::shard(out, shard)?, out, recipe, tool, Some((shard, device.to_owned()))))
+    }
+
+    fn locked(lock: Lock, out: &Path, recipe: Recipe, tool: Tool, shard: Option<(Shard, String)>) -> Self {
+        let (out, key, started) = (out.to_path_buf(), recipe.key(), Instant::now());
+        let mut bench = Self { out, recipe, key, tool, started, earlier: 0.0, shard, _lock: lock };
         bench.earlier = bench.read_elapsed();
         bench.remove_leftovers();
-        Ok(bench)
+        bench
     }
 
     /// The artifact's folder.
@@ -104,7 +124,7 @@ impl Workbench {
     /// A file whose name does not carry the key invalidates the artifact until it is published again.
     pub fn write(&self, file: &str, write: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let target = self.out.join(file);
-        let beside = self.out.join(format!(".tmp-{}", file.replace('/', "-")));
+        let beside = self.out.join(format!("{}{}", self.temporary(), file.replace('/', "-")));
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -148,15 +168,15 @@ impl Workbench {
         self.earlier + self.started.elapsed().as_secs_f64()
     }
 
-    /// Hashes the outputs and writes the manifest. `cost.seconds` is filled in here.
+    /// Hashes the outputs and writes the manifest. `cost.seconds` is filled in here, and what shards noted is added.
     pub fn publish(self, outputs: Vec<OutputSpec>, stats: Value, cost: Cost) -> anyhow::Result<Manifest> {
         let outputs =
             outputs.into_iter().map(|spec| self.describe(spec)).collect::<anyhow::Result<Vec<_>>>()?;
-        let cost = Cost {
+        let cost = self.with_notes(Cost {
             seconds: self.seconds(),
             peak_memory_bytes: cost.peak_memory_bytes.max(peak_memory()),
             ..cost
-        };
+        });
         let manifest = Manifest {
             kind: self.recipe.kind,
             format: self.recipe.format,
@@ -173,6 +193,20 @@ impl Workbench {
         Ok(manifest)
     }
 
+    /// The sum of the seconds, the highest memory, and every device that is named.
+    fn with_notes(&self, cost: Cost) -> Cost {
+        let notes = shard::notes(&self.out, self.short_key());
+        let devices = notes.iter().map(|note| note.device.as_str()).chain([cost.device.as_str()]);
+        let devices: BTreeSet<&str> = devices.filter(|device| !device.is_empty()).collect();
+        let peaks = notes.iter().map(|note| note.peak_memory_bytes);
+        Cost {
+            seconds: cost.seconds + notes.iter().map(|note| note.seconds).sum::<f64>(),
+            peak_memory_bytes: peaks.fold(cost.peak_memory_bytes, u64::max),
+            device: Vec::from_iter(devices).join(", "),
+            ..cost
+        }
+    }
+
     fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let beside = self.out.join(".tmp-manifest.json");
         fs::write(&beside, manifest.to_bytes()?).map_err(|error| explain(error.into(), &beside))?;
@@ -180,6 +214,7 @@ impl Workbench {
         fs::rename(&beside, self.out.join(MANIFEST))?;
         sync(&self.out)?;
         let _ = fs::remove_file(self.elapsed_path());
+        shard::remove_notes(&self.out, self.short_key());
         Ok(())
     }
 
@@ -199,45 +234,44 @@ impl Workbench {
     }
 
     fn elapsed_path(&self) -> PathBuf {
-        self.out.join(format!(".elapsed-{}", self.short_key()))
+        match self.shard {
+            Some((shard, _)) => self.out.join(Note::name(self.short_key(), shard)),
+            None => self.out.join(format!(".elapsed-{}", self.short_key())),
+        }
     }
 
     fn read_elapsed(&self) -> f64 {
-        fs::read_to_string(self.elapsed_path()).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0)
+        let path = self.elapsed_path();
+        if self.shard.is_some() {
+            return Note::read(&path).map_or(0.0, |note| note.seconds);
+        }
+        fs::read_to_string(path).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0)
     }
 
     /// A lost note costs a too small number of seconds, nothing else.
     fn write_elapsed(&self) {
-        let _ = fs::write(self.elapsed_path(), self.seconds().to_string());
+        let (path, seconds) = (self.elapsed_path(), self.seconds());
+        match &self.shard {
+            Some((_, device)) => {
+                Note { seconds, peak_memory_bytes: peak_memory(), device: device.clone() }.write(&path);
+            }
+            None => drop(fs::write(path, seconds.to_string())),
+        }
+    }
+
+    /// How the names of this process's temporary files begin: those of a whole run like those of all shards.
+    fn temporary(&self) -> String {
+        self.shard.as_ref().map_or_else(|| ".tmp-".into(), |(shard, _)| format!(".tmp-{}-", shard.label()))
     }
 
     /// Temporary files of a killed run; the lock is ours, so nobody is writing them.
     fn remove_leftovers(&self) {
         let Ok(entries) = fs::read_dir(&self.out) else { return };
         for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".tmp-") {
+            if entry.file_name().to_string_lossy().starts_with(&self.temporary()) {
                 let _ = fs::remove_file(entry.path());
             }
         }
-    }
-}
-
-fn lock(out: &Path) -> anyhow::Result<File> {
-    let path = out.join(".lock");
-    let file = fs::create_dir_all(out)
-        .and_then(|()| fs::File::create(&path))
-        .map_err(|error| {
-            Fault::usage(format!("cannot write to the output folder: {error}")).remedy("choose another --out")
-        })?
-        .into_file();
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Fault::failed(format!("{}: another process is working on this artifact", out.display()))
-                .remedy("wait for it, or stop it")
-                .into())
-        }
-        Err(TryLockError::Error(error)) => Err(error).context(format!("failed to lock {}", path.display())),
     }
 }
 
@@ -371,6 +405,55 @@ mod tests {
         fs::write(bench.elapsed_path(), "100")?;
         drop(bench);
         assert!(make(folder.path(), 0.15)?.cost.seconds > 100.0);
+        Ok(())
+    }
+
+    fn open_shard(out: &Path, shard: &str) -> anyhow::Result<Workbench> {
+        Workbench::open_shard(out, recipe(0.15), tool("test", "0", &[]), shard.parse()?, "cuda:1")
+    }
+
+    #[test]
+    fn shards_work_side_by_side_but_not_beside_a_whole_run() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (first, second) = (open_shard(folder.path(), "1/2")?, open_shard(folder.path(), "2/2")?);
+        assert!(open_shard(folder.path(), "1/2").is_err(), "the same shard twice");
+        assert!(open(folder.path(), 0.15).is_err(), "a whole run beside shards");
+        drop((first, second));
+        let whole = open(folder.path(), 0.15)?;
+        assert!(open_shard(folder.path(), "1/2").is_err(), "a shard beside a whole run");
+        drop(whole);
+        open_shard(folder.path(), "1/2").map(drop)
+    }
+
+    #[test]
+    fn a_shard_leaves_the_temporary_files_of_others_alone() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join(".tmp-1-of-2-part"), b"")?;
+        fs::write(folder.path().join(".tmp-2-of-2-part"), b"")?;
+        open_shard(folder.path(), "1/2")?;
+        assert!(!folder.path().join(".tmp-1-of-2-part").exists());
+        assert!(folder.path().join(".tmp-2-of-2-part").exists());
+        open(folder.path(), 0.15)?;
+        assert!(!folder.path().join(".tmp-2-of-2-part").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn the_manifest_counts_what_shards_took() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        for (index, shard) in [(0, "1/2"), (1, "2/2")] {
+            let bench = open_shard(folder.path(), shard)?;
+            bench.write_bytes(&bench.part_name("part", index), b"x")?;
+            let note = Note { seconds: 50.0, peak_memory_bytes: 1 << 50, device: "cuda:1".into() };
+            note.write(&bench.elapsed_path());
+        }
+        let bench = open(folder.path(), 0.15)?;
+        let outputs = [0, 1].map(|index| OutputSpec::part(bench.part_name("part", index), 1)).to_vec();
+        let cost = bench.publish(outputs, Value::Null, Cost::default())?.cost;
+        assert!(cost.seconds > 100.0 && cost.seconds < 110.0, "{}", cost.seconds);
+        assert_eq!((cost.device.as_str(), cost.peak_memory_bytes), ("cuda:1", 1 << 50));
+        let hidden = std::fs::read_dir(folder.path())?.flatten();
+        assert!(hidden.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with(".shard")));
         Ok(())
     }
 }

@@ -1,0 +1,123 @@
+//! One job divided among processes: shard i of n makes every n-th part, and the last step publishes.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use entromask_fault::Fault;
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+/// Shard `number` of `count`, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    number: usize,
+    count: usize,
+}
+
+impl Shard {
+    /// Whether this shard makes the part `index`, counted from 0.
+    pub fn has(self, index: usize) -> bool {
+        index % self.count == self.number - 1
+    }
+
+    /// As part of a file's name.
+    pub(crate) fn label(self) -> String {
+        format!("{}-of-{}", self.number, self.count)
+    }
+}
+
+impl FromStr for Shard {
+    type Err = Fault;
+
+    /// Reads `i/n` with 1 ≤ i ≤ n.
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        let pair = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match pair {
+            Some((number, count)) if (1..=count).contains(&number) => Ok(Self { number, count }),
+            _ => {
+                Err(Fault::usage(format!("shard `{text}`")).remedy("write i/n with i from 1 to n, e.g. 2/8"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.count)
+    }
+}
+
+/// What a shard took so far; it lies beside the parts until the manifest is written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// Wall-clock seconds, interrupted runs included.
+    pub(crate) seconds: f64,
+    /// Highest resident memory, in bytes.
+    pub(crate) peak_memory_bytes: u64,
+    /// What computed.
+    pub(crate) device: String,
+}
+
+impl Note {
+    pub(crate) fn name(short_key: &str, shard: Shard) -> String {
+        format!("{}{}.json", prefix(short_key), shard.label())
+    }
+
+    /// The note at `path`, if there is one that can be read: a lost note costs a too small number, nothing else.
+    pub(crate) fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    pub(crate) fn write(&self, path: &Path) {
+        let _ = serde_json::to_vec(self).map(|bytes| fs::write(path, bytes));
+    }
+}
+
+/// The notes that the shards of a recipe left in `out`.
+pub(crate) fn notes(out: &Path, short_key: &str) -> Vec<Note> {
+    files(out, short_key).iter().filter_map(|path| Note::read(path)).collect()
+}
+
+/// Removes them.
+pub(crate) fn remove_notes(out: &Path, short_key: &str) {
+    for path in files(out, short_key) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn files(out: &Path, short_key: &str) -> Vec<std::path::PathBuf> {
+    let start = prefix(short_key);
+    let entries = fs::read_dir(out).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&start))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn prefix(short_key: &str) -> String {
+    format!(".shard-{short_key}-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_divide_the_parts() {
+        let shards: Vec<Shard> = ["1/3", "2/3", "3/3"].map(|text| text.parse().expect("a shard")).into();
+        for index in 0..10 {
+            assert_eq!(shards.iter().filter(|shard| shard.has(index)).count(), 1, "part {index}");
+        }
+        assert_eq!((shards[1].to_string(), shards[1].label()), ("2/3".into(), "2-of-3".into()));
+        assert!(shards[0].has(0) && shards[0].has(3));
+    }
+
+    #[test]
+    fn what_is_no_shard_is_refused() {
+        for text in ["", "1", "0/2", "3/2", "1/0", "a/b", "1/2/3", "-1/2"] {
+            let fault = text.parse::<Shard>().expect_err("refused");
+            assert_eq!(fault.class().exit_code(), 2, "{text}");
+        }
+    }
+}
