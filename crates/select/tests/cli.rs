@@ -79,7 +79,8 @@ fn make_entropies(out: &Path, of: &Path, tokens: &Manifest, score: fn(f32) -> Op
             words.iter().map(|word| word.and_then(|word| score(f32::from(word) / 10.0))).collect::<Vec<_>>()
         });
         let entropy = Ragged::from_rows(scores);
-        let entropies = Entropies { row: tokens.row.clone(), surprisal: entropy.clone(), entropy };
+        let (row, surprisal) = (tokens.row.clone(), entropy.clone());
+        let entropies = Entropies { row, surprisal, entropy, ..Entropies::default() };
         let file = bench.part_name("part", index);
         bench.write(&file, |path| entropies.write(path, &bench.footer()))?;
         outputs.push(OutputSpec::part(file, ROWS));
