@@ -16,15 +16,23 @@
 //! [`EncoderConfig::forward_at_flops`]: entromask_encoder::EncoderConfig::forward_at_flops
 //! [`EncoderConfig::head_flops_per_position`]: entromask_encoder::EncoderConfig::head_flops_per_position
 
+mod carry;
 mod config;
 mod folds;
+mod job;
 mod logits;
 mod model;
+mod part;
+mod pass;
+mod retokenize;
 mod scorer;
+mod scores;
 mod stage;
 mod stats;
+mod tokenizer;
+mod vocabulary;
 
-pub use config::{Conditioning, Config, Run};
+pub use config::{Carry, Conditioning, Config, Measure, Run};
 pub use folds::passes;
 pub use logits::{LogitsArgs, write_logits};
-pub use stage::{Compute, FORMAT, Paths, Report, dry_run, run};
+pub use stage::{Compute, FORMAT, Paths, Report, ShardReport, dry_run, finalize, run, run_shard};

@@ -7,7 +7,8 @@ use burn::tensor::Device;
 use entromask_artifact::{Input, Kind, MANIFEST, Manifest};
 use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
-use serde_json::Value;
+
+use crate::tokenizer;
 
 const TOKENIZER: &str = "tokenizer.json";
 
@@ -21,11 +22,11 @@ pub(crate) fn input(dir: &Path) -> Result<Input> {
     Input::files("teacher", dir, &files)
 }
 
-/// Loads the model in `dir` to score the tokens artifact in `tokens_dir`, whose longest row has `seq_len` tokens.
+/// Loads the model in `dir` to read the ids of the tokens artifact in `tokens_dir`.
 ///
 /// # Errors
 ///
-/// An input fault when the model cannot read these tokens: too few tokens or positions, or another tokenizer.
+/// An input fault when the model cannot read them: it knows fewer tokens, or has another tokenizer.
 pub(crate) fn load(
     dir: &Path,
     device: &Device,
@@ -34,7 +35,10 @@ pub(crate) fn load(
 ) -> Result<(MaskedLm, EncoderConfig)> {
     let (model, config) = MaskedLm::from_pretrained(dir, device)?;
     check_vocabulary(dir, &config, tokens, tokens_dir)?;
-    check_tokenizer(dir, tokens_dir)?;
+    if let Some(files) = tokenizer::foreign(dir, tokens_dir)? {
+        let (theirs, ours) = (files[0].display(), tokens_dir.display());
+        return Err(foreign(format!("{theirs} and the tokens in {ours} have different vocabularies")));
+    }
     Ok((model, config))
 }
 
@@ -48,6 +52,11 @@ pub(crate) fn mask_id(tokens: &Manifest, dir: &Path) -> Result<u32> {
     })
 }
 
+/// Tokens of the longest row that the model can read.
+pub(crate) fn longest_row(config: &EncoderConfig) -> usize {
+    config.max_position_embeddings
+}
+
 /// Fails when a token or a row of this part is beyond the model.
 pub(crate) fn check_rows<'a>(
     config: &EncoderConfig,
@@ -55,11 +64,11 @@ pub(crate) fn check_rows<'a>(
     part: &Path,
 ) -> Result<()> {
     for ids in rows {
-        let (tokens, positions) = (config.vocab_size, config.max_position_embeddings);
+        let (tokens, positions) = (config.vocab_size, longest_row(config));
         if let Some(id) = ids.iter().find(|&&id| id as usize >= tokens) {
             return Err(foreign(format!("{}: token {id}, but the model knows {tokens}", part.display())));
         }
-        if ids.len() > positions {
+        if ids.len() > longest_row(config) {
             let found =
                 format!("{}: a row of {} tokens, but the model reads {positions}", part.display(), ids.len());
             return Err(Fault::input(found)
@@ -70,7 +79,13 @@ pub(crate) fn check_rows<'a>(
     Ok(())
 }
 
-fn check_vocabulary(dir: &Path, config: &EncoderConfig, tokens: &Manifest, tokens_dir: &Path) -> Result<()> {
+/// Fails when the vocabulary of the tokens is larger than the model's.
+pub(crate) fn check_vocabulary(
+    dir: &Path,
+    config: &EncoderConfig,
+    tokens: &Manifest,
+    tokens_dir: &Path,
+) -> Result<()> {
     let wanted = tokens.stats["vocab_size"].as_u64().unwrap_or(0);
     if wanted <= config.vocab_size as u64 {
         return Ok(());
@@ -79,24 +94,8 @@ fn check_vocabulary(dir: &Path, config: &EncoderConfig, tokens: &Manifest, token
     Err(foreign(format!("{tokens}: a vocabulary of {wanted} tokens, but {model} knows {known}")))
 }
 
-/// Equal sizes do not make equal vocabularies.
-fn check_tokenizer(dir: &Path, tokens_dir: &Path) -> Result<()> {
-    let (ours, theirs) = (dir.join(TOKENIZER), tokens_dir.join(TOKENIZER));
-    if !ours.exists() || !theirs.exists() || vocabulary(&ours)? == vocabulary(&theirs)? {
-        return Ok(());
-    }
-    Err(foreign(format!("{} and {} have different vocabularies", ours.display(), theirs.display())))
-}
-
-fn vocabulary(path: &Path) -> Result<Value> {
-    let mut tokenizer: Value = serde_json::from_slice(&fs_err::read(path)?).map_err(|error| {
-        Fault::input(format!("{}: no tokenizer ({error})", path.display())).remedy("fetch or write it again")
-    })?;
-    Ok(tokenizer["model"]["vocab"].take())
-}
-
 fn foreign(found: String) -> anyhow::Error {
     Fault::input(found)
-        .remedy("tokenize the corpus with the tokenizer of this model, or use another model")
+        .remedy("put the tokenizer.json that belongs to this model into its folder, or use another model")
         .into()
 }
