@@ -178,3 +178,68 @@ fn wanted(batch: &[Pass], width: usize) -> impl Iterator<Item = i32> {
     };
     batch.iter().enumerate().flat_map(of_pass)
 }
+
+#[cfg(test)]
+mod tests {
+    use entromask_tables::Ragged;
+
+    use super::*;
+    use crate::config::Measure;
+
+    fn part() -> Tokens {
+        let ids = (0..5u32).map(|row| (0..4 + row).map(|s| (row * 31 + s * 7) % 60).collect::<Vec<_>>());
+        let input_ids = Ragged::from_rows(ids);
+        let word = Ragged::from_rows(input_ids.iter().map(|ids| {
+            let last = ids.len() - 1;
+            (0..ids.len()).map(|s| (s > 0 && s < last).then_some(s as u16)).collect::<Vec<_>>()
+        }));
+        Tokens { row: (0..5).collect(), input_ids, word, ..Tokens::default() }
+    }
+
+    /// What a GPU computes, computed on the CPU.
+    #[test]
+    fn the_plain_path_gives_what_the_fused_one_gives() {
+        // With weights this large, logits reach tens of thousands.
+        for (initializer_range, measures) in
+            [(0.5, vec![]), (0.5, ALL.to_vec()), (300.0, ALL.to_vec()), (0.5, vec![Measure::Normalized])]
+        {
+            let shape = EncoderConfig {
+                vocab_size: 60,
+                hidden_size: 16,
+                num_hidden_layers: 1,
+                num_attention_heads: 2,
+                intermediate_size: 24,
+                max_position_embeddings: 12,
+                initializer_range,
+                ..EncoderConfig::default()
+            };
+            let (config, device) =
+                (Config { measures: measures.into_iter().collect(), ..Config::default() }, Device::flex());
+            let model = MaskedLm::init(&shape, 1, &device);
+            let fused = Scorer::new(&config, (&model, &shape), &device, 4);
+            let plain = Scorer { head: None, ..Scorer::new(&config, (&model, &shape), &device, 4) };
+            let [fused, plain] = [fused, plain].map(|scorer| scorer.score(&part(), |_| ()).expect("scores"));
+            assert_eq!(fused.measures.keys().collect::<Vec<_>>(), plain.measures.keys().collect::<Vec<_>>());
+            close(&fused.entropy, &plain.entropy, 60f32.ln());
+            close(&fused.surprisal, &plain.surprisal, f32::MAX);
+            for (name, column) in &fused.measures {
+                let most = if ["margin", "normalized"].contains(&name.as_str()) { 1.0 } else { 60f32.ln() };
+                close(column, &plain.measures[name], most);
+            }
+        }
+    }
+
+    const ALL: [Measure; 4] = [Measure::MinEntropy, Measure::Renyi2, Measure::Margin, Measure::Normalized];
+
+    fn close(fused: &Ragged<Option<f32>>, plain: &Ragged<Option<f32>>, most: f32) {
+        assert_eq!(fused.values.iter().flatten().count(), 20);
+        for (fused, plain) in fused.values.iter().zip(&plain.values) {
+            assert_eq!(fused.is_some(), plain.is_some());
+            if let (Some(fused), Some(plain)) = (fused, plain) {
+                let allowed = 1e-4 * plain.abs().max(1.0);
+                assert!((fused - plain).abs() < allowed, "{fused} is not {plain}");
+                assert!((0.0..=most).contains(fused) && (0.0..=most).contains(plain), "{fused} {plain}");
+            }
+        }
+    }
+}

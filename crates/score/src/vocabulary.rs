@@ -134,3 +134,77 @@ fn named(tokenizer: &Tokenizer, name: &str) -> tokenizers::Result<(String, u32)>
     let id = tokenizer.token_to_id(name).ok_or_else(|| anyhow!("the vocabulary has no {name}"))?;
     Ok((name.to_owned(), id))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(path: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    }
+
+    /// A thousand lines of many scripts.
+    fn lines() -> Vec<String> {
+        let text = fs_err::read_to_string(repository("tests/fixtures/tokens/lines.jsonl")).expect("reads");
+        text.split_terminator('\n').map(|line| serde_json::from_str(line).expect("a string")).collect()
+    }
+
+    fn assert_same(complete: &Path, dir: &Path) -> Result<()> {
+        let complete = Source::Complete(complete.into()).build(&Map::new())?;
+        let built = Source::find(dir).expect("vocabulary files").build(&Map::new())?;
+        for line in lines() {
+            let [found, expected] =
+                [&built, &complete].map(|by| by.encode(line.as_str(), true).expect("encodes"));
+            assert_eq!(found.get_ids(), expected.get_ids(), "{line:?}");
+            assert_eq!(found.get_offsets(), expected.get_offsets(), "{line:?}");
+            assert_eq!(found.get_word_ids(), expected.get_word_ids(), "{line:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn vocab_txt_makes_berts_tokenizer() -> Result<()> {
+        let (dir, file) =
+            (tempfile::tempdir()?, repository("data/tokenizers/bert-base-uncased/tokenizer.json"));
+        let vocabulary = Source::Complete(file.clone()).vocabulary()?;
+        let mut tokens: Vec<(&String, u64)> = vocabulary
+            .as_object()
+            .expect("a map")
+            .iter()
+            .filter_map(|(token, id)| Some((token, id.as_u64()?)))
+            .collect();
+        tokens.sort_by_key(|(_, id)| *id);
+        let lines: String = tokens.iter().map(|(token, _)| format!("{token}\n")).collect();
+        fs_err::write(dir.path().join("vocab.txt"), lines)?;
+        let source = Source::find(dir.path()).expect("a vocabulary");
+        assert_eq!(source.vocabulary()?, vocabulary);
+        assert_same(&file, dir.path())
+    }
+
+    #[test]
+    fn vocab_json_and_merges_make_robertas_tokenizer() -> Result<()> {
+        let (dir, file) =
+            (tempfile::tempdir()?, repository("tests/fixtures/tokenizers/byte_bpe/tokenizer.json"));
+        let mut whole: Value = read_json(&file)?;
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let pair = |merge: &Value| {
+            merge.as_array().map_or_else(|| text(merge), |pair| text(&pair[0]) + " " + &text(&pair[1]))
+        };
+        let merges: Vec<String> =
+            whole["model"]["merges"].as_array().expect("a list").iter().map(pair).collect();
+        fs_err::write(dir.path().join("merges.txt"), format!("#version: 0.2\n{}\n", merges.join("\n")))?;
+        fs_err::write(dir.path().join("vocab.json"), whole["model"]["vocab"].take().to_string())?;
+        assert_same(&file, dir.path())
+    }
+
+    #[test]
+    fn what_is_no_tokenizer_is_named() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        assert_eq!(Source::find(dir.path()), None);
+        fs_err::write(dir.path().join("vocab.txt"), "a\nb\n")?;
+        let error = Source::find(dir.path()).expect("a vocabulary").build(&Map::new()).unwrap_err();
+        assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
+        assert!(error.to_string().contains("vocab.txt"), "{error}");
+        Ok(())
+    }
+}
