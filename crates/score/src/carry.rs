@@ -189,6 +189,36 @@ mod tests {
         assert_eq!(links(&student, &[0..2])[0].value(&[None], Carry::Sum), None, "not scored");
     }
 
+    #[derive(serde::Deserialize)]
+    struct Case {
+        teacher: Vec<(usize, usize)>,
+        values: Vec<f32>,
+        student: Vec<(usize, usize)>,
+        sum: Vec<Option<f32>>,
+        mean: Vec<Option<f32>>,
+    }
+
+    /// Lines of many scripts; NumPy computed the values byte by byte, see `tests/parity/export_carry.py`.
+    #[test]
+    fn robertas_values_reach_berts_tokens() {
+        let cases = include_str!("../tests/fixtures/carry.jsonl").lines();
+        let mut tokens = 0;
+        for case in cases.map(|line| serde_json::from_str::<Case>(line).expect("a case")) {
+            let ranges = |spans: &[(usize, usize)]| spans.iter().map(|&(a, b)| a..b).collect::<Vec<_>>();
+            let (student, teacher) = (ranges(&case.student), ranges(&case.teacher));
+            for (rule, expected) in [(Carry::Sum, &case.sum), (Carry::Mean, &case.mean)] {
+                let found = carried(&student, &teacher, &case.values, rule);
+                for (found, expected) in found.iter().zip(expected) {
+                    let off = found.zip(*expected).map(|(found, expected)| (found - expected).abs());
+                    assert!(found.is_some() == expected.is_some(), "{found:?} {expected:?}");
+                    assert!(off.is_none_or(|off| off < 2e-4), "{found:?} {expected:?}");
+                }
+                tokens += found.len();
+            }
+        }
+        assert!(tokens > 3000, "{tokens}");
+    }
+
     /// Spans that begin where the one before ends, or after a gap.
     fn spans() -> impl Strategy<Value = Vec<Range<usize>>> {
         prop::collection::vec((0usize..3, 0usize..6), 1..40).prop_map(|steps| {

@@ -18,13 +18,16 @@
 
 mod carry;
 mod config;
+mod fidelity;
 mod folds;
 mod job;
 mod logits;
 mod model;
 mod part;
 mod pass;
+mod rank;
 mod retokenize;
+mod sample;
 mod scorer;
 mod scores;
 mod stage;
@@ -33,6 +36,7 @@ mod tokenizer;
 mod vocabulary;
 
 pub use config::{Carry, Conditioning, Config, Measure, Run};
+pub use fidelity::{Agreement, Fidelity, FidelityArgs, Level, fidelity};
 pub use folds::passes;
 pub use logits::{LogitsArgs, write_logits};
 pub use stage::{Compute, FORMAT, Paths, Report, ShardReport, dry_run, finalize, run, run_shard};

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
 use entromask_cli::CommonArgs;
-use entromask_score::{Config, LogitsArgs, Paths, dry_run, finalize, run, run_shard, write_logits};
+use entromask_score::{
+    Config, FidelityArgs, LogitsArgs, Paths, dry_run, fidelity, finalize, run, run_shard, write_logits,
+};
 
 /// Scores each token of a corpus: entropy of a masked language model's prediction, and surprisal, in nats.
 ///
@@ -37,12 +39,18 @@ struct Args {
 enum Command {
     /// Writes the raw logits of the first rows to a safetensors file, to compare a model with other implementations
     Logits(Box<LogitsArgs>),
+    /// Compares kfold and unmasked scores of a sample with exact ones, and says whether they can be trusted
+    Fidelity(Box<FidelityArgs>),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
         Some(Command::Logits(args)) => entromask_cli::main(&args.common, || write_logits(&args)),
+        Some(Command::Fidelity(args)) => entromask_cli::main(&args.common, || {
+            let found = fidelity(&args)?;
+            entromask_cli::emit(&args.common, &found, &found)
+        }),
         None => entromask_cli::main(&args.common, || score(&args)),
     }
 }
