@@ -9,6 +9,9 @@ use fs_err as fs;
 
 use crate::Shard;
 
+/// How the names of the shards' own locks begin.
+pub(crate) const SHARD: &str = ".lock-";
+
 /// Held while a stage writes. Dropping it lets others in.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -25,8 +28,10 @@ impl Lock {
 
     /// Only other shards work on the artifact.
     pub(crate) fn shard(out: &Path, shard: Shard) -> anyhow::Result<Self> {
-        let (all, own) = (create(out, ".lock")?, create(out, &format!(".lock-{}", shard.label()))?);
+        let all = create(out, ".lock")?;
         taken(out, all.try_lock_shared(), "this artifact")?;
+        // Only now: who holds the other lock alone may remove this one.
+        let own = create(out, &format!("{SHARD}{}", shard.label()))?;
         taken(out, own.try_lock(), &format!("shard {shard}"))?;
         Ok(Self { _files: vec![all, own] })
     }

@@ -1,12 +1,14 @@
 //! One job divided among processes: shard i of n makes every n-th part, and the last step publishes.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use entromask_fault::Fault;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
+
+use crate::lock;
 
 /// Shard `number` of `count`, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,21 +78,20 @@ impl Note {
 
 /// The notes that the shards of a recipe left in `out`.
 pub(crate) fn notes(out: &Path, short_key: &str) -> Vec<Note> {
-    files(out, short_key).iter().filter_map(|path| Note::read(path)).collect()
+    files(out, &prefix(short_key)).iter().filter_map(|path| Note::read(path)).collect()
 }
 
-/// Removes them.
-pub(crate) fn remove_notes(out: &Path, short_key: &str) {
-    for path in files(out, short_key) {
+/// Removes them and the shards' locks, of which none is held.
+pub(crate) fn tidy(out: &Path, short_key: &str) {
+    for path in files(out, &prefix(short_key)).into_iter().chain(files(out, lock::SHARD)) {
         let _ = fs::remove_file(path);
     }
 }
 
-fn files(out: &Path, short_key: &str) -> Vec<std::path::PathBuf> {
-    let start = prefix(short_key);
+fn files(out: &Path, start: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(out).into_iter().flatten().flatten();
     entries
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&start))
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(start))
         .map(|entry| entry.path())
         .collect()
 }

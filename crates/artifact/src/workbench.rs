@@ -214,7 +214,7 @@ impl Workbench {
         fs::rename(&beside, self.out.join(MANIFEST))?;
         sync(&self.out)?;
         let _ = fs::remove_file(self.elapsed_path());
-        shard::remove_notes(&self.out, self.short_key());
+        shard::tidy(&self.out, self.short_key());
         Ok(())
     }
 
@@ -452,8 +452,9 @@ mod tests {
         let cost = bench.publish(outputs, Value::Null, Cost::default())?.cost;
         assert!(cost.seconds > 100.0 && cost.seconds < 110.0, "{}", cost.seconds);
         assert_eq!((cost.device.as_str(), cost.peak_memory_bytes), ("cuda:1", 1 << 50));
-        let hidden = std::fs::read_dir(folder.path())?.flatten();
-        assert!(hidden.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with(".shard")));
+        let hidden = std::fs::read_dir(folder.path())?.flatten().map(|entry| entry.file_name());
+        let hidden: Vec<_> = hidden.filter(|name| name.to_string_lossy().starts_with('.')).collect();
+        assert_eq!(hidden, [".lock"]);
         Ok(())
     }
 }
