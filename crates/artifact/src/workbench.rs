@@ -194,17 +194,16 @@ impl Workbench {
     }
 
     /// The sum of the seconds, the highest memory, and every device that is named.
-    fn with_notes(&self, cost: Cost) -> Cost {
+    fn with_notes(&self, mut cost: Cost) -> Cost {
         let notes = shard::notes(&self.out, self.short_key());
         let devices = notes.iter().map(|note| note.device.as_str()).chain([cost.device.as_str()]);
         let devices: BTreeSet<&str> = devices.filter(|device| !device.is_empty()).collect();
-        let peaks = notes.iter().map(|note| note.peak_memory_bytes);
-        Cost {
-            seconds: cost.seconds + notes.iter().map(|note| note.seconds).sum::<f64>(),
-            peak_memory_bytes: peaks.fold(cost.peak_memory_bytes, u64::max),
-            device: Vec::from_iter(devices).join(", "),
-            ..cost
+        cost.device = Vec::from_iter(devices).join(", ");
+        for note in notes {
+            cost.seconds += note.seconds;
+            cost.peak_memory_bytes = cost.peak_memory_bytes.max(note.peak_memory_bytes);
         }
+        cost
     }
 
     fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {

@@ -186,7 +186,7 @@ mod tests {
     fn without_a_teachers_token_there_is_no_value() {
         let (student, teacher) = ([0..2, 2..4, 0..0], [2..5, 7..9]);
         assert_eq!(carried(&student, &teacher, &[1.0, 5.0], Carry::Sum), [None, Some(1.0), None]);
-        assert_eq!(links(&student, &[0..2])[0].value(&[None], Carry::Sum), None, "not scored");
+        assert_eq!(links(&student, &student)[0].value(&[None], Carry::Sum), None, "not scored");
     }
 
     #[derive(serde::Deserialize)]
@@ -198,7 +198,7 @@ mod tests {
         mean: Vec<Option<f32>>,
     }
 
-    /// Lines of many scripts; NumPy computed the values byte by byte, see `tests/parity/export_carry.py`.
+    /// Lines of many scripts; `NumPy` computed the values byte by byte, see `tests/parity/export_carry.py`.
     #[test]
     fn robertas_values_reach_berts_tokens() {
         let cases = include_str!("../tests/fixtures/carry.jsonl").lines();

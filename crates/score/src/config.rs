@@ -45,7 +45,7 @@ pub enum Measure {
     Normalized,
 }
 
-/// How values are carried from the teacher's tokens to those of the corpus; see [`crate::Carry`]'s variants.
+/// How values are carried from the teacher's tokens to those of the corpus.
 ///
 /// Only bytes that some token of the corpus covers count, and a byte that several tokens cover counts for each of them
 /// in equal parts. Margin and normalised entropy are ratios and always take the mean.

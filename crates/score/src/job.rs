@@ -12,6 +12,7 @@ use crate::part::{Part, Reader};
 use crate::pass::Work;
 use crate::scorer::Scorer;
 use crate::stats::Stats;
+use crate::vocabulary::Source;
 use crate::{Compute, Config, FORMAT, Paths, model, tokenizer};
 
 /// Missing parts that are named one by one.
@@ -74,6 +75,7 @@ impl<'a> Job<'a> {
         let device = entromask_device::open(&self.compute.device, &self.compute.dtype)?;
         let reader = self.reader()?;
         if !self.carried {
+            self.warn_without_tokenizer();
             model::check_vocabulary(&self.paths.model, reader.shape(), &self.tokens, &self.paths.tokens)?;
         }
         let (model, _) = MaskedLm::from_pretrained(&self.paths.model, &device)?;
@@ -82,20 +84,27 @@ impl<'a> Job<'a> {
         Ok(Teacher { model, device, mask_id, reader })
     }
 
+    fn warn_without_tokenizer(&self) {
+        if Source::find(&self.paths.model).is_none() {
+            let model = self.paths.model.display();
+            tracing::warn!("{model}: no tokenizer; its token ids are taken to be those of the corpus");
+        }
+    }
+
     /// Scores the parts of a shard, or all, that are not there yet; says how many these were.
     pub(crate) fn score(&self, teacher: &Teacher, bench: &Workbench, shard: Option<Shard>) -> Result<usize> {
         let (scorer, parts) = (teacher.scorer(self.config), self.parts(shard));
-        let mut scored = 0;
+        let mut made = 0;
         for (index, output) in &parts {
             check_interrupt()?;
             let part = teacher.reader.read(output)?;
             if self.finished(&part, bench, *index).is_none() {
                 let label = format!("score {}/{}", index + 1, self.parts(None).len());
                 self.score_part(&scorer, &part, &label, *index, bench)?;
-                scored += 1;
+                made += 1;
             }
         }
-        Ok(scored)
+        Ok(made)
     }
 
     fn score_part(
@@ -148,10 +157,8 @@ impl<'a> Job<'a> {
 
     fn unfinished(&self, missing: &[String]) -> anyhow::Error {
         let (count, all, out) = (missing.len(), self.parts(None).len(), self.paths.out.display());
-        let mut named = missing[..count.min(NAMED)].join(", ");
-        if count > NAMED {
-            named += &format!(" and {} more", count - NAMED);
-        }
+        let rest = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+        let named = missing[..count.min(NAMED)].join(", ") + &rest;
         Fault::input(format!("{out}: {count} of {all} parts are missing or damaged: {named}"))
             .remedy("run the shards that make them, then --finalize again")
             .into()

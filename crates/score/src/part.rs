@@ -85,9 +85,9 @@ impl Part {
 
     /// The scores of the corpus's tokens; `progress` is told the tokens of finished passes.
     pub(crate) fn score(&self, scorer: &Scorer<'_>, progress: impl Fn(u64)) -> Result<Entropies> {
-        let scores = scorer.score(self.seen(), progress)?;
-        let carried = |teacher| carry(&self.corpus, teacher, &scores, scorer.config().carry);
-        Ok(self.teacher.as_ref().map(carried).unwrap_or(scores))
+        let seen = scorer.score(self.seen(), progress)?;
+        let carried = |teacher| carry(&self.corpus, teacher, &seen, scorer.config().carry);
+        Ok(self.teacher.as_ref().map(carried).unwrap_or(seen))
     }
 
     /// Whether `scores` are of these rows.

@@ -7,7 +7,7 @@ use entromask_tables::Ragged;
 /// `None` for fewer than two pairs, or where all values of one side are equal.
 pub(crate) fn spearman(left: &[f32], right: &[f32]) -> Option<f64> {
     let (left, right) = (ranks(left), ranks(right));
-    let mean = (left.len() as f64 + 1.0) / 2.0;
+    let mean = f64::midpoint(left.len() as f64, 1.0);
     let pairs = || left.iter().zip(&right).map(|(a, b)| (a - mean, b - mean));
     let covariance: f64 = pairs().map(|(a, b)| a * b).sum();
     let (a, b) = pairs().fold((0.0, 0.0), |sum, (a, b)| (sum.0 + a * a, sum.1 + b * b));
@@ -37,8 +37,10 @@ fn ranks(values: &[f32]) -> Vec<f64> {
     let mut ranks = vec![0.0; values.len()];
     let mut below = 0;
     for equal in order.chunk_by(|&a, &b| values[a].total_cmp(&values[b]).is_eq()) {
-        let rank = below as f64 + (equal.len() as f64 + 1.0) / 2.0;
-        equal.iter().for_each(|&place| ranks[place] = rank);
+        let rank = below as f64 + f64::midpoint(equal.len() as f64, 1.0);
+        for &place in equal {
+            ranks[place] = rank;
+        }
         below += equal.len();
     }
     ranks

@@ -57,11 +57,11 @@ impl<'a> Scorer<'a> {
         let mut scores = Scores::unscored(part, &self.config.measures, self.shape.vocab_size);
         for chunk in chunks(&passes) {
             let batches = self.batches(chunk);
-            let scored = match &self.head {
+            let measured = match &self.head {
                 Some(head) => self.measure_fused(head, part, &batches, &widths),
                 None => self.measure_plain(part, &batches, &widths)?,
             };
-            scores.fill(chunk, &scored);
+            scores.fill(chunk, &measured);
             progress(chunk.iter().map(|pass| pass.length as u64).sum());
         }
         Ok(scores.finish())

@@ -20,9 +20,9 @@ use tokenizers::{AddedToken, Tokenizer};
 pub(crate) enum Source {
     /// `tokenizer.json`.
     Complete(PathBuf),
-    /// `vocab.txt`: BERT's WordPiece, a token a line.
+    /// `vocab.txt`: the word pieces of BERT, a token a line.
     WordPiece(PathBuf),
-    /// `vocab.json` and `merges.txt`: RoBERTa's byte-level BPE.
+    /// `vocab.json` and `merges.txt`: the byte-level BPE of `RoBERTa`.
     ByteLevel(PathBuf, PathBuf),
 }
 
@@ -174,8 +174,8 @@ mod tests {
             .filter_map(|(token, id)| Some((token, id.as_u64()?)))
             .collect();
         tokens.sort_by_key(|(_, id)| *id);
-        let lines: String = tokens.iter().map(|(token, _)| format!("{token}\n")).collect();
-        fs_err::write(dir.path().join("vocab.txt"), lines)?;
+        let lines: Vec<&str> = tokens.iter().map(|(token, _)| token.as_str()).collect();
+        fs_err::write(dir.path().join("vocab.txt"), lines.join("\n") + "\n")?;
         let source = Source::find(dir.path()).expect("a vocabulary");
         assert_eq!(source.vocabulary()?, vocabulary);
         assert_same(&file, dir.path())

@@ -68,8 +68,8 @@ impl Entropies {
         if !further.is_empty() {
             check_scored(path, &further)?;
         }
-        let mut part = Self::default();
-        part.measures = further.iter().map(|&name| (name.to_owned(), Ragged::default())).collect();
+        let measures = further.iter().map(|&name| (name.to_owned(), Ragged::default())).collect();
+        let mut part = Self { measures, ..Self::default() };
         file::read(path, &[&ALWAYS, further.as_slice()].concat(), |batch| part.append(batch))?;
         Ok(part)
     }
