@@ -102,7 +102,10 @@ fn prefix(short_key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::{Cost, Kind, OutputSpec, Recipe, Workbench, tool};
 
     #[test]
     fn shards_divide_the_parts() {
@@ -120,5 +123,63 @@ mod tests {
             let fault = text.parse::<Shard>().expect_err("refused");
             assert_eq!(fault.class().exit_code(), 2, "{text}");
         }
+    }
+
+    fn recipe() -> Recipe {
+        Recipe { kind: Kind::Masks, format: 1, config: json!({}), inputs: vec![] }
+    }
+
+    fn open(out: &Path) -> anyhow::Result<Workbench> {
+        Workbench::open(out, recipe(), tool("test", "0", &[]))
+    }
+
+    fn open_shard(out: &Path, shard: &str) -> anyhow::Result<Workbench> {
+        Workbench::open_shard(out, recipe(), tool("test", "0", &[]), shard.parse()?, "cuda:1")
+    }
+
+    #[test]
+    fn shards_work_side_by_side_but_not_beside_a_whole_run() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (first, second) = (open_shard(folder.path(), "1/2")?, open_shard(folder.path(), "2/2")?);
+        assert!(open_shard(folder.path(), "1/2").is_err(), "the same shard twice");
+        assert!(open(folder.path()).is_err(), "a whole run beside shards");
+        drop((first, second));
+        let whole = open(folder.path())?;
+        assert!(open_shard(folder.path(), "1/2").is_err(), "a shard beside a whole run");
+        drop(whole);
+        open_shard(folder.path(), "1/2").map(drop)
+    }
+
+    #[test]
+    fn a_shard_leaves_the_temporary_files_of_others_alone() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join(".tmp-1-of-2-part"), b"")?;
+        fs::write(folder.path().join(".tmp-2-of-2-part"), b"")?;
+        open_shard(folder.path(), "1/2")?;
+        assert!(!folder.path().join(".tmp-1-of-2-part").exists());
+        assert!(folder.path().join(".tmp-2-of-2-part").exists());
+        open(folder.path())?;
+        assert!(!folder.path().join(".tmp-2-of-2-part").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn the_manifest_counts_what_shards_took() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        for (index, shard) in [(0, "1/2"), (1, "2/2")] {
+            let bench = open_shard(folder.path(), shard)?;
+            bench.write_bytes(&bench.part_name("part", index), b"x")?;
+            let note = Note { seconds: 50.0, peak_memory_bytes: 1 << 50, device: "cuda:1".into() };
+            note.write(&bench.elapsed_path());
+        }
+        let bench = open(folder.path())?;
+        let outputs = [0, 1].map(|index| OutputSpec::part(bench.part_name("part", index), 1)).to_vec();
+        let cost = bench.publish(outputs, Value::Null, Cost::default())?.cost;
+        assert!(cost.seconds > 100.0 && cost.seconds < 110.0, "{}", cost.seconds);
+        assert_eq!((cost.device.as_str(), cost.peak_memory_bytes), ("cuda:1", 1 << 50));
+        let hidden = std::fs::read_dir(folder.path())?.flatten().map(|entry| entry.file_name());
+        let hidden: Vec<_> = hidden.filter(|name| name.to_string_lossy().starts_with('.')).collect();
+        assert_eq!(hidden, [".lock"]);
+        Ok(())
     }
 }

@@ -29,7 +29,7 @@ pub struct EntropyView {
     pub measures: BTreeMap<String, Summary>,
     /// Positions without a score.
     pub unscored: u64,
-    /// ln of the vocabulary's size, the largest possible entropy, if the tokens are known.
+    /// ln of the vocabulary's size, the largest possible entropy, if the tokens are known and the teacher's are the same.
     pub ln_vocabulary: Option<f64>,
     /// Entropies by size.
     pub histogram: Vec<Bin>,
@@ -66,7 +66,7 @@ pub(super) fn view(
         surprisal: scan.surprisal.summary(),
         measures: further.into_iter().map(|(name, nats)| (name, nats.summary())).collect(),
         unscored: scan.unscored,
-        ln_vocabulary: corpus.as_ref().and_then(Corpus::ln_vocabulary),
+        ln_vocabulary: corpus.as_ref().filter(|_| !is_carried(target)).and_then(Corpus::ln_vocabulary),
         histogram: scan.entropy.histogram(scan.entropy.range(), BARS),
         ..EntropyView::default()
     };
@@ -78,6 +78,11 @@ pub(super) fn view(
         view.passage = passage(target, corpus, part, row)?;
     }
     Ok((looked, view))
+}
+
+/// Whether values come from a teacher with another tokenizer: sums over several predictions have no common limit.
+fn is_carried(target: &Target) -> bool {
+    target.manifest.as_ref().is_some_and(|manifest| manifest.config.get("carry").is_some())
 }
 
 /// The tokens behind an artifact, or a note why they cannot be shown.
