@@ -27,6 +27,10 @@ const TOP: f64 = 0.15;
 /// Entropies below this, in nats, say that the model knows the answer.
 const KNOWN: f32 = 0.01;
 
+/// Standard deviation of the exact entropies, in nats, below which their order means little: the model has hardly
+/// learned to tell tokens apart.
+const FLAT: f64 = 0.1;
+
 /// Tokens below which the sample says little: the error of a correlation of 0.9 is then about 0.02.
 const ENOUGH: usize = 100;
 
@@ -71,6 +75,8 @@ pub struct Fidelity {
 pub struct Level {
     /// Mean, in nats.
     pub mean_entropy: f64,
+    /// Standard deviation, in nats.
+    pub spread: f64,
     /// Share of tokens with less than 0.01 nats.
     pub known: f64,
 }
@@ -114,8 +120,8 @@ pub fn fidelity(args: &FidelityArgs) -> Result<Fidelity> {
     }
     let [kfold, unmasked] = [kfold, unmasked].map(|other| compare(&exact, &other));
     let judged = if config.conditioning == Conditioning::Unmasked { &unmasked } else { &kfold };
-    let (trusted, verdict) = judge(&config, judged, tokens);
     let (rows, exact) = (exact.rows(), level(&exact));
+    let (trusted, verdict) = judge(&config, judged, exact.spread, tokens);
     Ok(Fidelity { rows, tokens, exact, kfold, unmasked, trusted, verdict })
 }
 
@@ -165,14 +171,20 @@ fn compare(exact: &Entropies, other: &Entropies) -> Agreement {
 fn level(scores: &Entropies) -> Level {
     let values: Vec<f64> = scores.entropy.values.iter().flatten().map(|&nats| f64::from(nats)).collect();
     let known = values.iter().filter(|&&nats| nats < f64::from(KNOWN)).count();
-    Level { mean_entropy: mean(&values), known: known as f64 / values.len().max(1) as f64 }
+    let center = mean(&values);
+    let squares: Vec<f64> = values.iter().map(|nats| (nats - center).powi(2)).collect();
+    Level {
+        mean_entropy: center,
+        spread: mean(&squares).sqrt(),
+        known: known as f64 / values.len().max(1) as f64,
+    }
 }
 
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-fn judge(config: &Config, judged: &Agreement, tokens: usize) -> (Option<bool>, String) {
+fn judge(config: &Config, judged: &Agreement, spread: f64, tokens: usize) -> (Option<bool>, String) {
     if config.conditioning == Conditioning::MaskEach {
         return (Some(true), "mask-each can be trusted: it is exact".into());
     }
@@ -191,7 +203,8 @@ fn judge(config: &Config, judged: &Agreement, tokens: usize) -> (Option<bool>, S
         100.0 * judged.top_agreement,
         100.0 * least_top,
     );
-    (Some(trusted), verdict)
+    let flat = format!("; but the model's entropies hardly differ (standard deviation {spread:.3} nats)");
+    (Some(trusted), if spread < FLAT { verdict + &flat } else { verdict })
 }
 
 fn name(config: &Config) -> String {
@@ -241,6 +254,7 @@ mod tests {
         let same = compare(&exact, &exact);
         assert_eq!((same.spearman, same.spearman_in_rows), (Some(1.0), Some(1.0)));
         assert!((same.top_agreement - 1.0).abs() < 1e-12 && same.mean_difference.abs() < 1e-12);
+        assert!((same.level.spread - 1.4128).abs() < 1e-3, "{}", same.level.spread);
         assert!((same.level.known - 0.2).abs() < 1e-12 && (same.entropy_ratio - 1.0).abs() < 1e-12);
     }
 
@@ -262,12 +276,13 @@ mod tests {
         };
         let config = Config::default();
         for (rank, top, trusted) in [(0.95, 0.8, true), (0.95, 0.6, false), (0.8, 0.8, false)] {
-            let (found, verdict) = judge(&config, &agreement(rank, top), 1000);
+            let (found, verdict) = judge(&config, &agreement(rank, top), 1.0, 1000);
             assert_eq!(found, Some(trusted));
             assert!(verdict.contains("kfold, k = 7") && verdict.contains("at least 0.9"), "{verdict}");
         }
-        assert_eq!(judge(&config, &agreement(0.95, 0.8), 50).0, None);
+        assert_eq!(judge(&config, &agreement(0.95, 0.8), 1.0, 50).0, None);
+        assert!(judge(&config, &agreement(0.95, 0.8), 0.05, 1000).1.contains("hardly differ"));
         let exact = Config { conditioning: Conditioning::MaskEach, ..config };
-        assert_eq!(judge(&exact, &agreement(0.0, 0.0), 1000).0, Some(true));
+        assert_eq!(judge(&exact, &agreement(0.0, 0.0), 1.0, 1000).0, Some(true));
     }
 }
