@@ -1,11 +1,14 @@
 //! How long a recipe has been worked on, killed runs included.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use crate::workbench::peak_memory;
 
 /// How often the time is noted: what a killed run can lose of it.
 const TICK: Duration = Duration::from_secs(1);
@@ -14,47 +17,58 @@ const TICK: Duration = Duration::from_secs(1);
 /// stage has to think of it, however long a part or the way to a checkpoint takes.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    note: Note,
+    run: Run,
     /// The thread and what ends it, while it runs.
     ticker: Option<(Sender<()>, JoinHandle<()>)>,
     done: bool,
 }
 
-/// The file with the seconds.
+/// What a recipe, or a shard of it, took so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// Wall-clock seconds, interrupted runs included.
+    pub(crate) seconds: f64,
+    /// Highest resident memory, in bytes.
+    pub(crate) peak_memory_bytes: u64,
+    /// What computed, where that is known.
+    pub(crate) device: String,
+}
+
+/// This process, and what earlier ones noted.
 #[derive(Clone, Debug)]
-struct Note {
+struct Run {
     path: PathBuf,
     started: Instant,
-    /// Seconds that earlier runs took.
-    earlier: f64,
+    earlier: Note,
+    device: String,
 }
 
 impl Clock {
-    /// Goes on from the seconds noted in `path`.
-    pub(crate) fn start(path: PathBuf) -> Self {
-        let earlier = fs::read_to_string(&path).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0);
-        let note = Note { path, started: Instant::now(), earlier };
+    /// Goes on from what is noted in `path`.
+    pub(crate) fn start(path: PathBuf, device: &str) -> Self {
+        let earlier = Note::read(&path).unwrap_or_default();
+        let run = Run { path, started: Instant::now(), earlier, device: device.to_owned() };
         let (stop, stopped) = channel();
-        let noted = note.clone();
+        let ticking = run.clone();
         let ticks = move || {
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                noted.write();
+                ticking.note().write(&ticking.path);
             }
         };
         // Without a thread only the time of killed runs is lost.
         let ticker = thread::Builder::new().name("clock".into()).spawn(ticks).ok();
-        Self { note, ticker: ticker.map(|thread| (stop, thread)), done: false }
+        Self { run, ticker: ticker.map(|thread| (stop, thread)), done: false }
     }
 
     /// Wall-clock seconds, earlier runs included.
     pub(crate) fn seconds(&self) -> f64 {
-        self.note.seconds()
+        self.run.note().seconds
     }
 
     /// Removes the note: the work is done, or was for nothing.
     pub(crate) fn forget(mut self) {
         self.stop();
-        let _ = fs::remove_file(&self.note.path);
+        let _ = fs::remove_file(&self.run.path);
         self.done = true;
     }
 
@@ -70,22 +84,34 @@ impl Drop for Clock {
     /// A run that ends before its work is done notes its time, unless that is next to nothing.
     fn drop(&mut self) {
         self.stop();
-        let counts = self.note.started.elapsed() >= TICK || self.note.path.exists();
+        let counts = self.run.started.elapsed() >= TICK || self.run.path.exists() || !self.run.device.is_empty();
         if counts && !self.done {
-            self.note.write();
+            self.run.note().write(&self.run.path);
         }
     }
 }
 
 impl Note {
-    fn seconds(&self) -> f64 {
-        self.earlier + self.started.elapsed().as_secs_f64()
+    /// The note at `path`, if there is one that can be read: a lost note costs a too small number, nothing else.
+    pub(crate) fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
-    /// A lost note costs a too small number of seconds, nothing else.
-    fn write(&self) {
-        let beside = self.path.with_file_name(".tmp-elapsed");
-        let _ = fs::write(&beside, self.seconds().to_string()).and_then(|()| fs::rename(&beside, &self.path));
+    pub(crate) fn write(&self, path: &Path) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let beside = path.with_file_name(format!(".tmp-{name}"));
+        let Ok(bytes) = serde_json::to_vec(self) else { return };
+        let _ = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    }
+}
+
+impl Run {
+    fn note(&self) -> Note {
+        Note {
+            seconds: self.earlier.seconds + self.started.elapsed().as_secs_f64(),
+            peak_memory_bytes: self.earlier.peak_memory_bytes.max(peak_memory()),
+            device: self.device.clone(),
+        }
     }
 }
 
@@ -97,16 +123,16 @@ mod tests {
     fn the_time_of_a_killed_run_counts() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("elapsed");
-        let killed = Clock::start(path.clone());
+        let killed = Clock::start(path.clone(), "");
         let started = Instant::now();
         while !path.exists() && started.elapsed() < 20 * TICK {
             thread::sleep(TICK / 50);
         }
         // A killed process drops nothing: all that there is is the note.
-        let noted: f64 = std::fs::read_to_string(&path)?.parse()?;
+        let noted = Note::read(&path).expect("a note").seconds;
         assert!(noted >= TICK.as_secs_f64(), "{noted}");
         std::mem::forget(killed);
-        assert!(Clock::start(path).seconds() >= noted);
+        assert!(Clock::start(path, "").seconds() >= noted);
         Ok(())
     }
 
@@ -114,18 +140,18 @@ mod tests {
     fn a_run_that_ends_notes_the_sum_and_one_that_is_done_nothing() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("elapsed");
-        drop(Clock::start(path.clone()));
+        drop(Clock::start(path.clone(), ""));
         assert!(!path.exists(), "nothing happened");
-        let mut worked = Clock::start(path.clone());
-        worked.note.started -= TICK;
+        let mut worked = Clock::start(path.clone(), "");
+        worked.run.started -= TICK;
         drop(worked);
         assert!(path.exists(), "a second of work");
-        fs::write(&path, "100")?;
-        drop(Clock::start(path.clone()));
-        let noted: f64 = std::fs::read_to_string(&path)?.parse()?;
+        Note { seconds: 100.0, ..Note::default() }.write(&path);
+        drop(Clock::start(path.clone(), ""));
+        let noted = Note::read(&path).expect("a note").seconds;
         assert!((100.0..101.0).contains(&noted), "{noted}");
-        let mut done = Clock::start(path.clone());
-        done.note.started -= TICK;
+        let mut done = Clock::start(path.clone(), "");
+        done.run.started -= TICK;
         done.forget();
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
         Ok(())

@@ -5,6 +5,8 @@
 //! ([`status`]); otherwise the stage opens a [`Workbench`], writes parts whose names carry the key, and publishes the
 //! [`Manifest`]. A killed stage leaves complete parts of its key behind, which the next run takes over.
 //!
+//! Several processes divide one job as [`Shard`]s: each makes its own parts, and a last exclusive step publishes.
+//!
 //! Invariants:
 //! 1. Nothing is ever changed in place: every file is written beside and renamed, after `fsync`.
 //! 2. The manifest is written last, and removed before any file whose name does not carry the key is replaced.
@@ -26,13 +28,16 @@
 mod clock;
 mod digest;
 mod garbage;
+mod lock;
 mod manifest;
 mod recipe;
+mod shard;
 mod status;
 mod workbench;
 
 pub use garbage::garbage;
 pub use manifest::{Cost, Kind, MANIFEST, Manifest, Output, Tool, tool};
 pub use recipe::{Input, Recipe};
+pub use shard::Shard;
 pub use status::{Status, status};
 pub use workbench::{OutputSpec, Workbench};

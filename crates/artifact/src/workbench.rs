@@ -1,18 +1,19 @@
 //! A stage at work: the folder's lock, atomic parts, and the manifest at the end.
 
-use std::fs::{File, TryLockError};
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use entromask_fault::Fault;
 use fs_err as fs;
 use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::digest;
+use crate::lock::Lock;
 use crate::manifest::{Cost, MANIFEST, Manifest, Output, Tool};
 use crate::recipe::Recipe;
+use crate::shard::{self, Shard};
 
 /// An artifact's folder while its stage works on it. Dropping it releases the lock and keeps the finished parts.
 #[derive(Debug)]
@@ -22,7 +23,9 @@ pub struct Workbench {
     key: String,
     tool: Tool,
     clock: Clock,
-    _lock: File,
+    /// What this process makes, if it is not all.
+    shard: Option<Shard>,
+    _lock: Lock,
 }
 
 /// A file to be listed in the manifest.
@@ -60,11 +63,36 @@ impl Workbench {
     /// A [`Fault`] of class usage if the folder cannot be created or written, of class failed if another process
     /// works on it.
     pub fn open(out: &Path, recipe: Recipe, tool: Tool) -> anyhow::Result<Self> {
-        let lock = lock(out)?;
-        let key = recipe.key();
-        remove_leftovers(out);
-        let clock = Clock::start(out.join(format!(".elapsed-{}", &key[..8])));
-        Ok(Self { out: out.into(), recipe, key, tool, clock, _lock: lock })
+        Ok(Self::locked(Lock::alone(out)?, out, recipe, tool, None, ""))
+    }
+
+    /// [`Workbench::open`] for one of several processes that work on the artifact at once; `device` is noted for the
+    /// manifest. Only an exclusive workbench publishes.
+    ///
+    /// # Errors
+    /// As for [`Workbench::open`]; another process is one that works on the same shard or on the whole.
+    pub fn open_shard(
+        out: &Path,
+        recipe: Recipe,
+        tool: Tool,
+        shard: Shard,
+        device: &str,
+    ) -> anyhow::Result<Self> {
+        Ok(Self::locked(Lock::shard(out, shard)?, out, recipe, tool, Some(shard), device))
+    }
+
+    fn locked(
+        lock: Lock,
+        out: &Path,
+        recipe: Recipe,
+        tool: Tool,
+        shard: Option<Shard>,
+        device: &str,
+    ) -> Self {
+        let (out, key) = (out.to_path_buf(), recipe.key());
+        remove_leftovers(&out, &temporary(shard));
+        let clock = Clock::start(out.join(note_name(&key, shard)), device);
+        Self { out, recipe, key, tool, clock, shard, _lock: lock }
     }
 
     /// The artifact's folder.
@@ -100,7 +128,7 @@ impl Workbench {
     /// A file whose name does not carry the key invalidates the artifact until it is published again.
     pub fn write(&self, file: &str, write: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let target = self.out.join(file);
-        let beside = self.out.join(format!(".tmp-{}", file.replace('/', "-")));
+        let beside = self.out.join(format!("{}{}", temporary(self.shard), file.replace('/', "-")));
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -142,15 +170,15 @@ impl Workbench {
         self.clock.seconds()
     }
 
-    /// Hashes the outputs and writes the manifest. `cost.seconds` is filled in here.
+    /// Hashes the outputs and writes the manifest. `cost.seconds` is filled in here, and what shards noted is added.
     pub fn publish(self, outputs: Vec<OutputSpec>, stats: Value, cost: Cost) -> anyhow::Result<Manifest> {
         let outputs =
             outputs.into_iter().map(|spec| self.describe(spec)).collect::<anyhow::Result<Vec<_>>>()?;
-        let cost = Cost {
+        let cost = self.with_notes(Cost {
             seconds: self.seconds(),
             peak_memory_bytes: cost.peak_memory_bytes.max(peak_memory()),
             ..cost
-        };
+        });
         let manifest = Manifest {
             kind: self.recipe.kind,
             format: self.recipe.format,
@@ -176,12 +204,27 @@ impl Workbench {
         self.clock.forget();
     }
 
+    /// The sum of the seconds, the highest memory, and every device that is named.
+    fn with_notes(&self, mut cost: Cost) -> Cost {
+        let notes = shard::notes(&self.out, self.short_key());
+        let devices = notes.iter().map(|note| note.device.as_str()).chain([cost.device.as_str()]);
+        let devices: BTreeSet<&str> = devices.filter(|device| !device.is_empty()).collect();
+        cost.device = Vec::from_iter(devices).join(", ");
+        for note in notes {
+            cost.seconds += note.seconds;
+            cost.peak_memory_bytes = cost.peak_memory_bytes.max(note.peak_memory_bytes);
+        }
+        cost
+    }
+
     fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let beside = self.out.join(".tmp-manifest.json");
         fs::write(&beside, manifest.to_bytes()?).map_err(|error| explain(error.into(), &beside))?;
         sync(&beside)?;
         fs::rename(&beside, self.out.join(MANIFEST))?;
-        sync(&self.out)
+        sync(&self.out)?;
+        shard::tidy(&self.out, self.short_key());
+        Ok(())
     }
 
     fn describe(&self, spec: OutputSpec) -> anyhow::Result<Output> {
@@ -200,30 +243,22 @@ impl Workbench {
     }
 }
 
-fn lock(out: &Path) -> anyhow::Result<File> {
-    let path = out.join(".lock");
-    let file = fs::create_dir_all(out)
-        .and_then(|()| fs::File::create(&path))
-        .map_err(|error| {
-            Fault::usage(format!("cannot write to the output folder: {error}")).remedy("choose another --out")
-        })?
-        .into_file();
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Fault::failed(format!("{}: another process is working on this artifact", out.display()))
-                .remedy("wait for it, or stop it")
-                .into())
-        }
-        Err(TryLockError::Error(error)) => Err(error).context(format!("failed to lock {}", path.display())),
-    }
+/// How the names of a process's temporary files begin: those of a whole run like those of all shards.
+fn temporary(shard: Option<Shard>) -> String {
+    shard.map_or_else(|| ".tmp-".into(), |shard| format!(".tmp-{}-", shard.label()))
+}
+
+/// Where the time is noted.
+fn note_name(key: &str, shard: Option<Shard>) -> String {
+    let short = &key[..8];
+    shard.map_or_else(|| format!(".elapsed-{short}"), |shard| shard::note_name(short, shard))
 }
 
 /// Temporary files of a killed run; the lock is ours, so nobody is writing them.
-fn remove_leftovers(out: &Path) {
+fn remove_leftovers(out: &Path, temporary: &str) {
     let Ok(entries) = fs::read_dir(out) else { return };
     for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(".tmp-") {
+        if entry.file_name().to_string_lossy().starts_with(temporary) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -258,7 +293,7 @@ fn content(outputs: &[Output]) -> String {
 }
 
 /// The process's highest resident memory in bytes, 0 where the system does not tell.
-fn peak_memory() -> u64 {
+pub(crate) fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());

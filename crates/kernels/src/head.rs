@@ -1,10 +1,13 @@
 //! Entropy and surprisal of a softmax over a vocabulary, from hidden states.
 
+use std::marker::PhantomData;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::logits::{self, Panels, ROWS};
-use crate::softmax::Sums;
+use crate::peaks::Peaks;
+use crate::softmax::{Online, Sums};
 
 /// How unsure a prediction is. Both in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,6 +16,17 @@ pub struct Measures {
     pub entropy: f32,
     /// −ln q(target), not negative.
     pub surprisal: f32,
+}
+
+/// Further measures of the same prediction, for who asks for them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Details {
+    /// Min-entropy −ln max q in nats, between 0 and `entropy`.
+    pub min_entropy: f32,
+    /// Rényi entropy of order 2, −ln Σ q², in nats, between `min_entropy` and `entropy`.
+    pub renyi2: f32,
+    /// Difference of the two highest probabilities, between 0 and 1; small where the prediction is unsure.
+    pub margin: f32,
 }
 
 /// Entropy and surprisal for each of n positions; [`Head`] does the same many times for one decoder.
@@ -48,6 +62,15 @@ impl Head {
     ///
     /// If the lengths do not agree or a target is not below `vocab_size`.
     pub fn measure(&self, hidden: &[f32], targets: &[u32]) -> Vec<Measures> {
+        self.reduce::<Sums>(hidden, targets)
+    }
+
+    /// [`Head::measure`] with further measures, which cost a second pass over each tile of logits.
+    pub fn measure_details(&self, hidden: &[f32], targets: &[u32]) -> Vec<(Measures, Details)> {
+        self.reduce::<Peaks>(hidden, targets)
+    }
+
+    fn reduce<O: Online>(&self, hidden: &[f32], targets: &[u32]) -> Vec<O::Output> {
         assert_eq!(
             hidden.len(),
             targets.len() * self.panels.hidden_size,
@@ -56,29 +79,31 @@ impl Head {
         assert!(targets.iter().all(|&target| (target as usize) < self.vocab_size()), "targets are tokens");
         let arch = Arch::new();
         let tiles = hidden.par_chunks(TILE * self.panels.hidden_size).zip(targets.par_chunks(TILE));
-        let measured =
-            tiles.map(|(hidden, targets)| arch.dispatch(Tile { panels: &self.panels, hidden, targets }));
-        measured.flatten_iter().collect()
+        let reduced = tiles.map(|(hidden, targets)| {
+            arch.dispatch(Tile::<O> { panels: &self.panels, hidden, targets, online: PhantomData })
+        });
+        reduced.flatten_iter().collect()
     }
 }
 
 /// Positions that one task computes: a block of the decoder is read once for all of them.
 const TILE: usize = 16 * ROWS;
 
-struct Tile<'a> {
+struct Tile<'a, O> {
     panels: &'a Panels,
     hidden: &'a [f32],
     targets: &'a [u32],
+    online: PhantomData<O>,
 }
 
-impl WithSimd for Tile<'_> {
-    type Output = Vec<Measures>;
+impl<O: Online> WithSimd for Tile<'_, O> {
+    type Output = Vec<O::Output>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Vec<Measures> {
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<O::Output> {
         let hidden = logits::pack_hidden(self.hidden, self.panels.hidden_size);
         let mut logits = vec![0.0; hidden.len() / self.panels.hidden_size * ROWS * self.panels.block];
-        let mut sums = vec![Sums::EMPTY; self.targets.len()];
+        let mut sums = vec![O::EMPTY; self.targets.len()];
         for (index, block) in self.panels.blocks().enumerate() {
             logits::multiply(simd, &hidden, &block, &mut logits);
             let start = index * self.panels.block;
@@ -87,14 +112,14 @@ impl WithSimd for Tile<'_> {
                 sums.add(simd, &row[..block.columns()], (target as usize).wrapping_sub(start));
             }
         }
-        sums.iter().map(|sums| sums.measures(self.panels.vocab_size)).collect()
+        sums.iter().map(|sums| sums.output(self.panels.vocab_size)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head_entropy_reference;
+    use crate::head_details_reference;
     use burn::tensor::{Device, Int, Tensor, TensorData};
     use entromask_random::{keyed, normals};
     use proptest::prelude::*;
@@ -128,24 +153,34 @@ mod tests {
             head_entropy(&self.hidden, &self.weight, &self.bias, &self.targets)
         }
 
-        fn in_f64(&self) -> Vec<Measures> {
+        fn fused_details(&self) -> Vec<(Measures, Details)> {
+            Head::new(&self.weight, &self.bias).measure_details(&self.hidden, &self.targets)
+        }
+
+        fn in_f64(&self) -> Vec<(Measures, Details)> {
             let row = |i: usize| &self.hidden[i * self.d..(i + 1) * self.d];
             (0..self.n).map(|i| self.measures_in_f64(row(i), self.targets[i] as usize)).collect()
         }
 
-        fn measures_in_f64(&self, hidden: &[f32], target: usize) -> Measures {
+        fn measures_in_f64(&self, hidden: &[f32], target: usize) -> (Measures, Details) {
             let logit = |(weight, bias): (&[f32], &f32)| {
                 let products = hidden.iter().zip(weight).map(|(&h, &w)| f64::from(h) * f64::from(w));
                 products.sum::<f64>() + f64::from(*bias)
             };
-            let logits: Vec<f64> = self.weight.chunks_exact(self.d).zip(&self.bias).map(logit).collect();
+            let mut logits: Vec<f64> = self.weight.chunks_exact(self.d).zip(&self.bias).map(logit).collect();
             let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let log_sum = logits.iter().map(|z| (z - max).exp()).sum::<f64>().ln() + max;
             let entropy: f64 = logits.iter().map(|z| (log_sum - z) * (z - log_sum).exp()).sum();
-            Measures { entropy: entropy as f32, surprisal: (log_sum - logits[target]) as f32 }
+            let squares: f64 = logits.iter().map(|z| (2.0 * (z - log_sum)).exp()).sum();
+            let surprisal = (log_sum - logits[target]) as f32;
+            logits.sort_by(|a, b| b.total_cmp(a));
+            let margin = (logits[0] - log_sum).exp() - (logits[1] - log_sum).exp();
+            let measures = Measures { entropy: entropy as f32, surprisal };
+            let min_entropy = (log_sum - max) as f32;
+            (measures, Details { min_entropy, renyi2: -squares.ln() as f32, margin: margin as f32 })
         }
 
-        fn in_burn(&self) -> Vec<Measures> {
+        fn in_burn(&self) -> Vec<(Measures, Details)> {
             let device = Device::flex();
             let tensor = |values: &[f32], rows| {
                 Tensor::<2>::from_data(TensorData::new(values.to_vec(), [rows, values.len() / rows]), &device)
@@ -154,13 +189,34 @@ mod tests {
             let targets =
                 TensorData::new(self.targets.iter().map(|&t| t as i32).collect::<Vec<_>>(), [self.n]);
             let targets = Tensor::<1, Int>::from_data(targets, &device);
-            let hidden = tensor(&self.hidden, self.n);
-            let (entropy, surprisal) =
-                head_entropy_reference(hidden, tensor(&self.weight, self.vocab), bias, targets);
+            let (hidden, weight) = (tensor(&self.hidden, self.n), tensor(&self.weight, self.vocab));
+            let (entropy, surprisal, details) = head_details_reference(hidden, weight, bias, targets);
             let read = |tensor: Tensor<1>| tensor.try_into_vec_as::<f32>().expect("f32");
-            let pairs = read(entropy).into_iter().zip(read(surprisal));
-            pairs.map(|(entropy, surprisal)| Measures { entropy, surprisal }).collect()
+            let [entropy, surprisal] = [entropy, surprisal].map(read);
+            let [min_entropy, renyi2, margin] =
+                [details.min_entropy, details.renyi2, details.margin].map(read);
+            let at = |i: usize| {
+                let measures = Measures { entropy: entropy[i], surprisal: surprisal[i] };
+                (measures, Details { min_entropy: min_entropy[i], renyi2: renyi2[i], margin: margin[i] })
+            };
+            (0..self.n).map(at).collect()
         }
+    }
+
+    fn assert_details_close(found: &[(Measures, Details)], expected: &[(Measures, Details)], tolerance: f32) {
+        assert_close(&only_measures(found), &only_measures(expected), tolerance);
+        for (index, ((_, found), (_, expected))) in found.iter().zip(expected).enumerate() {
+            let off = [
+                found.min_entropy - expected.min_entropy,
+                found.renyi2 - expected.renyi2,
+                found.margin - expected.margin,
+            ];
+            assert!(off.iter().all(|off| off.abs() < tolerance), "{index}: {found:?} is not {expected:?}");
+        }
+    }
+
+    fn only_measures(all: &[(Measures, Details)]) -> Vec<Measures> {
+        all.iter().map(|(measures, _)| *measures).collect()
     }
 
     fn assert_close(found: &[Measures], expected: &[Measures], tolerance: f32) {
@@ -180,8 +236,9 @@ mod tests {
             [(1, 1, 2, 1.0), (100, 24, 777, 1.0), (7, 128, 3001, 3.0), (97, 33, 256, 0.1)]
         {
             let case = case(n, d, vocab, scale);
-            assert_close(&case.fused(), &case.in_f64(), 1e-4);
-            assert_close(&case.fused(), &case.in_burn(), 1e-4);
+            assert_details_close(&case.fused_details(), &case.in_f64(), 1e-4);
+            assert_details_close(&case.fused_details(), &case.in_burn(), 1e-4);
+            assert_eq!(case.fused(), only_measures(&case.fused_details()), "details change no bit");
         }
     }
 
@@ -206,20 +263,61 @@ mod tests {
         let vocab = 1000;
         let mut bias = vec![-1e4; vocab];
         bias[700] = 1e4;
-        let measured = head_entropy(&[0.0, 0.0], &vec![1.0; vocab], &bias, &[700, 3]);
-        assert_eq!(measured[0], Measures { entropy: 0.0, surprisal: 0.0 });
-        assert_eq!(measured[1], Measures { entropy: 0.0, surprisal: 2e4 });
+        let (hidden, weight, targets) = (vec![0.0; 2], vec![1.0; vocab], vec![700, 3]);
+        let case = Case { n: 2, d: 1, vocab, hidden, weight, bias, targets };
+        let details = Details { min_entropy: 0.0, renyi2: 0.0, margin: 1.0 };
+        for measured in [case.fused_details(), case.in_burn()] {
+            assert_eq!(measured[0], (Measures { entropy: 0.0, surprisal: 0.0 }, details));
+            assert_eq!(measured[1], (Measures { entropy: 0.0, surprisal: 2e4 }, details));
+        }
+        assert_eq!(case.fused(), only_measures(&case.in_burn()));
+    }
+
+    #[test]
+    fn two_equal_tops_have_no_margin() {
+        let vocab = 300;
+        for (a, b) in [(0, 1), (7, 15), (3, 299), (130, 131)] {
+            let mut bias = vec![0.0; vocab];
+            (bias[a], bias[b]) = (9.0, 9.0);
+            let case = Case {
+                n: 1,
+                d: 1,
+                vocab,
+                hidden: vec![0.0],
+                weight: vec![1.0; vocab],
+                bias,
+                targets: vec![0],
+            };
+            assert_eq!(case.fused_details()[0].1.margin.to_bits(), 0);
+            assert_details_close(&case.fused_details(), &case.in_f64(), 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_vocabulary_of_one_token_is_certain() {
+        let case = Case {
+            n: 1,
+            d: 1,
+            vocab: 1,
+            hidden: vec![1.0],
+            weight: vec![1.0],
+            bias: vec![0.0],
+            targets: vec![0],
+        };
+        let certain = Details { min_entropy: 0.0, renyi2: 0.0, margin: 1.0 };
+        assert_eq!([case.fused_details()[0].1, case.in_burn()[0].1], [certain; 2]);
     }
 
     #[test]
     fn threads_and_neighbours_change_no_bit() {
         let case = case(250, 16, 999, 2.0);
-        let all = case.fused();
+        let all = case.fused_details();
         let head = Head::new(&case.weight, &case.bias);
         let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
-        assert_eq!(one_thread.install(|| head.measure(&case.hidden, &case.targets)), all);
+        assert_eq!(one_thread.install(|| head.measure_details(&case.hidden, &case.targets)), all);
         for i in [0, 5, 96, 249] {
-            assert_eq!(head.measure(&case.hidden[i * 16..(i + 1) * 16], &case.targets[i..=i]), all[i..=i]);
+            let (hidden, targets) = (&case.hidden[i * 16..(i + 1) * 16], &case.targets[i..=i]);
+            assert_eq!(head.measure_details(hidden, targets), all[i..=i]);
         }
     }
 
@@ -231,11 +329,19 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn entropy_is_between_0_and_ln_v(logits in prop::collection::vec(-200f32..200.0, 1..600), shift in -100f32..100.0) {
-            let weight = vec![1.0; logits.len()];
-            let measured = head_entropy(&[shift], &weight, &logits, &[0])[0];
-            prop_assert!(measured.entropy >= 0.0 && measured.entropy <= (logits.len() as f32).ln());
-            prop_assert!(measured.surprisal >= 0.0 && measured.surprisal.is_finite());
+        fn entropy_is_between_0_and_ln_v(logits in prop::collection::vec(prop_oneof![-200f32..200.0, -1e4f32..1e4], 1..600), shift in -100f32..100.0) {
+            let (vocab, weight) = (logits.len(), vec![1.0; logits.len()]);
+            let case = Case { n: 1, d: 1, vocab, hidden: vec![shift], weight, bias: logits, targets: vec![0] };
+            let limit = (vocab as f32).ln();
+            for (measured, details) in [case.fused_details()[0], case.in_burn()[0]] {
+                prop_assert!((0.0..=limit).contains(&measured.entropy), "{measured:?}");
+                prop_assert!(measured.surprisal >= 0.0 && measured.surprisal.is_finite());
+                // The plain path rounds each on its own.
+                let order = [0.0, details.min_entropy, details.renyi2, measured.entropy, limit];
+                prop_assert!(order.windows(2).all(|pair| pair[0] <= pair[1] + 1e-5), "{order:?}");
+                prop_assert!((0.0..=limit).contains(&details.min_entropy) && (0.0..=limit).contains(&details.renyi2));
+                prop_assert!((0.0..=1.0).contains(&details.margin));
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Fused operations, each beside its plain reference.
 //!
 //! [`Head`] measures how unsure a masked language model is: it takes hidden states to the entropy and surprisal of the
-//! prediction without ever storing the logits, of which there are `vocab_size` a position. [`head_entropy_reference`]
-//! says the same in tensor operations, for other devices than the CPU and for the tests.
+//! prediction without ever storing the logits, of which there are `vocab_size` a position; on request it adds min-entropy,
+//! Rényi-2 entropy and margin. [`head_entropy_reference`] and [`head_details_reference`] say the same in tensor
+//! operations, for other devices than the CPU and for the tests.
 //!
 //! The kernels are safe Rust over `pulp`, which picks the widest vector unit of the machine at run time.
 
@@ -13,8 +14,9 @@
 
 mod head;
 mod logits;
+mod peaks;
 mod reference;
 mod softmax;
 
-pub use head::{Head, Measures, head_entropy};
-pub use reference::head_entropy_reference;
+pub use head::{Details, Head, Measures, head_entropy};
+pub use reference::{DetailTensors, head_details_reference, head_entropy_reference};

@@ -4,6 +4,21 @@ use pulp::Simd;
 
 use crate::head::Measures;
 
+/// What is kept of the logits of one position.
+pub(crate) trait Online: Copy + Send {
+    /// What it comes to.
+    type Output: Send;
+
+    /// Before any logit.
+    const EMPTY: Self;
+
+    /// Takes in the next logits, a multiple of the vector length; `target` is the target's place among them, if it is.
+    fn add<S: Simd>(&mut self, simd: S, logits: &[f32], target: usize);
+
+    /// After the last logit.
+    fn output(&self, vocab_size: usize) -> Self::Output;
+}
+
 /// With z the logits seen so far and m their maximum: m, Σ e^(z−m) and Σ (z−m) e^(z−m).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sums {
@@ -13,12 +28,13 @@ pub(crate) struct Sums {
     target: f64,
 }
 
-impl Sums {
-    pub(crate) const EMPTY: Self = Self { max: f64::NEG_INFINITY, sum: 0.0, weighted: 0.0, target: 0.0 };
+impl Online for Sums {
+    type Output = Measures;
 
-    /// Takes in the next logits, a multiple of the vector length; `target` is the target's place among them, if it is.
+    const EMPTY: Self = Self { max: f64::NEG_INFINITY, sum: 0.0, weighted: 0.0, target: 0.0 };
+
     #[inline(always)]
-    pub(crate) fn add<S: Simd>(&mut self, simd: S, logits: &[f32], target: usize) {
+    fn add<S: Simd>(&mut self, simd: S, logits: &[f32], target: usize) {
         if let Some(&logit) = logits.get(target) {
             self.target = f64::from(logit);
         }
@@ -29,11 +45,18 @@ impl Sums {
     }
 
     /// H = ln Σ e^(z−m) − Σ (z−m) e^(z−m) / Σ e^(z−m), and −ln q(t) = ln Σ e^(z−m) + m − z(t).
-    pub(crate) fn measures(&self, vocab_size: usize) -> Measures {
+    fn output(&self, vocab_size: usize) -> Measures {
         let log_sum = self.sum.ln();
         let entropy = (log_sum - self.weighted / self.sum) as f32;
         let surprisal = (log_sum + self.max - self.target) as f32;
         Measures { entropy: entropy.clamp(0.0, (vocab_size as f32).ln()), surprisal: surprisal.max(0.0) }
+    }
+}
+
+impl Sums {
+    /// Σ e^(z−m), whose logarithm is −ln max q.
+    pub(crate) fn sum(&self) -> f64 {
+        self.sum
     }
 
     /// Brings both to the larger maximum; the weighted sum moves by that much times the sum.
@@ -83,14 +106,14 @@ fn exponential_sums<S: Simd>(simd: S, logits: &[S::f32s], max: f32) -> (f32, f32
 }
 
 /// Where the exponential is rounded to 0: −127 ln 2.
-const LOWEST: f32 = -88.029_69;
+pub(crate) const LOWEST: f32 = -88.029_69;
 
 /// e^x for `LOWEST` ≤ x ≤ 0, with a relative error below 3e-7.
 ///
 /// x = n ln 2 + r with |r| ≤ ln 2 / 2; 2^n goes into the exponent bits and e^r is a polynomial of degree 6. ln 2 is
 /// subtracted in two parts so that r is exact.
 #[inline(always)]
-fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let constant = |value| simd.splat_f32s(value);
     // Adding 1.5 · 2^23 rounds to an integer, which then stands in the lowest bits.
     let rounder = constant(12_582_912.0);

@@ -187,7 +187,7 @@ mod tests {
 
     fn entropies() -> Entropies {
         let lists = Ragged::from_rows([vec![None, Some(1.0), Some(4.0), None], vec![None, Some(2.0), None]]);
-        Entropies { row: vec![0, 1], entropy: lists.clone(), surprisal: lists }
+        Entropies { row: vec![0, 1], entropy: lists.clone(), surprisal: lists, ..Entropies::default() }
     }
 
     #[test]

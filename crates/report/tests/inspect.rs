@@ -5,6 +5,7 @@ mod fixture;
 use std::path::Path;
 
 use assert_cmd::Command;
+use entromask_tables::{Entropies, Ragged};
 use fixture::Fixture;
 use serde_json::Value;
 
@@ -87,6 +88,27 @@ fn a_part_is_shown_with_the_tokens_of_its_number() -> anyhow::Result<()> {
     let alone = fixture.folder().join("alone.parquet");
     std::fs::copy(&part, &alone)?;
     assert_has(&inspect(&alone, &[]), &["entropy artifact", "not listed in a manifest", "column statistics"]);
+    Ok(())
+}
+
+#[test]
+fn further_measures_are_shown_by_name() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let mut part = Entropies::read(&fixture.part("entropy-1")?)?;
+    let half = |nats: &Option<f32>| nats.map(|nats| nats / 2.0);
+    let halves = Ragged {
+        offsets: part.entropy.offsets.clone(),
+        values: part.entropy.values.iter().map(half).collect(),
+    };
+    part.measures = [("renyi2".into(), halves.clone()), ("margin".into(), halves)].into();
+    let file = fixture.folder().join("measured.parquet");
+    part.write(&file, &[])?;
+    assert_has(&inspect(&file, &[]), &["renyi2", "margin", "margin and normalized have no unit"]);
+    let view = &json(&file)["view"]["entropy"];
+    let mean = |summary: &Value| summary["mean"].as_f64().expect("a number");
+    let (entropy, renyi2) = (mean(&view["entropy"]), mean(&view["measures"]["renyi2"]));
+    assert!((entropy - 2.0 * renyi2).abs() < 1e-3, "{entropy} {renyi2}");
+    assert!(!inspect(&fixture.dir("entropy-1"), &[]).contains("renyi2"));
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What can be configured about scoring.
 
+use std::collections::BTreeSet;
+
 use entromask_fault::Fault;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,8 +22,42 @@ pub struct Config {
     pub fraction: f64,
     /// Score only rows whose number is below this.
     pub rows: Option<u64>,
+    /// Columns besides entropy and surprisal.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub measures: BTreeSet<Measure>,
+    /// How the values of a teacher with another tokenizer become values of the corpus's tokens.
+    pub carry: Carry,
     /// What does not bear on the result.
     pub run: Run,
+}
+
+/// A column that is computed on request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Min-entropy −ln max q, in nats.
+    MinEntropy,
+    /// Rényi entropy of order 2, −ln Σ q², in nats.
+    Renyi2,
+    /// Difference of the two highest probabilities, from 0 to 1; small where the model is unsure (Scheffer et al., 2001).
+    Margin,
+    /// H / ln V, from 0 to 1.
+    Normalized,
+}
+
+/// How values are carried from the teacher's tokens to those of the corpus.
+///
+/// Only bytes that some token of the corpus covers count, and a byte that several tokens cover counts for each of them
+/// in equal parts. Margin and normalised entropy are ratios and always take the mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carry {
+    /// A value is spread evenly over the bytes of its token, and a token of the corpus has the sum over its bytes.
+    /// Information adds up, so a word keeps its sum whatever its pieces.
+    #[default]
+    Sum,
+    /// A token of the corpus has the mean over its bytes of the values of the teacher's tokens that cover them.
+    Mean,
 }
 
 /// What is masked while a token is scored.
@@ -54,6 +90,8 @@ impl Default for Config {
             whole_word: false,
             fraction: 1.0,
             rows: None,
+            measures: BTreeSet::new(),
+            carry: Carry::Sum,
             run: Run::default(),
         }
     }
@@ -78,14 +116,35 @@ impl Config {
         }
     }
 
-    /// The keys that decide the result, with the type of the matrix products.
-    pub(crate) fn semantic(&self, dtype: &str) -> anyhow::Result<Value> {
+    /// The keys that decide the result, with the type of the matrix products. How values are carried matters only
+    /// where the teacher has another tokenizer.
+    pub(crate) fn semantic(&self, dtype: &str, carried: bool) -> anyhow::Result<Value> {
         let mut value = serde_json::to_value(self)?;
         if let Some(object) = value.as_object_mut() {
             object.remove("run");
+            if !carried {
+                object.remove("carry");
+            }
             object.insert("dtype".to_owned(), dtype.into());
         }
         Ok(value)
+    }
+}
+
+impl Measure {
+    /// The column's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MinEntropy => "min_entropy",
+            Self::Renyi2 => "renyi2",
+            Self::Margin => "margin",
+            Self::Normalized => "normalized",
+        }
+    }
+
+    /// Whether it is information, in nats, which adds up over tokens.
+    pub(crate) fn adds_up(self) -> bool {
+        matches!(self, Self::MinEntropy | Self::Renyi2)
     }
 }
 
@@ -100,8 +159,27 @@ mod tests {
     #[test]
     fn run_is_not_semantic_and_dtype_is() {
         let small = Config { run: Run { batch_tokens: Some(1) }, ..Config::default() };
-        assert_eq!(small.semantic("f32").expect("JSON"), Config::default().semantic("f32").expect("JSON"));
-        assert_ne!(small.semantic("f32").expect("JSON"), small.semantic("bf16").expect("JSON"));
+        let semantic = |config: &Config, dtype| config.semantic(dtype, false).expect("JSON");
+        assert_eq!(semantic(&small, "f32"), semantic(&Config::default(), "f32"));
+        assert_ne!(semantic(&small, "f32"), semantic(&small, "bf16"));
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_in_the_key() {
+        let keys = |config: &Config, carried| {
+            let value = config.semantic("f32", carried).expect("JSON");
+            value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>()
+        };
+        let usual = ["conditioning", "dtype", "folds", "fraction", "rows", "seed", "whole_word"];
+        let sorted = |mut keys: Vec<String>| {
+            keys.sort();
+            keys
+        };
+        assert_eq!(sorted(keys(&Config::default(), false)), usual);
+        let config = Config { measures: [Measure::Renyi2, Measure::Margin].into(), ..Config::default() };
+        let value = config.semantic("f32", true).expect("JSON");
+        assert_eq!(value["measures"], serde_json::json!(["renyi2", "margin"]));
+        assert_eq!(value["carry"], "sum");
     }
 
     #[test]

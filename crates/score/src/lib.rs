@@ -10,21 +10,44 @@
 //! computes masked positions only, and each masked position takes [`EncoderConfig::head_flops_per_position`]. The head is
 //! fused on the CPU: the logits are never stored.
 //!
+//! On request ([`Measure`]) the same pass over the logits gives min-entropy, Rényi-2 entropy, margin and normalised
+//! entropy as further columns.
+//!
+//! A model whose tokenizer is another than the corpus's reads the text of each row in its own tokens, in overlapping
+//! windows where a row is too long for it, with its own mask and special tokens. Its values are carried to the corpus's
+//! tokens by the bytes that they share ([`Carry`]): by default as sums, so that the information in a word stays what it
+//! is (H(x, y) = H(x) + H(y | x); surprisals likewise) when both tokenizers agree where the word begins and ends.
+//!
+//! Several processes divide a job by [`run_shard`], and [`finalize`] writes the manifest; [`fidelity()`] measures on a
+//! sample how far a conditioning agrees with masking each token alone.
+//!
 //! A row's scores depend on the row, the model and the semantic configuration; not on threads, on the rows that are
 //! computed at the same time, or on where an interrupted run resumed.
 //!
 //! [`EncoderConfig::forward_at_flops`]: entromask_encoder::EncoderConfig::forward_at_flops
 //! [`EncoderConfig::head_flops_per_position`]: entromask_encoder::EncoderConfig::head_flops_per_position
 
+mod carry;
 mod config;
+mod fidelity;
 mod folds;
+mod job;
 mod logits;
 mod model;
+mod part;
+mod pass;
+mod rank;
+mod retokenize;
+mod sample;
 mod scorer;
+mod scores;
 mod stage;
 mod stats;
+mod tokenizer;
+mod vocabulary;
 
-pub use config::{Conditioning, Config, Run};
+pub use config::{Carry, Conditioning, Config, Measure, Run};
+pub use fidelity::{Agreement, Fidelity, FidelityArgs, Level, fidelity};
 pub use folds::passes;
 pub use logits::{LogitsArgs, write_logits};
-pub use stage::{Compute, FORMAT, Paths, Report, dry_run, run};
+pub use stage::{Compute, FORMAT, Paths, Report, ShardReport, dry_run, finalize, run, run_shard};

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use entromask_artifact::Shard;
 use entromask_cli::{CommonArgs, long_version};
-use entromask_score::{Config, LogitsArgs, Paths, dry_run, run, write_logits};
+use entromask_score::{
+    Config, FidelityArgs, LogitsArgs, Paths, dry_run, fidelity, finalize, run, run_shard, write_logits,
+};
 
 /// Scores each token of a corpus: entropy of a masked language model's prediction, and surprisal, in nats.
 ///
@@ -22,6 +25,12 @@ struct Args {
     /// A model artifact or a Hugging Face folder
     #[arg(long, value_name = "DIR", required = true)]
     model: Option<PathBuf>,
+    /// Score every N-th part only, from the I-th on, beside other processes that have the other shards
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Write the manifest after all shards are done
+    #[arg(long, conflicts_with = "shard")]
+    finalize: bool,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -30,12 +39,18 @@ struct Args {
 enum Command {
     /// Writes the raw logits of the first rows to a safetensors file, to compare a model with other implementations
     Logits(Box<LogitsArgs>),
+    /// Compares kfold and unmasked scores of a sample with exact ones, and says whether they can be trusted
+    Fidelity(Box<FidelityArgs>),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
         Some(Command::Logits(args)) => entromask_cli::main(&args.common, || write_logits(&args)),
+        Some(Command::Fidelity(args)) => entromask_cli::main(&args.common, || {
+            let found = fidelity(&args)?;
+            entromask_cli::emit(&args.common, &found, &found)
+        }),
         None => entromask_cli::main(&args.common, || score(&args)),
     }
 }
@@ -51,9 +66,15 @@ fn score(args: &Args) -> anyhow::Result<()> {
     let given = |path: &Option<PathBuf>| path.clone().expect("clap requires it without a subcommand");
     let paths =
         Paths { tokens: given(&args.tokens), model: given(&args.model), out: args.common.out()?.into() };
-    if args.common.dry_run {
-        return dry_run(&args.common, &config, &paths, &(&args.common).into());
+    let (common, compute) = (&args.common, (&args.common).into());
+    if common.dry_run {
+        return dry_run(common, &config, &paths, &compute);
     }
-    let report = run(&config, &paths, &(&args.common).into())?;
-    entromask_cli::emit(&args.common, &report, &report)
+    if let Some(shard) = args.shard {
+        let report = run_shard(&config, &paths, &compute, shard)?;
+        return entromask_cli::emit(common, &report, &report);
+    }
+    let make = if args.finalize { finalize } else { run };
+    let report = make(&config, &paths, &compute)?;
+    entromask_cli::emit(common, &report, &report)
 }

@@ -6,8 +6,9 @@ use anyhow::Result;
 use burn::tensor::Device;
 use entromask_artifact::{Input, Kind, MANIFEST, Manifest};
 use entromask_encoder::{EncoderConfig, MaskedLm, pretrained_files};
-use entromask_fault::{Fault, unreadable};
-use serde_json::Value;
+use entromask_fault::Fault;
+
+use crate::tokenizer;
 
 const TOKENIZER: &str = "tokenizer.json";
 
@@ -20,11 +21,11 @@ pub(crate) fn input(dir: &Path) -> Result<Input> {
     Input::files("teacher", dir, &files, "`--model` takes a model artifact or a Hugging Face folder")
 }
 
-/// Loads the model in `dir` to score the tokens artifact in `tokens_dir`, whose longest row has `seq_len` tokens.
+/// Loads the model in `dir` to read the ids of the tokens artifact in `tokens_dir`.
 ///
 /// # Errors
 ///
-/// An input fault when the model cannot read these tokens: too few tokens or positions, or another tokenizer.
+/// An input fault when the model cannot read them: it knows fewer tokens, or has another tokenizer.
 pub(crate) fn load(
     dir: &Path,
     device: &Device,
@@ -33,7 +34,10 @@ pub(crate) fn load(
 ) -> Result<(MaskedLm, EncoderConfig)> {
     let (model, config) = MaskedLm::from_pretrained(dir, device)?;
     check_vocabulary(dir, &config, tokens, tokens_dir)?;
-    check_tokenizer(dir, tokens_dir)?;
+    if let Some(files) = tokenizer::foreign(dir, tokens_dir)? {
+        let (theirs, ours) = (files[0].display(), tokens_dir.display());
+        return Err(foreign(format!("{theirs} and the tokens in {ours} have different vocabularies")));
+    }
     Ok((model, config))
 }
 
@@ -69,7 +73,13 @@ pub(crate) fn check_rows<'a>(
     Ok(())
 }
 
-fn check_vocabulary(dir: &Path, config: &EncoderConfig, tokens: &Manifest, tokens_dir: &Path) -> Result<()> {
+/// Fails when the vocabulary of the tokens is larger than the model's.
+pub(crate) fn check_vocabulary(
+    dir: &Path,
+    config: &EncoderConfig,
+    tokens: &Manifest,
+    tokens_dir: &Path,
+) -> Result<()> {
     let wanted = tokens.stats["vocab_size"].as_u64().unwrap_or(0);
     if wanted <= config.vocab_size as u64 {
         return Ok(());
@@ -78,27 +88,8 @@ fn check_vocabulary(dir: &Path, config: &EncoderConfig, tokens: &Manifest, token
     Err(foreign(format!("{tokens}: a vocabulary of {wanted} tokens, but {model} knows {known}")))
 }
 
-/// Equal sizes do not make equal vocabularies.
-fn check_tokenizer(dir: &Path, tokens_dir: &Path) -> Result<()> {
-    let (ours, theirs) = (dir.join(TOKENIZER), tokens_dir.join(TOKENIZER));
-    if !ours.exists() || !theirs.exists() || vocabulary(&ours)? == vocabulary(&theirs)? {
-        return Ok(());
-    }
-    Err(foreign(format!("{} and {} have different vocabularies", ours.display(), theirs.display())))
-}
-
-fn vocabulary(path: &Path) -> Result<Value> {
-    let bytes = fs_err::read(path).map_err(|error| {
-        Fault::input(unreadable(path, &error)).remedy("make or fetch the tokenizer again")
-    })?;
-    let mut tokenizer: Value = serde_json::from_slice(&bytes).map_err(|error| {
-        Fault::input(format!("{}: no tokenizer ({error})", path.display())).remedy("fetch or write it again")
-    })?;
-    Ok(tokenizer["model"]["vocab"].take())
-}
-
 fn foreign(found: String) -> anyhow::Error {
     Fault::input(found)
-        .remedy("tokenize the corpus with the tokenizer of this model, or use another model")
+        .remedy("put the tokenizer.json that belongs to this model into its folder, or use another model")
         .into()
 }

@@ -1,25 +1,21 @@
 //! Scoring the rows of one part.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use entromask_encoder::{Batch, EncoderConfig, MaskedLm};
-use entromask_kernels::{Head, Measures, head_entropy_reference};
-use entromask_tables::{Entropies, Ragged, Tokens};
+use entromask_kernels::{Details, Head, Measures, head_details_reference, head_entropy_reference};
+use entromask_tables::{Entropies, Tokens};
 use rayon::prelude::*;
 
 use crate::config::{Conditioning, Config};
-use crate::folds::passes;
+use crate::pass::{Pass, Widths, all_passes, chunks, widths};
+use crate::scores::{Scored, Scores, needs_details};
 
 /// Tokens of a batch on the CPU: its activations stay in the caches, and there are batches for all cores.
 const CPU_BATCH_TOKENS: usize = 1024;
 
 /// Tokens of a batch on a GPU, which wants large ones.
 const GPU_BATCH_TOKENS: usize = 32_768;
-
-/// Positions whose hidden states are kept until their softmax is computed, 50 MB for a 768-wide model.
-const CHUNK_POSITIONS: usize = 16_384;
 
 /// Positions whose logits are in memory at once where the head is not fused.
 const PLAIN_POSITIONS: usize = 2_048;
@@ -35,23 +31,6 @@ pub(crate) struct Scorer<'a> {
     mask_id: u32,
 }
 
-/// One row seen once by the model.
-struct Pass {
-    /// Row within the part.
-    row: usize,
-    /// Tokens of the row.
-    length: usize,
-    /// What to score, ascending.
-    positions: Vec<u16>,
-}
-
-/// What scoring a part takes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Work {
-    pub(crate) tokens: u64,
-    pub(crate) flops: f64,
-}
-
 impl<'a> Scorer<'a> {
     pub(crate) fn new(
         config: &'a Config,
@@ -63,47 +42,29 @@ impl<'a> Scorer<'a> {
         Self { config, shape, model, head, device, mask_id }
     }
 
-    /// Tokens and floating-point operations of all passes over a part.
-    pub(crate) fn work(&self, part: &Tokens) -> Work {
-        let head = self.shape.head_flops_per_position();
-        let works = self.passes(part).into_iter().map(|pass| Work {
-            tokens: pass.length as u64,
-            flops: self.shape.forward_at_flops(pass.length, pass.positions.len())
-                + head * pass.positions.len() as f64,
-        });
-        works.fold(Work::default(), |sum, work| Work {
-            tokens: sum.tokens + work.tokens,
-            flops: sum.flops + work.flops,
-        })
+    pub(crate) fn config(&self) -> &Config {
+        self.config
     }
 
-    /// Entropy and surprisal of a part; `progress` is told the tokens of finished passes, and may end the work.
+    pub(crate) fn shape(&self) -> &EncoderConfig {
+        self.shape
+    }
+
+    /// The scores of a part; `progress` is told the tokens of finished passes, and may end the work.
     pub(crate) fn score(&self, part: &Tokens, progress: impl Fn(u64) -> Result<()>) -> Result<Entropies> {
-        let passes = self.passes(part);
+        let passes = all_passes(self.config, part);
         let widths = widths(&passes);
-        let mut scores = Scores::unscored(part);
+        let mut scores = Scores::unscored(part, &self.config.measures, self.shape.vocab_size);
         for chunk in chunks(&passes) {
             let batches = self.batches(chunk);
-            let measures = match &self.head {
+            let measured = match &self.head {
                 Some(head) => self.measure_fused(head, part, &batches, &widths),
                 None => self.measure_plain(part, &batches, &widths)?,
             };
-            scores.fill(chunk, &measures);
+            scores.fill(chunk, &measured);
             progress(chunk.iter().map(|pass| pass.length as u64).sum())?;
         }
-        Ok(scores.entropies)
-    }
-
-    /// All passes, rows of equal length together: a batch then needs no padding.
-    fn passes(&self, part: &Tokens) -> Vec<Pass> {
-        let of_row = |row: usize| {
-            let length = part.input_ids.len_of(row);
-            let sets = passes(self.config, part.row[row], part.word.row(row));
-            sets.into_iter().map(move |positions| Pass { row, length, positions })
-        };
-        let mut all: Vec<Pass> = (0..part.rows()).into_par_iter().flat_map_iter(of_row).collect();
-        all.sort_by_key(|pass| pass.length);
-        all
+        Ok(scores.finish())
     }
 
     fn batches<'p>(&self, chunk: &'p [Pass]) -> Vec<&'p [Pass]> {
@@ -114,36 +75,48 @@ impl<'a> Scorer<'a> {
     }
 
     /// Batches side by side on all cores, since most operations of the backend use one.
-    fn measure_fused(
-        &self,
-        head: &Head,
-        part: &Tokens,
-        batches: &[&[Pass]],
-        widths: &Widths,
-    ) -> Vec<Measures> {
+    fn measure_fused(&self, head: &Head, part: &Tokens, batches: &[&[Pass]], widths: &Widths) -> Vec<Scored> {
         let states = batches.par_iter().map(|batch| read(self.states(part, batch, widths)));
         let states: Vec<f32> = states.collect::<Vec<_>>().concat();
         let targets: Vec<u32> = batches.iter().flat_map(|batch| targets(part, batch)).collect();
-        head.measure(&states, &targets)
+        if needs_details(&self.config.measures) {
+            let all = head.measure_details(&states, &targets).into_iter();
+            all.map(|(measures, details)| Scored { measures, details: Some(details) }).collect()
+        } else {
+            let all = head.measure(&states, &targets).into_iter();
+            all.map(|measures| Scored { measures, details: None }).collect()
+        }
     }
 
-    fn measure_plain(&self, part: &Tokens, batches: &[&[Pass]], widths: &Widths) -> Result<Vec<Measures>> {
-        let (weight, bias) = self.model.decoder();
-        let mut measures = Vec::new();
+    fn measure_plain(&self, part: &Tokens, batches: &[&[Pass]], widths: &Widths) -> Result<Vec<Scored>> {
+        let mut scored = Vec::new();
         for batch in batches {
             let states = self.states(part, batch, widths);
             let targets: Vec<u32> = targets(part, batch).collect();
             for (index, targets) in targets.chunks(PLAIN_POSITIONS).enumerate() {
                 let states = states.clone().narrow(0, index * PLAIN_POSITIONS, targets.len());
                 let targets = self.ints(targets.iter().map(|&id| id as i32), [targets.len()]);
-                let (entropy, surprisal) =
-                    head_entropy_reference(states, weight.clone(), bias.clone(), targets);
-                let pairs =
-                    entropy.try_into_vec_as::<f32>()?.into_iter().zip(surprisal.try_into_vec_as::<f32>()?);
-                measures.extend(pairs.map(|(entropy, surprisal)| Measures { entropy, surprisal }));
+                scored.extend(self.plain_head(states, targets)?);
             }
         }
-        Ok(measures)
+        Ok(scored)
+    }
+
+    fn plain_head(&self, states: Tensor<2>, targets: Tensor<1, Int>) -> Result<Vec<Scored>> {
+        let (weight, bias) = self.model.decoder();
+        if !needs_details(&self.config.measures) {
+            let (entropy, surprisal) = head_entropy_reference(states, weight, bias, targets);
+            let measures = measures(entropy, surprisal)?.into_iter();
+            return Ok(measures.map(|measures| Scored { measures, details: None }).collect());
+        }
+        let (entropy, surprisal, details) = head_details_reference(states, weight, bias, targets);
+        let columns = [details.min_entropy, details.renyi2, details.margin];
+        let [min_entropy, renyi2, margin] = columns.map(Tensor::try_into_vec_as::<f32>);
+        let (min_entropy, renyi2, margin) = (min_entropy?, renyi2?, margin?);
+        let details =
+            |i: usize| Details { min_entropy: min_entropy[i], renyi2: renyi2[i], margin: margin[i] };
+        let measures = measures(entropy, surprisal)?.into_iter().enumerate();
+        Ok(measures.map(|(i, measures)| Scored { measures, details: Some(details(i)) }).collect())
     }
 
     /// What the decoder sees at the positions of a batch, one after the other: `[positions, hidden_size]`.
@@ -182,30 +155,9 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("a float tensor of the CPU reads as f32")
 }
 
-/// Positions per pass that are computed for rows of each length: the most that any such row of the part needs, so that
-/// the shapes, and with them the last bits of the result, do not depend on which rows share a batch.
-type Widths = BTreeMap<usize, usize>;
-
-fn widths(passes: &[Pass]) -> Widths {
-    let mut widths = Widths::new();
-    for pass in passes {
-        let width = widths.entry(pass.length).or_default();
-        *width = pass.positions.len().max(*width);
-    }
-    widths
-}
-
-/// Consecutive passes with about `CHUNK_POSITIONS` positions in all.
-fn chunks(passes: &[Pass]) -> impl Iterator<Item = &[Pass]> {
-    let mut positions = 0;
-    passes.chunk_by(move |pass, _| {
-        positions += pass.positions.len();
-        let full = positions >= CHUNK_POSITIONS;
-        if full {
-            positions = 0;
-        }
-        !full
-    })
+fn measures(entropy: Tensor<1>, surprisal: Tensor<1>) -> Result<Vec<Measures>> {
+    let pairs = entropy.try_into_vec_as::<f32>()?.into_iter().zip(surprisal.try_into_vec_as::<f32>()?);
+    Ok(pairs.map(|(entropy, surprisal)| Measures { entropy, surprisal }).collect())
 }
 
 fn targets<'p>(part: &'p Tokens, batch: &'p [Pass]) -> impl Iterator<Item = u32> + 'p {
@@ -227,30 +179,67 @@ fn wanted(batch: &[Pass], width: usize) -> impl Iterator<Item = i32> {
     batch.iter().enumerate().flat_map(of_pass)
 }
 
-/// A part's scores while they are filled in.
-struct Scores {
-    entropies: Entropies,
-}
+#[cfg(test)]
+mod tests {
+    use entromask_tables::Ragged;
 
-impl Scores {
-    fn unscored(part: &Tokens) -> Self {
-        let column = || Ragged {
-            offsets: part.input_ids.offsets.clone(),
-            values: vec![None; part.input_ids.values.len()],
-        };
-        Self { entropies: Entropies { row: part.row.clone(), entropy: column(), surprisal: column() } }
+    use super::*;
+    use crate::config::Measure;
+
+    fn part() -> Tokens {
+        let ids = (0..5u32).map(|row| (0..4 + row).map(|s| (row * 31 + s * 7) % 60).collect::<Vec<_>>());
+        let input_ids = Ragged::from_rows(ids);
+        let word = Ragged::from_rows(input_ids.iter().map(|ids| {
+            let last = ids.len() - 1;
+            (0..ids.len()).map(|s| (s > 0 && s < last).then_some(s as u16)).collect::<Vec<_>>()
+        }));
+        Tokens { row: (0..5).collect(), input_ids, word, ..Tokens::default() }
     }
 
-    fn fill(&mut self, passes: &[Pass], measures: &[Measures]) {
-        let Entropies { entropy, surprisal, .. } = &mut self.entropies;
-        let places = passes
-            .iter()
-            .flat_map(|pass| pass.positions.iter().map(|&position| (pass.row, position as usize)));
-        let starts = entropy.offsets.clone();
-        for ((row, position), measures) in places.zip(measures) {
-            let place = starts[row] as usize + position;
-            entropy.values[place] = Some(measures.entropy);
-            surprisal.values[place] = Some(measures.surprisal);
+    /// What a GPU computes, computed on the CPU.
+    #[test]
+    fn the_plain_path_gives_what_the_fused_one_gives() {
+        // With weights this large, logits reach tens of thousands.
+        for (initializer_range, measures) in
+            [(0.5, vec![]), (0.5, ALL.to_vec()), (300.0, ALL.to_vec()), (0.5, vec![Measure::Normalized])]
+        {
+            let shape = EncoderConfig {
+                vocab_size: 60,
+                hidden_size: 16,
+                num_hidden_layers: 1,
+                num_attention_heads: 2,
+                intermediate_size: 24,
+                max_position_embeddings: 12,
+                initializer_range,
+                ..EncoderConfig::default()
+            };
+            let (config, device) =
+                (Config { measures: measures.into_iter().collect(), ..Config::default() }, Device::flex());
+            let model = MaskedLm::init(&shape, 1, &device);
+            let fused = Scorer::new(&config, (&model, &shape), &device, 4);
+            let plain = Scorer { head: None, ..Scorer::new(&config, (&model, &shape), &device, 4) };
+            let [fused, plain] = [fused, plain].map(|scorer| scorer.score(&part(), |_| Ok(())).expect("scores"));
+            assert_eq!(fused.measures.keys().collect::<Vec<_>>(), plain.measures.keys().collect::<Vec<_>>());
+            close(&fused.entropy, &plain.entropy, 60f32.ln());
+            close(&fused.surprisal, &plain.surprisal, f32::MAX);
+            for (name, column) in &fused.measures {
+                let most = if ["margin", "normalized"].contains(&name.as_str()) { 1.0 } else { 60f32.ln() };
+                close(column, &plain.measures[name], most);
+            }
+        }
+    }
+
+    const ALL: [Measure; 4] = [Measure::MinEntropy, Measure::Renyi2, Measure::Margin, Measure::Normalized];
+
+    fn close(fused: &Ragged<Option<f32>>, plain: &Ragged<Option<f32>>, most: f32) {
+        assert_eq!(fused.values.iter().flatten().count(), 20);
+        for (fused, plain) in fused.values.iter().zip(&plain.values) {
+            assert_eq!(fused.is_some(), plain.is_some());
+            if let (Some(fused), Some(plain)) = (fused, plain) {
+                let allowed = 1e-4 * plain.abs().max(1.0);
+                assert!((fused - plain).abs() < allowed, "{fused} is not {plain}");
+                assert!((0.0..=most).contains(fused) && (0.0..=most).contains(plain), "{fused} {plain}");
+            }
         }
     }
 }

@@ -4,18 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use entromask_artifact::{
-    Cost, Input, Kind, Manifest, Output, OutputSpec, Recipe, Status, Workbench, status, tool,
-};
-use entromask_cli::{CommonArgs, Progress, check_interrupt};
-use entromask_encoder::EncoderConfig;
-use entromask_tables::{Entropies, TokenColumns, Tokens};
+use entromask_artifact::{Cost, Shard, Status, Workbench, status};
+use entromask_cli::CommonArgs;
 use serde::Serialize;
 
 use crate::Config;
-use crate::model;
-use crate::scorer::{Scorer, Work};
-use crate::stats::Stats;
+use crate::job::{Job, this_tool};
+use crate::part::Reader;
 
 /// Version of the entropy artifact and of what the configuration means.
 pub const FORMAT: u32 = 1;
@@ -70,105 +65,98 @@ impl fmt::Display for Report {
     }
 }
 
+/// What a shard did.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShardReport {
+    /// The artifact's folder.
+    pub out: PathBuf,
+    /// As `i/n`.
+    pub shard: String,
+    /// Parts that belong to the shard.
+    pub parts: usize,
+    /// Parts that were scored now; the others were there.
+    pub scored: usize,
+}
+
+impl fmt::Display for ShardReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard, parts, scored, .. } = self;
+        write!(f, "{}: shard {shard} is complete, {scored} of {parts} parts scored now", self.out.display())
+    }
+}
+
 /// Makes the entropy artifact, or finds that it is up to date.
 pub fn run(config: &Config, paths: &Paths, compute: &Compute) -> Result<Report> {
-    let sources = Sources::load(config, paths)?;
-    let recipe = sources.recipe(config, compute)?;
-    if let Status::UpToDate(manifest) = status(&paths.out, &recipe)? {
-        return Ok(Report { out: paths.out.clone(), up_to_date: true, stats: manifest.stats });
+    let job = Job::load(config, paths, compute)?;
+    if let Some(report) = up_to_date(&job, paths)? {
+        return Ok(report);
     }
-    let device = entromask_device::open(&compute.device, &compute.dtype)?;
-    let (model, shape) = model::load(&paths.model, &device, &sources.tokens, &paths.tokens)?;
-    let mask_id = model::mask_id(&sources.tokens, &paths.tokens)?;
-    sources.parts().try_for_each(|part| part.verify(&paths.tokens))?;
-    let bench = Workbench::open(&paths.out, recipe, this_tool())?;
-    let scorer = Scorer::new(config, (&model, &shape), &device, mask_id);
-    let (stats, work) = sources.score_all(&scorer, &shape, paths, &bench)?;
-    let cost =
-        Cost { flops: work.flops, tokens: work.tokens, device: compute.device.clone(), ..Cost::default() };
-    let outputs = sources.outputs(&bench);
-    let manifest = bench.publish(outputs, stats.summary(), cost)?;
-    tracing::info!("{} tokens in {:.1} s, all passes counted", work.tokens, manifest.cost.seconds);
-    Ok(Report { out: paths.out.clone(), up_to_date: false, stats: manifest.stats })
+    let teacher = job.teacher()?;
+    job.verify(None)?;
+    let bench = Workbench::open(&paths.out, job.recipe()?, this_tool())?;
+    job.score(&teacher, &bench, None)?;
+    publish(&job, teacher.reader(), paths, bench, &compute.device)
+}
+
+/// Makes the parts of one shard and no manifest. Other shards may be at work on the same folder at the same time.
+///
+/// # Errors
+/// As [`run`], and if this shard or the whole artifact is being worked on.
+pub fn run_shard(config: &Config, paths: &Paths, compute: &Compute, shard: Shard) -> Result<ShardReport> {
+    let job = Job::load(config, paths, compute)?;
+    let report = |scored| ShardReport {
+        out: paths.out.clone(),
+        shard: shard.to_string(),
+        parts: job.parts(Some(shard)).len(),
+        scored,
+    };
+    if up_to_date(&job, paths)?.is_some() {
+        return Ok(report(0));
+    }
+    let teacher = job.teacher()?;
+    job.verify(Some(shard))?;
+    let bench = Workbench::open_shard(&paths.out, job.recipe()?, this_tool(), shard, &compute.device)?;
+    Ok(report(job.score(&teacher, &bench, Some(shard))?))
+}
+
+/// Writes the manifest once the shards have made all parts. No model is loaded; statistics and costs are counted anew
+/// from the parts and the shards' notes.
+///
+/// # Errors
+/// An input fault that names the parts that are missing, a fault of class failed while a shard is at work.
+pub fn finalize(config: &Config, paths: &Paths, compute: &Compute) -> Result<Report> {
+    let job = Job::load(config, paths, compute)?;
+    if let Some(report) = up_to_date(&job, paths)? {
+        return Ok(report);
+    }
+    job.verify(None)?;
+    let reader = job.reader()?;
+    let bench = Workbench::open(&paths.out, job.recipe()?, this_tool())?;
+    publish(&job, &reader, paths, bench, "")
 }
 
 /// Says what [`run`] would do.
 pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths, compute: &Compute) -> Result<()> {
     entromask_cli::plan(common, &paths.out, &[&paths.tokens, &paths.model], || {
-        Sources::load(config, paths)?.recipe(config, compute)
+        Job::load(config, paths, compute)?.recipe()
     })
 }
 
-/// What entropies are made from.
-struct Sources {
-    tokens: Manifest,
-    inputs: Vec<Input>,
-}
-
-impl Sources {
-    fn load(config: &Config, paths: &Paths) -> Result<Self> {
-        config.validate()?;
-        let tokens = Manifest::load(&paths.tokens, Kind::Tokens)?;
-        let inputs = vec![Input::artifact("tokens", &tokens, &paths.tokens), model::input(&paths.model)?];
-        Ok(Self { tokens, inputs })
-    }
-
-    fn recipe(&self, config: &Config, compute: &Compute) -> Result<Recipe> {
-        let config = config.semantic(&compute.dtype)?;
-        Ok(Recipe { kind: Kind::Entropy, format: FORMAT, config, inputs: self.inputs.clone() })
-    }
-
-    fn parts(&self) -> impl Iterator<Item = &Output> {
-        self.tokens.parts("part")
-    }
-
-    fn score_all(
-        &self,
-        scorer: &Scorer<'_>,
-        shape: &EncoderConfig,
-        paths: &Paths,
-        bench: &Workbench,
-    ) -> Result<(Stats, Work)> {
-        let (mut stats, mut work) = (Stats::new(shape.vocab_size), Work::default());
-        for (index, output) in self.parts().enumerate() {
-            let path = paths.tokens.join(&output.file);
-            let part = Tokens::read(&path, TokenColumns { word: true, ..TokenColumns::default() })?;
-            model::check_rows(shape, part.input_ids.iter(), &path)?;
-            let added = scorer.work(&part);
-            let label = format!("score {}/{}", index + 1, self.parts().count());
-            stats.add(&score_part(scorer, &part, &Progress::new(label, added.tokens), index, bench)?);
-            work = Work { tokens: work.tokens + added.tokens, flops: work.flops + added.flops };
+fn up_to_date(job: &Job<'_>, paths: &Paths) -> Result<Option<Report>> {
+    Ok(match status(&paths.out, &job.recipe()?)? {
+        Status::UpToDate(manifest) => {
+            Some(Report { out: paths.out.clone(), up_to_date: true, stats: manifest.stats })
         }
-        Ok((stats, work))
-    }
-
-    fn outputs(&self, bench: &Workbench) -> Vec<OutputSpec> {
-        let rows = self.parts().map(|part| part.rows.unwrap_or(0));
-        rows.enumerate().map(|(index, rows)| OutputSpec::part(bench.part_name("part", index), rows)).collect()
-    }
+        _ => None,
+    })
 }
 
-/// The scores of one part, from the file where an interrupted run has finished it.
-fn score_part(
-    scorer: &Scorer<'_>,
-    part: &Tokens,
-    progress: &Progress,
-    index: usize,
-    bench: &Workbench,
-) -> Result<Entropies> {
-    let file = bench.part_name("part", index);
-    if let Some(entropies) = bench.finished(&file).and_then(|path| Entropies::read(&path).ok()) {
-        return Ok(entropies);
-    }
-    let entropies = scorer.score(part, |tokens| {
-        progress.inc(tokens);
-        check_interrupt()
-    })?;
-    bench.write(&file, |path| entropies.write(path, &bench.footer()))?;
-    progress.finish();
-    Ok(entropies)
-}
-
-fn this_tool() -> entromask_artifact::Tool {
-    tool("entromask-score", env!("CARGO_PKG_VERSION"), &entromask_device::compiled())
+/// `device` is what this process computed with, if it did.
+fn publish(job: &Job<'_>, reader: &Reader, paths: &Paths, bench: Workbench, device: &str) -> Result<Report> {
+    let (stats, work) = job.sum_up(reader, &bench)?;
+    let cost = Cost { flops: work.flops, tokens: work.tokens, device: device.to_owned(), ..Cost::default() };
+    let outputs = job.outputs(&bench);
+    let manifest = bench.publish(outputs, stats.summary(), cost)?;
+    tracing::info!("{} tokens in {:.1} s, all passes counted", work.tokens, manifest.cost.seconds);
+    Ok(Report { out: paths.out.clone(), up_to_date: false, stats: manifest.stats })
 }

@@ -1,10 +1,15 @@
 //! What the manifest says about the scores.
 
+use std::collections::BTreeMap;
+
 use entromask_tables::Entropies;
 use serde_json::{Map, Value, json};
 
 /// Resolution of the percentiles: a bin is ln(30522) / 4096 = 0.0025 nats wide for BERT's vocabulary.
 const BINS: usize = 4096;
+
+/// Tokens of the teacher that a token of the corpus may stand for before its entropy leaves the percentiles' range.
+const CARRIED: usize = 8;
 
 /// Percentiles that are reported.
 const PERCENTILES: [u64; 9] = [1, 5, 10, 25, 50, 75, 90, 95, 99];
@@ -12,29 +17,46 @@ const PERCENTILES: [u64; 9] = [1, 5, 10, 25, 50, 75, 90, 95, 99];
 /// Sums over all scored positions.
 #[derive(Clone, Debug)]
 pub(crate) struct Stats {
-    /// ln `vocab_size`, the largest entropy there is.
+    /// ln `vocab_size`, the largest entropy of a prediction.
     limit: f64,
+    /// Values may be sums over several predictions.
+    carried: bool,
     rows: u64,
     scored_rows: u64,
     scored: u64,
     entropy: f64,
     surprisal: f64,
     bins: Vec<u64>,
+    measures: BTreeMap<String, f64>,
 }
 
 impl Stats {
-    pub(crate) fn new(vocab_size: usize) -> Self {
-        let limit = (vocab_size as f64).ln();
-        Self { limit, rows: 0, scored_rows: 0, scored: 0, entropy: 0.0, surprisal: 0.0, bins: vec![0; BINS] }
+    /// `carried`: the values come from a teacher with another tokenizer.
+    pub(crate) fn new(vocab_size: usize, carried: bool) -> Self {
+        Self {
+            limit: (vocab_size as f64).ln(),
+            carried,
+            rows: 0,
+            scored_rows: 0,
+            scored: 0,
+            entropy: 0.0,
+            surprisal: 0.0,
+            bins: vec![0; if carried { CARRIED * BINS } else { BINS }],
+            measures: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn add(&mut self, part: &Entropies) {
         self.rows += part.rows() as u64;
         self.scored_rows += part.entropy.iter().filter(|row| row.iter().any(Option::is_some)).count() as u64;
-        self.surprisal += part.surprisal.values.iter().flatten().map(|&value| f64::from(value)).sum::<f64>();
+        self.surprisal += sum(&part.surprisal.values);
+        for (name, rows) in &part.measures {
+            *self.measures.entry(name.clone()).or_default() += sum(&rows.values);
+        }
         for entropy in part.entropy.values.iter().flatten().map(|&value| f64::from(value)) {
             let bin = (entropy / self.limit * BINS as f64) as usize;
-            self.bins[bin.min(BINS - 1)] += 1;
+            let last = self.bins.len() - 1;
+            self.bins[bin.min(last)] += 1;
             self.scored += 1;
             self.entropy += entropy;
         }
@@ -45,7 +67,7 @@ impl Stats {
         let mean = |sum: f64| (self.scored > 0).then(|| sum / self.scored as f64);
         let percentiles: Map<_, _> =
             PERCENTILES.iter().map(|&p| (p.to_string(), json!(self.percentile(p)))).collect();
-        json!({
+        let mut summary = json!({
             "rows": self.rows,
             "scored_rows": self.scored_rows,
             "scored": self.scored,
@@ -53,7 +75,15 @@ impl Stats {
             "mean_surprisal": mean(self.surprisal),
             "max_entropy": self.limit,
             "entropy_percentiles": percentiles,
-        })
+        });
+        if self.carried {
+            // Sums over several predictions have no common limit.
+            summary["max_entropy"] = Value::Null;
+        }
+        for (name, &sum) in &self.measures {
+            summary[format!("mean_{name}")] = json!(mean(sum));
+        }
+        summary
     }
 
     /// Middle of the bin that holds the value below which `percent` of the values lie.
@@ -68,6 +98,10 @@ impl Stats {
     }
 }
 
+fn sum(values: &[Option<f32>]) -> f64 {
+    values.iter().flatten().map(|&value| f64::from(value)).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,10 +109,11 @@ mod tests {
 
     #[test]
     fn percentiles_and_means_of_known_values() {
-        let mut stats = Stats::new(1000);
+        let mut stats = Stats::new(1000, false);
         let values: Vec<_> = (0..=100).map(|i| Some(i as f32 * 0.06)).collect();
         let row = Ragged::from_rows([vec![None], values]);
-        stats.add(&Entropies { row: vec![0, 1], entropy: row.clone(), surprisal: row });
+        let measures = BTreeMap::from([("renyi2".to_owned(), row.clone())]);
+        stats.add(&Entropies { row: vec![0, 1], entropy: row.clone(), surprisal: row, measures });
         let summary = stats.summary();
         let close = |value: &Value, expected: f64| {
             assert!(
@@ -89,13 +124,26 @@ mod tests {
         assert_eq!((summary["rows"].as_u64(), summary["scored_rows"].as_u64()), (Some(2), Some(1)));
         assert_eq!(summary["scored"], 101);
         close(&summary["mean_entropy"], 3.0);
+        close(&summary["mean_renyi2"], 3.0);
+        close(&summary["max_entropy"], 6.907);
         close(&summary["entropy_percentiles"]["50"], 3.0);
         close(&summary["entropy_percentiles"]["99"], 5.94);
     }
 
     #[test]
     fn nothing_scored_is_null() {
-        let summary = Stats::new(10).summary();
+        let summary = Stats::new(10, false).summary();
         assert!(summary["mean_entropy"].is_null() && summary["entropy_percentiles"]["50"].is_null());
+    }
+
+    #[test]
+    fn sums_over_several_predictions_go_beyond_the_vocabulary() {
+        let mut stats = Stats::new(10, true);
+        let row = Ragged::from_rows([vec![Some(7.0)]]);
+        let part = Entropies { row: vec![0], entropy: row.clone(), surprisal: row, ..Entropies::default() };
+        stats.add(&part);
+        let summary = stats.summary();
+        assert!(summary["max_entropy"].is_null());
+        assert!((summary["entropy_percentiles"]["50"].as_f64().expect("a number") - 7.0).abs() < 0.001);
     }
 }

@@ -176,7 +176,10 @@ impl Part {
         let Some((dir, manifest)) = &sources.entropy else { return Ok(Self { tokens, entropies: None }) };
         let scored = manifest.parts("part").nth(index).map(|output| dir.join(&output.file));
         let path = scored.ok_or_else(|| Fault::input(format!("{}: no part {index}", dir.display())))?;
-        let entropies = Entropies::read(&path)?;
+        let mut entropies = Entropies::read(&path)?;
+        if is_carried(manifest) {
+            fill_gaps(&mut entropies.entropy, &tokens);
+        }
         check_rows(&tokens, &entropies, &path)?;
         Ok(Self { tokens, entropies: Some(entropies) })
     }
@@ -187,6 +190,25 @@ impl Part {
             input_ids: self.tokens.input_ids.row(index),
             word: self.tokens.word.row(index),
             scores: self.entropies.as_ref().map_or(&[], |entropies| entropies.entropy.row(index)),
+        }
+    }
+}
+
+/// Whether the entropies are those of a teacher with another tokenizer, for the whole corpus.
+fn is_carried(entropy: &Manifest) -> bool {
+    let config = &entropy.config;
+    let sampled = config["fraction"].as_f64().is_some_and(|fraction| fraction < 1.0);
+    config.get("carry").is_some() && config["rows"].is_null() && !sampled
+}
+
+/// Gives the mean of its row to each maskable token that the teacher has no token for: it is neither preferred nor spared.
+fn fill_gaps(scores: &mut Ragged<Option<f32>>, tokens: &Tokens) {
+    for row in 0..scores.rows().min(tokens.rows()) {
+        let (range, word) = (scores.range(row), tokens.word.row(row));
+        let known: Vec<f32> = scores.row(row).iter().flatten().copied().collect();
+        let mean = known.iter().sum::<f32>() / known.len().max(1) as f32;
+        for (score, _) in scores.values[range].iter_mut().zip(word).filter(|(_, word)| word.is_some()) {
+            *score = score.or(Some(mean));
         }
     }
 }

@@ -66,8 +66,18 @@ fn make_tokens(out: &Path, name: &str) -> Result<Manifest> {
 }
 
 fn make_entropies(out: &Path, of: &Path, tokens: &Manifest, score: fn(f32) -> Option<f32>) -> Result<()> {
+    make_entropies_as(serde_json::json!({}), out, of, tokens, score)
+}
+
+fn make_entropies_as(
+    config: serde_json::Value,
+    out: &Path,
+    of: &Path,
+    tokens: &Manifest,
+    score: fn(f32) -> Option<f32>,
+) -> Result<()> {
     let inputs = vec![Input::artifact("tokens", tokens, of)];
-    let recipe = Recipe { kind: Kind::Entropy, format: 1, config: serde_json::json!({}), inputs };
+    let recipe = Recipe { kind: Kind::Entropy, format: 1, config, inputs };
     let bench = Workbench::open(out, recipe, tool("test", "0", &[]))?;
     let mut outputs = Vec::new();
     for (index, part) in tokens.parts("part").enumerate() {
@@ -79,7 +89,8 @@ fn make_entropies(out: &Path, of: &Path, tokens: &Manifest, score: fn(f32) -> Op
             words.iter().map(|word| word.and_then(|word| score(f32::from(word) / 10.0))).collect::<Vec<_>>()
         });
         let entropy = Ragged::from_rows(scores);
-        let entropies = Entropies { row: tokens.row.clone(), surprisal: entropy.clone(), entropy };
+        let (row, surprisal) = (tokens.row.clone(), entropy.clone());
+        let entropies = Entropies { row, surprisal, entropy, ..Entropies::default() };
         let file = bench.part_name("part", index);
         bench.write(&file, |path| entropies.write(path, &bench.footer()))?;
         outputs.push(OutputSpec::part(file, ROWS));
@@ -107,6 +118,27 @@ fn high_masks_the_tokens_of_highest_entropy() -> Result<()> {
     assert!(
         manifest.stats["mean_entropy_masked"].as_f64() > manifest.stats["mean_entropy_unmasked"].as_f64()
     );
+    Ok(())
+}
+
+/// A teacher with another tokenizer has no value for words 3, 13, 23, …: they are taken for average.
+#[test]
+fn gaps_of_carried_scores_are_average() -> Result<()> {
+    let world = World::new()?;
+    let tokens = Manifest::load(&world.path("tokens"), Kind::Tokens)?;
+    let config = serde_json::json!({"carry": "sum"});
+    make_entropies_as(config, &world.path("gaps"), &world.path("tokens"), &tokens, |score| {
+        (((score * 10.0).round() as u32) % 10 != 3).then_some(score)
+    })?;
+    for (policy, expected) in [("high", [9, 10]), ("low", [1, 2])] {
+        let mut command = Command::cargo_bin("entromask-select")?;
+        command.arg("--tokens").arg(world.path("tokens")).arg("--entropy").arg(world.path("gaps"));
+        command.arg("--out").arg(world.path(policy)).args(["--set", &format!("policy.name={policy}")]);
+        command.assert().success();
+        let part = Manifest::load(&world.path(policy), Kind::Masks)?.outputs[0].file.clone();
+        let masks = Masks::read(&world.path(policy).join(part))?;
+        assert_eq!(masks.positions.row(0), expected, "{policy}");
+    }
     Ok(())
 }
 

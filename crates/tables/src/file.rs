@@ -36,6 +36,11 @@ pub fn footer_key(path: &Path) -> anyhow::Result<Option<String>> {
     Ok(pairs.find(|pair| pair.key == "entromask.key").and_then(|pair| pair.value.clone()))
 }
 
+/// Names of the columns of `path`.
+pub(crate) fn columns(path: &Path) -> anyhow::Result<Vec<String>> {
+    Ok(open(path)?.schema().fields().iter().map(|field| field.name().clone()).collect())
+}
+
 /// Writes `columns` to `path` with `footer` as key-value metadata.
 pub(crate) fn write(
     path: &Path,

@@ -14,6 +14,7 @@
 //! | entropy | `row` | u64 | |
 //! | | `entropy` | list\<f32?\> | nats; null where not scored |
 //! | | `surprisal` | list\<f32?\> | −ln q(original token), nats |
+//! | | further measures | list\<f32?\> | optional, named in `config.measures` |
 //! | masks | `row` | u64 | |
 //! | | `epoch` | u16 | |
 //! | | `positions` | list\<u16\> | ascending |

@@ -1,12 +1,14 @@
 //! The view of an entropy artifact.
 
+use std::collections::BTreeMap;
+
 use entromask_tables::{Entropies, TokenColumns, Tokens};
 use serde::Serialize;
 
 use super::target::Target;
 use super::{Options, rows};
 use crate::corpus::Corpus;
-use crate::nats::{Bin, Summary};
+use crate::nats::{Bin, Nats, Summary};
 use crate::passage::Passage;
 use crate::sample::{self, LookedAt};
 use crate::scan::{EntropyScan, Ranking};
@@ -23,9 +25,11 @@ pub struct EntropyView {
     pub entropy: Summary,
     /// Surprisals, in nats.
     pub surprisal: Summary,
+    /// Further measures by name; margin and normalised entropy have no unit.
+    pub measures: BTreeMap<String, Summary>,
     /// Positions without a score.
     pub unscored: u64,
-    /// ln of the vocabulary's size, the largest possible entropy, if the tokens are known.
+    /// ln of the vocabulary's size, the largest possible entropy, if the tokens are known and the teacher's are the same.
     pub ln_vocabulary: Option<f64>,
     /// Entropies by size.
     pub histogram: Vec<Bin>,
@@ -44,8 +48,15 @@ pub(super) fn view(
     let parts = target.parts("part-");
     let (chosen, looked) = sample::choose(&parts, options.budget());
     let mut scan = EntropyScan::default();
+    let mut further = BTreeMap::<String, Nats>::new();
     for &index in &chosen {
-        let part = Entropies::read(&target.dir.join(&parts[index].file))?;
+        let path = target.dir.join(&parts[index].file);
+        let names = Entropies::measures_of(&path)?;
+        let part = Entropies::read_measures(&path, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        for (name, rows) in &part.measures {
+            let nats = further.entry(name.clone()).or_default();
+            rows.values.iter().flatten().for_each(|&value| nats.add(value));
+        }
         let tokens =
             corpus.as_ref().and_then(|corpus| tokens(corpus, target, index, TokenColumns::default()));
         scan.add(&part, tokens.as_ref());
@@ -53,8 +64,9 @@ pub(super) fn view(
     let mut view = EntropyView {
         entropy: scan.entropy.summary(),
         surprisal: scan.surprisal.summary(),
+        measures: further.into_iter().map(|(name, nats)| (name, nats.summary())).collect(),
         unscored: scan.unscored,
-        ln_vocabulary: corpus.as_ref().and_then(Corpus::ln_vocabulary),
+        ln_vocabulary: corpus.as_ref().filter(|_| !is_carried(target)).and_then(Corpus::ln_vocabulary),
         histogram: scan.entropy.histogram(scan.entropy.range(), BARS),
         ..EntropyView::default()
     };
@@ -66,6 +78,11 @@ pub(super) fn view(
         view.passage = passage(target, corpus, part, row)?;
     }
     Ok((looked, view))
+}
+
+/// Whether values come from a teacher with another tokenizer: sums over several predictions have no common limit.
+fn is_carried(target: &Target) -> bool {
+    target.manifest.as_ref().is_some_and(|manifest| manifest.config.get("carry").is_some())
 }
 
 /// The tokens behind an artifact, or a note why they cannot be shown.

@@ -186,7 +186,12 @@ impl Screen {
 
     fn entropy(&mut self, view: &EntropyView) {
         self.heading("column statistics (nats)");
-        self.summaries(&[("entropy", &view.entropy), ("surprisal", &view.surprisal)]);
+        let always = [("entropy", &view.entropy), ("surprisal", &view.surprisal)];
+        let further = view.measures.iter().map(|(name, summary)| (name.as_str(), summary));
+        self.summaries(&always.into_iter().chain(further).collect::<Vec<_>>());
+        if view.measures.contains_key("margin") || view.measures.contains_key("normalized") {
+            self.line("  margin and normalized have no unit: both are between 0 and 1");
+        }
         self.line(&format!(
             "  {} positions without a score: special tokens, and rows that were left out",
             count(view.unscored)

@@ -50,7 +50,7 @@ fn a_model_of_another_vocabulary() {
     refused(&world, 3, &[], &["50", "49", "tokenizer"]);
     let world = World::new();
     fs_err::write(world.path("model").join("tokenizer.json"), tokenizer("word")).expect("writes");
-    refused(&world, 3, &[], &["different vocabularies"]);
+    refused(&world, 3, &[], &["tokenizer.json", "not a tokenizer"]);
 }
 
 #[test]

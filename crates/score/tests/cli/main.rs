@@ -1,5 +1,9 @@
 //! The binary, driven as a user would.
 
 mod bad_input;
+mod fidelity;
+mod measures;
 mod scoring;
+mod shards;
+mod teacher;
 mod world;

@@ -1,7 +1,9 @@
 //! The stage end to end on a handmade corpus.
 
+use std::path::Path;
+
 use crate::world::{PARTS, VOCAB, World};
-use entromask_artifact::Kind;
+use entromask_artifact::{Kind, Manifest};
 use entromask_encoder::{Batch, MaskedLm};
 use entromask_kernels::head_entropy_reference;
 use entromask_tables::{Entropies, TokenColumns, Tokens};
@@ -171,6 +173,25 @@ fn a_second_run_and_a_dry_run_find_nothing_to_do() {
     }
     let changed = world.score("out", &["--dry-run", "--set", "seed=2"]).assert().success();
     assert!(String::from_utf8_lossy(&changed.get_output().stdout).contains("seed: 1 -> 2"));
+}
+
+/// What was released must not be scored anew.
+#[test]
+fn the_default_has_the_key_of_format_1() {
+    let (world, golden) =
+        (World::new(), Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/format-1"));
+    let mut command = world.command();
+    command.arg("--tokens").arg(golden.join("tokens")).arg("--model").arg(golden.join("model"));
+    command.arg("--out").arg(world.path("out")).assert().success();
+    let released = Manifest::load(&golden.join("entropy"), Kind::Entropy).expect("a manifest");
+    assert_eq!(world.manifest("out").key, released.key);
+    let names =
+        |manifest: &Manifest| manifest.outputs.iter().map(|output| output.file.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&world.manifest("out")), names(&released));
+    assert_eq!(
+        Entropies::measures_of(&world.path("out").join(&released.outputs[0].file)).expect("reads"),
+        [""; 0]
+    );
 }
 
 #[test]

@@ -39,6 +39,14 @@ impl World {
         self.dir.path().join(name)
     }
 
+    /// A corpus of many parts.
+    pub fn of_parts(parts: &[usize]) -> Self {
+        let world = Self { dir: tempfile::tempdir().expect("a folder") };
+        write_parts(&world.path("tokens"), VOCAB, parts);
+        write_model(&world.path("model"), VOCAB);
+        world
+    }
+
     /// The binary, about to score into `out` with further arguments.
     pub fn score(&self, out: &str, more: &[&str]) -> Command {
         let mut command = self.command();
@@ -71,11 +79,12 @@ pub fn write_tokens(dir: &Path, vocab_size: usize) {
     write_parts(dir, vocab_size, &PARTS);
 }
 
-fn write_parts(dir: &Path, vocab_size: usize, parts: &[usize]) {
+/// Such rows in parts of these sizes.
+pub fn write_parts(dir: &Path, vocab_size: usize, parts: &[usize]) {
     let recipe = Recipe { kind: Kind::Tokens, format: 1, config: json!({"seq_len": 16}), inputs: vec![] };
     let bench = Workbench::open(dir, recipe, tool("handmade", "0", &[])).expect("opens");
     let mut outputs = Vec::new();
-    for (index, rows) in parts.iter().copied().enumerate() {
+    for (index, &rows) in parts.iter().enumerate() {
         let file = bench.part_name("part", index);
         let first = parts[..index].iter().sum::<usize>();
         bench.write(&file, |path| part(first..first + rows).write(path, &bench.footer())).expect("writes");
@@ -90,20 +99,25 @@ fn write_parts(dir: &Path, vocab_size: usize, parts: &[usize]) {
 }
 
 pub fn write_model(dir: &Path, vocab_size: usize) {
+    write_model_without_tokenizer(dir, vocab_size, 16);
+    fs_err::write(dir.join("tokenizer.json"), tokenizer("token")).expect("writes");
+}
+
+/// A model that reads rows of up to `positions` tokens.
+pub fn write_model_without_tokenizer(dir: &Path, vocab_size: usize, positions: usize) {
     let config = EncoderConfig {
         vocab_size,
         hidden_size: 16,
         num_hidden_layers: 2,
         num_attention_heads: 2,
         intermediate_size: 24,
-        max_position_embeddings: 16,
+        max_position_embeddings: positions,
         // Far from uniform predictions.
         initializer_range: 0.5,
         ..EncoderConfig::default()
     };
     fs_err::create_dir_all(dir).expect("a folder");
     MaskedLm::init(&config, 1, &Device::flex()).save_pretrained(&config, dir, &[]).expect("saves");
-    fs_err::write(dir.join("tokenizer.json"), tokenizer("token")).expect("writes");
 }
 
 pub fn tokenizer(prefix: &str) -> Vec<u8> {

@@ -1,0 +1,58 @@
+//! Who may work on an artifact's folder.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use anyhow::Context;
+use entromask_fault::Fault;
+use fs_err as fs;
+
+use crate::Shard;
+
+/// How the names of the shards' own locks begin.
+pub(crate) const SHARD: &str = ".lock-";
+
+/// Held while a stage writes. Dropping it lets others in.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _files: Vec<File>,
+}
+
+impl Lock {
+    /// Nobody else works on the artifact.
+    pub(crate) fn alone(out: &Path) -> anyhow::Result<Self> {
+        let file = create(out, ".lock")?;
+        taken(out, file.try_lock(), "this artifact")?;
+        Ok(Self { _files: vec![file] })
+    }
+
+    /// Only other shards work on the artifact.
+    pub(crate) fn shard(out: &Path, shard: Shard) -> anyhow::Result<Self> {
+        let all = create(out, ".lock")?;
+        taken(out, all.try_lock_shared(), "this artifact")?;
+        // Only now: who holds the other lock alone may remove this one.
+        let own = create(out, &format!("{SHARD}{}", shard.label()))?;
+        taken(out, own.try_lock(), &format!("shard {shard}"))?;
+        Ok(Self { _files: vec![all, own] })
+    }
+}
+
+fn create(out: &Path, name: &str) -> anyhow::Result<File> {
+    let made = fs::create_dir_all(out).and_then(|()| fs::File::create(out.join(name)));
+    let file = made.map_err(|error| {
+        Fault::usage(format!("cannot write to the output folder: {error}")).remedy("choose another --out")
+    })?;
+    Ok(file.into_file())
+}
+
+fn taken(out: &Path, outcome: Result<(), TryLockError>, what: &str) -> anyhow::Result<()> {
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            Err(Fault::failed(format!("{}: another process is working on {what}", out.display()))
+                .remedy("wait for it, or stop it")
+                .into())
+        }
+        Err(TryLockError::Error(error)) => Err(error).context(format!("failed to lock {}", out.display())),
+    }
+}

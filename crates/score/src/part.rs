@@ -1,0 +1,103 @@
+//! A part of the corpus as the model reads it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use entromask_artifact::Output;
+use entromask_encoder::EncoderConfig;
+use entromask_tables::{Entropies, TokenColumns, Tokens};
+
+use crate::carry::carry;
+use crate::config::Config;
+use crate::model;
+use crate::pass::Work;
+use crate::retokenize::Retokenized;
+use crate::scorer::Scorer;
+use crate::tokenizer::TeacherTokenizer;
+
+/// Reads parts of the tokens for one model.
+pub(crate) struct Reader {
+    dir: PathBuf,
+    shape: EncoderConfig,
+    /// Of a model that has one of its own.
+    tokenizer: Option<TeacherTokenizer>,
+}
+
+/// Rows of the corpus, and what the model reads in their place if its tokenizer is another.
+pub(crate) struct Part {
+    corpus: Tokens,
+    teacher: Option<Retokenized>,
+}
+
+impl Reader {
+    /// `model` is read for its shape, and for its tokenizer if the values are to be `carried`.
+    pub(crate) fn new(tokens: &Path, model: &Path, carried: bool) -> Result<Self> {
+        let shape = EncoderConfig::from_pretrained(model)?;
+        let tokenizer = carried.then(|| TeacherTokenizer::load(model)).transpose()?;
+        Ok(Self { dir: tokens.into(), shape, tokenizer })
+    }
+
+    pub(crate) fn shape(&self) -> &EncoderConfig {
+        &self.shape
+    }
+
+    /// The mask token of the model's own tokenizer.
+    pub(crate) fn mask_id(&self) -> Option<u32> {
+        self.tokenizer.as_ref().map(|tokenizer| tokenizer.mask_id)
+    }
+
+    /// Reads a whole part.
+    ///
+    /// # Errors
+    /// An input fault if the file is damaged or the model cannot read its rows.
+    pub(crate) fn read(&self, output: &Output) -> Result<Part> {
+        let path = self.dir.join(&output.file);
+        self.prepare(Tokens::read(&path, self.columns())?, &path)
+    }
+
+    /// What of the tokens is needed.
+    pub(crate) fn columns(&self) -> TokenColumns {
+        let carried = self.tokenizer.is_some();
+        TokenColumns { word: true, text: carried, span: carried }
+    }
+
+    /// Prepares rows that were read from `path`.
+    pub(crate) fn prepare(&self, corpus: Tokens, path: &Path) -> Result<Part> {
+        let longest = self.shape.max_seq_length();
+        let teacher = self.tokenizer.as_ref();
+        let teacher = teacher.map(|tokenizer| Retokenized::new(&corpus, tokenizer, longest)).transpose()?;
+        let part = Part { corpus, teacher };
+        model::check_rows(&self.shape, part.seen().input_ids.iter(), path)?;
+        Ok(part)
+    }
+}
+
+impl Part {
+    /// What the model reads.
+    fn seen(&self) -> &Tokens {
+        self.teacher.as_ref().map_or(&self.corpus, |teacher| &teacher.tokens)
+    }
+
+    /// What scoring takes.
+    pub(crate) fn work(&self, config: &Config, shape: &EncoderConfig) -> Work {
+        Work::of(config, shape, self.seen())
+    }
+
+    /// The scores of the corpus's tokens; `progress` is told the tokens of finished passes, and may end the work.
+    pub(crate) fn score(
+        &self,
+        scorer: &Scorer<'_>,
+        progress: impl Fn(u64) -> Result<()>,
+    ) -> Result<Entropies> {
+        let seen = scorer.score(self.seen(), progress)?;
+        let carried = |teacher| carry(&self.corpus, teacher, &seen, scorer.config().carry);
+        Ok(self.teacher.as_ref().map(carried).unwrap_or(seen))
+    }
+
+    /// Whether `scores` are of these rows.
+    pub(crate) fn fits(&self, scores: &Entropies) -> bool {
+        let offsets = &self.corpus.input_ids.offsets;
+        let columns = [&scores.entropy, &scores.surprisal].into_iter().chain(scores.measures.values());
+        scores.row == self.corpus.row && columns.into_iter().all(|column| column.offsets == *offsets)
+    }
+}

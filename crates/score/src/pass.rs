@@ -1,0 +1,85 @@
+//! The passes of a part: which rows the model sees, and what it predicts there.
+
+use std::collections::BTreeMap;
+
+use entromask_encoder::EncoderConfig;
+use entromask_tables::Tokens;
+use rayon::prelude::*;
+
+use crate::config::Config;
+use crate::folds::passes;
+
+/// Positions whose hidden states are kept until their softmax is computed, 50 MB for a 768-wide model.
+const CHUNK_POSITIONS: usize = 16_384;
+
+/// One row seen once by the model.
+pub(crate) struct Pass {
+    /// Row within the part.
+    pub(crate) row: usize,
+    /// Tokens of the row.
+    pub(crate) length: usize,
+    /// What to score, ascending.
+    pub(crate) positions: Vec<u16>,
+}
+
+/// What scoring a part takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) tokens: u64,
+    pub(crate) flops: f64,
+}
+
+impl Work {
+    /// Tokens and floating-point operations of all passes over a part.
+    pub(crate) fn of(config: &Config, shape: &EncoderConfig, part: &Tokens) -> Self {
+        let head = shape.head_flops_per_position();
+        let works = all_passes(config, part).into_iter().map(|pass| Self {
+            tokens: pass.length as u64,
+            flops: shape.forward_at_flops(pass.length, pass.positions.len())
+                + head * pass.positions.len() as f64,
+        });
+        works.fold(Self::default(), Self::plus)
+    }
+
+    pub(crate) fn plus(self, more: Self) -> Self {
+        Self { tokens: self.tokens + more.tokens, flops: self.flops + more.flops }
+    }
+}
+
+/// All passes, rows of equal length together: a batch then needs no padding.
+pub(crate) fn all_passes(config: &Config, part: &Tokens) -> Vec<Pass> {
+    let of_row = |row: usize| {
+        let length = part.input_ids.len_of(row);
+        let sets = passes(config, part.row[row], part.word.row(row));
+        sets.into_iter().map(move |positions| Pass { row, length, positions })
+    };
+    let mut all: Vec<Pass> = (0..part.rows()).into_par_iter().flat_map_iter(of_row).collect();
+    all.sort_by_key(|pass| pass.length);
+    all
+}
+
+/// Positions per pass that are computed for rows of each length: the most that any such row of the part needs, so that
+/// the shapes, and with them the last bits of the result, do not depend on which rows share a batch.
+pub(crate) type Widths = BTreeMap<usize, usize>;
+
+pub(crate) fn widths(passes: &[Pass]) -> Widths {
+    let mut widths = Widths::new();
+    for pass in passes {
+        let width = widths.entry(pass.length).or_default();
+        *width = pass.positions.len().max(*width);
+    }
+    widths
+}
+
+/// Consecutive passes with about `CHUNK_POSITIONS` positions in all.
+pub(crate) fn chunks(passes: &[Pass]) -> impl Iterator<Item = &[Pass]> {
+    let mut positions = 0;
+    passes.chunk_by(move |pass, _| {
+        positions += pass.positions.len();
+        let full = positions >= CHUNK_POSITIONS;
+        if full {
+            positions = 0;
+        }
+        !full
+    })
+}

@@ -1,0 +1,130 @@
+//! The rows of a part in the teacher's tokens.
+
+use anyhow::Result;
+use entromask_fault::Fault;
+use entromask_tables::Tokens;
+use rayon::prelude::*;
+
+use crate::tokenizer::{Piece, TeacherTokenizer};
+
+/// The rows of a part as a teacher with another tokenizer reads them.
+///
+/// A row that is longer than the teacher can read is cut into overlapping windows. Each of its tokens is scored in one
+/// window, where it has context on both sides; in the others it only is context.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Retokenized {
+    /// One row a window, with `row`, `input_ids`, `word`, `begin` and `end`; `word` is null at special tokens and at
+    /// tokens that are scored in another window.
+    pub(crate) tokens: Tokens,
+    /// Row of the part that each window is of; ascending.
+    pub(crate) row_of: Vec<usize>,
+}
+
+impl Retokenized {
+    /// Encodes the text of every row; a window has at most `longest` tokens, special ones included.
+    ///
+    /// # Errors
+    /// An input fault if a text cannot be encoded, or the teacher cannot read even one token.
+    pub(crate) fn new(part: &Tokens, tokenizer: &TeacherTokenizer, longest: usize) -> Result<Self> {
+        let room = longest.saturating_sub(tokenizer.around.iter().map(Vec::len).sum());
+        if room == 0 {
+            return Err(Fault::input(format!("the model reads {longest} tokens, special ones included"))
+                .remedy("use a model with more positions")
+                .into());
+        }
+        let rows: Vec<Vec<Piece>> =
+            part.text.par_iter().map(|text| tokenizer.encode(text)).collect::<Result<_>>()?;
+        let mut windows = Self::default();
+        for (row, pieces) in rows.iter().enumerate() {
+            for window in windows_of(pieces.len(), room) {
+                windows.push(part.row[row], row, pieces, &window, tokenizer);
+            }
+        }
+        Ok(windows)
+    }
+
+    fn push(&mut self, number: u64, row: usize, pieces: &[Piece], window: &Window, by: &TeacherTokenizer) {
+        let read = &pieces[window.read.clone()];
+        let scored = |place: usize| window.scored.contains(&(window.read.start + place));
+        let [before, behind] = &by.around;
+        let (head, tail) = (vec![None; before.len()], vec![None; behind.len()]);
+        let words = read.iter().enumerate().map(|(place, piece)| piece.word.filter(|_| scored(place)));
+        let (start, stop) = (vec![0; before.len()], vec![0; behind.len()]);
+        let ids = read.iter().map(|piece| piece.id);
+        self.row_of.push(row);
+        self.tokens.row.push(number);
+        self.tokens.input_ids.push(before.iter().copied().chain(ids).chain(behind.iter().copied()));
+        self.tokens.word.push(head.into_iter().chain(words).chain(tail));
+        let spans = |of: fn(&Piece) -> u32| {
+            start.clone().into_iter().chain(read.iter().map(of)).chain(stop.clone()).collect::<Vec<_>>()
+        };
+        self.tokens.begin.push(spans(|piece| piece.begin));
+        self.tokens.end.push(spans(|piece| piece.end));
+    }
+}
+
+/// Consecutive tokens of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Window {
+    /// What the model sees.
+    read: std::ops::Range<usize>,
+    /// What is scored.
+    scored: std::ops::Range<usize>,
+}
+
+/// Windows of at most `room` tokens over `n`. The scored ranges partition the row; where two windows meet, in the middle
+/// of what they share, each has about a quarter of `room` as context.
+fn windows_of(n: usize, room: usize) -> Vec<Window> {
+    let step = (room / 2).max(1);
+    let count = 1 + n.saturating_sub(room).div_ceil(step);
+    let start = |index: usize| (index * step).min(n.saturating_sub(room));
+    let middle = |index: usize| usize::midpoint(start(index), start(index - 1) + room);
+    let window = |index: usize| {
+        let read = start(index)..(start(index) + room).min(n);
+        let first = if index == 0 { 0 } else { middle(index) };
+        let last = if index + 1 == count { n } else { middle(index + 1) };
+        Window { read, scored: first..last }
+    };
+    (0..count).map(window).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn short_rows_are_one_window() {
+        for n in [0, 1, 10] {
+            assert_eq!(windows_of(n, 10), [Window { read: 0..n, scored: 0..n }]);
+        }
+    }
+
+    #[test]
+    fn long_rows_are_cut_in_the_middle_of_the_overlap() {
+        let windows = windows_of(18, 8);
+        let reads: Vec<_> = windows.iter().map(|window| window.read.clone()).collect();
+        let scored: Vec<_> = windows.iter().map(|window| window.scored.clone()).collect();
+        assert_eq!(reads, [0..8, 4..12, 8..16, 10..18]);
+        assert_eq!(scored, [0..6, 6..10, 10..13, 13..18]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_is_scored_once_with_context(n in 0usize..600, room in 1usize..70) {
+            let windows = windows_of(n, room);
+            let mut next = 0;
+            for window in &windows {
+                prop_assert!(window.read.len() <= room && window.read.end <= n);
+                prop_assert_eq!(window.scored.start, next);
+                prop_assert!(window.scored.start >= window.read.start && window.scored.end <= window.read.end);
+                let (before, behind) =
+                    (window.scored.start - window.read.start, window.read.end - window.scored.end);
+                prop_assert!(window.read.start == 0 || before >= room / 4);
+                prop_assert!(window.read.end == n || behind >= room / 4);
+                next = window.scored.end;
+            }
+            prop_assert_eq!(next, n);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A part's scores while they are filled in.
+
+use std::collections::BTreeSet;
+
+use entromask_kernels::{Details, Measures};
+use entromask_tables::{Entropies, Ragged, Tokens};
+
+use crate::config::Measure;
+use crate::pass::Pass;
+
+/// What the head says about one position.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scored {
+    pub(crate) measures: Measures,
+    /// Where a measure that needs them was asked for.
+    pub(crate) details: Option<Details>,
+}
+
+/// Whether a measure among these needs more than the entropy.
+pub(crate) fn needs_details(measures: &BTreeSet<Measure>) -> bool {
+    measures.iter().any(|&measure| measure != Measure::Normalized)
+}
+
+/// The table of a part, its positions unscored at first.
+pub(crate) struct Scores<'a> {
+    entropies: Entropies,
+    measures: &'a BTreeSet<Measure>,
+    /// ln V.
+    limit: f32,
+}
+
+impl<'a> Scores<'a> {
+    pub(crate) fn unscored(part: &Tokens, measures: &'a BTreeSet<Measure>, vocab_size: usize) -> Self {
+        let column = || Ragged {
+            offsets: part.input_ids.offsets.clone(),
+            values: vec![None; part.input_ids.values.len()],
+        };
+        let entropies = Entropies {
+            row: part.row.clone(),
+            entropy: column(),
+            surprisal: column(),
+            measures: measures.iter().map(|measure| (measure.name().to_owned(), column())).collect(),
+        };
+        Self { entropies, measures, limit: (vocab_size as f32).ln() }
+    }
+
+    pub(crate) fn fill(&mut self, passes: &[Pass], scored: &[Scored]) {
+        let places = passes
+            .iter()
+            .flat_map(|pass| pass.positions.iter().map(|&position| (pass.row, position as usize)));
+        let starts = self.entropies.entropy.offsets.clone();
+        for ((row, position), scored) in places.zip(scored) {
+            self.set(starts[row] as usize + position, scored);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Entropies {
+        self.entropies
+    }
+
+    fn set(&mut self, place: usize, scored: &Scored) {
+        self.entropies.entropy.values[place] = Some(scored.measures.entropy);
+        self.entropies.surprisal.values[place] = Some(scored.measures.surprisal);
+        for &measure in self.measures {
+            if let Some(column) = self.entropies.measures.get_mut(measure.name()) {
+                column.values[place] = value(measure, scored, self.limit);
+            }
+        }
+    }
+}
+
+fn value(measure: Measure, scored: &Scored, limit: f32) -> Option<f32> {
+    match measure {
+        Measure::MinEntropy => scored.details.map(|details| details.min_entropy),
+        Measure::Renyi2 => scored.details.map(|details| details.renyi2),
+        Measure::Margin => scored.details.map(|details| details.margin),
+        // With a vocabulary of one token nothing is unsure.
+        Measure::Normalized if limit <= 0.0 => Some(0.0),
+        Measure::Normalized => Some((scored.measures.entropy / limit).clamp(0.0, 1.0)),
+    }
+}

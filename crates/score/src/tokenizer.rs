@@ -1,0 +1,190 @@
+//! The tokenizer of a teacher that reads the text in other tokens than the corpus has.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+use entromask_fault::Fault;
+use serde_json::{Map, Value};
+use tokenizers::Tokenizer;
+
+use crate::vocabulary::{self, Source};
+
+/// Names that tokenizers without a configuration beside them give their special tokens.
+const USUAL_NAMES: [(&str, [&str; 2]); 4] = [
+    ("pad_token", ["[PAD]", "<pad>"]),
+    ("cls_token", ["[CLS]", "<s>"]),
+    ("sep_token", ["[SEP]", "</s>"]),
+    ("mask_token", ["[MASK]", "<mask>"]),
+];
+
+/// Files of the tokenizer in the folder `model`, if its vocabulary is another than that of the tokens in `tokens`.
+///
+/// A folder without a tokenizer is taken to have the corpus's.
+///
+/// # Errors
+/// An input fault if a file that is there cannot be read.
+pub(crate) fn foreign(model: &Path, tokens: &Path) -> Result<Option<Vec<PathBuf>>> {
+    let (Some(theirs), Some(ours)) = (Source::find(model), Source::find(tokens)) else { return Ok(None) };
+    if same_bytes(&theirs, &ours)? || theirs.vocabulary()? == ours.vocabulary()? {
+        return Ok(None);
+    }
+    let mut files = theirs.files();
+    files.extend(companions(model));
+    Ok(Some(files))
+}
+
+fn same_bytes(theirs: &Source, ours: &Source) -> Result<bool> {
+    match (theirs.files().as_slice(), ours.files().as_slice()) {
+        ([theirs], [ours]) => Ok(fs_err::read(theirs)? == fs_err::read(ours)?),
+        _ => Ok(false),
+    }
+}
+
+/// A tokenizer with what scoring has to know about it.
+#[derive(Debug)]
+pub(crate) struct TeacherTokenizer {
+    tokenizer: Tokenizer,
+    file: PathBuf,
+    /// Id of the mask token.
+    pub(crate) mask_id: u32,
+    /// Special tokens before and behind a text.
+    pub(crate) around: [Vec<u32>; 2],
+    /// Tokens that structure a row and are never scored.
+    controls: BTreeSet<u32>,
+}
+
+/// One token of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) id: u32,
+    /// Number of its word; `None` at a special token that the text spells out.
+    pub(crate) word: Option<u16>,
+    /// Bytes `begin .. end` of the text.
+    pub(crate) begin: u32,
+    pub(crate) end: u32,
+}
+
+impl TeacherTokenizer {
+    /// Loads the tokenizer of the folder `dir`.
+    ///
+    /// # Errors
+    /// An input fault if it cannot be read or has no mask token.
+    pub(crate) fn load(dir: &Path) -> Result<Self> {
+        let source = Source::find(dir).ok_or_else(|| vocabulary::missing(dir))?;
+        let file = source.files().swap_remove(0);
+        let configured = configured(dir)?;
+        let mut tokenizer = source.build(&configured)?;
+        tokenizer.with_truncation(None).map_err(|error| anyhow!(error))?.with_padding(None);
+        let id = |(role, usual): (&str, [&str; 2])| match configured.get(role).and_then(content) {
+            Some(name) => tokenizer.token_to_id(name),
+            None => usual.into_iter().find_map(|name| tokenizer.token_to_id(name)),
+        };
+        let [pad, cls, sep, mask] = USUAL_NAMES.map(id);
+        let mask_id = mask.ok_or_else(|| no_mask(&file))?;
+        let around = around(&tokenizer, [cls, sep])?;
+        let controls = [pad, cls, sep, mask].into_iter().flatten().collect();
+        Ok(Self { tokenizer, file, mask_id, around, controls })
+    }
+
+    /// The tokens of `text`, without those around it.
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<Piece>> {
+        let encoding = self.tokenizer.encode(text, false).map_err(|error| self.failed(text, &*error))?;
+        let words = numbered(encoding.get_word_ids());
+        let tokens = encoding.get_ids().iter().zip(words).zip(encoding.get_offsets());
+        let piece = |((&id, word), &(begin, end)): ((&u32, u16), &(usize, usize))| {
+            let (begin, end) = whole_characters(text, begin, end);
+            let word = (!self.controls.contains(&id)).then_some(word);
+            Piece { id, word, begin: begin as u32, end: end as u32 }
+        };
+        Ok(tokens.map(piece).collect())
+    }
+
+    fn failed(&self, text: &str, error: &dyn std::error::Error) -> anyhow::Error {
+        let start: String = text.chars().take(60).collect();
+        Fault::input(format!("{}: cannot encode {start:?}…: {error}", self.file.display()))
+            .remedy("the tokenizer lacks an unknown token; use another model")
+            .into()
+    }
+}
+
+/// Numbers the words from 0, a token without a word as one of its own.
+fn numbered(words: &[Option<u32>]) -> Vec<u16> {
+    let starts = words.iter().enumerate().map(|(i, word)| i > 0 && (word.is_none() || *word != words[i - 1]));
+    let numbers = starts.scan(0u16, |number, start| {
+        *number = number.saturating_add(u16::from(start));
+        Some(*number)
+    });
+    numbers.collect()
+}
+
+/// A span that slices `text`. `tokenizers` trims whitespace off byte offsets by as many bytes as it is characters, so
+/// that beside a no-break space, say, a span may begin or end within a character.
+fn whole_characters(text: &str, begin: usize, end: usize) -> (usize, usize) {
+    let begin = (begin..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
+    let end = (0..=end.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    (begin, end.max(begin))
+}
+
+/// What the post-processor puts around a text; for a tokenizer without one, the tokens of these roles.
+fn around(tokenizer: &Tokenizer, roles: [Option<u32>; 2]) -> Result<[Vec<u32>; 2]> {
+    let encode = |special| tokenizer.encode("a", special).map_err(|error| anyhow!(error));
+    let (with, without) = (encode(true)?, encode(false)?);
+    let added = with.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
+    let (before, rest) = with.get_ids().split_at(added);
+    let behind = rest.get(without.len()..).unwrap_or_default();
+    if before.is_empty() && behind.is_empty() {
+        return Ok(roles.map(|id| id.into_iter().collect()));
+    }
+    Ok([before.to_vec(), behind.to_vec()])
+}
+
+/// Files beside the tokenizer that name special tokens, as far as they are there.
+fn companions(dir: &Path) -> Vec<PathBuf> {
+    let names = ["tokenizer_config.json", "special_tokens_map.json"];
+    names.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect()
+}
+
+/// What the companions say, the first one first.
+fn configured(dir: &Path) -> Result<Map<String, Value>> {
+    let mut all = Map::new();
+    for path in companions(dir) {
+        let found: Map<String, Value> = vocabulary::read_json(&path)?;
+        found.into_iter().for_each(|(key, value)| {
+            all.entry(key).or_insert(value);
+        });
+    }
+    Ok(all)
+}
+
+/// A token's name: itself, or the `content` of its description.
+fn content(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+fn no_mask(file: &Path) -> anyhow::Error {
+    Fault::input(format!("{}: the tokenizer has no mask token", file.display()))
+        .remedy("use a masked language model, or name its `mask_token` in tokenizer_config.json")
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_numbered_from_0_without_gaps() {
+        let words = [Some(3), Some(3), None, None, Some(9), Some(9), Some(10)];
+        assert_eq!(numbered(&words), [0, 0, 1, 2, 3, 3, 4]);
+        assert_eq!(numbered(&[]), [0u16; 0]);
+    }
+
+    #[test]
+    fn spans_are_cut_to_whole_characters() {
+        let text = "aé\u{a0}b";
+        assert_eq!(whole_characters(text, 0, 2), (0, 1));
+        assert_eq!(whole_characters(text, 2, 6), (3, 6));
+        assert_eq!(whole_characters(text, 4, 4), (5, 5));
+        assert_eq!(whole_characters(text, 0, 99), (0, 6));
+    }
+}
