@@ -23,6 +23,9 @@ struct Args {
     /// The entropy artifact of these tokens
     #[arg(long, value_name = "DIR")]
     entropy: Option<PathBuf>,
+    /// The entropy artifact of these tokens by a reference model, for the policy `reducible`
+    #[arg(long, value_name = "DIR")]
+    reference: Option<PathBuf>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -34,8 +37,12 @@ fn main() -> ExitCode {
 
 fn select(args: &Args) -> anyhow::Result<()> {
     let config: Config = entromask_cli::load(&args.common)?;
-    let paths =
-        Paths { tokens: args.tokens.clone(), entropy: args.entropy.clone(), out: args.common.out()?.into() };
+    let paths = Paths {
+        tokens: args.tokens.clone(),
+        entropy: args.entropy.clone(),
+        reference: args.reference.clone(),
+        out: args.common.out()?.into(),
+    };
     if args.common.dry_run {
         return dry_run(&args.common, &config, &paths);
     }
