@@ -142,7 +142,7 @@ fn read(files: &[[PathBuf; 2]]) -> anyhow::Result<Vec<Part>> {
 fn select(config: &Config, parts: &[Part]) -> anyhow::Result<usize> {
     let vocabulary = Vocabulary { size: VOCABULARY as u32, mask: 103, special: vec![0, 100, 101, 102, 103] };
     let selector = Selector { config, vocabulary: &vocabulary, excluded: &[] };
-    let spend = |rows: &[Row]| {
+    let spend = |rows: &[Row]| -> anyhow::Result<usize> {
         let choice = selector.select(rows, 0)?;
         Ok(choice.rows.iter().map(|(positions, _)| positions.len()).sum::<usize>())
     };
@@ -150,7 +150,9 @@ fn select(config: &Config, parts: &[Part]) -> anyhow::Result<usize> {
         let part = |part: &Part| spend(&(0..part.tokens.rows()).map(|row| part.row(row)).collect::<Vec<_>>());
         return parts.par_iter().map(part).sum();
     }
-    let part = |part: &Part| (0..part.tokens.rows()).into_par_iter().map(|row| spend(&[part.row(row)])).sum();
+    let part = |part: &Part| -> anyhow::Result<usize> {
+        (0..part.tokens.rows()).into_par_iter().map(|row| spend(&[part.row(row)])).sum()
+    };
     parts.iter().map(part).sum()
 }
 
