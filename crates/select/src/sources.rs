@@ -61,8 +61,8 @@ impl Sources {
     pub(crate) fn verify(&self) -> anyhow::Result<()> {
         let Artifact { dir, manifest } = &self.tokens;
         manifest.parts("part").try_for_each(|part| part.verify(dir))?;
-        let scores = self.entropy.iter().chain(&self.reference);
-        scores.map(|artifact| artifact.manifest.verify(&artifact.dir)).collect()
+        let mut scores = self.entropy.iter().chain(&self.reference);
+        scores.try_for_each(|artifact| artifact.manifest.verify(&artifact.dir))
     }
 
     /// For each token id whether it is never masked.

@@ -86,7 +86,9 @@ impl Tally {
             let row = facts.tokens.word.row(index);
             self.gaps.add(row, facts.rows[index], positions);
             let begin = facts.tokens.word.offsets[index] as usize;
-            positions.iter().for_each(|&position| self.add_masked(facts, begin + usize::from(position)));
+            for &position in positions {
+                self.add_masked(facts, begin + usize::from(position));
+            }
         }
     }
 

@@ -155,3 +155,21 @@ fn a_second_run_is_up_to_date_and_a_dry_run_says_why_not() -> Result<()> {
     assert!(String::from_utf8_lossy(&plan.get_output().stdout).contains("up to date"));
     Ok(())
 }
+
+#[test]
+fn the_configurations_that_come_along_are_valid() -> Result<()> {
+    let world = World::new()?;
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/mask");
+    let reference = world.path("entropy").display().to_string();
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        let config = ["--config", path.to_str().expect("UTF-8"), "--reference", &reference];
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        world.select(&name, &config).assert().success();
+        assert!(world.manifest(&name)?.stats["masked"].as_u64() > Some(100), "{name}");
+        names.push(name);
+    }
+    assert!(names.len() >= 11, "{names:?}");
+    Ok(())
+}
