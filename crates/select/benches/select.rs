@@ -23,7 +23,7 @@ const VOCABULARY: usize = 30_522;
 
 /// What is measured: a name and a configuration.
 const CONFIGS: [(&str, &str); 11] = [
-    ("random", r#"{}"#),
+    ("random", "{}"),
     ("random, 80/10/10", r#"{"corruption": {"mask": 0.8, "random": 0.1, "keep": 0.1}}"#),
     ("high", r#"{"policy": {"name": "high"}}"#),
     ("low", r#"{"policy": {"name": "low"}}"#),

@@ -82,6 +82,9 @@ pub enum Scope {
 }
 
 /// What to do where cap and spread stop a budget from being spent.
+///
+/// Units are taken in the policy's order and never given back, so that with a spread close to the rate some of the
+/// budget may be left although another choice would have had room for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shortfall {

@@ -192,7 +192,7 @@ mod tests {
         let at = |text| [0, 1, 2, 4, 100].map(|epoch| parsed(text).at(epoch));
         close(at("2"), [2.0; 5]);
         close(at(r#"{"shape":"linear","from":1,"to":0,"epochs":5}"#), [1.0, 0.75, 0.5, 0.0, 0.0]);
-        let early = (1.0 + (PI / 4.0).cos()) / 2.0;
+        let early = f64::midpoint(1.0, (PI / 4.0).cos());
         close(at(r#"{"shape":"cosine","from":1,"to":0,"epochs":5}"#), [1.0, early, 0.5, 0.0, 0.0]);
         close(at(r#"{"shape":"step","values":[0.3,0.2,0.1],"every":2}"#), [0.3, 0.3, 0.2, 0.1, 0.1]);
     }

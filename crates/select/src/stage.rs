@@ -1,5 +1,6 @@
 //! The stage: parts in, parts out.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use entromask_artifact::{Cost, OutputSpec, Status, Workbench, status, tool};
@@ -41,6 +42,25 @@ pub struct Report {
     pub up_to_date: bool,
     /// Counts, and under `report` what the masks are like.
     pub stats: serde_json::Value,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let out = self.out.display();
+        if self.up_to_date {
+            return write!(f, "{out}: up to date");
+        }
+        let number = |value: &serde_json::Value| value.as_f64().unwrap_or(0.0);
+        let (stats, report) = (&self.stats, &self.stats["report"]);
+        let (masked, maskable) = (number(&stats["masked"]), number(&stats["maskable"]));
+        write!(f, "{out}: {masked} of {maskable} tokens masked ({:.2} %)", 100.0 * number(&stats["rate"]))?;
+        for (key, what) in [("relaxed", "beyond cap or spread"), ("short", "of the budget not spent")] {
+            if number(&report[key]) > 0.0 {
+                write!(f, ", {} {what}", number(&report[key]))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Makes the masks artifact, or finds that it is up to date.

@@ -41,7 +41,9 @@ fn ours(rows: u64, length: usize) -> Counts {
     for number in 0..rows {
         let row = Row { number, input_ids: &input_ids, word: &word, scores: Scores::Nothing };
         let (positions, inputs) = selector.select(&[row], 0).expect("nothing stops it").rows.remove(0);
-        positions.iter().for_each(|&position| counts.positions[usize::from(position)] += 1);
+        for position in positions {
+            counts.positions[usize::from(position)] += 1;
+        }
         for input in inputs {
             match input {
                 MASK => counts.mask += 1,
@@ -53,12 +55,14 @@ fn ours(rows: u64, length: usize) -> Counts {
     counts
 }
 
-/// The shares a of `of_a` and b of `of_b` are as far apart as two draws of the same are, to 6 standard deviations.
-fn assert_alike(what: &str, [a, of_a]: [u64; 2], [b, of_b]: [u64; 2]) {
-    let (x, y) = (a as f64 / of_a as f64, b as f64 / of_b as f64);
-    let p = (a + b) as f64 / (of_a + of_b) as f64;
-    let deviation = (p * (1.0 - p) * (1.0 / of_a as f64 + 1.0 / of_b as f64)).sqrt();
-    assert!((x - y).abs() <= 6.0 * deviation, "{what}: {x} here, {y} there, standard deviation {deviation}");
+/// Two counts, each with what it is a share of: the shares are as far apart as those of two draws from the same
+/// distribution are, to 6 standard deviations.
+fn assert_alike(what: &str, [ours, of_ours]: [u64; 2], [theirs, of_theirs]: [u64; 2]) {
+    let shares = [ours as f64 / of_ours as f64, theirs as f64 / of_theirs as f64];
+    let both = (ours + theirs) as f64 / (of_ours + of_theirs) as f64;
+    let deviation = (both * (1.0 - both) * (1.0 / of_ours as f64 + 1.0 / of_theirs as f64)).sqrt();
+    let apart = (shares[0] - shares[1]).abs();
+    assert!(apart <= 6.0 * deviation, "{what}: {shares:?} here and there, standard deviation {deviation}");
 }
 
 /// 130 comparisons, each of which a correct program fails with a probability of 2e-9: less than 3e-7 in all.

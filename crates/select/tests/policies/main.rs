@@ -165,7 +165,7 @@ fn corruption_keeps_the_positions() {
 
 #[test]
 fn rows_without_maskable_tokens_get_no_mask() {
-    for text in [r#"{}"#, BY_SCORE[0].0, r#"{"policy": {"name": "span"}, "whole_word": "max"}"#] {
+    for text in ["{}", BY_SCORE[0].0, r#"{"policy": {"name": "span"}, "whole_word": "max"}"#] {
         let row = TestRow::of_words(&[]);
         assert_eq!(row.select(&config(text), 0).rows, [(vec![], vec![])], "{text}");
     }

@@ -29,7 +29,9 @@ prop_compose! {
 fn some_excluded() -> impl Strategy<Value = TestRow> {
     (rows(), prop::collection::vec(200usize..230, 0..8)).prop_map(|(mut row, ids)| {
         row.excluded = vec![false; 1000];
-        ids.into_iter().for_each(|id| row.excluded[id] = true);
+        for id in ids {
+            row.excluded[id] = true;
+        }
         row
     })
 }
