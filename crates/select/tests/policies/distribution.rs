@@ -73,8 +73,13 @@ fn sample_draws_one_after_the_other_in_proportion_to_exp_of_the_score() {
 fn mixed_is_random_first_and_then_by_score() {
     let row = seven();
     let wanted = exact::mixed(&weights(&row, |score| (score / 0.8).exp()), 1, 3);
-    let config = config(r#"{"rate": 0.43, "policy": {"name": "mixed", "share": 0.33, "temperature": 0.8}}"#);
-    assert_drawn("mixed", &drawn(&config, &row), &wanted);
+    // 0.99 and 1.35 tokens of the budget of three.
+    for share in [0.33, 0.45] {
+        let config = config(&format!(
+            r#"{{"rate": 0.43, "policy": {{"name": "mixed", "share": {share}, "temperature": 0.8}}}}"#
+        ));
+        assert_drawn("mixed", &drawn(&config, &row), &wanted);
+    }
 }
 
 #[test]
