@@ -21,6 +21,7 @@ KD      ?= kd#      recipe with distillation         pipelines/train/
 GLUE    ?= sample#  fine-tuning                      pipelines/glue/
 ROUNDS  ?= 3#       rounds of self-masking after the first, random one
 ROUND_EPOCHS ?= 1#  epochs of each round
+REFERENCE ?=#       entropy artifact of a reference model, for MASK=reducible
 RUN     ?= self-mask# which run `glue` and `report` look at: random, teacher-mask, self-mask, kd, self-mask-kd
 
 # ---- Where to run; none of this changes a result's key ------------------------------------------------------------
@@ -32,7 +33,7 @@ PIPELINES ?= pipelines
 CARGO     ?= cargo
 
 # A comment behind a value leaves blanks at its end.
-$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD GLUE ROUNDS ROUND_EPOCHS RUN DEVICE THREADS,\
+$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS,\
   $(eval override $(v) := $(strip $($(v)))))
 
 CARGO_TARGET_DIR ?=
@@ -55,6 +56,8 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.tri
 PLAN ?=
 run = @$(if $(PLAN),,echo "== $(@D)" >&2; )$(BIN)/entromask-$(1) --out $(@D) $(PLAN) $(FLAGS)
 on  = --device $(DEVICE) $(if $(THREADS),--threads $(THREADS))
+
+reference = $(if $(REFERENCE),--reference $(REFERENCE))
 
 # ---- Tokens ---------------------------------------------------------------------------------------------------------
 tokens := $(DATA)/tokens/$(CORPUS)
@@ -113,7 +116,7 @@ $(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE
 
 $(teacher_masks)/manifest.json: $(teacher_entropy)/manifest.json FORCE | $(BUILD)
 	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) --entropy $(teacher_entropy) \
-	  --set first_epoch=0 --set epochs=$(total_epochs)
+	  $(reference) --set first_epoch=0 --set epochs=$(total_epochs)
 
 $(teacher_model)/manifest.json: $(teacher_masks)/manifest.json FORCE | $(BUILD)
 	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks))
@@ -134,7 +137,7 @@ $(call self_of,entropy,$(1))/round-$(2)/manifest.json: $(models)/$(call self,$(1
 
 $(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call self_of,entropy,$(1))/round-$(2)/manifest.json FORCE | $(BUILD)
 	$$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) \
-	  --entropy $(call self_of,entropy,$(1))/round-$(2) \
+	  --entropy $(call self_of,entropy,$(1))/round-$(2) $(reference) \
 	  --set first_epoch=$$$$(($(2) * $(ROUND_EPOCHS))) --set epochs=$(ROUND_EPOCHS)
 
 $(models)/$(call self,$(1))/round-$(2)/manifest.json: $(call self_of,masks,$(1))/round-$(2)/manifest.json FORCE | $(BUILD)
@@ -213,6 +216,9 @@ bench: ## Measure, in turns: tokenizing against tokenizers' own encode_batch, th
 	$(CARGO) bench --locked --workspace --bench head_entropy
 BENCH_TEXT ?= data/sample/corpus/*.txt.zst
 
+bench-select: ## Measure selection against reading and decoding the columns that it needs, on the same threads
+	$(CARGO) bench --locked --workspace --bench select -- $(if $(THREADS),--threads $(THREADS))
+
 doctor: build ## Look whether this machine has what a run needs
 	@$(BIN)/entromask-report doctor
 
@@ -230,5 +236,5 @@ help: ## This list
 	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\2\t\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-14s %-10s %s\n", $$1, $$2, $$3}'
 
 FORCE:
-.PHONY: FORCE build test check parity bench doctor gc clean help plan glue report pretrain-self-mask pretrain-random \
+.PHONY: FORCE build test check parity bench bench-select doctor gc clean help plan glue report pretrain-self-mask pretrain-random \
   pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd

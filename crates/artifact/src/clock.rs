@@ -84,7 +84,8 @@ impl Drop for Clock {
     /// A run that ends before its work is done notes its time, unless that is next to nothing.
     fn drop(&mut self) {
         self.stop();
-        let counts = self.run.started.elapsed() >= TICK || self.run.path.exists() || !self.run.device.is_empty();
+        let counts =
+            self.run.started.elapsed() >= TICK || self.run.path.exists() || !self.run.device.is_empty();
         if counts && !self.done {
             self.run.note().write(&self.run.path);
         }

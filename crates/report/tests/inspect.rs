@@ -134,6 +134,46 @@ fn masks_are_shown_with_rate_and_marks() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_selection_that_collapses_is_pointed_out() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let path = fixture.dir("masks-1").join("manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let masked =
+        |id: u32, token: &str| serde_json::json!({"id": id, "token": token, "masked": 300, "maskable": 400});
+    manifest["stats"]["report"] = serde_json::json!({
+        "budget": 1000, "short": 12, "relaxed": 0, "corrupted": 0,
+        "epochs": [{"epoch": 0, "rate": 0.3}, {"epoch": 1, "rate": 0.15}],
+        "means": {"entropy": {"masked": 6.5, "unmasked": 2.25}},
+        "overlap": {"repeated": 0.98, "repeated_random": 0.15, "ever": 0.16, "ever_random": 0.28},
+        "clustering": {"adjacent": 0.3, "adjacent_random": 0.15, "mean_gap": 4.0, "mean_gap_random": 6.0},
+        "classes": [{"class": "word", "masked": 500, "maskable": 5000}, {"class": "digits", "masked": 488, "maskable": 600}],
+        "tokens": {"distinct": 90, "ever_masked": 12, "top_share": 0.6, "top_share_random": 0.2,
+            "most_masked": [masked(7, "womanhood"), masked(8, "1905")]},
+    });
+    std::fs::write(&path, serde_json::to_vec(&manifest)?)?;
+    let text = inspect(&fixture.dir("masks-1"), &[]);
+    assert_has(
+        &text,
+        &[
+            "30.0 % █▁ 15.0 %",
+            "6.500 nats masked, 2.250 unmasked",
+            "12 of 90 ids are ever masked",
+            "the masks hardly change: 98.0 %",
+            "class `digits`: 49.4 % of them, 4.6 × random",
+            "2 tokens: 60.0 % of them, 3.0 × random",
+            "1.2 % of the budget was not spent",
+        ],
+    );
+    assert!(!text.contains("report.budget"), "the report is shown once\n{text}");
+    assert_eq!(json(&fixture.dir("masks-1"))["view"]["masks"]["selection"]["short"], 12);
+    assert!(
+        json(&fixture.dir("masks-0"))["view"]["masks"]["selection"].is_null(),
+        "older artifacts have none"
+    );
+    Ok(())
+}
+
+#[test]
 fn models_and_results_are_shown() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     let model = inspect(&fixture.dir("model-1"), &[]);

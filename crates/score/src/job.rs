@@ -45,7 +45,7 @@ impl<'a> Job<'a> {
         let mut inputs = vec![Input::artifact("tokens", &tokens, &paths.tokens), model::input(&paths.model)?];
         let own = tokenizer::foreign(&paths.model, &paths.tokens)?;
         if let Some(files) = &own {
-            inputs.push(Input::files("teacher_tokenizer", &paths.model, files)?);
+            inputs.push(Input::files("teacher_tokenizer", &paths.model, files, "check `--model`")?);
         }
         Ok(Self { config, paths, compute, tokens, inputs, carried: own.is_some() })
     }

@@ -10,8 +10,6 @@ use entromask_fault::Fault;
 
 use crate::tokenizer;
 
-const TOKENIZER: &str = "tokenizer.json";
-
 /// The model as an input: an artifact of the pipeline, or a Hugging Face folder from outside.
 pub(crate) fn input(dir: &Path) -> Result<Input> {
     if dir.join(MANIFEST).exists() {

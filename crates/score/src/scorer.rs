@@ -218,7 +218,8 @@ mod tests {
             let model = MaskedLm::init(&shape, 1, &device);
             let fused = Scorer::new(&config, (&model, &shape), &device, 4);
             let plain = Scorer { head: None, ..Scorer::new(&config, (&model, &shape), &device, 4) };
-            let [fused, plain] = [fused, plain].map(|scorer| scorer.score(&part(), |_| Ok(())).expect("scores"));
+            let [fused, plain] =
+                [fused, plain].map(|scorer| scorer.score(&part(), |_| Ok(())).expect("scores"));
             assert_eq!(fused.measures.keys().collect::<Vec<_>>(), plain.measures.keys().collect::<Vec<_>>());
             close(&fused.entropy, &plain.entropy, 60f32.ln());
             close(&fused.surprisal, &plain.surprisal, f32::MAX);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use entromask_cli::CommonArgs;
-use entromask_select::{Config, Paths, Report, dry_run, run};
+use entromask_select::{Config, Paths, dry_run, run};
 
 /// Chooses which tokens to mask, by a policy over their entropies or at random.
 ///
@@ -23,6 +23,9 @@ struct Args {
     /// The entropy artifact of these tokens
     #[arg(long, value_name = "DIR")]
     entropy: Option<PathBuf>,
+    /// The entropy artifact of these tokens by a reference model, for the policy `reducible`
+    #[arg(long, value_name = "DIR")]
+    reference: Option<PathBuf>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -34,21 +37,11 @@ fn main() -> ExitCode {
 
 fn select(args: &Args) -> anyhow::Result<()> {
     let config: Config = entromask_cli::load(&args.common)?;
-    let paths =
-        Paths { tokens: args.tokens.clone(), entropy: args.entropy.clone(), out: args.common.out()?.into() };
+    let (entropy, reference) = (args.entropy.clone(), args.reference.clone());
+    let paths = Paths { tokens: args.tokens.clone(), entropy, reference, out: args.common.out()?.into() };
     if args.common.dry_run {
         return dry_run(&args.common, &config, &paths);
     }
     let report = run(&config, &paths)?;
-    entromask_cli::emit(&args.common, describe(&report), &report)
-}
-
-fn describe(report: &Report) -> String {
-    let out = report.out.display();
-    if report.up_to_date {
-        return format!("{out}: up to date");
-    }
-    let number = |key: &str| report.stats[key].as_f64().unwrap_or(0.0);
-    let masked = format!("{out}: {} of {} tokens masked", number("masked"), number("maskable"));
-    format!("{masked} ({:.2} %)", 100.0 * number("rate"))
+    entromask_cli::emit(&args.common, &report, &report)
 }

@@ -1,20 +1,21 @@
 //! The stage: parts in, parts out.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 
-use entromask_artifact::{
-    Cost, Input, Kind, Manifest, Output, OutputSpec, Recipe, Status, Workbench, status, tool,
-};
+use entromask_artifact::{Cost, OutputSpec, Status, Workbench, status, tool};
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
-use entromask_fault::Fault;
-use entromask_tables::{Entropies, Masks, Ragged, TokenColumns, Tokens};
+use entromask_tables::{Masks, Ragged};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::corruption::Vocabulary;
-use crate::row::{Row, select_row};
-use crate::stats::Stats;
-use crate::{Config, config};
+use crate::Config;
+use crate::config::Scope;
+use crate::part::Part;
+use crate::rarity;
+use crate::report::{Overlap, PartFacts, Tally};
+use crate::row::{Choice, Row, Selector};
+use crate::sources::Sources;
 
 /// Version of the masks artifact and of what the configuration means.
 pub const FORMAT: u32 = 1;
@@ -26,6 +27,8 @@ pub struct Paths {
     pub tokens: PathBuf,
     /// The entropy artifact, for policies that need one.
     pub entropy: Option<PathBuf>,
+    /// The entropy artifact of a reference model, for policies that need one.
+    pub reference: Option<PathBuf>,
     /// The masks artifact to make.
     pub out: PathBuf,
 }
@@ -37,25 +40,43 @@ pub struct Report {
     pub out: PathBuf,
     /// True if there was nothing to do.
     pub up_to_date: bool,
-    /// Counts: rows, maskable, masked, rate, entropies.
+    /// Counts, and under `report` what the masks are like.
     pub stats: serde_json::Value,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let out = self.out.display();
+        if self.up_to_date {
+            return write!(f, "{out}: up to date");
+        }
+        let number = |value: &serde_json::Value| value.as_f64().unwrap_or(0.0);
+        let (stats, report) = (&self.stats, &self.stats["report"]);
+        let (masked, maskable) = (number(&stats["masked"]), number(&stats["maskable"]));
+        write!(f, "{out}: {masked} of {maskable} tokens masked ({:.2} %)", 100.0 * number(&stats["rate"]))?;
+        for (key, what) in [("relaxed", "beyond cap or spread"), ("short", "of the budget not spent")] {
+            if number(&report[key]) > 0.0 {
+                write!(f, ", {} {what}", number(&report[key]))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Makes the masks artifact, or finds that it is up to date.
 pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
     let sources = Sources::load(config, paths)?;
-    let recipe = sources.recipe(config, paths)?;
+    let recipe = sources.recipe(config)?;
     if let Status::UpToDate(manifest) = status(&paths.out, &recipe)? {
         return Ok(Report { out: paths.out.clone(), up_to_date: true, stats: manifest.stats });
     }
-    sources.verify(paths)?;
+    sources.verify()?;
     let bench =
         Workbench::open(&paths.out, recipe, tool("entromask-select", env!("CARGO_PKG_VERSION"), &[]))?;
-    let stats = sources.select_all(config, paths, &bench)?;
-    let has_entropies = sources.entropy.is_some();
-    let cost = Cost { tokens: stats.maskable, device: "cpu".into(), ..Cost::default() };
-    let outputs = sources.outputs(config, &bench);
-    let manifest = bench.publish(outputs, stats.summary(has_entropies), cost)?;
+    let tally = Work { sources: &sources, config, bench: &bench }.select_all()?;
+    let cost = Cost { tokens: tally.maskable, device: "cpu".into(), ..Cost::default() };
+    let outputs = outputs(config, &sources, &bench);
+    let manifest = bench.publish(outputs, tally.summary(&sources.entries), cost)?;
     Ok(Report { out: paths.out.clone(), up_to_date: false, stats: manifest.stats })
 }
 
@@ -63,197 +84,96 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
 pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths) -> anyhow::Result<()> {
     let mut inputs = vec![paths.tokens.as_path()];
     inputs.extend(paths.entropy.as_deref());
-    entromask_cli::plan(common, &paths.out, &inputs, || Sources::load(config, paths)?.recipe(config, paths))
+    inputs.extend(paths.reference.as_deref());
+    entromask_cli::plan(common, &paths.out, &inputs, || Sources::load(config, paths)?.recipe(config))
 }
 
-/// The artifacts that masks are made from.
-struct Sources {
-    tokens: Manifest,
-    entropy: Option<(PathBuf, Manifest)>,
-    vocabulary: Vocabulary,
-}
-
-impl Sources {
-    fn load(config: &Config, paths: &Paths) -> anyhow::Result<Self> {
-        config.validate()?;
-        let tokens = Manifest::load(&paths.tokens, Kind::Tokens)?;
-        let entropy = match (&paths.entropy, config.policy.needs_scores()) {
-            (_, false) => None,
-            (None, true) => return Err(config::entropy_missing(&config.policy, &paths.tokens)),
-            (Some(dir), true) => Some((dir.clone(), Manifest::load(dir, Kind::Entropy)?)),
+/// The files that the manifest lists.
+fn outputs(config: &Config, sources: &Sources, bench: &Workbench) -> Vec<OutputSpec> {
+    let rows: Vec<u64> = sources.tokens.manifest.parts("part").map(|part| part.rows.unwrap_or(0)).collect();
+    let of_epoch = |epoch: u16| {
+        let part = move |(index, &rows): (usize, &u64)| {
+            OutputSpec::part(bench.part_name(&prefix(epoch), index), rows)
         };
-        let vocabulary = vocabulary(&tokens, &paths.tokens)?;
-        let sources = Self { tokens, entropy, vocabulary };
-        sources.check_origin(paths)?;
-        Ok(sources)
-    }
-
-    fn recipe(&self, config: &Config, paths: &Paths) -> anyhow::Result<Recipe> {
-        let mut inputs = vec![Input::artifact("tokens", &self.tokens, &paths.tokens)];
-        inputs.extend(self.entropy.iter().map(|(dir, manifest)| Input::artifact("entropy", manifest, dir)));
-        Ok(Recipe { kind: Kind::Masks, format: FORMAT, config: serde_json::to_value(config)?, inputs })
-    }
-
-    /// The entropies must be those of these tokens.
-    fn check_origin(&self, paths: &Paths) -> anyhow::Result<()> {
-        let Some((dir, entropy)) = &self.entropy else { return Ok(()) };
-        let scored = entropy.inputs.iter().find(|input| input.role == "tokens");
-        if scored.is_some_and(|input| input.content == self.tokens.content) {
-            return Ok(());
-        }
-        let scored = scored.map_or("nothing", |input| &input.content);
-        Err(Fault::input(format!(
-            "{}: scores the tokens {scored}, but {} holds {}",
-            dir.display(),
-            paths.tokens.display(),
-            self.tokens.content
-        ))
-        .remedy("score these tokens with entromask-score, or pass the tokens that were scored")
-        .into())
-    }
-
-    fn verify(&self, paths: &Paths) -> anyhow::Result<()> {
-        self.tokens.parts("part").try_for_each(|part| part.verify(&paths.tokens))?;
-        self.entropy.iter().try_for_each(|(dir, manifest)| manifest.verify(dir))
-    }
-
-    fn select_all(&self, config: &Config, paths: &Paths, bench: &Workbench) -> anyhow::Result<Stats> {
-        let total = self.tokens.stats["maskable"].as_u64().unwrap_or(0) * u64::from(config.epochs);
-        let progress = Progress::new("select", total);
-        let mut stats = Stats::default();
-        for (index, part) in self.tokens.parts("part").enumerate() {
-            let part = Part::read(self, paths, part, index)?;
-            for epoch in config.epoch_range() {
-                check_interrupt()?;
-                let file = bench.part_name(&prefix(epoch), index);
-                let masks = self.select_part(config, &part, epoch);
-                if bench.finished(&file).is_none_or(|path| entromask_tables::rows(&path).is_err()) {
-                    bench.write(&file, |path| masks.write(path, &bench.footer()))?;
-                }
-                let added = Stats::of(&part.tokens, part.entropies.as_ref(), &masks);
-                progress.inc(added.maskable);
-                stats = stats.plus(&added);
-            }
-        }
-        progress.finish();
-        Ok(stats)
-    }
-
-    fn select_part(&self, config: &Config, part: &Part, epoch: u16) -> Masks {
-        let rows: Vec<_> = (0..part.tokens.rows())
-            .into_par_iter()
-            .map(|index| select_row(config, &self.vocabulary, part.row(index), epoch))
-            .collect();
-        let (positions, inputs): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-        Masks {
-            row: part.tokens.row.clone(),
-            epoch: vec![epoch; positions.len()],
-            positions: Ragged::from_rows(positions),
-            inputs: Ragged::from_rows(inputs),
-        }
-    }
-
-    fn outputs(&self, config: &Config, bench: &Workbench) -> Vec<OutputSpec> {
-        let parts: Vec<&Output> = self.tokens.parts("part").collect();
-        let of_epoch = |epoch: u16| {
-            let rows = parts.iter().map(|part| part.rows.unwrap_or(0)).enumerate();
-            rows.map(move |(index, rows)| OutputSpec::part(bench.part_name(&prefix(epoch), index), rows))
-        };
-        config.epoch_range().flat_map(of_epoch).collect()
-    }
-}
-
-/// One part of the tokens with its scores.
-struct Part {
-    tokens: Tokens,
-    entropies: Option<Entropies>,
-}
-
-impl Part {
-    fn read(sources: &Sources, paths: &Paths, part: &Output, index: usize) -> anyhow::Result<Self> {
-        let columns = TokenColumns { word: true, ..TokenColumns::default() };
-        let tokens = Tokens::read(&paths.tokens.join(&part.file), columns)?;
-        let Some((dir, manifest)) = &sources.entropy else { return Ok(Self { tokens, entropies: None }) };
-        let scored = manifest.parts("part").nth(index).map(|output| dir.join(&output.file));
-        let path = scored.ok_or_else(|| Fault::input(format!("{}: no part {index}", dir.display())))?;
-        let mut entropies = Entropies::read(&path)?;
-        if is_carried(manifest) {
-            fill_gaps(&mut entropies.entropy, &tokens);
-        }
-        check_rows(&tokens, &entropies, &path)?;
-        Ok(Self { tokens, entropies: Some(entropies) })
-    }
-
-    fn row(&self, index: usize) -> Row<'_> {
-        Row {
-            number: self.tokens.row[index],
-            input_ids: self.tokens.input_ids.row(index),
-            word: self.tokens.word.row(index),
-            scores: self.entropies.as_ref().map_or(&[], |entropies| entropies.entropy.row(index)),
-        }
-    }
-}
-
-/// Whether the entropies are those of a teacher with another tokenizer, for the whole corpus.
-fn is_carried(entropy: &Manifest) -> bool {
-    let config = &entropy.config;
-    let sampled = config["fraction"].as_f64().is_some_and(|fraction| fraction < 1.0);
-    config.get("carry").is_some() && config["rows"].is_null() && !sampled
-}
-
-/// Gives the mean of its row to each maskable token that the teacher has no token for: it is neither preferred nor spared.
-fn fill_gaps(scores: &mut Ragged<Option<f32>>, tokens: &Tokens) {
-    for row in 0..scores.rows().min(tokens.rows()) {
-        let (range, word) = (scores.range(row), tokens.word.row(row));
-        let known: Vec<f32> = scores.row(row).iter().flatten().copied().collect();
-        let mean = known.iter().sum::<f32>() / known.len().max(1) as f32;
-        for (score, _) in scores.values[range].iter_mut().zip(word).filter(|(_, word)| word.is_some()) {
-            *score = score.or(Some(mean));
-        }
-    }
-}
-
-/// Every maskable token must have a score.
-fn check_rows(tokens: &Tokens, entropies: &Entropies, path: &Path) -> anyhow::Result<()> {
-    if tokens.row != entropies.row {
-        return Err(Fault::input(format!("{}: its rows are not those of the tokens", path.display()))
-            .remedy("score the tokens again")
-            .into());
-    }
-    for (index, word) in tokens.word.iter().enumerate() {
-        let scores = entropies.entropy.row(index);
-        let complete = scores.len() == word.len()
-            && word
-                .iter()
-                .zip(scores)
-                .all(|(word, score)| word.is_none() || score.is_some_and(f32::is_finite));
-        if !complete {
-            let row = tokens.row[index];
-            return Err(Fault::input(format!("{}: row {row} has tokens without a score", path.display()))
-                .remedy("score the whole corpus (no --rows or --fraction) before selecting masks")
-                .into());
-        }
-    }
-    Ok(())
-}
-
-fn vocabulary(tokens: &Manifest, dir: &Path) -> anyhow::Result<Vocabulary> {
-    let special = tokens.stats["special"].as_object().into_iter().flat_map(|ids| ids.values());
-    let mut special: Vec<u32> = special.filter_map(|id| id.as_u64().map(|id| id as u32)).collect();
-    special.sort_unstable();
-    special.dedup();
-    let number = |value: &serde_json::Value| value.as_u64().map(|value| value as u32);
-    match (number(&tokens.stats["vocab_size"]), number(&tokens.stats["special"]["mask"])) {
-        (Some(size), Some(mask)) => Ok(Vocabulary { size, mask, special }),
-        _ => Err(Fault::input(format!(
-            "{}: the manifest names no vocabulary size or mask token",
-            dir.display()
-        ))
-        .remedy("tokenize the corpus again")
-        .into()),
-    }
+        rows.iter().enumerate().map(part)
+    };
+    config.epoch_range().flat_map(of_epoch).collect()
 }
 
 fn prefix(epoch: u16) -> String {
     format!("epoch-{epoch:03}")
+}
+
+/// A run at work.
+struct Work<'a> {
+    sources: &'a Sources,
+    config: &'a Config,
+    bench: &'a Workbench,
+}
+
+impl Work<'_> {
+    fn select_all(&self) -> anyhow::Result<Tally> {
+        let manifest = &self.sources.tokens.manifest;
+        let total = manifest.stats["maskable"].as_u64().unwrap_or(0) * u64::from(self.config.epochs);
+        let progress = Progress::new("select", total);
+        let excluded = self.sources.excluded(self.config);
+        let (config, vocabulary) = (self.config, &self.sources.vocabulary);
+        let selector = Selector { config, vocabulary, excluded: &excluded };
+        let rarity = rarity::scores(self.sources, config.policy.basis())?;
+        let mut tally = Tally::default();
+        for index in 0..manifest.parts("part").count() {
+            let part = Part::read(self.sources, config, &rarity, index)?;
+            tally.merge(self.select_part(&selector, &part, index, &progress)?);
+        }
+        progress.finish();
+        Ok(tally)
+    }
+
+    /// All epochs of one part.
+    fn select_part(
+        &self,
+        selector: &Selector,
+        part: &Part,
+        index: usize,
+        progress: &Progress,
+    ) -> anyhow::Result<Tally> {
+        let facts = PartFacts::of(part, &self.sources.entries);
+        let (mut tally, mut overlap) = (Tally::default(), Overlap::new(&facts));
+        for epoch in self.config.epoch_range() {
+            check_interrupt()?;
+            let file = self.bench.part_name(&prefix(epoch), index);
+            let choices = choose(selector, part, epoch)?;
+            tally.add_budgets(selector, &facts, &choices, epoch);
+            let masks = masks(part, choices, epoch);
+            if self.bench.finished(&file).is_none_or(|path| entromask_tables::rows(&path).is_err()) {
+                self.bench.write(&file, |path| masks.write(path, &self.bench.footer()))?;
+            }
+            tally.add(&facts, &masks, self.sources.vocabulary.mask);
+            overlap.add(&masks);
+            progress.inc(facts.maskable());
+        }
+        tally.add_overlap(&overlap);
+        Ok(tally)
+    }
+}
+
+/// What each budget of a part is spent on.
+fn choose(selector: &Selector, part: &Part, epoch: u16) -> anyhow::Result<Vec<Choice>> {
+    if selector.config.budget == Scope::Shard {
+        let rows: Vec<Row> = part.rows().collect();
+        return Ok(vec![selector.select(&rows, epoch)?]);
+    }
+    let rows = (0..part.tokens.rows()).into_par_iter();
+    rows.map(|index| selector.select(&[part.row(index)], epoch)).collect()
+}
+
+fn masks(part: &Part, choices: Vec<Choice>, epoch: u16) -> Masks {
+    let rows = choices.into_iter().flat_map(|choice| choice.rows);
+    let (positions, inputs): (Vec<_>, Vec<_>) = rows.unzip();
+    Masks {
+        row: part.tokens.row.clone(),
+        epoch: vec![epoch; positions.len()],
+        positions: Ragged::from_rows(positions),
+        inputs: Ragged::from_rows(inputs),
+    }
 }

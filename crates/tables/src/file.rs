@@ -78,6 +78,17 @@ pub(crate) fn read(
     Ok(())
 }
 
+/// Checks that `path` has a column called `name`.
+pub(crate) fn require(path: &Path, name: &str, remedy: &str) -> anyhow::Result<()> {
+    let builder = open(path)?;
+    let names: Vec<_> = builder.schema().fields().iter().map(|field| field.name().as_str()).collect();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let found = names.join(", ");
+    Err(Fault::input(format!("{}: no column `{name}` among {found}", path.display())).remedy(remedy).into())
+}
+
 fn open(path: &Path) -> anyhow::Result<ParquetRecordBatchReaderBuilder<std::fs::File>> {
     let file = File::open(path).map_err(|error| {
         Fault::input(entromask_fault::unreadable(path, &error))

@@ -40,11 +40,13 @@ mod column;
 mod entropy;
 mod file;
 mod masks;
+mod measure;
 mod ragged;
 mod tokens;
 
 pub use entropy::Entropies;
 pub use file::{footer_key, rows};
 pub use masks::Masks;
+pub use measure::Measure;
 pub use ragged::Ragged;
 pub use tokens::{TokenColumns, Tokens};

@@ -7,6 +7,7 @@ use entromask_tables::{Entropies, Masks, TokenColumns};
 use serde::Serialize;
 
 use super::entropy::{corpus, part_number};
+use super::selection::Selection;
 use super::target::Target;
 use super::{Options, rows};
 use crate::corpus::Corpus;
@@ -38,6 +39,8 @@ pub struct MasksView {
     pub entropy: Option<Summary>,
     /// The tokens masked most often.
     pub most_masked: Vec<TokenMasked>,
+    /// The report of the selection; artifacts of older versions have none.
+    pub selection: Option<Selection>,
     /// A row as text.
     pub passage: Option<Passage>,
 }
@@ -56,6 +59,7 @@ pub(super) fn view(
         sources.scan(&mut scan, parts[index], &masks);
     }
     let mut view = sources.view(&scan, &parts);
+    view.selection = target.manifest.as_ref().and_then(Selection::of);
     if let Some(&first) = chosen.first() {
         view.passage = sources.passage(target, &parts, first, options.row)?;
     }
@@ -103,6 +107,7 @@ impl Sources {
             corrupted: scan.corrupted,
             entropy: (!scan.entropy.is_empty()).then(|| scan.entropy.summary()),
             most_masked: self.corpus.as_ref().map(most_masked).unwrap_or_default(),
+            selection: None,
             passage: None,
         }
     }

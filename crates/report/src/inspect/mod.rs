@@ -2,10 +2,12 @@
 
 mod entropy;
 pub mod glue;
+mod mask_screen;
 mod masks;
 pub mod model;
 pub(crate) mod rows;
 mod screen;
+pub mod selection;
 mod target;
 mod tokens;
 

@@ -6,13 +6,13 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use entromask_artifact::{Manifest, Output};
 use serde_json::Value;
 
-use super::{EntropyView, GlueView, Inspection, MasksView, ModelView, TokensView, View};
+use super::{EntropyView, GlueView, Inspection, ModelView, TokensView, View};
 use crate::leaves::leaves;
 use crate::nats::{Range, Summary};
 use crate::number::{bytes, count, duration, flops, percent, short};
 use crate::paint::Paint;
 use crate::passage::Passage;
-use crate::scan::{TokenMasked, TokenMean};
+use crate::scan::TokenMean;
 
 /// Files that are listed one by one; more are summed up.
 const LISTED: usize = 8;
@@ -50,23 +50,23 @@ pub(super) fn render(inspection: &Inspection, paint: Paint) -> String {
     screen.out.trim_end().to_string()
 }
 
-struct Screen {
+pub(super) struct Screen {
     out: String,
     paint: Paint,
 }
 
 impl Screen {
-    fn line(&mut self, text: &str) {
+    pub(super) fn line(&mut self, text: &str) {
         let _ = writeln!(self.out, "{text}");
     }
 
-    fn heading(&mut self, text: &str) {
+    pub(super) fn heading(&mut self, text: &str) {
         let heading = self.paint.heading(text);
         let _ = writeln!(self.out, "\n{heading}");
     }
 
     /// Names and values in two columns.
-    fn pairs(&mut self, pairs: &[(&str, String)]) {
+    pub(super) fn pairs(&mut self, pairs: &[(&str, String)]) {
         let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         for (name, value) in pairs {
             let name = self.paint.faint(&format!("{name:<width$}"));
@@ -74,7 +74,12 @@ impl Screen {
         }
     }
 
-    fn table<const N: usize>(&mut self, header: [&str; N], right_from: usize, rows: Vec<[String; N]>) {
+    pub(super) fn table<const N: usize>(
+        &mut self,
+        header: [&str; N],
+        right_from: usize,
+        rows: Vec<[String; N]>,
+    ) {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(header.map(|name| self.paint.faint(name))).add_rows(rows);
@@ -128,7 +133,10 @@ impl Screen {
         self.values("config", &manifest.config);
         self.inputs(manifest);
         self.outputs(&manifest.outputs);
-        self.values("stats", &manifest.stats);
+        let mut stats = manifest.stats.clone();
+        // The selection report of masks is shown with them.
+        stats.as_object_mut().map(|stats| stats.remove("report"));
+        self.values("stats", &stats);
     }
 
     /// The leaves of a JSON value by their path.
@@ -207,7 +215,7 @@ impl Screen {
         self.passage(view.passage.as_ref(), view.entropy.range());
     }
 
-    fn summaries(&mut self, columns: &[(&str, &Summary)]) {
+    pub(super) fn summaries(&mut self, columns: &[(&str, &Summary)]) {
         let row = |&(name, summary): &(&str, &Summary)| {
             let at = |wanted: u8| summary.percentiles.iter().find(|(percent, _)| *percent == wanted);
             let at = |wanted| at(wanted).map_or_else(String::new, |(_, nats)| format!("{nats:.2}"));
@@ -243,37 +251,6 @@ impl Screen {
             [high.token.clone(), mean(high), times(high), low.token.clone(), mean(low), times(low)]
         };
         self.table(["highest", "nats", "count", "lowest", "nats", "count"], 1, pairs.map(row).collect());
-    }
-
-    fn masks(&mut self, view: &MasksView) {
-        self.heading("masks");
-        let of =
-            view.maskable.map_or_else(String::new, |maskable| format!(" of {} maskable", count(maskable)));
-        let epochs: Vec<_> = view.epochs.iter().map(ToString::to_string).collect();
-        let mut pairs = vec![
-            ("epochs", epochs.join(", ")),
-            ("rows", format!("{} (each epoch counted)", count(view.rows))),
-            ("masked", format!("{}{of}", count(view.masked))),
-        ];
-        pairs.extend(view.rate.map(|rate| ("rate", percent(rate))));
-        pairs.push(("not [MASK]", format!("{} are shown as another token", count(view.corrupted))));
-        self.pairs(&pairs);
-        if let Some(entropy) = &view.entropy {
-            self.heading("entropies of the masked tokens (nats)");
-            self.summaries(&[("entropy", entropy)]);
-        }
-        if !view.most_masked.is_empty() {
-            self.heading("tokens masked most often");
-            let row = |token: &TokenMasked| {
-                let share = percent(ratio(token.masked, token.count));
-                [token.token.clone(), count(token.masked), count(token.count), share]
-            };
-            self.table(["token", "masked", "of", "share"], 1, view.most_masked.iter().map(row).collect());
-        }
-        self.passage(
-            view.passage.as_ref(),
-            view.entropy.as_ref().map_or_else(Range::default, Summary::range),
-        );
     }
 
     fn model(&mut self, view: &ModelView) {
@@ -327,7 +304,7 @@ impl Screen {
         );
     }
 
-    fn passage(&mut self, passage: Option<&Passage>, range: Range) {
+    pub(super) fn passage(&mut self, passage: Option<&Passage>, range: Range) {
         let Some(passage) = passage else { return };
         self.heading(&format!("row {}", passage.row));
         let scored = passage.pieces.iter().any(|piece| piece.entropy.is_some());
@@ -351,7 +328,7 @@ fn rounded(value: &str) -> String {
     }
 }
 
-fn ratio(part: u64, whole: u64) -> f64 {
+pub(super) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
@@ -364,7 +341,7 @@ fn bar(width: f64) -> String {
 }
 
 /// The values as a line of eight heights, thinned to at most 60.
-fn sparkline(values: &[f64]) -> String {
+pub(super) fn sparkline(values: &[f64]) -> String {
     let shown = values.len().min(60);
     let value = |i: usize| values[if shown == 1 { 0 } else { i * (values.len() - 1) / (shown - 1) }];
     let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &v| (low.min(v), high.max(v)));

@@ -1,29 +1,21 @@
 //! `high`: the highest scores.
 
-/// Chooses the `budget` candidates of the highest score; of equal scores, the earlier candidate.
-pub(super) fn select<T: Score>(scores: &[T], budget: usize) -> Vec<usize> {
-    let mut items: Vec<usize> = (0..scores.len()).collect();
-    let order = |a: &usize, b: &usize| scores[*b].order(scores[*a]).then(a.cmp(b));
-    if budget < items.len() {
-        items.select_nth_unstable_by(budget, order);
-        items.truncate(budget);
-    }
-    items
-}
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
-/// A number with a total order.
-pub(super) trait Score: Copy {
-    fn order(self, other: Self) -> std::cmp::Ordering;
-}
+use super::Method;
+use crate::picks::Picks;
+use crate::units::Units;
 
-impl Score for f32 {
-    fn order(self, other: Self) -> std::cmp::Ordering {
-        self.total_cmp(&other)
-    }
-}
+/// The units of the highest score; of equal scores, the earlier unit.
+///
+/// Deterministic: the same masks in every epoch until the scores change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct High {}
 
-impl Score for f64 {
-    fn order(self, other: Self) -> std::cmp::Ordering {
-        self.total_cmp(&other)
+impl Method for High {
+    fn select(&self, units: &Units, picks: &mut Picks, _epoch: u16, _rng: &mut ChaCha8Rng) {
+        picks.prefer(|unit| f64::from(units.scores[unit as usize]));
     }
 }

@@ -1,9 +1,19 @@
 //! `low`: the lowest scores.
 
-use super::high;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
-/// Chooses the `budget` candidates of the lowest score; of equal scores, the earlier candidate.
-pub(super) fn select(scores: &[f32], budget: usize) -> Vec<usize> {
-    let negated: Vec<f32> = scores.iter().map(|score| -score).collect();
-    high::select(&negated, budget)
+use super::Method;
+use crate::picks::Picks;
+use crate::units::Units;
+
+/// The units of the lowest score; of equal scores, the earlier unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Low {}
+
+impl Method for Low {
+    fn select(&self, units: &Units, picks: &mut Picks, _epoch: u16, _rng: &mut ChaCha8Rng) {
+        picks.prefer(|unit| -f64::from(units.scores[unit as usize]));
+    }
 }

@@ -1,22 +1,33 @@
 //! `mixed`: part of the budget at random, the rest by score.
 
-use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
-use super::{random, sample};
+use super::{Method, random, sample};
+use crate::config::Config;
+use crate::picks::Picks;
+use crate::schedule::Schedule;
+use crate::units::Units;
 
-/// Chooses round(share · budget) candidates at random, and the rest of the budget among the others as `sample` does.
-pub(super) fn select(
-    scores: &[f32],
-    budget: usize,
-    share: f64,
-    temperature: f64,
-    rng: &mut impl Rng,
-) -> Vec<usize> {
-    let at_random = (share * budget as f64).round() as usize;
-    let mut chosen = random::select(scores.len(), at_random, rng);
-    let others: Vec<usize> = (0..scores.len()).filter(|index| !chosen.contains(index)).collect();
-    let remaining: Vec<f32> = others.iter().map(|&index| scores[index]).collect();
-    let by_score = sample::select(&remaining, budget - chosen.len(), temperature, rng);
-    chosen.extend(by_score.into_iter().map(|index| others[index]));
-    chosen
+/// First round(share · budget) tokens at random, then the rest of the budget among the others as `sample` does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mixed {
+    /// Share of the budget that is random, from 0 to 1.
+    pub share: Schedule,
+    /// Temperature of the rest, in nats.
+    pub temperature: Schedule,
+}
+
+impl Method for Mixed {
+    fn select(&self, units: &Units, picks: &mut Picks, epoch: u16, rng: &mut ChaCha8Rng) {
+        let left = picks.left() as f64;
+        random::fill(picks, (self.share.at(epoch) * left).round() as usize, rng);
+        sample::by_score(units, picks, self.temperature.at(epoch), rng);
+    }
+
+    fn validate(&self, _config: &Config) -> anyhow::Result<()> {
+        sample::check_temperature(&self.temperature)?;
+        self.share.validate("policy.share", "a share from 0 to 1", |share| (0.0..=1.0).contains(&share))
+    }
 }

@@ -1,0 +1,135 @@
+//! The artifacts that masks are made from.
+
+use std::path::{Path, PathBuf};
+
+use entromask_artifact::{Input, Kind, Manifest, Recipe};
+use entromask_fault::Fault;
+
+use crate::Config;
+use crate::classes::Entries;
+use crate::corruption::Vocabulary;
+use crate::policies::Basis;
+use crate::stage::{FORMAT, Paths};
+
+/// The artifacts that a configuration needs; what it does not need is not looked at.
+pub(crate) struct Sources {
+    pub tokens: Artifact,
+    pub entropy: Option<Artifact>,
+    pub reference: Option<Artifact>,
+    pub vocabulary: Vocabulary,
+    /// Empty if the tokens artifact has no tokenizer.
+    pub entries: Entries,
+}
+
+/// An artifact and where it is.
+pub(crate) struct Artifact {
+    pub dir: PathBuf,
+    pub manifest: Manifest,
+}
+
+impl Sources {
+    pub(crate) fn load(config: &Config, paths: &Paths) -> anyhow::Result<Self> {
+        config.validate()?;
+        let tokens = Artifact::load(&paths.tokens, Kind::Tokens)?;
+        let basis = config.policy.basis();
+        let needs_entropy = matches!(basis, Basis::Measure | Basis::Excess);
+        let scored = |needed: bool, flag, dir: &Option<PathBuf>| {
+            let missing = || {
+                let remedy =
+                    format!("score {} with entromask-score and pass its folder", tokens.dir.display());
+                config.policy.missing(flag, remedy)
+            };
+            let dir = needed.then(|| dir.as_deref().ok_or_else(missing)).transpose()?;
+            dir.map(|dir| Artifact::load(dir, Kind::Entropy)?.scoring(&tokens)).transpose()
+        };
+        let entropy = scored(needs_entropy, "--entropy", &paths.entropy)?;
+        let reference = scored(basis == Basis::Excess, "--reference", &paths.reference)?;
+        let vocabulary = vocabulary(&tokens)?;
+        let entries = entries(config, &tokens)?;
+        Ok(Self { tokens, entropy, reference, vocabulary, entries })
+    }
+
+    pub(crate) fn recipe(&self, config: &Config) -> anyhow::Result<Recipe> {
+        let input = |role, artifact: &Artifact| Input::artifact(role, &artifact.manifest, &artifact.dir);
+        let mut inputs = vec![input("tokens", &self.tokens)];
+        inputs.extend(self.entropy.iter().map(|artifact| input("entropy", artifact)));
+        inputs.extend(self.reference.iter().map(|artifact| input("reference", artifact)));
+        Ok(Recipe { kind: Kind::Masks, format: FORMAT, config: serde_json::to_value(config)?, inputs })
+    }
+
+    /// Compares the files that are going to be read with their digests.
+    pub(crate) fn verify(&self) -> anyhow::Result<()> {
+        let Artifact { dir, manifest } = &self.tokens;
+        manifest.parts("part").try_for_each(|part| part.verify(dir))?;
+        let mut scores = self.entropy.iter().chain(&self.reference);
+        scores.try_for_each(|artifact| artifact.manifest.verify(&artifact.dir))
+    }
+
+    /// For each token id whether it is never masked.
+    pub(crate) fn excluded(&self, config: &Config) -> Vec<bool> {
+        if config.exclude.is_empty() {
+            return Vec::new();
+        }
+        let excluded = |id| self.entries.class(id).is_some_and(|class| config.exclude.contains(&class));
+        (0..self.vocabulary.size).map(excluded).collect()
+    }
+}
+
+impl Artifact {
+    fn load(dir: &Path, kind: Kind) -> anyhow::Result<Self> {
+        Ok(Self { dir: dir.into(), manifest: Manifest::load(dir, kind)? })
+    }
+
+    /// The path of part `index`.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if there are fewer parts.
+    pub(crate) fn part(&self, index: usize) -> anyhow::Result<PathBuf> {
+        let part = self.manifest.parts("part").nth(index).map(|output| self.dir.join(&output.file));
+        let missing =
+            || Fault::input(format!("{}: no part {index}", self.dir.display())).remedy("run its stage again");
+        Ok(part.ok_or_else(missing)?)
+    }
+
+    /// Itself, if it has the entropies of these tokens.
+    fn scoring(self, tokens: &Self) -> anyhow::Result<Self> {
+        let scored = self.manifest.inputs.iter().find(|input| input.role == "tokens");
+        if scored.is_some_and(|input| input.content == tokens.manifest.content) {
+            return Ok(self);
+        }
+        let scored = scored.map_or("nothing", |input| &input.content);
+        let (dir, wanted) = (self.dir.display(), tokens.dir.display());
+        let found =
+            format!("{dir}: scores the tokens {scored}, but {wanted} holds {}", tokens.manifest.content);
+        Err(Fault::input(found)
+            .remedy("score these tokens with entromask-score, or pass the tokens that were scored")
+            .into())
+    }
+}
+
+fn vocabulary(tokens: &Artifact) -> anyhow::Result<Vocabulary> {
+    let stats = &tokens.manifest.stats;
+    let special = stats["special"].as_object().into_iter().flat_map(|ids| ids.values());
+    let mut special: Vec<u32> = special.filter_map(|id| id.as_u64().map(|id| id as u32)).collect();
+    special.sort_unstable();
+    special.dedup();
+    let number = |value: &serde_json::Value| value.as_u64().map(|value| value as u32);
+    match (number(&stats["vocab_size"]), number(&stats["special"]["mask"])) {
+        (Some(size), Some(mask)) => Ok(Vocabulary { size, mask, special }),
+        _ => Err(Fault::input(format!(
+            "{}: the manifest names no vocabulary size or mask token",
+            tokens.dir.display()
+        ))
+        .remedy("tokenize the corpus again")
+        .into()),
+    }
+}
+
+/// The vocabulary's entries. Without a tokenizer reports name no tokens, and no class can be excluded.
+fn entries(config: &Config, tokens: &Artifact) -> anyhow::Result<Entries> {
+    let path = tokens.dir.join("tokenizer.json");
+    if config.exclude.is_empty() && !path.exists() {
+        return Ok(Entries::default());
+    }
+    Entries::load(&path)
+}

@@ -1,0 +1,131 @@
+//! What a policy chooses from: tokens, or whole words, with their scores.
+
+use std::ops::Range;
+
+use crate::config::{Config, WordScore};
+use crate::row::Row;
+
+/// The units of one budget, in the order of the text.
+///
+/// Places count the tokens of all rows of the budget one after the other, with a gap between two rows, so that nothing
+/// that looks at neighbouring places ever looks into another row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Units {
+    /// Place of each token that can be chosen, ascending.
+    pub places: Vec<u32>,
+    /// Token id at each of these places.
+    pub ids: Vec<u32>,
+    /// Word of each of these tokens; the first word has number 0, each further one the next number.
+    pub words: Vec<u32>,
+    /// Unit `u` has the tokens `starts[u]..starts[u + 1]`.
+    starts: Vec<u32>,
+    /// Score of each unit; empty for policies that need none.
+    pub scores: Vec<f32>,
+}
+
+impl Units {
+    /// The units of `rows` and where each row begins.
+    pub(crate) fn of(config: &Config, excluded: &[bool], rows: &[Row]) -> (Self, Vec<u32>) {
+        let mut units = Self { starts: vec![0], ..Self::default() };
+        let gap = config.spread.map_or(2, |spread| spread.window) as u32;
+        let (mut begins, mut begin) = (Vec::with_capacity(rows.len()), 0);
+        let size = rows.iter().map(|row| row.word.len()).sum();
+        units.reserve(size);
+        for row in rows {
+            begins.push(begin);
+            match config.whole_word {
+                None => units.add_tokens(row, begin, excluded),
+                Some(score) => units.add_words(row, begin, excluded, score),
+            }
+            begin += row.word.len() as u32 + gap;
+        }
+        (units, begins)
+    }
+
+    /// The number of units.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// True if nothing can be chosen.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tokens of a unit, as indices into `places`, `ids` and `words`.
+    pub fn tokens(&self, unit: usize) -> Range<usize> {
+        self.starts[unit] as usize..self.starts[unit + 1] as usize
+    }
+
+    /// The number of tokens of a unit.
+    pub fn size(&self, unit: usize) -> usize {
+        self.tokens(unit).len()
+    }
+
+    /// True if each unit is one token.
+    pub fn are_tokens(&self) -> bool {
+        self.len() == self.places.len()
+    }
+
+    fn reserve(&mut self, size: usize) {
+        self.places.reserve(size);
+        self.ids.reserve(size);
+        self.words.reserve(size);
+        self.starts.reserve(size);
+    }
+
+    fn add_tokens(&mut self, row: &Row, begin: u32, excluded: &[bool]) {
+        let mut before = None;
+        for (position, &word) in row.word.iter().enumerate() {
+            let id = row.input_ids[position];
+            if word.is_none() || is_excluded(excluded, id) {
+                continue;
+            }
+            let number = self.words.last().map_or(0, |last| last + u32::from(before != word));
+            before = word;
+            self.push(begin + position as u32, id, number);
+            self.starts.push(self.places.len() as u32);
+            if row.scores.are_there() {
+                self.scores.push(row.scores.at(position, id));
+            }
+        }
+    }
+
+    fn add_words(&mut self, row: &Row, begin: u32, excluded: &[bool], score: WordScore) {
+        let mut first = 0;
+        for pieces in row.word.chunk_by(|a, b| a == b) {
+            let range = first..first + pieces.len();
+            first = range.end;
+            if pieces[0].is_none() || range.clone().any(|i| is_excluded(excluded, row.input_ids[i])) {
+                continue;
+            }
+            let word = self.words.last().map_or(0, |last| last + 1);
+            range.clone().for_each(|i| self.push(begin + i as u32, row.input_ids[i], word));
+            self.starts.push(self.places.len() as u32);
+            if row.scores.are_there() {
+                let scores = range.map(|i| row.scores.at(i, row.input_ids[i]));
+                self.scores.push(score.of(scores));
+            }
+        }
+    }
+
+    fn push(&mut self, place: u32, id: u32, word: u32) {
+        self.places.push(place);
+        self.ids.push(id);
+        self.words.push(word);
+    }
+}
+
+impl WordScore {
+    fn of(self, pieces: impl ExactSizeIterator<Item = f32>) -> f32 {
+        let n = pieces.len() as f32;
+        match self {
+            Self::Max => pieces.fold(f32::NEG_INFINITY, f32::max),
+            Self::Mean => pieces.sum::<f32>() / n,
+        }
+    }
+}
+
+fn is_excluded(excluded: &[bool], id: u32) -> bool {
+    excluded.get(id as usize).copied().unwrap_or(false)
+}
