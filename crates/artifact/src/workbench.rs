@@ -305,6 +305,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::clock::Note;
     use crate::{Kind, Status, status, tool};
 
     fn recipe(rate: f64) -> Recipe {
@@ -404,7 +405,7 @@ mod tests {
     fn seconds_of_interrupted_runs_are_added() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let note = folder.path().join(format!(".elapsed-{}", &recipe(0.15).key()[..8]));
-        fs::write(&note, "100")?;
+        Note { seconds: 100.0, ..Note::default() }.write(&note);
         drop(open(folder.path(), 0.15)?);
         assert!(make(folder.path(), 0.15)?.cost.seconds > 100.0);
         assert!(!note.exists());

@@ -9,6 +9,7 @@ use crate::{Batch, EncoderConfig, Family};
 
 /// An encoder without a head.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a program has one or two of them")]
 pub enum Encoder {
     /// Learned absolute positions: BERT and its descendants.
     Absolute(Transformer),

@@ -108,6 +108,7 @@ impl ModernBert {
 }
 
 #[derive(Module, Debug)]
+#[expect(clippy::struct_field_names, reason = "the name of the checkpoints")]
 struct Embeddings {
     word_embeddings: Embedding,
     norm: LayerNorm,

@@ -136,7 +136,7 @@ fn mistakes_in_the_inputs_are_named_and_leave_nothing() {
     command.args(["--model", "empty"]);
     assert!(complaint(command, 2).contains("--model"), "given twice");
     std::fs::remove_file(world.path("model/model.safetensors")).expect("was there");
-    assert!(complaint(world.stage("out", &[]), 3).contains("model/model.safetensors: no such file"));
+    assert!(complaint(world.stage("out", &[]), 3).contains("model: no model.safetensors and no"));
 }
 
 #[test]

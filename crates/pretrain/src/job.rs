@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use entromask_artifact::{Input, Kind, MANIFEST, Manifest, Recipe};
-use entromask_encoder::EncoderConfig;
+use entromask_encoder::{EncoderConfig, pretrained_files};
 use entromask_fault::Fault;
 use serde::Deserialize;
 use serde_json::json;
@@ -249,10 +249,8 @@ fn model(role: &str, flag: &str, folder: &Path) -> Result<Input> {
     if folder.join(MANIFEST).exists() {
         return Ok(Input::artifact(role, &Manifest::load(folder, Kind::Model)?, folder));
     }
-    let mut files: Vec<PathBuf> = ["config.json", "model.safetensors"].map(|name| folder.join(name)).to_vec();
-    files.extend(Some(folder.join("tokenizer.json")).filter(|file| file.exists()));
     let remedy = format!("`{flag}` takes a model artifact or a Hugging Face folder");
-    Input::files(role, folder, &files, &remedy)
+    Input::files(role, folder, &pretrained_files(folder)?, &remedy)
 }
 
 fn read<'a, T: Deserialize<'a>>(value: &'a serde_json::Value, folder: &Path) -> Result<T> {

@@ -149,7 +149,8 @@ fn the_time_before_a_kill_is_part_of_the_cost() -> Result<()> {
     }
     child.kill()?;
     child.wait()?;
-    let before: f64 = notes()[0].parse()?;
+    let note: serde_json::Value = serde_json::from_str(&notes()[0])?;
+    let before = note["seconds"].as_f64().context("seconds")?;
     let began = std::time::Instant::now();
     let model = session.train(&masks, "model", &often)?;
     let (seconds, second_run) =

@@ -5,10 +5,11 @@ mod safetensors_file;
 mod weights;
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use entromask_fault::Fault;
+use entromask_fault::{Fault, unreadable};
 use serde_json::Value;
 
 use self::pickle_file::PickleFile;
@@ -24,9 +25,14 @@ pub(crate) use self::weights::{Drawn, Source, StoredOrDrawn, fill, save, save_co
 ///
 /// # Errors
 ///
-/// An input fault when there are no weights or an index cannot be read.
+/// An input fault when there is no configuration, there are no weights, or an index cannot be read.
 pub fn pretrained_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = vec![dir.join("config.json")];
+    if let Err(error) = fs_err::metadata(&files[0]) {
+        return Err(Fault::input(unreadable(&files[0], &error))
+            .remedy("name a model artifact, or a Hugging Face folder with config.json and weights")
+            .into());
+    }
     files.extend(INDICES.iter().map(|index| dir.join(index)).find(|index| index.exists()));
     files.extend(weight_files(dir)?);
     files.extend(Some(dir.join("tokenizer.json")).filter(|file| file.exists()));
@@ -146,7 +152,7 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
 fn shards(index: &Path) -> Result<Vec<PathBuf>> {
     let json: Value = serde_json::from_slice(&fs_err::read(index)?)
         .map_err(|error| fault(index, format!("no index of weights ({error})")))?;
-    let map = json["weight_map"].as_object().ok_or_else(|| fault(index, "no weight_map".to_owned()))?;
+    let map = json["weight_map"].as_object().ok_or_else(|| fault(index, "no weight_map"))?;
     let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
     if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
         return Err(fault(index, format!("{name} is outside of the folder")));
@@ -162,7 +168,7 @@ fn open(path: &Path) -> Result<Box<dyn TensorFile>> {
     }
 }
 
-fn fault(path: &Path, problem: String) -> anyhow::Error {
+fn fault(path: &Path, problem: impl Display) -> anyhow::Error {
     Fault::input(format!("{}: {problem}", path.display()))
         .remedy("check that config.json and the weights belong together")
         .into()

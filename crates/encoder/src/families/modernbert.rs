@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Layout, PoolerActivation, bert};
+use super::{Layout, PoolerActivation};
 use crate::EncoderConfig;
 
 /// `ModernBertForMaskedLM`, `ModernBertForSequenceClassification`.
@@ -48,7 +48,6 @@ pub(super) const LAYOUT: Layout = Layout {
     write,
     head_act: |config| config.modernbert().classifier_activation,
     pooler_act: |config| PoolerActivation::Other(config.modernbert().classifier_activation),
-    ..bert::LAYOUT
 };
 
 /// Keys of `config.json` that make up [`ModernBertConfig`](crate::ModernBertConfig).

@@ -29,7 +29,7 @@ fn missing_inputs() {
     refused(&world, 3, &[], &["manifest.json"]);
     let world = World::new();
     fs_err::remove_file(world.path("model").join("model.safetensors")).expect("removes");
-    refused(&world, 3, &[], &["model/model.safetensors: no such file; `--model` takes"]);
+    refused(&world, 3, &[], &["model: no model.safetensors and no pytorch_model.bin; name a folder"]);
 }
 
 #[test]
