@@ -20,7 +20,8 @@ use entromask_fault::Fault;
 pub use spec::{Backend, Spec};
 
 /// Opens `spec` (`cpu`, `wgpu[:n]`, `vulkan[:n]`, `cuda[:n]`) with `dtype` (`f32` or `bf16`) as the type of new
-/// float tensors, and runs one small operation on it, so that a missing driver shows here and not in mid-run.
+/// float tensors, and multiplies two small matrices on it, so that a missing or broken driver shows here and not in
+/// mid-run or, worse, in the results.
 ///
 /// The type holds for the whole process: the second call for one device must name the same.
 ///

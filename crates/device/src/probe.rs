@@ -6,17 +6,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 
 use anyhow::Result;
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use entromask_fault::Fault;
 
 use crate::Spec;
 
-/// Fixes the dtype of `device` and computes one sum on it.
+/// Fixes the dtype of `device` and computes one matrix product on it, which must be right: there are software drivers
+/// that run burn's kernels and return nonsense, and nonsense must not become an artifact.
 pub(crate) fn first_use(mut device: Device, dtype: FloatDType, spec: Spec) -> Result<Device> {
     let used = quietly(|| {
         configure(&mut device, dtype)?;
-        let sum: f32 = Tensor::<1>::ones([2], &device).sum().into_scalar();
-        if (sum - 2.0).abs() < 1e-3 { Ok(device) } else { Err(format!("1 + 1 gave {sum}")) }
+        check_product(&product(&device))?;
+        Ok(device)
     });
     used.map_err(|reason| unavailable(spec, &reason))
 }
@@ -38,6 +39,43 @@ fn configure(device: &mut Device, dtype: FloatDType) -> Result<(), String> {
     match device.configure(dtype) {
         Err(_) if device.settings().float_dtype == dtype => Ok(()),
         other => other.map_err(|error| error.to_string()),
+    }
+}
+
+/// Rows, inner dimension and columns of the product: enough for the kernels that models use.
+const SIZES: [usize; 3] = [8, 128, 256];
+
+/// Small integers, so that the product is exact in every type: at most 256.
+fn left(row: usize, k: usize) -> f32 {
+    (row + k) as f32 % 5.0 - 2.0
+}
+
+fn right(k: usize, column: usize) -> f32 {
+    (2 * k + column) as f32 % 5.0 - 2.0
+}
+
+fn product(device: &Device) -> Vec<f32> {
+    let [rows, inner, columns] = SIZES;
+    let matrix = |shape: [usize; 2], value: fn(usize, usize) -> f32| {
+        let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| value(i / shape[1], i % shape[1])).collect();
+        Tensor::<2>::from_data(TensorData::new(values, shape), device)
+    };
+    let product = matrix([rows, inner], left).matmul(matrix([inner, columns], right));
+    product.try_into_vec_as().unwrap_or_default()
+}
+
+fn check_product(found: &[f32]) -> Result<(), String> {
+    let [rows, inner, columns] = SIZES;
+    let expected = |i: usize| (0..inner).map(|k| left(i / columns, k) * right(k, i % columns)).sum::<f32>();
+    // Written so that NaN is wrong too.
+    let is_right = |i: usize| found.get(i).is_some_and(|value| (value - expected(i)).abs() <= 1e-3);
+    match (0..rows * columns).find(|&i| !is_right(i)) {
+        Some(i) => Err(format!(
+            "its matrix products are wrong: {:?} where {} is right",
+            found.get(i).copied().unwrap_or(f32::NAN),
+            expected(i)
+        )),
+        None => Ok(()),
     }
 }
 
@@ -65,5 +103,17 @@ mod tests {
         );
         assert_eq!(quietly(|| -> Result<(), String> { panic!("no driver") }), Err("no driver".to_owned()));
         assert_eq!(quietly(|| Ok(1)), Ok(1));
+    }
+
+    #[test]
+    fn a_device_that_multiplies_wrongly_is_found_out() {
+        let mut found = product(&Device::flex());
+        assert_eq!(check_product(&found), Ok(()));
+        assert!(found.iter().any(|&value| value > 50.0) && found.iter().any(|&value| value < -50.0));
+        assert!(check_product(&found[1..]).is_err(), "too few");
+        found[700] += 1.0;
+        assert!(check_product(&found).expect_err("wrong").contains("wrong"));
+        found[700] = f32::NAN;
+        assert!(check_product(&found).is_err());
     }
 }

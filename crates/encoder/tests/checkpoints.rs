@@ -116,7 +116,7 @@ fn an_index_names_the_files() {
     fs_err::write(&index, r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-1.safetensors"}}"#)
         .expect("writes");
     load(dir.path()).expect("loads");
-    let names: Vec<_> = pretrained_files(dir.path())
+    let names: Vec<_> = pretrained_files(dir.path(), "")
         .expect("lists")
         .iter()
         .map(|path| path.file_name().expect("a name").to_owned())

@@ -59,11 +59,10 @@ pub fn input(dir: &Path) -> anyhow::Result<Input> {
     if dir.join(MANIFEST).is_file() {
         return Ok(Input::artifact("model", &Manifest::load(dir, Kind::Model)?, dir));
     }
-    let files = pretrained_files(dir)?;
+    let remedy = "--model takes a Hugging Face folder with config.json, weights and tokenizer.json";
+    let files = pretrained_files(dir, remedy)?;
     if let Some(missing) = files.iter().chain([&dir.join(TOKENIZER)]).find(|file| !file.is_file()) {
-        return Err(Fault::input(format!("{}: no such file", missing.display()))
-            .remedy("--model takes a Hugging Face folder with config.json, weights and tokenizer.json")
-            .into());
+        return Err(Fault::input(format!("{}: no such file", missing.display())).remedy(remedy).into());
     }
-    Input::files("model", dir, &files, "check `--model`")
+    Input::files("model", dir, &files, remedy)
 }

@@ -250,7 +250,7 @@ fn model(role: &str, flag: &str, folder: &Path) -> Result<Input> {
         return Ok(Input::artifact(role, &Manifest::load(folder, Kind::Model)?, folder));
     }
     let remedy = format!("`{flag}` takes a model artifact or a Hugging Face folder");
-    Input::files(role, folder, &pretrained_files(folder)?, &remedy)
+    Input::files(role, folder, &pretrained_files(folder, &remedy)?, &remedy)
 }
 
 fn read<'a, T: Deserialize<'a>>(value: &'a serde_json::Value, folder: &Path) -> Result<T> {

@@ -15,8 +15,8 @@ pub(crate) fn input(dir: &Path) -> Result<Input> {
     if dir.join(MANIFEST).exists() {
         return Ok(Input::artifact("teacher", &Manifest::load(dir, Kind::Model)?, dir));
     }
-    let files = pretrained_files(dir)?;
-    Input::files("teacher", dir, &files, "`--model` takes a model artifact or a Hugging Face folder")
+    let remedy = "`--model` takes a model artifact or a Hugging Face folder";
+    Input::files("teacher", dir, &pretrained_files(dir, remedy)?, remedy)
 }
 
 /// Loads the model in `dir` to read the ids of the tokens artifact in `tokens_dir`.

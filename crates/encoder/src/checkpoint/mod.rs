@@ -21,17 +21,16 @@ use crate::families::names::{self, Slot};
 pub(crate) use self::weights::{Drawn, Source, StoredOrDrawn, fill, save, save_config};
 
 /// The files that decide what a Hugging Face folder computes: `config.json`, the weights with their index where they
-/// are in several files, and `tokenizer.json` where there is one.
+/// are in several files, and `tokenizer.json` where there is one. `remedy` says how the folder was named, for who named a
+/// wrong one.
 ///
 /// # Errors
 ///
 /// An input fault when there is no configuration, there are no weights, or an index cannot be read.
-pub fn pretrained_files(dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn pretrained_files(dir: &Path, remedy: &str) -> Result<Vec<PathBuf>> {
     let mut files = vec![dir.join("config.json")];
     if let Err(error) = fs_err::metadata(&files[0]) {
-        return Err(Fault::input(unreadable(&files[0], &error))
-            .remedy("name a model artifact, or a Hugging Face folder with config.json and weights")
-            .into());
+        return Err(Fault::input(unreadable(&files[0], &error)).remedy(remedy).into());
     }
     files.extend(INDICES.iter().map(|index| dir.join(index)).find(|index| index.exists()));
     files.extend(weight_files(dir)?);
