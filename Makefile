@@ -208,6 +208,7 @@ parity: $(model_ready) ## Compare what came out with transformers, pyarrow and D
 	$(PYTHON) tests/parity/fill_mask.py $(MODEL)
 	$(BIN)/entromask-score logits --tokens $(tokens) --model $(MODEL) --rows 32 --out $(DATA)/report/logits.safetensors
 	$(PYTHON) tests/parity/masked_lm.py $(MODEL) $(DATA)/report/logits.safetensors
+	$(PYTHON) tests/parity/real_checkpoints.py $(BIN)/entromask-score $(tokens)
 	$(PYTHON) tests/parity/readme_snippets.py
 PYTHON ?= python3
 

@@ -1,8 +1,12 @@
 //! The body of a model, whatever its family.
 
+use std::path::Path;
+
+use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::checkpoint::{self, Stored};
 use crate::modernbert::ModernBert;
 use crate::transformer::Transformer;
 use crate::{Batch, EncoderConfig, Family};
@@ -17,7 +21,25 @@ pub enum Encoder {
     Rotary(ModernBert),
 }
 
+/// An encoder at the place that the names of tensors are derived from.
+#[derive(Module, Debug)]
+struct Body {
+    encoder: Encoder,
+}
+
 impl Encoder {
+    /// Reads the body of any checkpoint, whatever its head, from a Hugging Face folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`MaskedLm::from_pretrained`](crate::MaskedLm::from_pretrained), a missing head excepted.
+    pub fn from_pretrained(dir: &Path, device: &Device) -> Result<(Self, EncoderConfig)> {
+        let config = EncoderConfig::from_pretrained(dir)?;
+        let blank = Body { encoder: Self::blank(&config, device) };
+        let body = checkpoint::fill(blank, &config, Stored::open(dir, &config)?)?;
+        Ok((body.encoder, config))
+    }
+
     /// An encoder whose weights are not set yet.
     pub(crate) fn blank(config: &EncoderConfig, device: &Device) -> Self {
         match config.model_type {

@@ -1,4 +1,4 @@
-//! The raw logits of a few rows, to compare a model with other implementations.
+//! The raw logits or hidden states of a few rows, to compare a model with other implementations.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use entromask_artifact::{Kind, Manifest, Output};
 use entromask_cli::CommonArgs;
-use entromask_encoder::Batch;
+use entromask_encoder::{Batch, Encoder, EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
 use entromask_tables::{TokenColumns, Tokens};
 use safetensors::tensor::{Dtype, TensorView};
@@ -26,30 +26,52 @@ pub struct LogitsArgs {
     /// How many rows
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub rows: usize,
+    /// Write hidden states instead; then a model without a masked-LM head will do
+    #[arg(long)]
+    pub hidden: bool,
     /// `--out` names the safetensors file to write.
     #[command(flatten)]
     pub common: CommonArgs,
 }
 
-/// Writes the logits of the first rows, unmasked, as `logits` `[rows, seq_length, vocab_size]` (f32) beside
-/// `input_ids` and `attention_mask` `[rows, seq_length]` (i32). Shorter rows are padded.
+/// Writes the logits of the first rows, unmasked, as `logits` `[rows, seq_length, vocab_size]` (f32), or the states of
+/// the last layer as `hidden` `[rows, seq_length, hidden_size]`, beside `input_ids` and `attention_mask` `[rows,
+/// seq_length]` (i32). Shorter rows are padded.
 pub fn write_logits(args: &LogitsArgs) -> Result<()> {
     let tokens = Manifest::load(&args.tokens, Kind::Tokens)?;
     let device = entromask_device::open(&args.common.device, &args.common.dtype)?;
-    let (model, shape) = model::load(&args.model, &device, &tokens, &args.tokens)?;
     let ids = first_rows(&tokens, &args.tokens, args.rows)?;
-    model::check_rows(&shape, ids.iter().map(Vec::as_slice), &args.tokens)?;
-    let batch = Batch::from_rows(&ids, shape.pad_token_id, &device);
-    let [batch_size, seq_length] = batch.dims();
-    let hidden = model.hidden(&batch).reshape([batch_size * seq_length, shape.hidden_size]);
-    let logits: Tensor<3> = model.logits(hidden).reshape([batch_size, seq_length, shape.vocab_size]);
-    let mask = ids.iter().flat_map(|row| (0..seq_length).map(|s| i32::from(s < row.len())));
+    let batch = |shape: &EncoderConfig| -> Result<Batch> {
+        model::check_origin(&args.model, shape, &tokens, &args.tokens)?;
+        model::check_rows(shape, ids.iter().map(Vec::as_slice), &args.tokens)?;
+        Ok(Batch::from_rows(&ids, shape.pad_token_id, &device))
+    };
+    let (batch, name, values) = if args.hidden {
+        let (encoder, shape) = Encoder::from_pretrained(&args.model, &device)?;
+        let batch = batch(&shape)?;
+        (batch.clone(), "hidden", encoder.forward(&batch))
+    } else {
+        let (model, shape) = MaskedLm::from_pretrained(&args.model, &device)?;
+        let batch = batch(&shape)?;
+        (batch.clone(), "logits", logits(&model, &batch))
+    };
+    let dims = batch.dims();
+    let mask = ids.iter().flat_map(|row| (0..dims[1]).map(|s| i32::from(s < row.len())));
     let tensors = BTreeMap::from([
-        ("logits", floats(logits)?),
-        ("input_ids", ints(batch.input_ids.try_into_vec_as::<i32>()?.into_iter(), [batch_size, seq_length])),
-        ("attention_mask", ints(mask, [batch_size, seq_length])),
+        (name, floats(values)?),
+        ("input_ids", ints(batch.input_ids.try_into_vec_as::<i32>()?.into_iter(), dims)),
+        ("attention_mask", ints(mask, dims)),
     ]);
     write(args.common.out()?, &tensors)
+}
+
+/// `[rows, seq_length, vocab_size]`.
+fn logits(model: &MaskedLm, batch: &Batch) -> Tensor<3> {
+    let hidden = model.hidden(batch);
+    let [rows, seq_length, width] = hidden.dims();
+    let logits = model.logits(hidden.reshape([rows * seq_length, width]));
+    let [_, vocab_size] = logits.dims();
+    logits.reshape([rows, seq_length, vocab_size])
 }
 
 type Stored = (Dtype, Vec<usize>, Vec<u8>);

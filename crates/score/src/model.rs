@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use burn::tensor::Device;
 use entromask_artifact::{Input, Kind, MANIFEST, Manifest};
-use entromask_encoder::{EncoderConfig, MaskedLm, pretrained_files};
+use entromask_encoder::{EncoderConfig, pretrained_files};
 use entromask_fault::Fault;
 
 use crate::tokenizer;
@@ -19,24 +18,23 @@ pub(crate) fn input(dir: &Path) -> Result<Input> {
     Input::files("teacher", dir, &pretrained_files(dir, remedy)?, remedy)
 }
 
-/// Loads the model in `dir` to read the ids of the tokens artifact in `tokens_dir`.
+/// Fails when the model in `dir` cannot read the ids of the tokens artifact in `tokens_dir`.
 ///
 /// # Errors
 ///
-/// An input fault when the model cannot read them: it knows fewer tokens, or has another tokenizer.
-pub(crate) fn load(
+/// An input fault: it knows fewer tokens, or has another tokenizer.
+pub(crate) fn check_origin(
     dir: &Path,
-    device: &Device,
+    config: &EncoderConfig,
     tokens: &Manifest,
     tokens_dir: &Path,
-) -> Result<(MaskedLm, EncoderConfig)> {
-    let (model, config) = MaskedLm::from_pretrained(dir, device)?;
-    check_vocabulary(dir, &config, tokens, tokens_dir)?;
+) -> Result<()> {
+    check_vocabulary(dir, config, tokens, tokens_dir)?;
     if let Some(files) = tokenizer::foreign(dir, tokens_dir)? {
         let (theirs, ours) = (files[0].display(), tokens_dir.display());
         return Err(foreign(format!("{theirs} and the tokens in {ours} have different vocabularies")));
     }
-    Ok((model, config))
+    Ok(())
 }
 
 /// Id of the mask token, which the manifest of the tokens names.
