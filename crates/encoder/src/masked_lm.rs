@@ -28,12 +28,12 @@ pub struct MaskedLm {
 /// Dense layer, activation and layer normalisation before the decoder, and the decoder's bias.
 #[derive(Module, Debug)]
 pub struct MlmHead {
-    dense: Linear,
-    norm: LayerNorm,
+    pub(crate) dense: Linear,
+    pub(crate) norm: LayerNorm,
     bias: Option<Param<Tensor<1>>>,
     decoder: Option<Decoder>,
     #[module(skip)]
-    activation: Activation,
+    pub(crate) activation: Activation,
 }
 
 /// A decoder that is not tied: `[vocab_size, embedding_size]`.

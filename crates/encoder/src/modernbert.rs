@@ -77,9 +77,9 @@ impl Default for ModernBertConfig {
 /// The body of ModernBERT, without a head.
 #[derive(Module, Debug)]
 pub struct ModernBert {
-    embeddings: Embeddings,
-    layers: Vec<Layer>,
-    norm: LayerNorm,
+    pub(crate) embeddings: Embeddings,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: LayerNorm,
 }
 
 impl ModernBert {
@@ -109,9 +109,9 @@ impl ModernBert {
 
 #[derive(Module, Debug)]
 #[expect(clippy::struct_field_names, reason = "the name of the checkpoints")]
-struct Embeddings {
+pub(crate) struct Embeddings {
     word_embeddings: Embedding,
-    norm: LayerNorm,
+    pub(crate) norm: LayerNorm,
     dropout: Dropout,
 }
 
@@ -130,12 +130,12 @@ impl Embeddings {
 }
 
 #[derive(Module, Debug)]
-struct Layer {
+pub(crate) struct Layer {
     /// The first layer has none: the embeddings are normalised already.
-    attention_norm: Option<LayerNorm>,
-    attention: SelfAttention,
-    mlp_norm: LayerNorm,
-    mlp: Mlp,
+    pub(crate) attention_norm: Option<LayerNorm>,
+    pub(crate) attention: SelfAttention,
+    pub(crate) mlp_norm: LayerNorm,
+    pub(crate) mlp: Mlp,
 }
 
 impl Layer {
@@ -162,15 +162,15 @@ impl Layer {
 }
 
 #[derive(Module, Debug)]
-struct SelfAttention {
+pub(crate) struct SelfAttention {
     /// Queries, keys and values in one product.
-    qkv: Linear,
-    output: Linear,
+    pub(crate) qkv: Linear,
+    pub(crate) output: Linear,
     dropout: Dropout,
-    heads: usize,
+    pub(crate) heads: usize,
     theta: f64,
     /// How far a token sees to each side.
-    reach: Option<usize>,
+    pub(crate) reach: Option<usize>,
 }
 
 impl SelfAttention {
@@ -286,12 +286,12 @@ impl Rotation {
 
 /// A gated linear unit: the activated half of the first product times its other half.
 #[derive(Module, Debug)]
-struct Mlp {
-    input: Linear,
-    output: Linear,
+pub(crate) struct Mlp {
+    pub(crate) input: Linear,
+    pub(crate) output: Linear,
     dropout: Dropout,
     #[module(skip)]
-    activation: Activation,
+    pub(crate) activation: Activation,
 }
 
 impl Mlp {

@@ -26,9 +26,9 @@ use crate::{Batch, EncoderConfig, Family};
 /// The body of BERT and its descendants, without a head.
 #[derive(Module, Debug)]
 pub struct Transformer {
-    embeddings: Embeddings,
-    layers: Vec<Layer>,
-    norm: Option<LayerNorm>,
+    pub(crate) embeddings: Embeddings,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Option<LayerNorm>,
     /// Which of `layers` is applied at each depth.
     #[module(skip)]
     order: Vec<usize>,
@@ -65,12 +65,12 @@ impl Transformer {
 
 #[derive(Module, Debug)]
 #[expect(clippy::struct_field_names, reason = "the names of the checkpoints")]
-struct Embeddings {
-    word_embeddings: Embedding,
+pub(crate) struct Embeddings {
+    pub(crate) word_embeddings: Embedding,
     position_embeddings: Embedding,
     token_type_embeddings: Option<Embedding>,
-    norm: Option<LayerNorm>,
-    projection: Option<Linear>,
+    pub(crate) norm: Option<LayerNorm>,
+    pub(crate) projection: Option<Linear>,
     dropout: Dropout,
     /// Row of `position_embeddings` for the first token.
     first_position: usize,
@@ -101,32 +101,43 @@ impl Embeddings {
         self.projection.as_ref().map_or(dropped.clone(), |projection| projection.forward(dropped))
     }
 
+    /// Position and first segment of the first places, `[seq_length, embedding_size]`.
+    pub(crate) fn first_places(&self, seq_length: usize) -> Tensor<2> {
+        let positions = self.position_embeddings.weight.val().narrow(0, self.first_position, seq_length);
+        match &self.token_type_embeddings {
+            Some(segments) => positions + segments.weight.val().narrow(0, 0, 1),
+            None => positions,
+        }
+    }
+
     /// Position and segment of each token, `[batch_size or 1, seq_length, embedding_size]`.
     fn places(&self, batch: &Batch) -> Tensor<3> {
         let [_, seq_length] = batch.input_ids.dims();
-        let positions = self.position_embeddings.weight.val().narrow(0, self.first_position, seq_length);
-        let Some(segments) = &self.token_type_embeddings else { return positions.unsqueeze() };
-        let [types, _] = segments.weight.dims();
-        match batch.token_type_ids.as_ref().filter(|_| types > 1) {
-            Some(ids) => segments.forward(ids.clone()) + positions.unsqueeze(),
+        let segments = self.token_type_embeddings.as_ref().filter(|table| table.weight.dims()[0] > 1);
+        match segments.zip(batch.token_type_ids.as_ref()) {
+            Some((segments, ids)) => {
+                let positions =
+                    self.position_embeddings.weight.val().narrow(0, self.first_position, seq_length);
+                segments.forward(ids.clone()) + positions.unsqueeze()
+            }
             // One segment: its embedding joins the small table of positions instead of each token.
-            None => (positions + segments.weight.val().narrow(0, 0, 1)).unsqueeze(),
+            None => self.first_places(seq_length).unsqueeze(),
         }
     }
 }
 
 #[derive(Module, Debug)]
-struct Layer {
-    attention: SelfAttention,
-    attention_output: Linear,
-    attention_norm: LayerNorm,
-    intermediate: Linear,
-    output: Linear,
-    output_norm: LayerNorm,
+pub(crate) struct Layer {
+    pub(crate) attention: SelfAttention,
+    pub(crate) attention_output: Linear,
+    pub(crate) attention_norm: LayerNorm,
+    pub(crate) intermediate: Linear,
+    pub(crate) output: Linear,
+    pub(crate) output_norm: LayerNorm,
     dropout: Dropout,
     #[module(skip)]
-    activation: Activation,
-    norm_first: bool,
+    pub(crate) activation: Activation,
+    pub(crate) norm_first: bool,
 }
 
 impl Layer {
@@ -175,12 +186,12 @@ impl Layer {
 }
 
 #[derive(Module, Debug)]
-struct SelfAttention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+pub(crate) struct SelfAttention {
+    pub(crate) query: Linear,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
     dropout: Dropout,
-    heads: usize,
+    pub(crate) heads: usize,
 }
 
 impl SelfAttention {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use entromask_encoder::{Batch, EncoderConfig, MaskedLm, SequenceClassifier};
+use entromask_encoder::{Batch, Buffers, CpuMaskedLm, EncoderConfig, MaskedLm, SequenceClassifier, Wanted};
 use safetensors::SafeTensors;
 
 /// Largest difference that the order of f32 sums explains; for entropies in nats.
@@ -53,6 +53,30 @@ fn chosen_positions_equal_those_of_the_full_pass() {
 }
 
 #[test]
+fn the_cpu_path_gives_the_same_states() {
+    for case in cases() {
+        let (model, config) = MaskedLm::from_pretrained(&case, &Device::flex()).expect("loads");
+        let rows = Reference::read(&case, &config, &Device::flex()).rows();
+        let cpu = CpuMaskedLm::new(&model, &config);
+        let mut buffers = Buffers::default();
+        // All positions in one batch; then some of one row alone, in the memory of the first call.
+        let all: Vec<Vec<u16>> = rows.iter().map(|ids| (0..ids.len() as u16).collect()).collect();
+        let wanted = |row: usize, positions| Wanted { input_ids: &rows[row], positions };
+        let batch: Vec<Wanted<'_>> = (0..rows.len()).map(|row| wanted(row, all[row].as_slice())).collect();
+        let states = cpu.states(&batch, &mut buffers);
+        let expected: Vec<f32> = rows.iter().flat_map(|ids| plain_states(&model, ids)).collect();
+        assert_eq!(states.len(), expected.len());
+        for (index, (found, expected)) in states.iter().zip(&expected).enumerate() {
+            assert!((found - expected).abs() < TOLERANCE, "{} {index}: {found} {expected}", case.display());
+        }
+        let width = config.embedding_size();
+        let some = cpu.states(&[wanted(0, &[13, 0, 7])], &mut buffers);
+        let of_all = [13, 0, 7].iter().flat_map(|&p: &usize| &states[p * width..(p + 1) * width]);
+        assert!(some.iter().eq(of_all), "{}: neighbours change no bit", case.display());
+    }
+}
+
+#[test]
 fn classifier_logits_are_those_of_transformers() {
     for case in cases() {
         let device = Device::flex();
@@ -84,6 +108,13 @@ fn saved_tensors_have_the_names_and_shapes_of_transformers() {
     }
 }
 
+/// What the decoder sees at each token, by tensors: `[tokens, embedding_size]`.
+fn plain_states(model: &MaskedLm, ids: &[u32]) -> Vec<f32> {
+    let hidden = model.hidden(&Batch::from_rows(&[ids], 0, &Device::flex()));
+    let [_, tokens, width] = hidden.dims();
+    model.transform(hidden.reshape([tokens, width])).try_into_vec_as().expect("f32")
+}
+
 /// The fixtures, one folder each.
 fn cases() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
@@ -111,6 +142,16 @@ impl Reference {
         let token_type_ids = (config.type_vocab_size > 0).then(|| ids("token_type_ids"));
         let batch = Batch { input_ids: ids("input_ids"), attention_mask: Some(real), token_type_ids };
         Self { name: case.display().to_string(), bytes, batch }
+    }
+
+    /// The rows without padding.
+    fn rows(&self) -> Vec<Vec<u32>> {
+        let ((shape, ids), (_, mask)) = (ints(&self.bytes, "input_ids"), ints(&self.bytes, "attention_mask"));
+        let rows = ids.chunks_exact(shape[1]).zip(mask.chunks_exact(shape[1]));
+        let real = |(ids, mask): (&[i32], &[i32])| -> Vec<u32> {
+            ids.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(&id, _)| id as u32).collect()
+        };
+        rows.map(real).collect()
     }
 
     fn compare_masked_lm(&self, model: &MaskedLm) {

@@ -5,8 +5,10 @@ use std::marker::PhantomData;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::logits::{self, Panels, ROWS};
+use crate::matrix::Matrix;
+use crate::panels::{NO_TOKEN, Panels, padded, panel_width};
 use crate::peaks::Peaks;
+use crate::product::{ROWS, multiply};
 use crate::softmax::{Online, Sums};
 
 /// How unsure a prediction is. Both in nats.
@@ -43,17 +45,23 @@ pub fn head_entropy(hidden: &[f32], weight: &[f32], bias: &[f32], targets: &[u32
 #[derive(Clone, Debug)]
 pub struct Head {
     panels: Panels,
+    /// `[vocab_size]`, filled up to whole panels.
+    bias: Vec<f32>,
 }
 
 impl Head {
     /// `weight` is `[vocab_size, hidden_size]`, `bias` `[vocab_size]`.
     pub fn new(weight: &[f32], bias: &[f32]) -> Self {
-        Self { panels: Panels::new(weight, bias) }
+        let hidden_size = weight.len() / bias.len();
+        assert_eq!(weight.len(), bias.len() * hidden_size, "one row of weights a token");
+        let mut panels = Panels::default();
+        panels.pack_columns(hidden_size, weight.chunks_exact(hidden_size));
+        Self { panels, bias: padded(bias, NO_TOKEN) }
     }
 
     /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
-        self.panels.vocab_size
+        self.panels.columns()
     }
 
     /// Entropy and surprisal of each row of `hidden` `[n, hidden_size]`, whose target is `targets[n]`.
@@ -71,16 +79,13 @@ impl Head {
     }
 
     fn reduce<O: Online>(&self, hidden: &[f32], targets: &[u32]) -> Vec<O::Output> {
-        assert_eq!(
-            hidden.len(),
-            targets.len() * self.panels.hidden_size,
-            "one row of hidden states a target"
-        );
+        let hidden_size = self.panels.depth();
+        assert_eq!(hidden.len(), targets.len() * hidden_size, "one row of hidden states a target");
         assert!(targets.iter().all(|&target| (target as usize) < self.vocab_size()), "targets are tokens");
         let arch = Arch::new();
-        let tiles = hidden.par_chunks(TILE * self.panels.hidden_size).zip(targets.par_chunks(TILE));
+        let tiles = hidden.par_chunks(TILE * hidden_size).zip(targets.par_chunks(TILE));
         let reduced = tiles.map(|(hidden, targets)| {
-            arch.dispatch(Tile::<O> { panels: &self.panels, hidden, targets, online: PhantomData })
+            arch.dispatch(Tile::<O> { head: self, hidden, targets, online: PhantomData })
         });
         reduced.flatten_iter().collect()
     }
@@ -89,8 +94,11 @@ impl Head {
 /// Positions that one task computes: a block of the decoder is read once for all of them.
 const TILE: usize = 16 * ROWS;
 
+/// Panels of a block: with AVX2 the logits of a tile and a block are 96 KiB and stay in the second-level cache.
+const BLOCK: usize = 16;
+
 struct Tile<'a, O> {
-    panels: &'a Panels,
+    head: &'a Head,
     hidden: &'a [f32],
     targets: &'a [u32],
     online: PhantomData<O>,
@@ -101,18 +109,22 @@ impl<O: Online> WithSimd for Tile<'_, O> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<O::Output> {
-        let hidden = logits::pack_hidden(self.hidden, self.panels.hidden_size);
-        let mut logits = vec![0.0; hidden.len() / self.panels.hidden_size * ROWS * self.panels.block];
+        let Head { panels, bias } = self.head;
+        let width = BLOCK * panel_width();
+        let mut hidden = Matrix::default();
+        hidden.reshape(self.targets.len(), panels.depth());
+        let rows = self.hidden.chunks_exact(panels.depth());
+        rows.enumerate().for_each(|(index, row)| hidden.row_mut(index).copy_from_slice(row));
+        let mut logits = Matrix::default();
+        logits.reshape(self.targets.len(), width);
         let mut sums = vec![O::EMPTY; self.targets.len()];
-        for (index, block) in self.panels.blocks().enumerate() {
-            logits::multiply(simd, &hidden, &block, &mut logits);
-            let start = index * self.panels.block;
-            let rows = logits.chunks_exact(self.panels.block);
-            for ((sums, row), &target) in sums.iter_mut().zip(rows).zip(self.targets) {
-                sums.add(simd, &row[..block.columns()], (target as usize).wrapping_sub(start));
+        for (index, (block, bias)) in panels.blocks(BLOCK).zip(bias.chunks(width)).enumerate() {
+            multiply(simd, hidden.all(), block, bias, &mut logits.view_mut(0, 0));
+            for (row, (sums, &target)) in sums.iter_mut().zip(self.targets).enumerate() {
+                sums.add(simd, &logits.row(row)[..bias.len()], (target as usize).wrapping_sub(index * width));
             }
         }
-        sums.iter().map(|sums| sums.output(self.panels.vocab_size)).collect()
+        sums.iter().map(|sums| sums.output(panels.columns())).collect()
     }
 }
 

@@ -12,11 +12,23 @@
     reason = "the vector unit is chosen where a kernel is entered; code that is not inlined there misses it"
 )]
 
+mod activation;
+mod attention;
+mod exponential;
 mod head;
-mod logits;
+mod linear;
+mod matrix;
+mod norm;
+mod panels;
 mod peaks;
+mod product;
 mod reference;
 mod softmax;
 
+pub use activation::Activation;
+pub use attention::{Attention, Queries};
 pub use head::{Details, Head, Measures, head_entropy};
+pub use linear::Linear;
+pub use matrix::Matrix;
+pub use norm::LayerNorm;
 pub use reference::{DetailTensors, head_details_reference, head_entropy_reference};

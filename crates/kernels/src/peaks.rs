@@ -2,8 +2,9 @@
 
 use pulp::Simd;
 
+use crate::exponential::{LOWEST, exp};
 use crate::head::{Details, Measures};
-use crate::softmax::{LOWEST, Online, Sums, exp};
+use crate::softmax::{Online, Sums};
 
 /// The sums of the entropy and, with z the logits seen so far: the highest and the second highest, and
 /// Σ e^(2(z−highest)).

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::{Batch, EncoderConfig, MaskedLm};
+use entromask_encoder::{Batch, Buffers, CpuMaskedLm, EncoderConfig, MaskedLm, Wanted};
 use entromask_kernels::{Details, Head, Measures, head_details_reference, head_entropy_reference};
 use entromask_tables::{Entropies, Tokens};
 use rayon::prelude::*;
@@ -12,7 +12,7 @@ use crate::pass::{Pass, Widths, all_passes, chunks, widths};
 use crate::scores::{Scored, Scores, needs_details};
 
 /// Tokens of a batch on the CPU: its activations stay in the caches, and there are batches for all cores.
-const CPU_BATCH_TOKENS: usize = 1024;
+const CPU_BATCH_TOKENS: usize = 256;
 
 /// Tokens of a batch on a GPU, which wants large ones.
 const GPU_BATCH_TOKENS: usize = 32_768;
@@ -25,10 +25,16 @@ pub(crate) struct Scorer<'a> {
     config: &'a Config,
     shape: &'a EncoderConfig,
     model: &'a MaskedLm,
-    /// The fused head, on the CPU.
-    head: Option<Head>,
+    /// On the CPU.
+    fused: Option<Fused>,
     device: &'a Device,
     mask_id: u32,
+}
+
+/// The model laid out for the CPU.
+struct Fused {
+    model: CpuMaskedLm,
+    head: Head,
 }
 
 impl<'a> Scorer<'a> {
@@ -38,8 +44,8 @@ impl<'a> Scorer<'a> {
         device: &'a Device,
         mask_id: u32,
     ) -> Self {
-        let head = entromask_device::is_cpu(device).then(|| fused(model));
-        Self { config, shape, model, head, device, mask_id }
+        let fused = entromask_device::is_cpu(device).then(|| Fused::new(model, shape));
+        Self { config, shape, model, fused, device, mask_id }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -57,8 +63,8 @@ impl<'a> Scorer<'a> {
         let mut scores = Scores::unscored(part, &self.config.measures, self.shape.vocab_size);
         for chunk in chunks(&passes) {
             let batches = self.batches(chunk);
-            let measured = match &self.head {
-                Some(head) => self.measure_fused(head, part, &batches, &widths),
+            let measured = match &self.fused {
+                Some(fused) => self.measure_fused(fused, part, &batches),
                 None => self.measure_plain(part, &batches, &widths)?,
             };
             scores.fill(chunk, &measured);
@@ -68,22 +74,27 @@ impl<'a> Scorer<'a> {
     }
 
     fn batches<'p>(&self, chunk: &'p [Pass]) -> Vec<&'p [Pass]> {
-        let usual = if self.head.is_some() { CPU_BATCH_TOKENS } else { GPU_BATCH_TOKENS };
+        let usual = if self.fused.is_some() { CPU_BATCH_TOKENS } else { GPU_BATCH_TOKENS };
         let tokens = self.config.run.batch_tokens.unwrap_or(usual);
         let equal = chunk.chunk_by(|a, b| a.length == b.length);
         equal.flat_map(|passes| passes.chunks((tokens / passes[0].length).max(1))).collect()
     }
 
-    /// Batches side by side on all cores, since most operations of the backend use one.
-    fn measure_fused(&self, head: &Head, part: &Tokens, batches: &[&[Pass]], widths: &Widths) -> Vec<Scored> {
-        let states = batches.par_iter().map(|batch| read(self.states(part, batch, widths)));
+    /// Batches side by side on all cores, since each is computed on one.
+    fn measure_fused(&self, fused: &Fused, part: &Tokens, batches: &[&[Pass]]) -> Vec<Scored> {
+        let states = batches.par_iter().map_init(Buffers::default, |buffers, batch| {
+            let rows: Vec<Vec<u32>> = batch.iter().map(|pass| self.input(part, pass)).collect();
+            let wanted = rows.iter().zip(*batch);
+            let wanted = wanted.map(|(ids, pass)| Wanted { input_ids: ids, positions: &pass.positions });
+            fused.model.states(&wanted.collect::<Vec<_>>(), buffers)
+        });
         let states: Vec<f32> = states.collect::<Vec<_>>().concat();
         let targets: Vec<u32> = batches.iter().flat_map(|batch| targets(part, batch)).collect();
         if needs_details(&self.config.measures) {
-            let all = head.measure_details(&states, &targets).into_iter();
+            let all = fused.head.measure_details(&states, &targets).into_iter();
             all.map(|(measures, details)| Scored { measures, details: Some(details) }).collect()
         } else {
-            let all = head.measure(&states, &targets).into_iter();
+            let all = fused.head.measure(&states, &targets).into_iter();
             all.map(|measures| Scored { measures, details: None }).collect()
         }
     }
@@ -146,9 +157,11 @@ impl<'a> Scorer<'a> {
     }
 }
 
-fn fused(model: &MaskedLm) -> Head {
-    let (weight, bias) = model.decoder();
-    Head::new(&read(weight), &read(bias))
+impl Fused {
+    fn new(model: &MaskedLm, shape: &EncoderConfig) -> Self {
+        let (weight, bias) = model.decoder();
+        Self { model: CpuMaskedLm::new(model, shape), head: Head::new(&read(weight), &read(bias)) }
+    }
 }
 
 fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -217,7 +230,7 @@ mod tests {
                 (Config { measures: measures.into_iter().collect(), ..Config::default() }, Device::flex());
             let model = MaskedLm::init(&shape, 1, &device);
             let fused = Scorer::new(&config, (&model, &shape), &device, 4);
-            let plain = Scorer { head: None, ..Scorer::new(&config, (&model, &shape), &device, 4) };
+            let plain = Scorer { fused: None, ..Scorer::new(&config, (&model, &shape), &device, 4) };
             let [fused, plain] =
                 [fused, plain].map(|scorer| scorer.score(&part(), |_| Ok(())).expect("scores"));
             assert_eq!(fused.measures.keys().collect::<Vec<_>>(), plain.measures.keys().collect::<Vec<_>>());

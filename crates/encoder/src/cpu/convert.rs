@@ -1,0 +1,169 @@
+//! From modules of tensors.
+
+use std::sync::Arc;
+
+use burn::nn;
+use burn::tensor::Tensor;
+use entromask_kernels::{Activation, LayerNorm, Linear};
+
+use super::CpuMaskedLm;
+use super::embeddings::Embeddings;
+use super::layer::{Dense, Layer, Mlp, SelfAttention};
+use super::rotation::Rotation;
+use crate::encoder::Encoder;
+use crate::modernbert::{self, ModernBert};
+use crate::transformer::{self, Transformer};
+use crate::{EncoderConfig, MaskedLm};
+
+pub(super) fn masked_lm(model: &MaskedLm, config: &EncoderConfig) -> CpuMaskedLm {
+    let epsilon = config.layer_norm_eps as f32;
+    let body = match &model.encoder {
+        Encoder::Absolute(body) => absolute(body, config),
+        Encoder::Rotary(body) => rotary(body, config),
+    };
+    CpuMaskedLm {
+        transform: Dense {
+            linear: linear(&[&model.head.dense]),
+            activation: activation(model.head.activation),
+        },
+        transform_norm: norm(&model.head.norm, epsilon),
+        embeddings: body.embeddings,
+        layers: body.layers,
+        order: config.layer_order(),
+        norm: body.norm,
+    }
+}
+
+struct Body {
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    norm: Option<LayerNorm>,
+}
+
+fn absolute(body: &Transformer, config: &EncoderConfig) -> Body {
+    let epsilon = config.layer_norm_eps as f32;
+    let embeddings = &body.embeddings;
+    let places = embeddings.first_places(config.max_seq_length());
+    Body {
+        embeddings: Embeddings {
+            words: read(embeddings.word_embeddings.weight.val()),
+            places: read(places),
+            width: config.embedding_size(),
+            norm: embeddings.norm.as_ref().map(|of| norm(of, epsilon)),
+            projection: embeddings.projection.as_ref().map(|projection| linear(&[projection])),
+        },
+        layers: body.layers.iter().map(|layer| absolute_layer(layer, epsilon)).collect(),
+        norm: body.norm.as_ref().map(|of| norm(of, epsilon)),
+    }
+}
+
+fn absolute_layer(layer: &transformer::Layer, epsilon: f32) -> Layer {
+    let attention = &layer.attention;
+    Layer {
+        norm_first: layer.norm_first,
+        attention_norm: Some(norm(&layer.attention_norm, epsilon)),
+        attention: SelfAttention {
+            query: linear(&[&attention.query]),
+            key_value: linear(&[&attention.key, &attention.value]),
+            output: linear(&[&layer.attention_output]),
+            heads: attention.heads,
+            rotation: None,
+            reach: None,
+        },
+        mlp_norm: norm(&layer.output_norm, epsilon),
+        mlp: Mlp {
+            input: linear(&[&layer.intermediate]),
+            activation: activation(layer.activation),
+            gated: false,
+            output: linear(&[&layer.output]),
+        },
+    }
+}
+
+fn rotary(body: &ModernBert, config: &EncoderConfig) -> Body {
+    let epsilon = config.layer_norm_eps as f32;
+    let modern = config.modernbert();
+    let head_size = config.hidden_size / config.num_attention_heads;
+    let rotation = |theta| Arc::new(Rotation::new(theta, config.max_seq_length(), head_size));
+    let (global, local) = (rotation(modern.global_rope_theta), rotation(modern.local_rope_theta));
+    let layer = |layer: &modernbert::Layer| {
+        let rotation = if layer.attention.reach.is_none() { &global } else { &local };
+        rotary_layer(layer, rotation.clone(), epsilon)
+    };
+    Body {
+        embeddings: Embeddings {
+            words: read(body.word_embeddings()),
+            places: Vec::new(),
+            width: config.hidden_size,
+            norm: Some(norm(&body.embeddings.norm, epsilon)),
+            projection: None,
+        },
+        layers: body.layers.iter().map(layer).collect(),
+        norm: Some(norm(&body.norm, epsilon)),
+    }
+}
+
+fn rotary_layer(layer: &modernbert::Layer, rotation: Arc<Rotation>, epsilon: f32) -> Layer {
+    let attention = &layer.attention;
+    Layer {
+        norm_first: true,
+        attention_norm: layer.attention_norm.as_ref().map(|of| norm(of, epsilon)),
+        attention: SelfAttention {
+            query: columns(&attention.qkv, 0, 1),
+            key_value: columns(&attention.qkv, 1, 2),
+            output: linear(&[&attention.output]),
+            heads: attention.heads,
+            rotation: Some(rotation),
+            reach: attention.reach,
+        },
+        mlp_norm: norm(&layer.mlp_norm, epsilon),
+        mlp: Mlp {
+            input: linear(&[&layer.mlp.input]),
+            activation: activation(layer.mlp.activation),
+            gated: true,
+            output: linear(&[&layer.mlp.output]),
+        },
+    }
+}
+
+/// Dense layers of the same input as one, their outputs side by side.
+fn linear(layers: &[&nn::Linear]) -> Linear {
+    let weights = Tensor::cat(layers.iter().map(|layer| layer.weight.val()).collect(), 1);
+    let biases = Tensor::cat(layers.iter().map(|layer| bias(layer)).collect(), 0);
+    Linear::new(&read(weights), &read(biases))
+}
+
+/// `count` thirds of the outputs of a layer, from the one numbered `first` on.
+fn columns(layer: &nn::Linear, first: usize, count: usize) -> Linear {
+    let [_, outputs] = layer.weight.dims();
+    let (start, length) = (first * outputs / 3, count * outputs / 3);
+    let weight = layer.weight.val().narrow(1, start, length);
+    Linear::new(&read(weight), &read(bias(layer).narrow(0, start, length)))
+}
+
+fn bias(layer: &nn::Linear) -> Tensor<1> {
+    let [_, outputs] = layer.weight.dims();
+    let zeros = || Tensor::zeros([outputs], &layer.weight.device());
+    layer.bias.as_ref().map_or_else(zeros, |bias| bias.val())
+}
+
+fn norm(norm: &nn::LayerNorm, epsilon: f32) -> LayerNorm {
+    let gamma = read(norm.gamma.val());
+    let beta = norm.beta.as_ref().map_or_else(|| vec![0.0; gamma.len()], |beta| read(beta.val()));
+    LayerNorm::new(gamma, beta, epsilon)
+}
+
+fn activation(activation: crate::Activation) -> Activation {
+    use crate::Activation as Named;
+    match activation {
+        Named::Gelu => Activation::Gelu,
+        Named::GeluNew | Named::GeluFast | Named::GeluPytorchTanh => Activation::GeluTanh,
+        Named::QuickGelu => Activation::QuickGelu,
+        Named::Relu => Activation::Relu,
+        Named::Silu | Named::Swish => Activation::Silu,
+    }
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as().expect("a float tensor of the CPU reads as f32")
+}

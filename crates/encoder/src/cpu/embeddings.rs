@@ -1,0 +1,43 @@
+//! From token ids to the input of the first layer.
+
+use entromask_kernels::{LayerNorm, Linear};
+
+use super::{Buffers, Wanted};
+
+#[derive(Clone, Debug)]
+pub(super) struct Embeddings {
+    /// `[vocab_size, width]`.
+    pub(super) words: Vec<f32>,
+    /// Position and first segment, `[positions, width]`; empty where positions are rotary.
+    pub(super) places: Vec<f32>,
+    pub(super) width: usize,
+    pub(super) norm: Option<LayerNorm>,
+    pub(super) projection: Option<Linear>,
+}
+
+impl Embeddings {
+    /// `hidden` becomes the rows, one after the other: `[tokens, hidden_size]`.
+    pub(super) fn forward(&self, rows: &[Wanted<'_>], buffers: &mut Buffers) {
+        let Buffers { hidden, inner, .. } = buffers;
+        hidden.reshape(rows.iter().map(|row| row.input_ids.len()).sum(), self.width);
+        let tokens = rows.iter().flat_map(|row| row.input_ids.iter().enumerate());
+        for (index, (position, &id)) in tokens.enumerate() {
+            self.write(id, position, hidden.row_mut(index));
+        }
+        if let Some(norm) = &self.norm {
+            norm.apply(hidden);
+        }
+        if let Some(projection) = &self.projection {
+            projection.forward(hidden, inner);
+            std::mem::swap(hidden, inner);
+        }
+    }
+
+    fn write(&self, id: u32, position: usize, to: &mut [f32]) {
+        to.copy_from_slice(&self.words[id as usize * self.width..][..self.width]);
+        if !self.places.is_empty() {
+            let place = &self.places[position * self.width..][..self.width];
+            to.iter_mut().zip(place).for_each(|(to, place)| *to += place);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Forward passes on the CPU without tensors.
+//!
+//! The same models as the tensor code computes, laid out for `entromask_kernels`: rows of any lengths lie one after the
+//! other without padding, buffers are used again, and what is not asked for is not computed. One thread computes a
+//! batch; batches run side by side. A row's result does not depend on the rows beside it.
+
+mod convert;
+mod embeddings;
+mod layer;
+mod rotation;
+
+use std::ops::Range;
+
+use entromask_kernels::{Attention, LayerNorm, Matrix};
+
+use crate::{EncoderConfig, MaskedLm};
+use embeddings::Embeddings;
+use layer::{Dense, Layer};
+
+/// A masked language model, up to its decoder, for forward passes on the CPU.
+#[derive(Clone, Debug)]
+pub struct CpuMaskedLm {
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    /// Which of `layers` is applied at each depth.
+    order: Vec<usize>,
+    norm: Option<LayerNorm>,
+    transform: Dense,
+    transform_norm: LayerNorm,
+}
+
+/// A row of tokens, and where its states are wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Token ids, fewer than the model has positions.
+    pub input_ids: &'a [u32],
+    /// Places in `input_ids`.
+    pub positions: &'a [u16],
+}
+
+/// Memory that a thread computes in.
+#[derive(Clone, Debug, Default)]
+pub struct Buffers {
+    hidden: Matrix,
+    seen: Matrix,
+    at: Matrix,
+    query: Matrix,
+    key_value: Matrix,
+    context: Matrix,
+    attended: Matrix,
+    inner: Matrix,
+    gated: Matrix,
+    attention: Attention,
+}
+
+impl CpuMaskedLm {
+    /// Lays out `model`, whose tensors must be on the CPU.
+    pub fn new(model: &MaskedLm, config: &EncoderConfig) -> Self {
+        convert::masked_lm(model, config)
+    }
+
+    /// What the decoder sees at the wanted positions, row after row: `[positions, embedding_size]`, row-major.
+    ///
+    /// # Panics
+    ///
+    /// If a token is not in the vocabulary, or a row or position is too long.
+    pub fn states(&self, rows: &[Wanted<'_>], buffers: &mut Buffers) -> Vec<f32> {
+        let places = Places::of(rows);
+        self.embeddings.forward(rows, buffers);
+        match self.order.split_last() {
+            Some((last, before)) => {
+                before.iter().for_each(|&layer| self.layers[layer].forward(&places.everywhere(), buffers));
+                self.layers[*last].forward(&places, buffers);
+            }
+            None => buffers.pick(&places),
+        }
+        if let Some(norm) = &self.norm {
+            norm.apply(&mut buffers.hidden);
+        }
+        self.transform.forward(&buffers.hidden, &mut buffers.inner);
+        self.transform_norm.apply(&mut buffers.inner);
+        buffers.inner.to_vec()
+    }
+}
+
+/// Where rows lie in a batch, and which of their positions are computed.
+struct Places {
+    rows: Vec<Range<usize>>,
+    /// Of each row.
+    positions: Vec<Vec<u16>>,
+}
+
+impl Places {
+    fn of(rows: &[Wanted<'_>]) -> Self {
+        let mut end = 0;
+        let range = |row: &Wanted<'_>| {
+            let start = end;
+            end += row.input_ids.len();
+            start..end
+        };
+        let ranges = rows.iter().map(range).collect();
+        Self { rows: ranges, positions: rows.iter().map(|row| row.positions.to_vec()).collect() }
+    }
+
+    fn everywhere(&self) -> Self {
+        let positions = self.rows.iter().map(|row| (0..row.len() as u16).collect());
+        Self { rows: self.rows.clone(), positions: positions.collect() }
+    }
+
+    /// Index in the batch of each position that is computed.
+    fn flat(&self) -> Vec<usize> {
+        let rows = self.rows.iter().zip(&self.positions);
+        rows.flat_map(|(row, positions)| positions.iter().map(|&p| row.start + usize::from(p))).collect()
+    }
+
+    /// Each row, its positions, and the index of its first one among all that are computed.
+    fn iter(&self) -> impl Iterator<Item = (Range<usize>, &[u16], usize)> {
+        let mut next = 0;
+        self.rows.iter().zip(&self.positions).map(move |(row, positions)| {
+            let first = next;
+            next += positions.len();
+            (row.clone(), positions.as_slice(), first)
+        })
+    }
+}
+
+impl Buffers {
+    /// Keeps the hidden states that are wanted.
+    fn pick(&mut self, places: &Places) {
+        self.at.gather(&self.hidden, places.flat().into_iter());
+        std::mem::swap(&mut self.at, &mut self.hidden);
+    }
+}

@@ -1,0 +1,43 @@
+//! Dense layers of BERT shapes on one thread: ours against burn's matrix product, in turns; the least time of many.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use entromask_kernels::{Linear, Matrix};
+use entromask_random::{keyed, normals};
+
+const TOKENS: usize = 256;
+
+fn main() {
+    for (inputs, outputs) in [(256, 256), (256, 1024), (1024, 256), (768, 768), (768, 3072), (3072, 768)] {
+        let draw = |n, purpose| normals(n, 0.3, &mut keyed(1, purpose, 0, 0));
+        let (rows, weight, bias) =
+            (draw(TOKENS * inputs, "rows"), draw(inputs * outputs, "weight"), draw(outputs, "bias"));
+        let linear = Linear::new(&weight, &bias);
+        let (mut input, mut output) = (Matrix::default(), Matrix::default());
+        input.reshape(TOKENS, inputs);
+        rows.chunks_exact(inputs).enumerate().for_each(|(i, row)| input.row_mut(i).copy_from_slice(row));
+        let tensor = |values: &[f32], width| {
+            let shape = [values.len() / width, width];
+            Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), &Device::flex())
+        };
+        let (rows, weight) = (tensor(&rows, inputs), tensor(&weight, outputs));
+        let (mut ours, mut theirs) = (f64::MAX, f64::MAX);
+        for _ in 0..40 {
+            ours = ours.min(seconds(|| linear.forward(&input, &mut output)));
+            theirs = theirs.min(seconds(|| drop(rows.clone().matmul(weight.clone()))));
+        }
+        let flops = (2 * TOKENS * inputs * outputs) as f64;
+        println!(
+            "{inputs:>5} to {outputs:>5}: {:.1} GFLOP/s, burn {:.1} GFLOP/s",
+            flops / ours / 1e9,
+            flops / theirs / 1e9
+        );
+    }
+}
+
+fn seconds(run: impl FnOnce()) -> f64 {
+    let began = Instant::now();
+    run();
+    began.elapsed().as_secs_f64()
+}

@@ -1,0 +1,100 @@
+//! Weights as the matrix product reads them.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Start of the sums of columns that fill up the last panel of a softmax: their exponential is exactly 0, yet they are
+/// finite.
+pub(crate) const NO_TOKEN: f32 = -1e30;
+
+/// A matrix `[depth, columns]` as panels of two vectors of columns: `[columns / width, depth, width]`, filled up with
+/// zeros.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Panels {
+    weights: Vec<f32>,
+    depth: usize,
+    columns: usize,
+}
+
+/// Some consecutive panels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'a> {
+    pub(crate) weights: &'a [f32],
+    pub(crate) depth: usize,
+}
+
+impl Panels {
+    /// Becomes the `columns` given as rows of `depth` values each: a decoder, or keys.
+    pub(crate) fn pack_columns<'a>(
+        &mut self,
+        depth: usize,
+        columns: impl ExactSizeIterator<Item = &'a [f32]>,
+    ) {
+        let width = panel_width();
+        self.reset(depth, columns.len());
+        for (index, column) in columns.enumerate() {
+            let panel = &mut self.weights[index / width * depth * width..];
+            for (value, to) in column.iter().zip(panel.chunks_exact_mut(width)) {
+                to[index % width] = *value;
+            }
+        }
+    }
+
+    /// Becomes the rows given, `columns` values each: a dense layer, or values of attention.
+    pub(crate) fn pack_rows<'a>(&mut self, columns: usize, rows: impl ExactSizeIterator<Item = &'a [f32]>) {
+        let width = panel_width();
+        let depth = rows.len();
+        self.reset(depth, columns);
+        for (k, row) in rows.enumerate() {
+            for (panel, values) in row.chunks(width).enumerate() {
+                self.weights[(panel * depth + k) * width..][..values.len()].copy_from_slice(values);
+            }
+        }
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn all(&self) -> Block<'_> {
+        Block { weights: &self.weights, depth: self.depth }
+    }
+
+    /// Blocks of `panels` panels; the last one has fewer.
+    pub(crate) fn blocks(&self, panels: usize) -> impl Iterator<Item = Block<'_>> {
+        let size = panels * self.depth * panel_width();
+        self.weights.chunks(size).map(|weights| Block { weights, depth: self.depth })
+    }
+
+    fn reset(&mut self, depth: usize, columns: usize) {
+        (self.depth, self.columns) = (depth, columns);
+        self.weights.clear();
+        self.weights.resize(columns.next_multiple_of(panel_width()) * depth, 0.0);
+    }
+}
+
+/// Start of the sums of each column, filled up with `filler` to whole panels.
+pub(crate) fn padded(bias: &[f32], filler: f32) -> Vec<f32> {
+    let mut padded = bias.to_vec();
+    padded.resize(bias.len().next_multiple_of(panel_width()), filler);
+    padded
+}
+
+/// Columns of a panel: two vectors of this machine.
+pub(crate) fn panel_width() -> usize {
+    Arch::new().dispatch(PanelWidth)
+}
+
+struct PanelWidth;
+
+impl WithSimd for PanelWidth {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) -> usize {
+        2 * S::F32_LANES
+    }
+}
