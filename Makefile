@@ -220,6 +220,14 @@ BENCH_TEXT ?= data/sample/corpus/*.txt.zst
 bench-select: ## Measure selection against reading and decoding the columns that it needs, on the same threads
 	$(CARGO) bench --locked --workspace --bench select -- $(if $(THREADS),--threads $(THREADS))
 
+bench-score: $(tokens)/manifest.json ## Measure scoring against PyTorch doing the same work, in turns (PYTHON with tests/requirements.txt)
+	$(PYTHON) tests/bench/score.py $(BIN)/entromask-score $(tokens) --device $(DEVICE) $(BENCH)
+BENCH ?=
+
+gpu-check: $(tokens)/manifest.json ## Check scoring on the GPUs' backends and measure it: GPU="--devices cuda vulkan"
+	$(PYTHON) tests/bench/gpu_check.py --binaries release=$(BIN) --tokens $(tokens) --out $(DATA)/report/gpu.md $(GPU)
+GPU ?=
+
 doctor: build ## Look whether this machine has what a run needs
 	@$(BIN)/entromask-report doctor
 
@@ -237,5 +245,5 @@ help: ## This list
 	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\2\t\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-14s %-10s %s\n", $$1, $$2, $$3}'
 
 FORCE:
-.PHONY: FORCE build test check parity bench bench-select doctor gc clean help plan glue report pretrain-self-mask pretrain-random \
+.PHONY: FORCE build test check parity bench bench-select bench-score gpu-check doctor gc clean help plan glue report pretrain-self-mask pretrain-random \
   pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd

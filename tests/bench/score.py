@@ -3,17 +3,20 @@
 
     pip install torch transformers pyarrow
     python tests/bench/score.py target/release/entromask-score TOKENS [--shapes mini base] [--rows N] [--turns N]
-                                [--device cpu] [--dtype f32] [--compile]
+                                [--device cpu] [--torch-device cpu] [--dtype f32] [--compile] [--peak TFLOPS]
 
 Both score the same rows of the tokens artifact with the same randomly initialised checkpoint by k-fold: every maskable
 token is masked once, in one of k passes over its row. PyTorch is given what makes it fast: rows of equal length side by
 side in the best of some batch sizes, scaled dot-product attention, the head at the masked positions only, inference
 mode, all threads, torch.compile on request, bf16 on request. Its time is that of computing alone; ours is that of the
-whole process, which also starts, loads the model, reads, writes and hashes. Beside the wall clock stands the time that
-the processors were busy, which says more while other programs run. The last lines are the table.
+whole process, which also starts, loads the model, reads, writes and hashes; what a process that scores one row takes is
+given too, and the ratio without it. Beside the wall clock stands the time that the processors were busy, which says more
+while other programs run. Utilisation is the share of --peak that the model's operations come to, without the start. The
+last lines are the table.
 """
 
 import argparse
+import json
 import resource
 import shutil
 import statistics
@@ -27,6 +30,10 @@ import pyarrow.parquet as pq
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+COLUMNS = (
+    "| shape | tokens, all passes | PyTorch tokens/s | ours tokens/s | **ratio** | without start | of CPU seconds "
+    "| ours GFLOP/s | peak memory |"
+)
 SHAPES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
 ROWS = {"tiny": 2048, "mini": 512, "small": 256, "medium": 128, "base": 48}
 MASK_ID = 103
@@ -41,11 +48,11 @@ class Cost:
 
 def main() -> None:
     args = arguments()
-    lines = ["| shape | passes × tokens | PyTorch tokens/s | ours tokens/s | **ratio** | ratio of CPU seconds |", "|---|---|---|---|---|---|"]
-    for shape in args.shapes:
-        lines.append(compare(args, shape))
+    lines = [COLUMNS, "|---" * COLUMNS.count("| ") + "|"]
+    lines += [compare(args, shape) for shape in args.shapes]
     compiled = ", compiled" if args.compile else ""
-    print(f"torch {torch.__version__}{compiled}, {torch.get_num_threads()} threads, {args.device}, {args.dtype}, k = {args.folds}")
+    theirs = f"torch {torch.__version__}{compiled} on {args.torch_device}, {torch.get_num_threads()} threads"
+    print(f"{theirs}; ours on {args.device}; {args.dtype}, k = {args.folds}, median of {args.turns} turns")
     print("\n".join(lines))
 
 
@@ -58,12 +65,21 @@ def compare(args: argparse.Namespace, shape: str) -> str:
         tokens = sum(len(ids) for _, ids, _ in passes)
         theirs = Torch(model, args)
         theirs.choose_batch_size(passes)
-        turns = [(theirs.score(passes), ours(args, Path(folder), len(rows), turn)) for turn in range(args.turns)]
-    check(turns[0], passes, rows)
+        turns, starts = [], []
+        for turn in range(args.turns):
+            turns.append((theirs.score(passes), ours(args, Path(folder), len(rows), turn)))
+            starts.append(ours(args, Path(folder), 1, -1 - turn).wall)
+        cost = json.loads((Path(folder) / "entropy-0" / "manifest.json").read_text())["cost"]
+    check(turns[0])
+    start = statistics.median(starts)
     wall = [statistics.median(cost[side].wall for cost in turns) for side in (0, 1)]
     busy = [statistics.median(cost[side].busy for cost in turns) for side in (0, 1)]
     rates = " | ".join(f"{tokens / seconds / 1000:.1f} k" for seconds in wall)
-    return f"| {shape} | {tokens / 1000:.0f} k | {rates} | **{wall[0] / wall[1]:.2f}** | {busy[0] / busy[1]:.2f} |"
+    flops = cost["flops"] / (wall[1] - start) / 1e9
+    used = f" ({flops / args.peak / 10:.1f} %)" if args.peak else ""
+    ratios = f"**{wall[0] / wall[1]:.2f}** | {wall[0] / (wall[1] - start):.2f} | {busy[0] / busy[1]:.2f}"
+    memory = cost["peak_memory_bytes"] / 2**20
+    return f"| {shape} | {tokens / 1000:.0f} k | {rates} | {ratios} | {flops:.0f}{used} | {memory:.0f} MiB |"
 
 
 def arguments() -> argparse.Namespace:
@@ -74,10 +90,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, help="rows of the corpus (default: by shape)")
     parser.add_argument("--folds", type=int, default=7)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="of our side")
+    parser.add_argument("--torch-device", help="of PyTorch's side (default: cpu, or cuda beside any GPU)")
+    parser.add_argument("--peak", type=float, help="what the device can do, TFLOP/s")
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--compile", action="store_true", help="torch.compile PyTorch's side")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.torch_device = args.torch_device or ("cpu" if args.device == "cpu" else "cuda")
+    return args
 
 
 def checkpoint(shape: str, folder: Path) -> Path:
@@ -115,7 +135,7 @@ def all_passes(rows: list[tuple[list[int], list[int]]], folds: int) -> list[tupl
 
 class Torch:
     def __init__(self, model: Path, args: argparse.Namespace) -> None:
-        self.device = args.device
+        self.device = args.torch_device
         self.dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
         self.model = BertForMaskedLM.from_pretrained(model, attn_implementation="sdpa", dtype=self.dtype)
         self.model = self.model.eval().to(self.device)
@@ -165,7 +185,7 @@ def ours(args: argparse.Namespace, folder: Path, rows: int, turn: int) -> Cost:
     command += ["--device", args.device, "--dtype", args.dtype]
     command += ["--set", f"folds={args.folds}", "--set", f"rows={rows}"]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([str(part) for part in command], check=True)
+    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     columns = [pq.read_table(part, columns=["entropy"]) for part in sorted(out.glob("part-*.parquet"))]
@@ -173,7 +193,7 @@ def ours(args: argparse.Namespace, folder: Path, rows: int, turn: int) -> Cost:
     return Cost(wall, busy, torch.tensor(values))
 
 
-def check(turn: tuple[Cost, Cost], passes: list, rows: list) -> None:
+def check(turn: tuple[Cost, Cost]) -> None:
     """Both did the work: as many entropies, and nearly the same mean (which tokens share a pass differs)."""
     theirs, ours = (cost.entropies for cost in turn)
     if len(theirs) != len(ours) or abs(theirs.mean() - ours.mean()) > 0.02:
