@@ -42,5 +42,5 @@ pub use classifier::SequenceClassifier;
 pub use config::EncoderConfig;
 pub use encoder::Encoder;
 pub use families::Family;
-pub use masked_lm::{MaskedLm, MlmHead};
+pub use masked_lm::{Inheritance, MaskedLm, MlmHead};
 pub use modernbert::{ModernBertConfig, Pooling};

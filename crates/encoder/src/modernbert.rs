@@ -43,6 +43,10 @@ pub struct ModernBertConfig {
     pub classifier_pooling: Pooling,
     /// Dropout inside the feed-forward blocks.
     pub mlp_dropout: f64,
+    /// Deviations at which initial weights are cut off. With it a new model begins as in `transformers`, whose value is
+    /// 2: outputs of blocks are smaller by √(2 · layers). Without it, as every other family does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initializer_cutoff_factor: Option<f64>,
 }
 
 /// One vector for a row.
@@ -70,6 +74,7 @@ impl Default for ModernBertConfig {
             classifier_activation: Activation::Gelu,
             classifier_pooling: Pooling::Cls,
             mlp_dropout: 0.0,
+            initializer_cutoff_factor: None,
         }
     }
 }
