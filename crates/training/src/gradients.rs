@@ -55,7 +55,8 @@ impl Gradient {
     }
 }
 
-fn sum_of_squares(values: &[f32]) -> f64 {
+/// Σ x² of numbers in host memory, the same on any number of threads.
+pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
     let square = |chunk: &[f32]| chunk.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
     values.par_chunks(CHUNK).map(square).collect::<Vec<_>>().iter().sum()
 }
