@@ -135,6 +135,23 @@ impl EncoderConfig {
         self.max_position_embeddings.saturating_sub(self.first_position())
     }
 
+    /// Layers that a token passes, each application of a shared one counted.
+    pub fn depths(&self) -> usize {
+        self.layer_order().len()
+    }
+
+    /// What is read back after the config was written: families fix some fields, and name what others leave out.
+    ///
+    /// # Errors
+    ///
+    /// A usage fault when the family cannot express the config.
+    pub fn as_stored(&self) -> Result<Self> {
+        let written = json::write(self, "", Value::Null)?;
+        let object = written.as_object().cloned().unwrap_or_default();
+        json::read(object)
+            .map_err(|problem| Fault::usage(problem).remedy("correct the model's config").into())
+    }
+
     /// Width of the word embeddings, and so of what the decoder sees.
     pub fn embedding_size(&self) -> usize {
         self.embedding_size.unwrap_or(self.hidden_size)
@@ -167,7 +184,7 @@ impl EncoderConfig {
 
     /// What is wrong with the sizes.
     pub(crate) fn problem(&self) -> Option<String> {
-        let problems = [Self::zero_problem, Self::family_problem, Self::heads_problem, Self::dropout_problem];
+        let problems = [Self::zero_problem, Self::heads_problem, Self::dropout_problem, Self::family_problem];
         problems.into_iter().find_map(|problem| problem(self))
     }
 

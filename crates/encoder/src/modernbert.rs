@@ -107,6 +107,20 @@ impl ModernBert {
         self.norm.forward(last.forward(hidden, positions, padding.as_ref()))
     }
 
+    /// As [`Encoder::forward_layers`](crate::Encoder::forward_layers).
+    pub(crate) fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<3>> {
+        let padding = padding(batch);
+        let mut states = vec![self.embeddings.forward(batch)];
+        for layer in &self.layers {
+            let below = states[states.len() - 1].clone();
+            states.push(layer.forward(below, None, padding.as_ref()));
+        }
+        if let Some(last) = states.last_mut() {
+            *last = self.norm.forward(last.clone());
+        }
+        states
+    }
+
     pub(crate) fn word_embeddings(&self) -> Tensor<2> {
         self.embeddings.word_embeddings.weight.val()
     }

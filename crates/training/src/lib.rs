@@ -22,11 +22,13 @@ mod muon;
 mod optimizer;
 mod rows;
 mod schedule;
+mod soft;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use gradients::Gradients;
-pub use head::{Decoder, Evaluation, HeadLoss, Objective, evaluate, head_loss};
-pub use loss::{cosine, cross_entropy, distillation};
+pub use head::{Decoder, Evaluation, Guide, HeadLoss, Objective, evaluate, head_loss};
+pub use loss::{cosine, cross_entropy, distillation, squared_distance};
 pub use metrics::MetricsLog;
 pub use optimizer::{AdamW, AdamWConfig, Optimizer, OptimizerConfig, Rule};
 pub use schedule::{Decay, Schedule};
+pub use soft::SoftTargets;
