@@ -69,7 +69,7 @@ impl Layers<'_> {
     /// What has to be equal, and whether there are enough positions.
     fn sizes(&self) -> Vec<(&'static str, String, String)> {
         let (theirs, ours) = (self.origin, self.config);
-        let own = |config: &EncoderConfig| config.modernbert.clone().map(without_training);
+        let own = |config: &EncoderConfig| without_training(config.modernbert());
         let segments = |config: &EncoderConfig| match ours.type_vocab_size {
             0 => 0,
             _ => config.type_vocab_size,
