@@ -192,6 +192,38 @@ fn assert_same(left: &Pipeline, right: &Pipeline) -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_cached_teacher_guides_without_being_there() -> Result<()> {
+    let pipeline = Pipeline::new()?;
+    let run = |distill: &str| pipeline.make(&["pretrain-kd", "ROUNDS=1", distill]).map(drop);
+    run("DISTILL=live")?;
+    let made = pipeline.changed_by(|| run("DISTILL=cached"))?;
+    let [model, targets] = &made[..] else { anyhow::bail!("a model and targets: {made:?}") };
+    assert!(model.starts_with("models/") && targets.starts_with("targets/"), "{made:?}");
+    assert_eq!(pipeline.changed_by(|| run("DISTILL=cached"))?, [""; 0]);
+    assert_eq!(pipeline.manifests()?[targets].config["top_k"], 64);
+
+    let live = model.replace("-top64", "");
+    let first_step = |model: &str| -> Result<[f64; 2]> {
+        let log = fs::read_to_string(pipeline.data().join(model).join("metrics.jsonl"))?;
+        let row = log.lines().find(|line| line.contains("\"loss\"")).context("a step")?;
+        let row: serde_json::Value = serde_json::from_str(row)?;
+        Ok(["ce", "kd"].map(|name| row[name].as_f64().unwrap_or(f64::NAN)))
+    };
+    let ([ce, kd], [cached_ce, cached_kd]) = (first_step(&live)?, first_step(model)?);
+    assert_eq!(ce.to_bits(), cached_ce.to_bits(), "the same batch and weights");
+    assert!(cached_kd > 0.0 && cached_kd <= kd, "a bound from below: {cached_kd} {kd}");
+
+    let plan = pipeline.plan(&["GOAL=pretrain-self-mask-kd", "ROUNDS=1", "DISTILL=cached"])?;
+    let to_run = |line: &&str| line.contains("/targets/small/") && line.ends_with("will run");
+    assert_eq!(plan.lines().filter(to_run).count(), 2, "targets of each round: {plan}");
+
+    pipeline.edit("targets/top64.toml", "temperature = 2.0", "temperature = 3.0")?;
+    let error = run("DISTILL=cached").expect_err("another temperature than the recipe's");
+    assert!(error.to_string().contains("temperature 3, objective.temperature is 2"), "{error}");
+    Ok(())
+}
+
 fn collect_manifests(root: &Path, dir: &Path, found: &mut BTreeMap<String, Manifest>) -> Result<()> {
     if dir.join("manifest.json").exists() {
         let name = dir.strip_prefix(root)?.display().to_string();
