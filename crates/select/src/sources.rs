@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use entromask_artifact::{Input, Kind, Manifest, Recipe};
 use entromask_fault::Fault;
 
-use crate::Config;
 use crate::classes::Entries;
-use crate::corruption::Vocabulary;
-use crate::policies::Basis;
 use crate::stage::{FORMAT, Paths};
+use entromask_policy::Config;
+use entromask_policy::corruption::Vocabulary;
+use entromask_policy::policies::Basis;
 
 /// The artifacts that a configuration needs; what it does not need is not looked at.
 pub(crate) struct Sources {

@@ -9,13 +9,13 @@ use entromask_tables::{Masks, Ragged};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::Config;
-use crate::config::Scope;
 use crate::part::Part;
 use crate::rarity;
 use crate::report::{Overlap, PartFacts, Tally};
-use crate::row::{Choice, Row, Selector};
 use crate::sources::Sources;
+use entromask_policy::Config;
+use entromask_policy::config::Scope;
+use entromask_policy::{Choice, Row, Selector};
 
 /// Version of the masks artifact and of what the configuration means.
 pub const FORMAT: u32 = 1;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use entromask_select::corruption::Vocabulary;
-use entromask_select::{Config, Row, Scores, Selector};
+use entromask_policy::corruption::Vocabulary;
+use entromask_policy::{Config, Row, Scores, Selector};
 
 use crate::exact::{self, Masks};
 use crate::row::{TestRow, config};

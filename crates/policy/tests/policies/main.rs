@@ -6,7 +6,7 @@ mod options;
 mod reference;
 mod row;
 
-use entromask_select::budget;
+use entromask_policy::budget;
 use proptest::prelude::*;
 use row::{TestRow, config, policies, rows};
 

@@ -134,7 +134,7 @@ impl Policy {
     }
 
     /// Which artifact the policy needs and was not given.
-    pub(crate) fn missing(&self, flag: &str, remedy: String) -> anyhow::Error {
+    pub fn missing(&self, flag: &str, remedy: String) -> anyhow::Error {
         Fault::usage(format!("the policy `{}` needs entropies, and no {flag} was given", self.name()))
             .remedy(remedy)
             .into()

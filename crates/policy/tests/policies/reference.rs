@@ -1,7 +1,7 @@
 //! Slow and obvious: what the deterministic policies choose under all options, checked from scratch at each step.
 
-use entromask_select::config::{Shortfall, WordScore};
-use entromask_select::{Choice, Config, budget};
+use entromask_policy::config::{Shortfall, WordScore};
+use entromask_policy::{Choice, Config, budget};
 
 use crate::row::TestRow;
 

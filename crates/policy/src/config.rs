@@ -3,7 +3,7 @@
 use entromask_fault::Fault;
 use serde::{Deserialize, Serialize};
 
-use crate::classes::Class;
+use crate::class::Class;
 use crate::corruption::Corruption;
 use crate::policies::Policy;
 use crate::schedule::Schedule;

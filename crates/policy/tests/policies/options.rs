@@ -1,7 +1,7 @@
 //! Options that hold for every policy: whole words, cap, spread, exclusion, budgets of a part, shortfall.
 
-use entromask_select::config::{Scope, Shortfall, Spread, WordScore};
-use entromask_select::{Config, Row, budget};
+use entromask_policy::config::{Scope, Shortfall, Spread, WordScore};
+use entromask_policy::{Config, Row, budget};
 use proptest::prelude::*;
 
 use crate::reference::{self, is_allowed};

@@ -1,7 +1,7 @@
 //! Rows to select from.
 
-use entromask_select::corruption::Vocabulary;
-use entromask_select::{Choice, Config, Row, Scores, Selector};
+use entromask_policy::corruption::Vocabulary;
+use entromask_policy::{Choice, Config, Row, Scores, Selector};
 use proptest::prelude::*;
 
 /// A row of its own: scores are there exactly where words are.

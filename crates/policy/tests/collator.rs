@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use entromask_select::corruption::Vocabulary;
-use entromask_select::{Config, Row, Scores, Selector};
+use entromask_policy::corruption::Vocabulary;
+use entromask_policy::{Config, Row, Scores, Selector};
 use serde::Deserialize;
 
 const ORIGINAL: u32 = 2054;
