@@ -1,4 +1,4 @@
-"""Counts what Hugging Face's `DataCollatorForLanguageModeling` masks, for `crates/select/tests/collator.rs`.
+"""Counts what Hugging Face's `DataCollatorForLanguageModeling` masks, for `crates/policy/tests/collator.rs`.
 
     python tests/parity/export_collator.py > crates/policy/tests/fixtures/collator.json
 

@@ -31,6 +31,7 @@ pub mod config;
 pub mod corruption;
 mod picks;
 pub mod policies;
+pub mod rank;
 mod row;
 mod schedule;
 mod units;

@@ -1,6 +1,6 @@
 //! Where a run begins: at its newest checkpoint, at random weights, at another model, or at the round before.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
@@ -19,6 +19,8 @@ pub(crate) struct Begin {
     pub model: MaskedLm,
     pub optimizer: Optimizer,
     pub counters: Counters,
+    /// The checkpoint that the run goes on from.
+    pub resumed: Option<PathBuf>,
     /// Rows of the logs up to this step belong to the run; `None`: they begin anew.
     pub logged: Option<u64>,
 }
@@ -38,7 +40,13 @@ impl Begin {
         tracing::info!("resuming at step {} from {}", checkpoint.step, checkpoint.folder.display());
         let (model, _) = MaskedLm::from_pretrained(&checkpoint.folder, device)?;
         let optimizer = Optimizer::load(job.config.optimizer(), &checkpoint.folder.join(OPTIMIZER))?;
-        Ok(Self { model, optimizer, counters: checkpoint.state, logged: Some(checkpoint.step) })
+        Ok(Self {
+            model,
+            optimizer,
+            counters: checkpoint.state,
+            resumed: Some(checkpoint.folder),
+            logged: Some(checkpoint.step),
+        })
     }
 
     /// Starts the run. `metrics` is where its metrics log will be.
@@ -49,7 +57,13 @@ impl Begin {
             Start::Continue(folder) => return Self::after(job, folder, metrics, device),
         };
         let counters = Counters { step: job.first_step(), ..Counters::default() };
-        Ok(Self { model, optimizer: Optimizer::new(job.config.optimizer()), counters, logged: None })
+        Ok(Self {
+            model,
+            optimizer: Optimizer::new(job.config.optimizer()),
+            counters,
+            resumed: None,
+            logged: None,
+        })
     }
 
     /// Goes on from the round before, whose metrics become the beginning of this round's.
@@ -66,7 +80,7 @@ impl Begin {
         fs::copy(folder.join("metrics.jsonl"), metrics)?;
         let logged = Some(earlier.step);
         let counters = Counters { earlier_tokens: earlier.tokens, flops: 0.0, ..earlier };
-        Ok(Self { model, optimizer, counters, logged })
+        Ok(Self { model, optimizer, counters, resumed: None, logged })
     }
 }
 

@@ -20,6 +20,20 @@ pub(crate) struct Example {
     pub targets: Vec<u32>,
     /// What a teacher said there; nothing without a cache of it.
     pub soft: SoftTargets,
+    /// The row, where its masks are chosen while training runs.
+    pub line: Option<Line>,
+}
+
+/// A row of the corpus as it is, for masks that are still to be chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Its number in the split.
+    pub row: u64,
+    pub epoch: u64,
+    /// Token ids, `[seq_length]`.
+    pub ids: Vec<u32>,
+    /// The word of each token; null at special tokens. `[seq_length]`
+    pub word: Vec<Option<u16>>,
 }
 
 impl Example {
@@ -48,6 +62,8 @@ pub(crate) struct Corpus {
     first_masks: Option<Beside>,
     /// What a teacher says where `masks` masks.
     soft: Option<Beside>,
+    /// Whether the masks that follow on the first ones are chosen while training runs.
+    online: bool,
     seed: u64,
 }
 
@@ -108,7 +124,7 @@ impl Corpus {
             rows: output.rows.unwrap_or(0) as usize,
         };
         let parts = tokens.1.parts("part").map(part).collect();
-        Self { parts, masks, first_masks: None, soft: None, seed }
+        Self { parts, masks, first_masks: None, soft: None, online: false, seed }
     }
 
     /// With masks for the beginning of the run.
@@ -119,6 +135,11 @@ impl Corpus {
     /// With what a teacher says.
     pub(crate) fn with_soft(self, soft: Option<Beside>) -> Self {
         Self { soft, ..self }
+    }
+
+    /// With masks only for the beginning: those of later rows are chosen while training runs.
+    pub(crate) fn with_online(self, online: bool) -> Self {
+        Self { online, ..self }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -136,7 +157,8 @@ impl Corpus {
 
     fn load(&self, index: usize, epoch: u64) -> Result<LoadedPart> {
         let part = &self.parts[index];
-        let tokens = Tokens::read(&part.path, TokenColumns::default())?;
+        let columns = TokenColumns { word: self.online, ..TokenColumns::default() };
+        let tokens = Tokens::read(&part.path, columns)?;
         if tokens.rows() != part.rows {
             return Err(mismatch(&part.path, part.rows, tokens.rows()).into());
         }
@@ -147,7 +169,7 @@ impl Corpus {
 
     /// Whether `row` has the masks of `masks` already, when `share` of the rows have.
     fn has_changed(&self, row: u64, epoch: u64, share: f64) -> bool {
-        self.first_masks.is_none()
+        (self.first_masks.is_none() && !self.online)
             || share >= 1.0
             || open_unit(&mut keyed(self.seed, "transfer of masks", row, epoch)) < share
     }
@@ -193,6 +215,10 @@ impl EpochRows<'_> {
         while batch.len() < batch_size {
             let Some(row) = self.next_row()? else { break };
             let changed = self.corpus.has_changed(self.part.tokens.row[row], self.epoch, share);
+            if self.corpus.online && changed {
+                batch.push(self.part.open(row, self.epoch));
+                continue;
+            }
             self.part.load_beside(self.corpus, self.epoch, changed)?;
             batch.push(self.part.example(row, changed)?);
         }
@@ -237,6 +263,13 @@ impl LoadedPart {
         }
         *slot = Some(masks);
         Ok(())
+    }
+
+    /// A row whose masks are still to be chosen.
+    fn open(&self, row: usize, epoch: u64) -> Example {
+        let (ids, word) = (self.tokens.input_ids.row(row).to_vec(), self.tokens.word.row(row).to_vec());
+        let line = Line { row: self.tokens.row[row], epoch, ids: ids.clone(), word };
+        Example { input_ids: ids, line: Some(line), ..Example::default() }
     }
 
     fn example(&self, row: usize, changed: bool) -> Result<Example> {

@@ -1,11 +1,13 @@
 //! A run before it starts: inputs checked against each other, and the recipe that follows.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use entromask_artifact::{Input, Kind, MANIFEST, Manifest, Recipe};
 use entromask_encoder::{EncoderConfig, pretrained_files};
 use entromask_fault::Fault;
+use entromask_policy::corruption::Vocabulary;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -164,6 +166,19 @@ impl Job {
         Corpus::new((tokens, &self.tokens), Beside::new(masks, &self.masks), self.config.seed)
             .with_first_masks(beside(first_masks, &self.extra.first_masks))
             .with_soft(beside(targets, &self.extra.targets))
+            .with_online(self.config.online.is_some())
+    }
+
+    /// The vocabulary as far as masks need it.
+    pub(crate) fn vocabulary(&self) -> Vocabulary {
+        let special = self.tokens.stats["special"].as_object().into_iter().flatten();
+        let ids = special.filter_map(|(_, id)| u32::try_from(id.as_u64()?).ok());
+        let special: BTreeSet<u32> = ids.collect();
+        Vocabulary {
+            size: self.facts.vocab_size as u32,
+            mask: self.facts.special.mask,
+            special: special.into_iter().collect(),
+        }
     }
 
     /// The first step of this run, earlier rounds counted.
@@ -223,7 +238,10 @@ fn check_flags(config: &Config, paths: &Paths) -> Result<()> {
         )
     } else if cached && paths.first_masks.is_some() {
         ("--targets and --init-masks: the targets belong to one of the masks".into(), "name a --teacher")
-    } else if paths.first_masks.is_some() != config.mask_transfer.is_some() {
+    } else if config.online.is_some() && (paths.first_masks.is_some() || cached) {
+        let found = "[online]: masks are chosen while training runs";
+        (found.into(), "leave --init-masks and --targets out; --masks are the first masks")
+    } else if config.online.is_none() && paths.first_masks.is_some() != config.mask_transfer.is_some() {
         ("--init-masks and mask_transfer belong together".into(), "give both or none of them")
     } else if config.init != Init::default() && !matches!(paths.start, Start::Init(_)) {
         ("init.layers or init.fresh_head without a model".into(), "name one with --init DIR")

@@ -30,6 +30,11 @@ pub(crate) struct StepRow {
     pub hidden: Option<f64>,
     pub lr: f64,
     pub grad_norm: f64,
+    /// Of the scores that masks were chosen by, where that happens while training runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staleness: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank_drift: Option<f64>,
 }
 
 #[derive(Serialize)]

@@ -16,6 +16,7 @@ mod data;
 mod fixture;
 mod job;
 mod journal;
+mod online;
 mod plan;
 mod publish;
 mod step;
@@ -31,7 +32,8 @@ use entromask_artifact::{Manifest, Recipe, Status, Workbench, status, tool};
 use serde::Serialize;
 
 pub use config::{
-    Budget, Config, Init, ObjectiveConfig, Positions, Ramp, Run, Transfer, TransferMode, Validation,
+    Budget, Config, Init, ObjectiveConfig, OnlineConfig, OnlineMode, Positions, Ramp, Run, Transfer,
+    TransferMode, Validation,
 };
 pub use job::{Paths, Start};
 

@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::data::{Corpus, Example};
 use crate::job::Job;
 use crate::journal::{Journal, METRICS, StepRow};
+use crate::online::{self, Freshness, Now, Online};
 use crate::step::{self, Counts, Losses, Pass};
 use crate::validation::Validation;
 
@@ -36,6 +37,8 @@ pub(crate) struct Trained {
     pub counters: Counters,
     pub metrics: PathBuf,
     pub speed: PathBuf,
+    /// What was masked, where that was chosen while training ran.
+    pub masks: Option<PathBuf>,
     pub checkpoints: Checkpoints,
 }
 
@@ -59,6 +62,7 @@ struct Trainer<'a> {
     /// Taken only while the optimizer updates it.
     model: Option<MaskedLm>,
     teacher: Teacher,
+    online: Option<Online>,
     optimizer: Optimizer,
     schedule: Schedule,
     validation: Validation,
@@ -77,18 +81,24 @@ impl<'a> Trainer<'a> {
         fs::create_dir_all(&folder)?;
         let run = job.config.run;
         let checkpoints = Checkpoints::new(&folder, run.keep);
-        let Begin { model, optimizer, counters, logged } = match checkpoints.latest::<Counters>()? {
+        let Begin { model, optimizer, counters, resumed, logged } = match checkpoints.latest::<Counters>()? {
             Some(checkpoint) => Begin::resume(job, checkpoint, &device)?,
             None => Begin::fresh(job, &folder.join(METRICS), &device)?,
         };
         let done = (counters.tokens, counters.flops);
         let journal = Journal::open(&folder, logged, (run.log_every, run.peak_flops), done)?;
+        let online = job
+            .config
+            .online
+            .as_ref()
+            .map(|config| Online::open(config, job.vocabulary(), &folder, (resumed.as_deref(), logged)));
         let progress = Progress::new("training", job.facts.tokens * job.span.epochs);
         progress.resume_at(counters.tokens - counters.earlier_tokens);
         Ok(Self {
             job,
             model: Some(model),
             teacher: Teacher::load(job, &device)?,
+            online: online.transpose()?,
             optimizer,
             schedule: job.config.schedule(counters.done(job.config.budget, job.plan.steps()).total),
             validation: Validation::read(
@@ -133,8 +143,9 @@ impl<'a> Trainer<'a> {
         let mut rows = corpus.epoch(epoch, rows_done)?;
         while self.counters.step < plan.first_step(epoch + 1) && !self.has_ended() {
             let share = self.job.config.mask_transfer.map_or(1.0, |transfer| transfer.share(self.done()));
-            let batch = rows.batch(plan.size(epoch, rows_done), share)?;
+            let mut batch = rows.batch(plan.size(epoch, rows_done), share)?;
             rows_done += batch.len();
+            self.choose_masks(&mut batch)?;
             self.step(&batch)?;
             self.after_step()?;
         }
@@ -153,8 +164,13 @@ impl<'a> Trainer<'a> {
         let objective = config.objective.at(&config.transfer, done);
         let rate = self.schedule.between(done.done, self.after(done, tokens));
         self.device.seed(keyed(config.seed, "dropout", self.counters.step, 0).next_u64());
-        let (losses, gradients) = self.gradients(batch, &objective)?;
+        let (losses, gradients, entropies) = self.gradients(batch, &objective)?;
         let mut row = self.row(&losses, tokens, rate);
+        let now = self.now();
+        if let Some(online) = &mut self.online {
+            let Freshness { staleness, rank_drift } = online.learn(batch, &entropies, now);
+            (row.staleness, row.rank_drift) = (staleness, rank_drift);
+        }
         let model = self.model.take().expect("put back below");
         let (model, norm) = self.optimizer.step(rate, model, gradients)?;
         self.model = Some(model);
@@ -169,17 +185,36 @@ impl<'a> Trainer<'a> {
         self.journal.step(&row, self.counters.flops)
     }
 
-    /// Losses and gradients of a batch, which may be computed in parts.
-    fn gradients(&self, batch: &[Example], objective: &ObjectiveConfig) -> Result<(Losses, Gradients)> {
+    /// Chooses the masks of rows that have none yet.
+    fn choose_masks(&mut self, batch: &mut [Example]) -> Result<()> {
+        let (now, began) = (self.now(), batch.len());
+        let Some(online) = &mut self.online else { return Ok(()) };
+        let model = self.model.as_ref().expect("taken only while the optimizer updates it").valid();
+        let rows = self.job.config.micro_batch.unwrap_or(began);
+        let device = self.device.clone().inner();
+        online.choose(batch, &model, now, (rows, self.job.student.pad_token_id, &device))
+    }
+
+    /// Losses and gradients of a batch, which may be computed in parts, and the entropies at its masked positions where
+    /// they are wanted.
+    fn gradients(
+        &self,
+        batch: &[Example],
+        objective: &ObjectiveConfig,
+    ) -> Result<(Losses, Gradients, Vec<f32>)> {
         let teacher = self.teacher.for_step();
         let whole = Counts::of(batch, teacher, objective);
         let pass = Pass { objective, whole, pad: self.job.student.pad_token_id, device: &self.device };
         let (mut losses, mut gradients) = (Losses::default(), None::<Gradients>);
+        let (mut entropies, learns) = (Vec::new(), self.online.as_ref().is_some_and(Online::learns));
         for part in batch.chunks(self.job.config.micro_batch.unwrap_or(batch.len())) {
             if Counts::of(part, teacher, objective).guided == 0 {
                 continue;
             }
-            let forward = step::forward(self.model(), teacher, part, pass);
+            let mut forward = step::forward(self.model(), teacher, part, pass);
+            if let Some(seen) = forward.seen.take().filter(|_| learns) {
+                entropies.extend(online::entropies(self.model(), &seen.masked()));
+            }
             losses = losses.plus(forward.losses);
             losses.check()?;
             let more = Gradients::collect(self.model(), forward.backward());
@@ -188,7 +223,7 @@ impl<'a> Trainer<'a> {
                 Some(sum) => sum.add(more),
             }
         }
-        Ok((losses, gradients.expect("a batch with masks has a part with masks")))
+        Ok((losses, gradients.expect("a batch with masks has a part with masks"), entropies))
     }
 
     fn row(&self, losses: &Losses, tokens: u64, lr: f64) -> StepRow {
@@ -204,7 +239,7 @@ impl<'a> Trainer<'a> {
             cos: (objective.cos > 0.0).then_some(losses.cos),
             hidden: (objective.hidden > 0.0).then_some(losses.hidden),
             lr,
-            grad_norm: 0.0,
+            ..StepRow::default()
         }
     }
 
@@ -252,10 +287,12 @@ impl<'a> Trainer<'a> {
     fn checkpoint(&mut self) -> Result<()> {
         let began = Instant::now();
         self.journal.sync()?;
+        self.online.as_ref().map_or(Ok(()), Online::sync)?;
         let model = self.model();
         self.checkpoints.save(self.counters.step, &self.counters, |folder| {
             model.save_pretrained(&self.job.student, folder, &[])?;
-            self.optimizer.save(&folder.join(OPTIMIZER))
+            self.optimizer.save(&folder.join(OPTIMIZER))?;
+            self.online.as_ref().map_or(Ok(()), |online| online.save(folder))
         })?;
         tracing::debug!("checkpoint at step {}", self.counters.step);
         self.pause(began);
@@ -270,12 +307,17 @@ impl<'a> Trainer<'a> {
             counters: self.counters,
             metrics,
             speed,
+            masks: self.online.as_ref().map(|online| online.path().into()),
             checkpoints: self.checkpoints,
         }
     }
 
     fn model(&self) -> &MaskedLm {
         self.model.as_ref().expect("taken only while the optimizer updates it")
+    }
+
+    fn now(&self) -> Now {
+        Now { step: self.counters.step, tokens: self.counters.tokens }
     }
 
     fn done(&self) -> Done {

@@ -87,10 +87,18 @@ fn every_option_resumes_to_the_same_bits() -> Result<()> {
             .concat(),
         ),
     ];
-    for (name, options) in cases {
+    let policy = "online.mask={policy={name=\"sample\",temperature=1.0},rate=0.3}";
+    let online = [
+        (
+            "first-pass",
+            sets(&["online.candidates=0.7", policy, "mask_transfer={mode=\"after-init\",init_tokens=100}"]),
+        ),
+        ("averages", sets(&["online.mode=running", "online.refresh=5", policy, "batch_size=3"])),
+    ];
+    for (name, options) in cases.into_iter().chain(online) {
         let whole = session.train(&masks, &format!("{name}-whole"), &options)?;
         let killed = format!("{name}-killed");
-        for stop in [9, 20] {
+        for stop in [9, 14] {
             let mut child = session.started(&masks, &killed, stop, &options)?;
             child.kill()?;
             child.wait()?;
@@ -167,6 +175,29 @@ fn masks_change_when_the_first_phase_is_over() -> Result<()> {
 }
 
 #[test]
+fn online_masks_are_written_down_and_their_age_is_logged() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let options = sets(&["online.mode=running", "online.refresh=4", "online.mask.rate=0.3"]);
+    let model = session.train(&masks, "model", &options)?;
+    let text = std::fs::read_to_string(model.join("masks.jsonl"))?;
+    let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(lines.len(), 96, "24 rows in 4 epochs");
+    let mut rows: Vec<u64> = lines[24..48].iter().filter_map(|line| line["row"].as_u64()).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, (0..24).collect::<Vec<_>>());
+    assert!(lines[24..48].iter().all(|line| line["epoch"] == 1));
+    let steps = steps(&model)?;
+    assert!(steps[..24].iter().all(|step| step.get("staleness").is_none()), "nothing was scored before");
+    let ages: Vec<f64> = steps.iter().filter_map(|step| step["staleness"].as_f64()).collect();
+    assert!(!ages.is_empty() && ages.iter().all(|age| *age > 0.0 && *age < 728.0), "{ages:?}");
+    let manifest = entromask_artifact::Manifest::load(&model, entromask_artifact::Kind::Model)?;
+    manifest.verify(&model)?;
+    assert!(manifest.outputs.iter().any(|output| output.file == "masks.jsonl"));
+    Ok(())
+}
+
+#[test]
 fn a_student_begins_with_the_layers_of_its_teacher() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 1)?;
@@ -212,6 +243,13 @@ fn contradictions_are_named() -> Result<()> {
     let path = masks.to_str().context("utf-8")?;
     expect_failure(&mut run(&["--init-masks", path]), 2, "mask_transfer")?;
     expect_failure(&mut run(&sets(&["init.fresh_head=true"])), 2, "--init")?;
+    expect_failure(&mut run(&sets(&["online.mask.policy={name=\"reducible\"}"])), 2, "online.mask.policy")?;
+    expect_failure(&mut run(&sets(&["online.candidates=0"])), 2, "online.candidates")?;
+    expect_failure(
+        &mut run(&[&["--init-masks", path][..], &sets(&["online.refresh=9"])].concat()),
+        2,
+        "[online]",
+    )?;
     expect_failure(&mut run(&sets(&["budget={miles=3}"])), 2, "miles")?;
     expect_failure(&mut run(&sets(&["budget={steps=0}"])), 2, "budget")?;
     expect_failure(&mut run(&sets(&["decay=wsd", "warmup=0.9"])), 2, "cooldown")?;

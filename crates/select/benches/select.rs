@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use clap::Parser;
 use entromask_policy::corruption::Vocabulary;
-use entromask_random::{below, keyed, open_unit};
 use entromask_policy::{Config, Row, Scores, Selector};
+use entromask_random::{below, keyed, open_unit};
 use entromask_tables::{Entropies, Measure, TokenColumns, Tokens};
 use rayon::prelude::*;
 

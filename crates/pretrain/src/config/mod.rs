@@ -1,6 +1,7 @@
 //! The configuration of a training run.
 
 mod objective;
+mod online;
 mod rules;
 
 use entromask_encoder::Inheritance;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 pub(crate) use objective::Done;
 pub use objective::{ObjectiveConfig, Positions, Transfer, TransferMode};
+pub use online::{OnlineConfig, OnlineMode};
 
 /// Everything that decides the trained weights, and in `run` what does not.
 ///
@@ -63,9 +65,12 @@ pub struct Config {
     pub objective: ObjectiveConfig,
     /// When the teacher begins to guide.
     pub transfer: Transfer,
-    /// When the masks of `--masks` take the place of those of `--init-masks`.
+    /// When the masks of `--masks` take the place of those of `--init-masks`, or online masks that of those of `--masks`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_transfer: Option<Transfer>,
+    /// Masks by the entropies of the model itself, after those of `--masks` or from the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online: Option<OnlineConfig>,
     /// The fixed validation.
     pub validation: Validation,
     /// What does not change the result.
@@ -158,6 +163,7 @@ impl Default for Config {
             objective: ObjectiveConfig::default(),
             transfer: Transfer::default(),
             mask_transfer: None,
+            online: None,
             validation: Validation::default(),
             run: Run::default(),
         }

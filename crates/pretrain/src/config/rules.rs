@@ -4,7 +4,7 @@ use anyhow::Result;
 use entromask_fault::Fault;
 use entromask_training::Decay;
 
-use super::{Budget, Config, ObjectiveConfig, Transfer};
+use super::{Budget, Config, ObjectiveConfig, OnlineConfig, Transfer};
 
 /// Whether a value is allowed, its key, the value, and what is allowed.
 type Rule = (bool, &'static str, String, &'static str);
@@ -24,6 +24,7 @@ impl Config {
             .chain(self.rate_rules())
             .chain(objective_rules(&self.objective))
             .chain(transfers.into_iter().flatten().flat_map(transfer_rules));
+        self.online.as_ref().map_or(Ok(()), OnlineConfig::check)?;
         match rules.into_iter().find(|(holds, ..)| !holds) {
             None => Ok(()),
             Some((_, key, value, wanted)) => {

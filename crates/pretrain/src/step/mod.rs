@@ -6,7 +6,7 @@ mod wanted;
 mod tests;
 
 use anyhow::Result;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use entromask_encoder::MaskedLm;
 use entromask_fault::Fault;
 use entromask_training::{
@@ -31,9 +31,17 @@ pub(crate) struct Losses {
 /// The losses, and what the backward pass needs.
 pub(crate) struct Forward {
     pub losses: Losses,
+    /// What the decoder sees at the masked positions, without autodiff: `[n, embedding_size]`.
+    pub seen: Option<Seen>,
     /// A scalar to call `backward` on; its value means nothing.
     scalar: Tensor<1>,
     head: HeadLoss,
+}
+
+/// Hidden states after the head's transform at positions of which those with a target are masked.
+pub(crate) struct Seen {
+    states: Tensor<2>,
+    targets: Vec<Option<u32>>,
 }
 
 /// Who guides the student.
@@ -98,6 +106,20 @@ impl Forward {
     }
 }
 
+impl Seen {
+    /// The states at the masked positions, `[n, embedding_size]`.
+    pub(crate) fn masked(self) -> Tensor<2> {
+        let masked: Vec<i64> =
+            (0..).zip(&self.targets).filter(|(_, target)| target.is_some()).map(|(i, _)| i).collect();
+        if masked.len() == self.targets.len() {
+            return self.states;
+        }
+        let device = self.states.device();
+        let shape = [masked.len()];
+        self.states.select(0, Tensor::<1, Int>::from_data(TensorData::new(masked, shape), &device))
+    }
+}
+
 impl Counts {
     pub(crate) fn of(batch: &[Example], teacher: Teacher, objective: &ObjectiveConfig) -> Self {
         let masked = batch.iter().map(|row| row.positions.len()).sum();
@@ -139,6 +161,7 @@ pub(crate) fn forward(model: &MaskedLm, teacher: Teacher, batch: &[Example], pas
     };
     let weights = Objective { ce: objective.ce * masked, kd: objective.kd * guided, ..objective.into() };
     let transformed = model.transform(states.last.clone());
+    let seen = Some(Seen { states: transformed.clone().inner(), targets: wanted.targets.clone() });
     let head = head_loss(transformed, decoder(model), &wanted.targets, guide, &weights);
     let (ce, kd) = (head.ce * masked, head.kd * guided);
     let (cos, hidden, more) = match taught {
@@ -147,7 +170,7 @@ pub(crate) fn forward(model: &MaskedLm, teacher: Teacher, batch: &[Example], pas
     };
     let scalar = more.map_or(head.surrogate.clone(), |more| head.surrogate.clone() + more);
     let total = objective.ce * ce + objective.kd * kd + objective.cos * cos + objective.hidden * hidden;
-    Forward { losses: Losses { ce, kd, cos, hidden, total }, scalar, head }
+    Forward { losses: Losses { ce, kd, cos, hidden, total }, seen, scalar, head }
 }
 
 /// Hidden states after the head's transform at the masked positions of `batch`, and the targets there.
