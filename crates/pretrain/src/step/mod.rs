@@ -4,6 +4,8 @@ mod wanted;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trace;
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
