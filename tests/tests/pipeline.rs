@@ -237,6 +237,11 @@ fn a_cached_teacher_guides_without_being_there() -> Result<()> {
     assert_eq!(pipeline.changed_by(|| run("DISTILL=cached"))?, [""; 0]);
     assert_eq!(pipeline.manifests()?[targets].config["top_k"], 64);
 
+    let mut inspect = Command::new(binaries().join("entromask-report"));
+    let output = inspect.arg("inspect").arg(pipeline.data().join(targets)).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("soft targets") && text.contains("64"), "{text}");
+
     let live = model.replace("-top64", "");
     let first_step = |model: &str| -> Result<[f64; 2]> {
         let log = fs::read_to_string(pipeline.data().join(model).join("metrics.jsonl"))?;

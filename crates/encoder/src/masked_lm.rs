@@ -90,7 +90,7 @@ impl MaskedLm {
             origin.tie_word_embeddings &= !owns_decoder(&stored, &origin)?;
         }
         let head = inherit.fresh_head.then(|| Drawn::new(config, seed));
-        let source = Layers { stored, origin: &origin, config, layers: inherit.layers.as_deref(), head };
+        let source = Layers { stored, origin: &origin, config, chosen: inherit.layers.as_deref(), head };
         source.check()?;
         checkpoint::fill(Self::blank(config, device), config, source)
     }

@@ -41,13 +41,13 @@ const SMOOTHING: f64 = 0.05;
 impl Counters {
     /// Progress towards the horizon; `steps` are those of all epochs.
     pub(crate) fn done(&self, budget: Option<Budget>, steps: u64) -> Done {
-        let (done, total) = match budget {
+        let (at, total) = match budget {
             None => (self.step as f64, steps as f64),
             Some(Budget::Steps(steps)) => (self.step as f64, steps as f64),
             Some(Budget::Tokens(tokens)) => (self.tokens as f64, tokens as f64),
             Some(Budget::Seconds(seconds)) => (self.seconds.unwrap_or(0.0), seconds),
         };
-        Done { done, total, tokens: self.tokens }
+        Done { at, total, tokens: self.tokens }
     }
 
     /// Counts a step with the loss `loss` and the cross-entropy `ce`.
@@ -142,8 +142,8 @@ mod tests {
     fn progress_is_counted_in_the_unit_of_the_budget() {
         let counters = Counters { step: 5, tokens: 700, seconds: Some(1.5), ..Counters::default() };
         let done = |budget| {
-            let Done { done, total, .. } = counters.done(budget, 20);
-            (done, total)
+            let Done { at, total, .. } = counters.done(budget, 20);
+            (at, total)
         };
         assert_eq!(done(None), (5.0, 20.0));
         assert_eq!(done(Some(Budget::Steps(8))), (5.0, 8.0));

@@ -10,6 +10,7 @@ mod card;
 mod config;
 mod counters;
 mod data;
+mod finite;
 #[cfg(test)]
 #[path = "../tests/fixture/mod.rs"]
 #[expect(dead_code, reason = "the tests of the command line use the rest")]

@@ -19,6 +19,7 @@ use crate::begin::{Begin, Teacher};
 use crate::config::{Budget, Done, ObjectiveConfig, Positions};
 use crate::counters::Counters;
 use crate::data::{Corpus, Example};
+use crate::finite::is_finite;
 use crate::job::Job;
 use crate::journal::{Journal, METRICS, StepRow};
 use crate::online::{self, Freshness, Now, Online};
@@ -162,7 +163,7 @@ impl<'a> Trainer<'a> {
         }
         let (done, config) = (self.done(), &self.job.config);
         let objective = config.objective.at(&config.transfer, done);
-        let rate = self.schedule.between(done.done, self.after(done, tokens));
+        let rate = self.schedule.between(done.at, self.after(done, tokens));
         self.device.seed(keyed(config.seed, "dropout", self.counters.step, 0).next_u64());
         let (losses, gradients, entropies) = self.gradients(batch, &objective)?;
         let mut row = self.row(&losses, tokens, rate);
@@ -289,6 +290,11 @@ impl<'a> Trainer<'a> {
         self.journal.sync()?;
         self.online.as_ref().map_or(Ok(()), Online::sync)?;
         let model = self.model();
+        if !is_finite(model) {
+            return Err(Fault::failed("training diverged: a weight is no longer a number")
+                .remedy("lower lr or lengthen warmup; the last good checkpoint is kept")
+                .into());
+        }
         self.checkpoints.save(self.counters.step, &self.counters, |folder| {
             model.save_pretrained(&self.job.student, folder, &[])?;
             self.optimizer.save(&folder.join(OPTIMIZER))?;
@@ -331,21 +337,21 @@ impl<'a> Trainer<'a> {
             Some(Budget::Tokens(_)) => tokens as f64,
             Some(Budget::Seconds(_)) => self.clock.1,
         };
-        done.done + length
+        done.at + length
     }
 
     fn has_ended(&self) -> bool {
-        let Done { done, total, .. } = self.done();
-        self.counters.step >= self.job.end_step() || (self.job.config.budget.is_some() && done >= total)
+        let Done { at, total, .. } = self.done();
+        self.counters.step >= self.job.end_step() || (self.job.config.budget.is_some() && at >= total)
     }
 
     fn warn_of_an_early_end(&self) {
-        let Done { done, total, .. } = self.done();
+        let Done { at, total, .. } = self.done();
         let last = self.job.span.end_epoch() == self.job.config.epochs;
-        if self.job.config.budget.is_some() && last && done < total {
+        if self.job.config.budget.is_some() && last && at < total {
             tracing::warn!(
                 "the masks end after {:.1} % of the budget, and with them the schedule: make masks for more epochs",
-                100.0 * done / total
+                100.0 * at / total
             );
         }
     }

@@ -151,7 +151,16 @@ fn the_folder_is_complete_and_verifies() -> Result<()> {
     assert_eq!((&tokenizer["mask_token"], &tokenizer["model_max_length"]), (&"[MASK]".into(), &8.into()));
     assert_eq!(json(&model.join("config.json"))?["vocab_size"], fixture::VOCAB_SIZE);
     let card = String::from_utf8(read(&model.join("README.md"))?)?;
-    assert!(card.contains("Validation") && card.contains("tokens"), "{card}");
+    for fact in [
+        "Validation",
+        "tokens/s",
+        "M parameters",
+        "drawn from seed 1",
+        "lowest validation loss",
+        "GB of memory",
+    ] {
+        assert!(card.contains(fact), "{fact} is not in: {card}");
+    }
     let rows = rows(&model)?;
     assert_eq!(rows[0]["step"], 0, "validated before the first step");
     let loss = rows[0]["valid_loss"].as_f64().context("a loss")?;

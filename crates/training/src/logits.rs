@@ -48,7 +48,7 @@ impl Mean {
         teacher: Taught,
     ) -> (Tensor<2>, RowLoss) {
         if logits.device() == Device::flex() {
-            gradient_on_host(logits, bias, targets, teacher, self.weights)
+            gradient_on_host(logits, bias, targets, &teacher, self.weights)
         } else {
             gradient_on_device(logits, bias, targets, teacher, self.weights)
         }
@@ -59,7 +59,7 @@ fn gradient_on_host(
     logits: Tensor<2>,
     bias: &Tensor<1>,
     targets: &[Option<u32>],
-    teacher: Taught,
+    teacher: &Taught,
     weights: Weights,
 ) -> (Tensor<2>, RowLoss) {
     let (device, [_, vocab_size]) = (logits.device(), logits.dims());
@@ -67,7 +67,7 @@ fn gradient_on_host(
     let mut logits = logits.into_data();
     let values = logits.as_mut_slice::<f32>().expect("logits are f32 on the CPU");
     let mut buffer = Vec::new();
-    let mut teachers: Vec<Option<Teaching>> = match &teacher {
+    let mut teachers: Vec<Option<Teaching>> = match teacher {
         Taught::Nothing => targets.iter().map(|_| None).collect(),
         Taught::Soft(soft) => (0..targets.len()).map(|row| Some(Teaching::Top(soft.at(row)))).collect(),
         Taught::Logits(teacher) => {
@@ -158,7 +158,7 @@ mod tests {
             tail: vec![0.1, 0.5, 0.0, 0.9, 0.25],
         };
         for teacher in [Taught::Nothing, Taught::Logits(wave([5, 19], 0.3)), Taught::Soft(soft)] {
-            let (host, on_host) = gradient_on_host(logits(), &bias, &targets, teacher.clone(), weights);
+            let (host, on_host) = gradient_on_host(logits(), &bias, &targets, &teacher, weights);
             let (device, on_device) = gradient_on_device(logits(), &bias, &targets, teacher, weights);
             assert!(to_vec(host).iter().zip(to_vec(device)).all(|(a, b)| (a - b).abs() < 2e-6));
             assert!((on_host.ce - on_device.ce).abs() < 1e-5 && (on_host.kd - on_device.kd).abs() < 1e-4);

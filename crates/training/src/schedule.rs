@@ -110,7 +110,7 @@ mod tests {
             "the last fifth falls"
         );
         let half = Schedule::new(2.0, 0.0, Decay::Wsd, 8).with_cooldown(0.5);
-        assert_eq!([0, 4, 5, 7, 8].map(|step| half.rate(step)), [2.0, 2.0, 1.5, 0.5, 0.0]);
+        assert_eq!([0, 4, 5, 7, 8].map(|step| (10.0 * half.rate(step)) as u64), [20, 20, 15, 5, 0]);
     }
 
     #[test]
@@ -118,8 +118,8 @@ mod tests {
         let tokens = Schedule::over(1.0, 0.1, Decay::Linear, 1000.0);
         assert_eq!(
             [(0.0, 25.0), (75.0, 125.0), (100.0, 150.0), (550.0, 600.0), (1200.0, 1250.0)]
-                .map(|(done, next)| tokens.between(done, next)),
-            [0.25, 1.0, 1.0, 0.5, 0.0]
+                .map(|(done, next)| (100.0 * tokens.between(done, next)).round() as u64),
+            [25, 100, 100, 50, 0]
         );
         let steps = Schedule::new(1.0, 0.1, Decay::Cosine, 1000);
         assert!((0..1000).all(|step| {

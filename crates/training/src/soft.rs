@@ -8,7 +8,7 @@
 //! ```
 //!
 //! which is a lower bound of T²·KL(p ‖ q) (outcomes that are thrown together diverge less) and equals it where all
-//! tokens are kept. Its gradient with respect to a logit is T (q_i − p_i) in K and T (q_i − p_r q_i / q_r) elsewhere.
+//! tokens are kept. Its gradient with respect to a logit is `T (q_i − p_i)` in K and `T (q_i − p_r q_i / q_r)` elsewhere.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
@@ -66,7 +66,7 @@ impl SoftTargets {
         Top { tokens: &self.tokens[wide.clone()], logits: &self.logits[wide], tail: self.tail[position] }
     }
 
-    /// p_i at temperature `temperature`, `[n, k]`.
+    /// `p_i` at temperature `temperature`, `[n, k]`.
     fn probabilities(&self, temperature: f32) -> Vec<f32> {
         (0..self.positions()).flat_map(|position| self.at(position).probabilities(temperature)).collect()
     }
@@ -77,7 +77,9 @@ impl Top<'_> {
         let highest = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut values: Vec<f32> = self.logits.iter().map(|&z| ((z - highest) / temperature).exp()).collect();
         let scale = (1.0 - self.tail) / values.iter().sum::<f32>();
-        values.iter_mut().for_each(|value| *value *= scale);
+        for value in &mut values {
+            *value *= scale;
+        }
         values
     }
 }
@@ -99,7 +101,9 @@ pub(crate) fn divergence(student: &[f32], top: Top, weights: Weights) -> (f64, V
     value += term(top.tail, rest / sum);
     let scale = weights.kd * temperature;
     let others = if rest > 0.0 { scale * (1.0 / sum - top.tail / rest) } else { 0.0 };
-    q.iter_mut().for_each(|q| *q *= others);
+    for q in &mut q {
+        *q *= others;
+    }
     for ((&token, p), kept) in top.tokens.iter().zip(p).zip(kept) {
         q[token as usize] = scale * (kept / sum - p);
     }

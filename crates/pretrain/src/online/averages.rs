@@ -118,15 +118,16 @@ fn scores(file: &SafeTensors, prefix: &str) -> Result<Vec<Pending>> {
     let column = |name: &str| file.tensor(&format!("{prefix}.{name}")).map(|tensor| tensor.data().to_vec());
     let (rows, positions, entropies, tokens) =
         (column("row")?, column("position")?, column("entropy")?, column("tokens")?);
-    let pairs = rows.as_chunks::<8>().0.iter().zip(positions.as_chunks::<4>().0);
-    let values = entropies.as_chunks::<4>().0.iter().zip(tokens.as_chunks::<8>().0);
-    let score =
-        |((&row, &position), (&entropy, &tokens)): ((&[u8; 8], &[u8; 4]), (&[u8; 4], &[u8; 8]))| Pending {
-            row: u64::from_le_bytes(row),
-            position: u32::from_le_bytes(position),
-            score: Average { entropy: f32::from_le_bytes(entropy), tokens: u64::from_le_bytes(tokens) },
-        };
-    Ok(pairs.zip(values).map(score).collect())
+    let [rows, tokens] = [rows, tokens].map(|bytes| words(&bytes, u64::from_le_bytes));
+    let (positions, entropies) =
+        (words(&positions, u32::from_le_bytes), words(&entropies, f32::from_le_bytes));
+    let values = entropies.into_iter().zip(tokens).map(|(entropy, tokens)| Average { entropy, tokens });
+    let places = rows.into_iter().zip(positions);
+    Ok(places.zip(values).map(|((row, position), score)| Pending { row, position, score }).collect())
+}
+
+fn words<const N: usize, T>(bytes: &[u8], convert: fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|&word| convert(word)).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! 300 steps beside PyTorch: same weights, same batches; `tests/parity/export_trace.py` wrote the reference.
+//! 300 steps beside `PyTorch`: same weights, same batches; `tests/parity/export_trace.py` wrote the reference.
 
 use std::path::{Path, PathBuf};
 

@@ -189,7 +189,7 @@ impl<'a> Job<'a> {
                 let label = format!("{prefix} {}/{}", index + 1, parts.len());
                 let targets = match finished(&bench, &name, &masks) {
                     Some(targets) => targets,
-                    None => self.make(&speaker, &bench, (&name, &label), &tokens, &masks)?,
+                    None => make(&speaker, &bench, (&name, &label), &tokens, &masks)?,
                 };
                 sums.add(&targets, &tokens, &masks, &self.shape);
                 outputs.push(OutputSpec::part(name, masks.rows() as u64));
@@ -206,24 +206,6 @@ impl<'a> Job<'a> {
             stats,
             Cost { flops: sums.flops, tokens: sums.tokens, device, ..Cost::default() },
         )
-    }
-
-    fn make(
-        &self,
-        speaker: &Speaker,
-        bench: &Workbench,
-        (name, label): (&str, &str),
-        tokens: &Tokens,
-        masks: &Masks,
-    ) -> Result<Targets> {
-        let progress = Progress::new(label, tokens.input_ids.values.len() as u64);
-        let targets = speaker.targets(tokens, masks, |done| {
-            progress.inc(done);
-            check_interrupt()
-        })?;
-        bench.write(name, |path| targets.write(path, &bench.footer()))?;
-        progress.finish();
-        Ok(targets)
     }
 
     /// Prefixes of the masks' parts, one an epoch.
@@ -266,6 +248,24 @@ impl Sums {
             self.flops += shape.forward_at_flops(ids.len(), n) + n as f64 * shape.head_flops_per_position();
         }
     }
+}
+
+/// Asks for a part and writes it.
+fn make(
+    speaker: &Speaker,
+    bench: &Workbench,
+    (name, label): (&str, &str),
+    tokens: &Tokens,
+    masks: &Masks,
+) -> Result<Targets> {
+    let progress = Progress::new(label, tokens.input_ids.values.len() as u64);
+    let targets = speaker.targets(tokens, masks, |done| {
+        progress.inc(done);
+        check_interrupt()
+    })?;
+    bench.write(name, |path| targets.write(path, &bench.footer()))?;
+    progress.finish();
+    Ok(targets)
 }
 
 /// A part that an earlier run has made.
