@@ -223,6 +223,19 @@ fn rounds_of_self_masking_equal_the_same_files_made_by_hand() -> Result<()> {
         .context("round 1")?;
     assert_eq!((&made.key, &made.content), (&by_hand.key, &by_hand.content), "{name}");
     assert_eq!(made.stats["steps"], by_hand.stats["steps"]);
+
+    // The tokens that were trained on since the model scored: none at first, then all before a step.
+    let log = fs::read_to_string(folder.join("model-1/metrics.jsonl"))?;
+    let rows: Vec<serde_json::Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let steps: Vec<_> = rows.iter().filter(|row| row.get("loss").is_some()).collect();
+    let (first, second) = steps.split_at(steps.len() / 2);
+    assert!(first.iter().all(|row| row.get("staleness").is_none()), "the masks of round 0 are random");
+    let before = first.iter().chain(second).map(|row| row["tokens"].as_f64()).collect::<Vec<_>>();
+    for (index, row) in second.iter().enumerate() {
+        let trained =
+            before[first.len() + index - 1].zip(before[first.len() - 1]).map(|(now, then)| now - then);
+        assert_eq!(row["staleness"].as_f64(), trained, "{row}");
+    }
     Ok(())
 }
 

@@ -181,6 +181,12 @@ impl Job {
         }
     }
 
+    /// True in a round of self-masking: the model of the round before has scored the tokens for the masks.
+    pub(crate) fn masks_itself(&self) -> bool {
+        let scored_by = self.masks.stats["scored_by"].as_str();
+        self.earlier.as_ref().is_some_and(|earlier| scored_by == Some(earlier.content.as_str()))
+    }
+
     /// The first step of this run, earlier rounds counted.
     pub(crate) fn first_step(&self) -> u64 {
         self.plan.first_step(self.span.first_epoch)

@@ -30,7 +30,7 @@ pub(crate) struct StepRow {
     pub hidden: Option<f64>,
     pub lr: f64,
     pub grad_norm: f64,
-    /// Of the scores that masks were chosen by, where that happens while training runs.
+    /// Of the scores that masks were chosen by, where the model chooses for itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staleness: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]

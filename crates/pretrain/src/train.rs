@@ -171,6 +171,8 @@ impl<'a> Trainer<'a> {
         if let Some(online) = &mut self.online {
             let Freshness { staleness, rank_drift } = online.learn(batch, &entropies, now);
             (row.staleness, row.rank_drift) = (staleness, rank_drift);
+        } else if self.job.masks_itself() {
+            row.staleness = Some((now.tokens - self.counters.earlier_tokens) as f64);
         }
         let model = self.model.take().expect("put back below");
         let (model, norm) = self.optimizer.step(rate, model, gradients)?;

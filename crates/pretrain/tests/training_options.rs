@@ -16,6 +16,25 @@ fn sets<'a>(assignments: &[&'a str]) -> Vec<&'a str> {
     assignments.iter().flat_map(|assignment| ["--set", assignment]).collect()
 }
 
+/// New options must not change what was configured without them; the folder is that of `tests/golden/make.sh`.
+#[test]
+fn what_was_trained_when_format_1_was_fixed_keeps_its_key() -> Result<()> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/format-1");
+    let folder = tempfile::tempdir()?;
+    let student = folder.path().join("student.toml");
+    let heads = "hidden_size = 8\nnum_hidden_layers = 1\nnum_attention_heads = 2\n";
+    std::fs::write(&student, format!("{heads}intermediate_size = 16\nmax_position_embeddings = 32\n"))?;
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("entromask-pretrain"));
+    command.args(["--dry-run", "--set", "epochs=1", "--student"]).arg(student);
+    for name in ["tokens", "masks"] {
+        command.arg(format!("--{name}")).arg(golden.join(name));
+    }
+    let output = command.arg("--out").arg(golden.join("model")).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("up to date"), "{text}{}", session::stderr(&output));
+    Ok(())
+}
+
 /// Depth and width of each size that has a name, by family; others differ in nothing else.
 #[test]
 fn the_students_that_have_names_are_what_they_are_called() -> Result<()> {

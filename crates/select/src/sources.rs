@@ -57,6 +57,12 @@ impl Sources {
         Ok(Recipe { kind: Kind::Masks, format: FORMAT, config: serde_json::to_value(config)?, inputs })
     }
 
+    /// Content digest of the model whose entropies decide, if any do.
+    pub(crate) fn scored_by(&self) -> Option<&str> {
+        let inputs = &self.entropy.as_ref()?.manifest.inputs;
+        Some(&inputs.iter().find(|input| input.role == "teacher")?.content)
+    }
+
     /// Compares the files that are going to be read with their digests.
     pub(crate) fn verify(&self) -> anyhow::Result<()> {
         let Artifact { dir, manifest } = &self.tokens;

@@ -76,7 +76,11 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
     let tally = Work { sources: &sources, config, bench: &bench }.select_all()?;
     let cost = Cost { tokens: tally.maskable, device: "cpu".into(), ..Cost::default() };
     let outputs = outputs(config, &sources, &bench);
-    let manifest = bench.publish(outputs, tally.summary(&sources.entries), cost)?;
+    let mut stats = tally.summary(&sources.entries);
+    if let Some(model) = sources.scored_by() {
+        stats["scored_by"] = model.into();
+    }
+    let manifest = bench.publish(outputs, stats, cost)?;
     Ok(Report { out: paths.out.clone(), up_to_date: false, stats: manifest.stats })
 }
 
