@@ -20,11 +20,13 @@ pub(crate) struct Example {
     pub targets: Vec<u32>,
     /// What a teacher said there; nothing without a cache of it.
     pub soft: SoftTargets,
-    /// The row, where its masks are chosen while training runs.
+    /// The row, where masks are chosen while training runs.
     pub line: Option<Line>,
+    /// True while its masks are still to be chosen.
+    pub open: bool,
 }
 
-/// A row of the corpus as it is, for masks that are still to be chosen.
+/// A row of the corpus as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line {
     /// Its number in the split.
@@ -220,7 +222,8 @@ impl EpochRows<'_> {
                 continue;
             }
             self.part.load_beside(self.corpus, self.epoch, changed)?;
-            batch.push(self.part.example(row, changed)?);
+            let line = self.corpus.online.then(|| self.part.line(row, self.epoch));
+            batch.push(Example { line, ..self.part.example(row, changed)? });
         }
         Ok(batch)
     }
@@ -267,9 +270,13 @@ impl LoadedPart {
 
     /// A row whose masks are still to be chosen.
     fn open(&self, row: usize, epoch: u64) -> Example {
+        let line = self.line(row, epoch);
+        Example { input_ids: line.ids.clone(), line: Some(line), open: true, ..Example::default() }
+    }
+
+    fn line(&self, row: usize, epoch: u64) -> Line {
         let (ids, word) = (self.tokens.input_ids.row(row).to_vec(), self.tokens.word.row(row).to_vec());
-        let line = Line { row: self.tokens.row[row], epoch, ids: ids.clone(), word };
-        Example { input_ids: ids, line: Some(line), ..Example::default() }
+        Line { row: self.tokens.row[row], epoch, ids, word }
     }
 
     fn example(&self, row: usize, changed: bool) -> Result<Example> {

@@ -26,6 +26,8 @@ pub(crate) use entropies::entropies;
 
 /// What was masked: in the run's folder and in the published model.
 pub(crate) const MASKS: &str = "masks.jsonl";
+/// Pairs of scores below which a rank correlation says little.
+const ENOUGH: usize = 5;
 /// Running averages, in a checkpoint.
 const AVERAGES: &str = "averages.safetensors";
 
@@ -96,7 +98,7 @@ impl Online {
         if self.config.mode == OnlineMode::Running && now.step.is_multiple_of(self.config.refresh) {
             self.averages.refresh(self.config.decay as f32);
         }
-        let open: Vec<&mut Example> = batch.iter_mut().filter(|row| row.line.is_some()).collect();
+        let open: Vec<&mut Example> = batch.iter_mut().filter(|row| row.open).collect();
         let lines: Vec<Line> = open.iter().filter_map(|row| row.line.clone()).collect();
         let columns = match self.config.mode {
             OnlineMode::Step => self.first_pass(&lines, model, pass),
@@ -130,7 +132,8 @@ impl Online {
             }
         }
         let staleness = (!ages.is_empty()).then(|| ages.iter().sum::<f64>() / ages.len() as f64);
-        Freshness { staleness, rank_drift: spearman(&before, &after).map(|rank| 1.0 - rank) }
+        let rank = if before.len() < ENOUGH { None } else { spearman(&before, &after) };
+        Freshness { staleness, rank_drift: rank.map(|rank| 1.0 - rank) }
     }
 
     /// Whether [`Online::learn`] wants to know entropies.

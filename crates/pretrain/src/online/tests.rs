@@ -41,7 +41,14 @@ fn model() -> MaskedLm {
 
 fn batch() -> Vec<Example> {
     let lines = [line(0, 20), line(1, 3), line(2, 0), line(3, 13)];
-    lines.map(|line| Example { input_ids: line.ids.clone(), line: Some(line), ..Example::default() }).into()
+    lines
+        .map(|line| Example {
+            input_ids: line.ids.clone(),
+            line: Some(line),
+            open: true,
+            ..Example::default()
+        })
+        .into()
 }
 
 fn chosen(online: &mut Online, step: u64) -> Result<Vec<Example>> {

@@ -117,7 +117,8 @@ impl Kept {
         let mass = |tokens: &[u32]| {
             let exponential =
                 |&token: &u32| f64::from((logits[token as usize] - highest) / temperature).exp();
-            tokens.iter().map(exponential).sum::<f64>()
+            // From 0: an empty `sum` is −0.
+            tokens.iter().map(exponential).fold(0.0, |sum, term| sum + term)
         };
         // In the order of ids, so that the sum does not depend on how the selection has moved them.
         rest.sort_unstable();
