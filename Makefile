@@ -18,6 +18,8 @@ SCORE   ?= kfold#   how entropy is measured          pipelines/score/
 MASK    ?= sample#  which tokens are masked          pipelines/mask/
 TRAIN   ?= mlm#     recipe                           pipelines/train/
 KD      ?= kd#      recipe with distillation         pipelines/train/
+FIRST   ?=#         masks that teacher-mask begins on: random, or nothing for none
+FIRST_UNTIL ?= 0.25# share of the horizon after which the teacher's take their place
 DISTILL ?= live#    teacher in memory (live), or asked before (cached)
 TARGETS ?= top64#   what is kept of it then          pipelines/targets/
 GLUE    ?= sample#  fine-tuning                      pipelines/glue/
@@ -35,7 +37,7 @@ PIPELINES ?= pipelines
 CARGO     ?= cargo
 
 # A comment behind a value leaves blanks at its end.
-$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS,\
+$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD FIRST FIRST_UNTIL DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS,\
   $(eval override $(v) := $(strip $($(v)))))
 
 CARGO_TARGET_DIR ?=
@@ -126,7 +128,8 @@ endef
 # ---- Entropy and masks by a teacher ------------------------------------------------------------------------------------
 teacher_entropy := $(DATA)/entropy/$(CORPUS)/$(teacher_name)/$(SCORE)
 teacher_masks   := $(masks)/$(teacher_name)-$(SCORE)-$(MASK)/epochs-0-$(total_epochs)
-teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(MASK)-e$(total_epochs)
+teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(MASK)-e$(total_epochs)$(if $(FIRST),-after-$(FIRST)-$(FIRST_UNTIL))
+first_masks     := $(if $(FIRST),$(masks)/$(FIRST)/epochs-0-$(total_epochs))
 kd_masks        := $(masks)/random/epochs-0-$(total_epochs)
 kd_model        := $(models)/$(STUDENT)-$(KD)/teacher-$(kd_name)-random-e$(total_epochs)
 
@@ -137,8 +140,9 @@ $(teacher_masks)/manifest.json: $(teacher_entropy)/manifest.json FORCE | $(BUILD
 	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) --entropy $(teacher_entropy) \
 	  $(reference) --set first_epoch=0 --set epochs=$(total_epochs)
 
-$(teacher_model)/manifest.json: $(teacher_masks)/manifest.json FORCE | $(BUILD)
-	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks))
+$(teacher_model)/manifest.json: $(teacher_masks)/manifest.json $(if $(FIRST),$(first_masks)/manifest.json) FORCE | $(BUILD)
+	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks)) $(if $(FIRST),--init-masks $(first_masks) \
+	  --set mask_transfer.mode=after-init --set mask_transfer.init_fraction=$(FIRST_UNTIL))
 
 $(kd_model)/manifest.json: $(kd_masks)/manifest.json $(call guide_ready,$(kd_masks)) FORCE | $(BUILD)
 	$(call train,$(STUDENT),$(KD),$(total_epochs),$(kd_masks)) $(call guide,$(kd_masks))

@@ -112,6 +112,11 @@ fn swapping_the_teacher_reruns_scoring_selection_and_training_only() -> Result<(
     // The teacher b is trained, on masks that are there already; then entropy, masks and the student's model follow.
     assert_eq!(kinds, ["entropy", "masks", "models", "models"], "{made:?}");
     assert_eq!(pipeline.changed_by(|| run("a"))?, [""; 0], "going back to a does nothing");
+    let first = || pipeline.make(&["pretrain-teacher-mask", "TEACHER=a", "FIRST=random"]).map(drop);
+    let made = pipeline.changed_by(first)?;
+    assert!(matches!(&made[..], [model] if model.ends_with("-after-random-0.25")), "{made:?}");
+    let config = &pipeline.manifests()?[&made[0]].config["mask_transfer"];
+    assert_eq!((&config["mode"], &config["init_fraction"]), (&"after-init".into(), &0.25.into()));
     Ok(())
 }
 

@@ -31,9 +31,6 @@ pub struct DistillConfig {
     pub top_k: usize,
     /// Temperature of the distillation, at which the others' probability is taken.
     pub temperature: f64,
-    /// What does not bear on the result.
-    #[serde(skip_serializing)]
-    pub run: crate::Run,
 }
 
 /// Arguments of `entromask-score distill`.
@@ -66,7 +63,7 @@ pub struct DistillReport {
 
 impl Default for DistillConfig {
     fn default() -> Self {
-        Self { top_k: 64, temperature: 2.0, run: crate::Run::default() }
+        Self { top_k: 64, temperature: 2.0 }
     }
 }
 
@@ -114,8 +111,6 @@ impl DistillConfig {
             format!("top_k = {}", self.top_k)
         } else if !(self.temperature.is_finite() && self.temperature > 0.0) {
             format!("temperature = {}", self.temperature)
-        } else if self.run.batch_tokens == Some(0) {
-            "run.batch_tokens = 0".into()
         } else {
             return Ok(());
         };

@@ -40,8 +40,8 @@ impl Speaker<'_> {
     ) -> Result<Targets> {
         let mut rows: Vec<usize> =
             (0..tokens.rows()).filter(|&row| masks.positions.len_of(row) > 0).collect();
-        // Rows of equal length need no padding, and their positions are computed in a grid whose width depends on the
-        // part alone: no bit depends on the size of a batch.
+        // Rows of equal length need no padding. Batches are cut by the part alone, since the last bits of a product depend
+        // on the number of its rows.
         rows.sort_by_key(|&row| tokens.input_ids.len_of(row));
         let mut widths = BTreeMap::<usize, usize>::new();
         for &row in &rows {
@@ -63,8 +63,7 @@ impl Speaker<'_> {
     }
 
     fn batch_tokens(&self) -> usize {
-        let usual = BATCH_TOKENS[usize::from(!entromask_device::is_cpu(self.device))];
-        self.config.run.batch_tokens.unwrap_or(usual)
+        BATCH_TOKENS[usize::from(!entromask_device::is_cpu(self.device))]
     }
 
     /// What is kept of the masked positions of `rows`, one after the other.
