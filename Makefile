@@ -18,6 +18,10 @@ SCORE   ?= kfold#   how entropy is measured          pipelines/score/
 MASK    ?= sample#  which tokens are masked          pipelines/mask/
 TRAIN   ?= mlm#     recipe                           pipelines/train/
 KD      ?= kd#      recipe with distillation         pipelines/train/
+FIRST   ?=#         masks that teacher-mask begins on: random, or nothing for none
+FIRST_UNTIL ?= 0.25# share of the horizon after which the teacher's take their place
+DISTILL ?= live#    teacher in memory (live), or asked before (cached)
+TARGETS ?= top64#   what is kept of it then          pipelines/targets/
 GLUE    ?= sample#  fine-tuning                      pipelines/glue/
 ROUNDS  ?= 3#       rounds of self-masking after the first, random one
 ROUND_EPOCHS ?= 1#  epochs of each round
@@ -33,7 +37,7 @@ PIPELINES ?= pipelines
 CARGO     ?= cargo
 
 # A comment behind a value leaves blanks at its end.
-$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS,\
+$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD FIRST FIRST_UNTIL DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS,\
   $(eval override $(v) := $(strip $($(v)))))
 
 CARGO_TARGET_DIR ?=
@@ -105,11 +109,29 @@ $(teacher)/config.json:
 	@echo "TEACHER=$(TEACHER): neither $(PIPELINES)/teacher/$(TEACHER).toml nor a model folder" >&2; exit 3
 endif
 
+# ---- Distillation: from a teacher in memory, or from what it said at the masked positions of $(masks)/X or …/X ----------
+ifeq ($(filter live cached,$(DISTILL)),)
+$(error DISTILL=$(DISTILL): live or cached)
+endif
+cached      := $(filter cached,$(DISTILL))
+kd_name      = $(teacher_name)$(if $(cached),-$(TARGETS))
+targets_of   = $(DATA)/targets/$(CORPUS)/$(teacher_name)-$(TARGETS)/$(1:$(DATA)/masks/$(CORPUS)/%=%)
+# $(call guide,masks): what a recipe with distillation needs besides, and its flags
+guide_ready  = $(if $(cached),$(call targets_of,$(1))/manifest.json,$(teacher_ready))
+guide        = $(if $(cached),--targets $(call targets_of,$(1)),--teacher $(teacher))
+define targets_rule
+$(call targets_of,$(1))/manifest.json: $(1)/manifest.json $(teacher_ready) FORCE | $(BUILD)
+	@$$(if $$(PLAN),,echo "== $$(@D)" >&2; )$$(BIN)/entromask-score distill --out $$(@D) $$(PLAN) $$(FLAGS) \
+	  --config $(PIPELINES)/targets/$(TARGETS).toml --tokens $(tokens) --masks $(1) --model $(teacher) $$(on)
+endef
+
 # ---- Entropy and masks by a teacher ------------------------------------------------------------------------------------
 teacher_entropy := $(DATA)/entropy/$(CORPUS)/$(teacher_name)/$(SCORE)
 teacher_masks   := $(masks)/$(teacher_name)-$(SCORE)-$(MASK)/epochs-0-$(total_epochs)
-teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(MASK)-e$(total_epochs)
-kd_model        := $(models)/$(STUDENT)-$(KD)/teacher-$(teacher_name)-random-e$(total_epochs)
+teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(MASK)-e$(total_epochs)$(if $(FIRST),-after-$(FIRST)-$(FIRST_UNTIL))
+first_masks     := $(if $(FIRST),$(masks)/$(FIRST)/epochs-0-$(total_epochs))
+kd_masks        := $(masks)/random/epochs-0-$(total_epochs)
+kd_model        := $(models)/$(STUDENT)-$(KD)/teacher-$(kd_name)-random-e$(total_epochs)
 
 $(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE | $(BUILD)
 	$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml --tokens $(tokens) --model $(teacher) $(on)
@@ -118,18 +140,26 @@ $(teacher_masks)/manifest.json: $(teacher_entropy)/manifest.json FORCE | $(BUILD
 	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) --entropy $(teacher_entropy) \
 	  $(reference) --set first_epoch=0 --set epochs=$(total_epochs)
 
-$(teacher_model)/manifest.json: $(teacher_masks)/manifest.json FORCE | $(BUILD)
-	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks))
+$(teacher_model)/manifest.json: $(teacher_masks)/manifest.json $(if $(FIRST),$(first_masks)/manifest.json) FORCE | $(BUILD)
+	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks)) $(if $(FIRST),--init-masks $(first_masks) \
+	  --set mask_transfer.mode=after-init --set mask_transfer.init_fraction=$(FIRST_UNTIL))
 
-$(kd_model)/manifest.json: $(masks)/random/epochs-0-$(total_epochs)/manifest.json $(teacher_ready) FORCE | $(BUILD)
-	$(call train,$(STUDENT),$(KD),$(total_epochs),$(masks)/random/epochs-0-$(total_epochs)) --teacher $(teacher)
+$(kd_model)/manifest.json: $(kd_masks)/manifest.json $(call guide_ready,$(kd_masks)) FORCE | $(BUILD)
+	$(call train,$(STUDENT),$(KD),$(total_epochs),$(kd_masks)) $(call guide,$(kd_masks))
+
+$(if $(cached),$(eval $(call targets_rule,$(kd_masks))))
 
 # ---- Self-masking: train on random masks, then score with that very model, select, train on, … ---------------------------
 rounds  := $(shell seq 1 $(ROUNDS))
-self     = $(STUDENT)-$(1)/self-$(SCORE)-$(MASK)-r$(ROUNDS)x$(ROUND_EPOCHS)$(if $(filter $(KD),$(1)),-$(teacher_name))
+self     = $(STUDENT)-$(1)/self-$(SCORE)-$(MASK)-r$(ROUNDS)x$(ROUND_EPOCHS)$(if $(filter $(KD),$(1)),-$(kd_name))
 self_of  = $(DATA)/$(1)/$(CORPUS)/$(subst /,-,$(call self,$(2)))
 
-# $(call self_round,recipe,round,round before,flags of the recipe): what round n is made from
+# The masks of a round, and what a recipe needs besides them.
+self_masks   = $(if $(filter 0,$(2)),$(masks)/random/epochs-0-$(ROUND_EPOCHS),$(call self_of,masks,$(1))/round-$(2))
+self_ready   = $(if $(filter $(KD),$(1)),$(call guide_ready,$(call self_masks,$(1),$(2))))
+self_guide   = $(if $(filter $(KD),$(1)),$(call guide,$(call self_masks,$(1),$(2))))
+
+# $(call self_round,recipe,round,round before): what round n is made from
 define self_round
 $(call self_of,entropy,$(1))/round-$(2)/manifest.json: $(models)/$(call self,$(1))/round-$(3)/manifest.json FORCE | $(BUILD)
 	$$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml --tokens $(tokens) \
@@ -140,20 +170,24 @@ $(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call self_of,entropy,$(1)
 	  --entropy $(call self_of,entropy,$(1))/round-$(2) $(reference) \
 	  --set first_epoch=$$$$(($(2) * $(ROUND_EPOCHS))) --set epochs=$(ROUND_EPOCHS)
 
-$(models)/$(call self,$(1))/round-$(2)/manifest.json: $(call self_of,masks,$(1))/round-$(2)/manifest.json FORCE | $(BUILD)
-	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_of,masks,$(1))/round-$(2)) \
-	  --continue-from $(models)/$(call self,$(1))/round-$(3) $(4)
+$(models)/$(call self,$(1))/round-$(2)/manifest.json: $(call self_masks,$(1),$(2))/manifest.json $(call self_ready,$(1),$(2)) FORCE | $(BUILD)
+	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),$(2))) \
+	  --continue-from $(models)/$(call self,$(1))/round-$(3) $(call self_guide,$(1),$(2))
+
+$(if $(cached),$(if $(filter $(KD),$(1)),$(call targets_rule,$(call self_masks,$(1),$(2)))))
 endef
 
-# $(call self_rounds,recipe,what it needs besides,flags of the recipe)
+# $(call self_rounds,recipe)
 define self_rounds
-$(models)/$(call self,$(1))/round-0/manifest.json: $(masks)/random/epochs-0-$(ROUND_EPOCHS)/manifest.json $(2) FORCE | $(BUILD)
-	$$(call train,$(STUDENT),$(1),$(total_epochs),$(masks)/random/epochs-0-$(ROUND_EPOCHS)) $(3)
+$(models)/$(call self,$(1))/round-0/manifest.json: $(call self_masks,$(1),0)/manifest.json $(call self_ready,$(1),0) FORCE | $(BUILD)
+	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),0)) $(call self_guide,$(1),0)
 
-$(foreach n,$(rounds),$(eval $(call self_round,$(1),$(n),$(shell echo $$(($(n) - 1))),$(3))))
+$(if $(cached),$(if $(filter $(KD),$(1)),$(call targets_rule,$(call self_masks,$(1),0))))
+
+$(foreach n,$(rounds),$(eval $(call self_round,$(1),$(n),$(shell echo $$(($(n) - 1))))))
 endef
-$(eval $(call self_rounds,$(TRAIN),,))
-$(eval $(call self_rounds,$(KD),$(teacher_ready),--teacher $(teacher)))
+$(eval $(call self_rounds,$(TRAIN)))
+$(eval $(call self_rounds,$(KD)))
 
 # ---- The pipelines -------------------------------------------------------------------------------------------------------
 random_run       := $(call random_model,$(STUDENT),$(total_epochs))
@@ -209,6 +243,7 @@ parity: $(model_ready) ## Compare what came out with transformers, pyarrow and D
 	$(BIN)/entromask-score logits --tokens $(tokens) --model $(MODEL) --rows 32 --out $(DATA)/report/logits.safetensors
 	$(PYTHON) tests/parity/masked_lm.py $(MODEL) $(DATA)/report/logits.safetensors
 	$(PYTHON) tests/parity/real_checkpoints.py $(BIN)/entromask-score $(tokens)
+	$(PYTHON) tests/parity/students.py $(BIN) $(tokens)
 	$(PYTHON) tests/parity/readme_snippets.py
 PYTHON ?= python3
 
@@ -236,7 +271,7 @@ gc: build ## List files in data/ that no manifest lists; GC=--delete removes the
 GC ?=
 
 clean: ## Remove everything that was made in data/ (the samples stay)
-	rm -rf $(foreach kind,tokens entropy masks models glue report,$(DATA)/$(kind))
+	rm -rf $(foreach kind,tokens entropy masks targets models glue report,$(DATA)/$(kind))
 
 help: ## This list
 	@echo "make pretrain-self-mask && make glue && make report     runs on data/sample, on the CPU, in minutes"; echo

@@ -1,6 +1,6 @@
-"""Counts what Hugging Face's `DataCollatorForLanguageModeling` masks, for `crates/select/tests/collator.rs`.
+"""Counts what Hugging Face's `DataCollatorForLanguageModeling` masks, for `crates/policy/tests/collator.rs`.
 
-    python tests/parity/export_collator.py > crates/select/tests/fixtures/collator.json
+    python tests/parity/export_collator.py > crates/policy/tests/fixtures/collator.json
 
 Rows of 126 ordinary tokens between [CLS] and [SEP], 15 % of them masked, 80/10/10. The collator draws each token by
 itself, so that its rows have 18.9 masked tokens on average; how often each position is masked, and what the model sees

@@ -1,6 +1,6 @@
 """Exports SciPy's rank correlations of small samples with ties, for the unit tests of scoring.
 
-    python tests/parity/export_spearman.py > crates/score/tests/fixtures/spearman.json
+    python tests/parity/export_spearman.py > crates/policy/tests/fixtures/spearman.json
 
 Needs the PyPI packages `numpy` and `scipy`; the fixture was made with 2.4.6 and 1.17.1.
 """

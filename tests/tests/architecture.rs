@@ -7,14 +7,14 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// Each crate's height; a crate depends only on lower ones. Stages share the top: never stage on stage.
 const LEVELS: &[(u32, &[&str])] = &[
     (0, &["fault", "random", "kernels"]),
-    (1, &["artifact", "tables", "device", "encoder"]),
+    (1, &["artifact", "tables", "device", "encoder", "policy"]),
     (2, &["cli", "training"]),
     (3, &["tokenize", "score", "select", "pretrain", "glue", "report"]),
 ];
 
 /// Crates that build without burn, so that tokenizing, selecting and inspecting need no backend.
 const WITHOUT_BURN: &[&str] =
-    &["fault", "random", "artifact", "tables", "cli", "tokenize", "select", "report"];
+    &["fault", "random", "policy", "artifact", "tables", "cli", "tokenize", "select", "report"];
 
 fn normal_dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs in the workspace");

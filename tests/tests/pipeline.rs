@@ -112,6 +112,11 @@ fn swapping_the_teacher_reruns_scoring_selection_and_training_only() -> Result<(
     // The teacher b is trained, on masks that are there already; then entropy, masks and the student's model follow.
     assert_eq!(kinds, ["entropy", "masks", "models", "models"], "{made:?}");
     assert_eq!(pipeline.changed_by(|| run("a"))?, [""; 0], "going back to a does nothing");
+    let first = || pipeline.make(&["pretrain-teacher-mask", "TEACHER=a", "FIRST=random"]).map(drop);
+    let made = pipeline.changed_by(first)?;
+    assert!(matches!(&made[..], [model] if model.ends_with("-after-random-0.25")), "{made:?}");
+    let config = &pipeline.manifests()?[&made[0]].config["mask_transfer"];
+    assert_eq!((&config["mode"], &config["init_fraction"]), (&"after-init".into(), &0.25.into()));
     Ok(())
 }
 
@@ -189,6 +194,90 @@ fn assert_same(left: &Pipeline, right: &Pipeline) -> Result<()> {
         manifest.verify(&left.data().join(name))?;
         right_found[name].verify(&right.data().join(name))?;
     }
+    Ok(())
+}
+
+/// Files by hand are those that `make` makes, and the model trained on them is the same bits.
+#[test]
+fn rounds_of_self_masking_equal_the_same_files_made_by_hand() -> Result<()> {
+    let pipeline = Pipeline::new()?;
+    pipeline.make(&["pretrain-self-mask", "ROUNDS=1"])?;
+    let folder = pipeline.folder.path();
+    let stage = |name: &str, words: &str| -> Result<()> {
+        let mut command = Command::new(binaries().join(format!("entromask-{name}")));
+        command.current_dir(folder).args(["-q", "--tokens", "data/tokens/small"]);
+        let output = command.args(words.split_whitespace()).output()?;
+        ensure!(output.status.success(), "{name} {words}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    let train = "--config pipelines/train/mlm.toml --student pipelines/student/micro.toml --set epochs=2";
+    stage("select", "--config pipelines/mask/random.toml --set epochs=1 --out masks-0")?;
+    stage("pretrain", &format!("{train} --masks masks-0 --out model-0"))?;
+    stage("score", "--config pipelines/score/kfold.toml --model model-0 --out entropy-1")?;
+    let epoch = "--set first_epoch=1 --set epochs=1";
+    stage(
+        "select",
+        &format!("--config pipelines/mask/sample.toml --entropy entropy-1 {epoch} --out masks-1"),
+    )?;
+    stage("pretrain", &format!("{train} --masks masks-1 --continue-from model-0 --out model-1"))?;
+    let by_hand = Manifest::load_any(&folder.join("model-1"))?;
+    let manifests = pipeline.manifests()?;
+    let (name, made) = manifests
+        .iter()
+        .find(|(name, _)| name.ends_with("round-1") && name.starts_with("models"))
+        .context("round 1")?;
+    assert_eq!((&made.key, &made.content), (&by_hand.key, &by_hand.content), "{name}");
+    assert_eq!(made.stats["steps"], by_hand.stats["steps"]);
+
+    // The tokens that were trained on since the model scored: none at first, then all before a step.
+    let log = fs::read_to_string(folder.join("model-1/metrics.jsonl"))?;
+    let rows: Vec<serde_json::Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let steps: Vec<_> = rows.iter().filter(|row| row.get("loss").is_some()).collect();
+    let (first, second) = steps.split_at(steps.len() / 2);
+    assert!(first.iter().all(|row| row.get("staleness").is_none()), "the masks of round 0 are random");
+    let before = first.iter().chain(second).map(|row| row["tokens"].as_f64()).collect::<Vec<_>>();
+    for (index, row) in second.iter().enumerate() {
+        let trained =
+            before[first.len() + index - 1].zip(before[first.len() - 1]).map(|(now, then)| now - then);
+        assert_eq!(row["staleness"].as_f64(), trained, "{row}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cached_teacher_guides_without_being_there() -> Result<()> {
+    let pipeline = Pipeline::new()?;
+    let run = |distill: &str| pipeline.make(&["pretrain-kd", "ROUNDS=1", distill]).map(drop);
+    run("DISTILL=live")?;
+    let made = pipeline.changed_by(|| run("DISTILL=cached"))?;
+    let [model, targets] = &made[..] else { anyhow::bail!("a model and targets: {made:?}") };
+    assert!(model.starts_with("models/") && targets.starts_with("targets/"), "{made:?}");
+    assert_eq!(pipeline.changed_by(|| run("DISTILL=cached"))?, [""; 0]);
+    assert_eq!(pipeline.manifests()?[targets].config["top_k"], 64);
+
+    let mut inspect = Command::new(binaries().join("entromask-report"));
+    let output = inspect.arg("inspect").arg(pipeline.data().join(targets)).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("soft targets") && text.contains("64"), "{text}");
+
+    let live = model.replace("-top64", "");
+    let first_step = |model: &str| -> Result<[f64; 2]> {
+        let log = fs::read_to_string(pipeline.data().join(model).join("metrics.jsonl"))?;
+        let row = log.lines().find(|line| line.contains("\"loss\"")).context("a step")?;
+        let row: serde_json::Value = serde_json::from_str(row)?;
+        Ok(["ce", "kd"].map(|name| row[name].as_f64().unwrap_or(f64::NAN)))
+    };
+    let ([ce, kd], [cached_ce, cached_kd]) = (first_step(&live)?, first_step(model)?);
+    assert_eq!(ce.to_bits(), cached_ce.to_bits(), "the same batch and weights");
+    assert!(cached_kd > 0.0 && cached_kd <= kd, "a bound from below: {cached_kd} {kd}");
+
+    let plan = pipeline.plan(&["GOAL=pretrain-self-mask-kd", "ROUNDS=1", "DISTILL=cached"])?;
+    let to_run = |line: &&str| line.contains("/targets/small/") && line.ends_with("will run");
+    assert_eq!(plan.lines().filter(to_run).count(), 2, "targets of each round: {plan}");
+
+    pipeline.edit("targets/top64.toml", "temperature = 2.0", "temperature = 3.0")?;
+    let error = run("DISTILL=cached").expect_err("another temperature than the recipe's");
+    assert!(error.to_string().contains("temperature 3, objective.temperature is 2"), "{error}");
     Ok(())
 }
 

@@ -40,4 +40,4 @@ pub use manifest::{Cost, Kind, MANIFEST, Manifest, Output, Tool, tool};
 pub use recipe::{Input, Recipe};
 pub use shard::Shard;
 pub use status::{Status, status};
-pub use workbench::{OutputSpec, Workbench};
+pub use workbench::{OutputSpec, Workbench, peak_memory};

@@ -25,6 +25,8 @@ pub enum Kind {
     Entropy,
     /// Masked positions of each row and epoch.
     Masks,
+    /// A teacher's most probable tokens at masked positions.
+    Targets,
     /// A Hugging Face model folder.
     Model,
     /// Fine-tuning scores per task and seed.
@@ -37,6 +39,7 @@ impl fmt::Display for Kind {
             Self::Tokens => "tokens",
             Self::Entropy => "entropy",
             Self::Masks => "masks",
+            Self::Targets => "targets",
             Self::Model => "model",
             Self::Glue => "glue",
         })

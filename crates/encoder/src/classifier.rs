@@ -48,7 +48,7 @@ impl SequenceClassifier {
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
-        let drawn = Drawn { seed, std: config.initializer_range };
+        let drawn = Drawn::new(config, seed);
         let source = StoredOrDrawn {
             stored: Stored::open(dir, config)?,
             drawn,

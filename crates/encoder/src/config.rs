@@ -135,6 +135,23 @@ impl EncoderConfig {
         self.max_position_embeddings.saturating_sub(self.first_position())
     }
 
+    /// Layers that a token passes, each application of a shared one counted.
+    pub fn depths(&self) -> usize {
+        self.layer_order().len()
+    }
+
+    /// What is read back after the config was written: families fix some fields, and name what others leave out.
+    ///
+    /// # Errors
+    ///
+    /// A usage fault when the family cannot express the config.
+    pub fn as_stored(&self) -> Result<Self> {
+        let written = json::write(self, "", Value::Null)?;
+        let object = written.as_object().cloned().unwrap_or_default();
+        json::read(object)
+            .map_err(|problem| Fault::usage(problem).remedy("correct the model's config").into())
+    }
+
     /// Width of the word embeddings, and so of what the decoder sees.
     pub fn embedding_size(&self) -> usize {
         self.embedding_size.unwrap_or(self.hidden_size)
@@ -167,7 +184,24 @@ impl EncoderConfig {
 
     /// What is wrong with the sizes.
     pub(crate) fn problem(&self) -> Option<String> {
-        self.zero_problem().or_else(|| self.heads_problem()).or_else(|| self.dropout_problem())
+        let problems = [Self::zero_problem, Self::heads_problem, Self::dropout_problem, Self::family_problem];
+        problems.into_iter().find_map(|problem| problem(self))
+    }
+
+    /// A field that the family does not have.
+    fn family_problem(&self) -> Option<String> {
+        use Family::{Albert, DistilBert, Electra, ModernBert};
+        let family = self.model_type;
+        let shared = self.num_hidden_groups > 1 || self.inner_group_num > 1;
+        let narrow = self.embedding_size() != self.hidden_size;
+        let problems = [
+            (self.type_vocab_size > 0 && [DistilBert, ModernBert].contains(&family), "type_vocab_size = 0"),
+            (self.modernbert.is_some() && family != ModernBert, "no [modernbert]"),
+            (shared && family != Albert, "num_hidden_groups = 1 and inner_group_num = 1"),
+            (narrow && ![Albert, Electra].contains(&family), "embedding_size = hidden_size"),
+        ];
+        let (_, wanted) = problems.into_iter().find(|(wrong, _)| *wrong)?;
+        Some(format!("{family:?} needs {wanted}"))
     }
 
     fn zero_problem(&self) -> Option<String> {

@@ -62,6 +62,15 @@ impl Encoder {
         self.hidden(batch, Some(positions))
     }
 
+    /// Hidden states of all depths, `[batch_size, seq_length, hidden_size]` each: the embeddings, then the output of each
+    /// layer, the last one as [`forward`](Self::forward) gives it.
+    pub fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<3>> {
+        match self {
+            Self::Absolute(encoder) => encoder.forward_layers(batch),
+            Self::Rotary(encoder) => encoder.forward_layers(batch),
+        }
+    }
+
     /// Word embeddings, `[vocab_size, embedding_size]`.
     pub fn word_embeddings(&self) -> Tensor<2> {
         match self {

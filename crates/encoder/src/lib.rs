@@ -44,5 +44,5 @@ pub use config::EncoderConfig;
 pub use cpu::{Buffers, CpuMaskedLm, Wanted};
 pub use encoder::Encoder;
 pub use families::Family;
-pub use masked_lm::{MaskedLm, MlmHead};
+pub use masked_lm::{Inheritance, MaskedLm, MlmHead};
 pub use modernbert::{ModernBertConfig, Pooling};

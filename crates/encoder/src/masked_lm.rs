@@ -10,7 +10,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde_json::json;
 
 use crate::activation::Activation;
-use crate::checkpoint::{self, Drawn, Stored};
+use crate::checkpoint::{self, Drawn, Layers, Stored};
 use crate::families::names::Slot;
 use crate::families::{Family, json as config_json};
 use crate::{Batch, Encoder, EncoderConfig};
@@ -36,6 +36,16 @@ pub struct MlmHead {
     pub(crate) activation: Activation,
 }
 
+/// What a new model takes over from another one's checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inheritance {
+    /// For each layer of the new model the layer of the checkpoint whose weights it takes (Sanh et al., 2019,
+    /// `DistilBERT`); without, the models have the same number of layers.
+    pub layers: Option<Vec<usize>>,
+    /// Whether the masked-LM head is drawn anew, as it must be where the checkpoint has none.
+    pub fresh_head: bool,
+}
+
 /// A decoder that is not tied: `[vocab_size, embedding_size]`.
 #[derive(Module, Debug)]
 struct Decoder {
@@ -45,11 +55,44 @@ struct Decoder {
 impl MaskedLm {
     /// A model with random weights: N(0, `initializer_range`), biases 0, layer normalisations 1 and 0.
     ///
+    /// ModernBERT may begin in its own way
+    /// ([`initializer_cutoff_factor`](crate::ModernBertConfig::initializer_cutoff_factor)).
+    ///
     /// Each tensor is drawn from `seed` and its own name, so the weights are the same on every backend, and tensors that
     /// two shapes have in common are equal.
     pub fn init(config: &EncoderConfig, seed: u64, device: &Device) -> Self {
-        let drawn = Drawn { seed, std: config.initializer_range };
+        let drawn = Drawn::new(config, seed);
         checkpoint::fill(Self::blank(config, device), config, drawn).expect("drawing weights cannot fail")
+    }
+
+    /// A model of the shape `config` with the weights of the checkpoint in `dir`, which may have more layers, more
+    /// positions, another dropout, and, if so asked, no masked-LM head.
+    ///
+    /// BERT can hand its weights on to `DistilBERT`, whose positions then take up the embedding of the first segment.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_pretrained`](Self::from_pretrained); a usage fault that names the field when the widths differ.
+    pub fn init_from(
+        dir: &Path,
+        config: &EncoderConfig,
+        inherit: &Inheritance,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut origin = EncoderConfig::from_pretrained(dir)?;
+        let stored = Stored::open(dir, &origin)?;
+        if inherit.fresh_head {
+            // A decoder of its own would be lost with the head.
+            origin.tie_word_embeddings = config.tie_word_embeddings;
+        } else {
+            stored.require_mlm_head(&name(&origin, "head/dense/weight"))?;
+            origin.tie_word_embeddings &= !owns_decoder(&stored, &origin)?;
+        }
+        let head = inherit.fresh_head.then(|| Drawn::new(config, seed));
+        let source = Layers { stored, origin: &origin, config, chosen: inherit.layers.as_deref(), head };
+        source.check()?;
+        checkpoint::fill(Self::blank(config, device), config, source)
     }
 
     /// Reads a Hugging Face folder. Weights of other precision are converted to f32.
@@ -62,10 +105,7 @@ impl MaskedLm {
         let mut config = EncoderConfig::from_pretrained(dir)?;
         let stored = Stored::open(dir, &config)?;
         stored.require_mlm_head(&name(&config, "head/dense/weight"))?;
-        config.tie_word_embeddings &= !stored.has_own_decoder(
-            &name(&config, "head/decoder/weight"),
-            &name(&config, "encoder/embeddings/word_embeddings/weight"),
-        )?;
+        config.tie_word_embeddings &= !owns_decoder(&stored, &config)?;
         let model = checkpoint::fill(Self::blank(&config, device), &config, stored)?;
         Ok((model, config))
     }
@@ -141,6 +181,14 @@ impl MlmHead {
             activation: (config.model_type.layout().head_act)(config),
         }
     }
+}
+
+/// Whether the decoder differs from the word embeddings.
+fn owns_decoder(stored: &Stored, config: &EncoderConfig) -> Result<bool> {
+    stored.has_own_decoder(
+        &name(config, "head/decoder/weight"),
+        &name(config, "encoder/embeddings/word_embeddings/weight"),
+    )
 }
 
 /// Name in a checkpoint of the parameter at `path`.

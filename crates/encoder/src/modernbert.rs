@@ -43,6 +43,10 @@ pub struct ModernBertConfig {
     pub classifier_pooling: Pooling,
     /// Dropout inside the feed-forward blocks.
     pub mlp_dropout: f64,
+    /// Deviations at which initial weights are cut off. With it a new model begins as in `transformers`, whose value is
+    /// 2: outputs of blocks are smaller by √(2 · layers). Without it, as every other family does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initializer_cutoff_factor: Option<f64>,
 }
 
 /// One vector for a row.
@@ -70,6 +74,7 @@ impl Default for ModernBertConfig {
             classifier_activation: Activation::Gelu,
             classifier_pooling: Pooling::Cls,
             mlp_dropout: 0.0,
+            initializer_cutoff_factor: None,
         }
     }
 }
@@ -100,6 +105,20 @@ impl ModernBert {
         let hidden =
             before.iter().fold(embedded, |hidden, layer| layer.forward(hidden, None, padding.as_ref()));
         self.norm.forward(last.forward(hidden, positions, padding.as_ref()))
+    }
+
+    /// As [`Encoder::forward_layers`](crate::Encoder::forward_layers).
+    pub(crate) fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<3>> {
+        let padding = padding(batch);
+        let mut states = vec![self.embeddings.forward(batch)];
+        for layer in &self.layers {
+            let below = states[states.len() - 1].clone();
+            states.push(layer.forward(below, None, padding.as_ref()));
+        }
+        if let Some(last) = states.last_mut() {
+            *last = self.norm.forward(last.clone());
+        }
+        states
     }
 
     pub(crate) fn word_embeddings(&self) -> Tensor<2> {

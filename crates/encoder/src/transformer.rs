@@ -58,6 +58,20 @@ impl Transformer {
         self.norm.as_ref().map_or(hidden.clone(), |norm| norm.forward(hidden))
     }
 
+    /// As [`Encoder::forward_layers`](crate::Encoder::forward_layers).
+    pub(crate) fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<3>> {
+        let padding = padding(batch);
+        let mut states = vec![self.embeddings.forward(batch)];
+        for &index in &self.order {
+            let below = states[states.len() - 1].clone();
+            states.push(self.layers[index].forward(below, None, padding.as_ref()));
+        }
+        if let (Some(norm), Some(last)) = (&self.norm, states.last_mut()) {
+            *last = norm.forward(last.clone());
+        }
+        states
+    }
+
     pub(crate) fn word_embeddings(&self) -> Tensor<2> {
         self.embeddings.word_embeddings.weight.val()
     }

@@ -25,10 +25,16 @@ pub(crate) struct Args {
     /// Masks artifact; its epochs are trained
     #[arg(long, value_name = "DIR")]
     masks: PathBuf,
-    /// Model that guides the student, for objective.kd or objective.cos; same tokenizer
+    /// Masks artifact to begin with; `mask_transfer` in the configuration says until when
     #[arg(long, value_name = "DIR")]
+    init_masks: Option<PathBuf>,
+    /// Model that guides the student, for objective.kd, objective.cos or objective.hidden; same tokenizer
+    #[arg(long, value_name = "DIR", conflicts_with = "targets")]
     teacher: Option<PathBuf>,
-    /// Model to take the initial weights from
+    /// Soft targets artifact (`entromask-score distill`) that guides in place of a teacher, for objective.kd
+    #[arg(long, value_name = "DIR")]
+    targets: Option<PathBuf>,
+    /// Model to take the initial weights from, or those of `init.layers`
     #[arg(long, value_name = "DIR", conflicts_with = "continue_from")]
     init: Option<PathBuf>,
     /// Model of the round before: go on with its weights, optimizer and counters
@@ -50,7 +56,9 @@ impl Args {
             student: self.student.clone(),
             tokens: self.tokens.clone(),
             masks: self.masks.clone(),
+            first_masks: self.init_masks.clone(),
             teacher: self.teacher.clone(),
+            targets: self.targets.clone(),
             start,
             out: self.common.out()?.into(),
         })

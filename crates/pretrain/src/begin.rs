@@ -1,30 +1,37 @@
 //! Where a run begins: at its newest checkpoint, at random weights, at another model, or at the round before.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
-use entromask_training::{AdamW, Checkpoint};
+use entromask_training::{Checkpoint, Optimizer};
 use fs_err as fs;
 
+use crate::counters::Counters;
 use crate::job::{Job, Start};
-use crate::train::{COUNTERS, Counters, OPTIMIZER};
+use crate::step;
+use crate::train::{COUNTERS, OPTIMIZER};
 
 /// Weights, optimizer and counters to begin with.
 pub(crate) struct Begin {
     pub model: MaskedLm,
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     pub counters: Counters,
+    /// The checkpoint that the run goes on from.
+    pub resumed: Option<PathBuf>,
     /// Rows of the logs up to this step belong to the run; `None`: they begin anew.
     pub logged: Option<u64>,
 }
 
-/// A model that guides, on a device without autodiff.
-pub(crate) struct Teacher {
-    pub model: MaskedLm,
-    pub config: EncoderConfig,
+/// Who guides.
+pub(crate) enum Teacher {
+    Nobody,
+    /// A model, on a device without autodiff.
+    Model(Box<(MaskedLm, EncoderConfig)>),
+    /// Soft targets beside the masks.
+    Cached,
 }
 
 impl Begin {
@@ -32,19 +39,31 @@ impl Begin {
     pub(crate) fn resume(job: &Job, checkpoint: Checkpoint<Counters>, device: &Device) -> Result<Self> {
         tracing::info!("resuming at step {} from {}", checkpoint.step, checkpoint.folder.display());
         let (model, _) = MaskedLm::from_pretrained(&checkpoint.folder, device)?;
-        let optimizer = AdamW::load(job.config.optimizer(), &checkpoint.folder.join(OPTIMIZER))?;
-        Ok(Self { model, optimizer, counters: checkpoint.state, logged: Some(checkpoint.step) })
+        let optimizer = Optimizer::load(job.config.optimizer(), &checkpoint.folder.join(OPTIMIZER))?;
+        Ok(Self {
+            model,
+            optimizer,
+            counters: checkpoint.state,
+            resumed: Some(checkpoint.folder),
+            logged: Some(checkpoint.step),
+        })
     }
 
     /// Starts the run. `metrics` is where its metrics log will be.
     pub(crate) fn fresh(job: &Job, metrics: &Path, device: &Device) -> Result<Self> {
         let model = match &job.paths.start {
             Start::Random => MaskedLm::init(&job.student, job.config.seed, device),
-            Start::Init(folder) => load_student(job, folder, device)?,
+            Start::Init(folder) => init(job, folder, device)?,
             Start::Continue(folder) => return Self::after(job, folder, metrics, device),
         };
-        let counters = Counters { step: job.span.first_step(), ..Counters::default() };
-        Ok(Self { model, optimizer: AdamW::new(job.config.optimizer()), counters, logged: None })
+        let counters = Counters { step: job.first_step(), ..Counters::default() };
+        Ok(Self {
+            model,
+            optimizer: Optimizer::new(job.config.optimizer()),
+            counters,
+            resumed: None,
+            logged: None,
+        })
     }
 
     /// Goes on from the round before, whose metrics become the beginning of this round's.
@@ -55,26 +74,47 @@ impl Begin {
         let text = fs::read_to_string(state.join(COUNTERS))
             .map_err(|error| Fault::input(error.to_string()).remedy("train the round before again"))?;
         let earlier: Counters = serde_json::from_str(&text).context("counters of the round before")?;
-        check_order(folder, earlier.step, job.span.first_step())?;
+        check_order(folder, earlier.step, job.first_step())?;
         let model = load_student(job, folder, device)?;
-        let optimizer = AdamW::load(job.config.optimizer(), &state.join(OPTIMIZER))?;
+        let optimizer = Optimizer::load(job.config.optimizer(), &state.join(OPTIMIZER))?;
         fs::copy(folder.join("metrics.jsonl"), metrics)?;
         let logged = Some(earlier.step);
         let counters = Counters { earlier_tokens: earlier.tokens, flops: 0.0, ..earlier };
-        Ok(Self { model, optimizer, counters, logged })
+        Ok(Self { model, optimizer, counters, resumed: None, logged })
     }
 }
 
 impl Teacher {
     /// The teacher of `job`, if it has one.
-    pub(crate) fn load(job: &Job, device: &Device) -> Result<Option<Self>> {
-        let Some(folder) = &job.paths.teacher else { return Ok(None) };
+    pub(crate) fn load(job: &Job, device: &Device) -> Result<Self> {
+        if job.paths.targets.is_some() {
+            return Ok(Self::Cached);
+        }
+        let Some(folder) = &job.paths.teacher else { return Ok(Self::Nobody) };
         let (model, config) = MaskedLm::from_pretrained(folder, &device.clone().inner())?;
         check_vocabulary(folder, config.vocab_size, job.student.vocab_size)?;
-        if job.config.objective.cos > 0.0 {
+        if job.config.objective.needs_hidden_states() {
             check_width(config.hidden_size, job.student.hidden_size)?;
         }
-        Ok(Some(Self { model, config }))
+        check_depths(job, &config)?;
+        Ok(Self::Model(Box::new((model, config))))
+    }
+
+    /// As a step needs it.
+    pub(crate) fn for_step(&self) -> step::Teacher<'_> {
+        match self {
+            Self::Nobody => step::Teacher::Nobody,
+            Self::Model(teacher) => step::Teacher::Model(&teacher.0),
+            Self::Cached => step::Teacher::Cached,
+        }
+    }
+
+    /// Shape of a model that is asked at every step.
+    pub(crate) fn config(&self) -> Option<&EncoderConfig> {
+        match self {
+            Self::Model(teacher) => Some(&teacher.1),
+            _ => None,
+        }
     }
 }
 
@@ -106,14 +146,31 @@ fn check_width(found: usize, wanted: usize) -> Result<()> {
     if found == wanted {
         return Ok(());
     }
-    Err(Fault::usage(format!("objective.cos: the teacher's width is {found}, the student's {wanted}"))
-        .remedy("set objective.cos = 0, or choose models of one width")
+    Err(Fault::usage(format!(
+        "objective.cos and objective.hidden: the teacher's width is {found}, the student's {wanted}"
+    ))
+    .remedy("set them to 0, or choose models of one width")
+    .into())
+}
+
+/// Depths as `objective.hidden_layers` counts them: 0 is the embeddings.
+fn check_depths(job: &Job, teacher: &EncoderConfig) -> Result<()> {
+    let most = [job.student.depths(), teacher.depths()];
+    let beyond = |pair: &&[usize; 2]| pair[0] > most[0] || pair[1] > most[1];
+    let Some(pair) = job.config.objective.hidden_layers.iter().find(beyond) else { return Ok(()) };
+    Err(Fault::usage(format!("objective.hidden_layers: {pair:?} is not in the models"))
+        .remedy(format!("the student's layers end with {}, the teacher's with {}", most[0], most[1]))
         .into())
+}
+
+/// The weights of a model from elsewhere, as far as the configuration asks for them.
+fn init(job: &Job, folder: &Path, device: &Device) -> Result<MaskedLm> {
+    MaskedLm::init_from(folder, &job.student, &(&job.config.init).into(), job.config.seed, device)
 }
 
 fn load_student(job: &Job, folder: &Path, device: &Device) -> Result<MaskedLm> {
     let (model, config) = MaskedLm::from_pretrained(folder, device)?;
-    if config == job.student {
+    if config == job.student.as_stored()? {
         return Ok(model);
     }
     Err(Fault::usage(format!(

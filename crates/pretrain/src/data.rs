@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use entromask_artifact::Manifest;
 use entromask_fault::Fault;
-use entromask_random::{keyed, shuffled};
-use entromask_tables::{Masks, TokenColumns, Tokens};
+use entromask_random::{keyed, open_unit, shuffled};
+use entromask_tables::{Masks, Targets, TokenColumns, Tokens};
+use entromask_training::SoftTargets;
 
 /// One row as the model sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Example {
     /// Token ids, with the masked positions replaced.
     pub input_ids: Vec<u32>,
@@ -17,6 +18,24 @@ pub(crate) struct Example {
     pub positions: Vec<u32>,
     /// The original tokens at these positions.
     pub targets: Vec<u32>,
+    /// What a teacher said there; nothing without a cache of it.
+    pub soft: SoftTargets,
+    /// The row, where masks are chosen while training runs.
+    pub line: Option<Line>,
+    /// True while its masks are still to be chosen.
+    pub open: bool,
+}
+
+/// A row of the corpus as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Its number in the split.
+    pub row: u64,
+    pub epoch: u64,
+    /// Token ids, `[seq_length]`.
+    pub ids: Vec<u32>,
+    /// The word of each token; null at special tokens. `[seq_length]`
+    pub word: Vec<Option<u16>>,
 }
 
 impl Example {
@@ -36,12 +55,17 @@ impl Example {
     }
 }
 
-/// The training split: token parts, and for each epoch a part of masks with the same rows.
+/// The training split: token parts, and for each epoch tables with the same rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Corpus {
     parts: Vec<Part>,
-    masks_dir: PathBuf,
-    masks: Manifest,
+    masks: Beside,
+    /// Masks of rows that do not have those of `masks` yet.
+    first_masks: Option<Beside>,
+    /// What a teacher says where `masks` masks.
+    soft: Option<Beside>,
+    /// Whether the masks that follow on the first ones are chosen while training runs.
+    online: bool,
     seed: u64,
 }
 
@@ -51,15 +75,73 @@ struct Part {
     rows: usize,
 }
 
+/// An artifact with a table for each token part and epoch.
+#[derive(Clone, Debug)]
+pub(crate) struct Beside {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl Beside {
+    pub(crate) fn new(folder: &Path, manifest: &Manifest) -> Self {
+        Self { folder: folder.into(), manifest: manifest.clone() }
+    }
+
+    fn path(&self, part: usize, epoch: u64) -> Result<PathBuf> {
+        let output = self.manifest.parts(&format!("epoch-{epoch:03}")).nth(part);
+        let missing = || {
+            let (folder, kind) = (self.folder.display(), self.manifest.kind);
+            Fault::input(format!("{folder}: no {kind} of epoch {epoch} for token part {part}"))
+                .remedy(format!("make {kind} again for these tokens"))
+        };
+        Ok(self.folder.join(&output.ok_or_else(missing)?.file))
+    }
+
+    /// The table for token part `part` in `epoch`, which has to have the rows of `tokens`.
+    fn masks(&self, part: usize, epoch: u64, tokens: &Tokens) -> Result<LoadedMasks> {
+        let path = self.path(part, epoch)?;
+        let masks = Masks::read(&path)?;
+        if masks.row != tokens.row {
+            return Err(mismatch(&path, tokens.rows(), masks.rows()).into());
+        }
+        Ok(LoadedMasks { masks, path })
+    }
+
+    fn targets(&self, part: usize, epoch: u64, masks: &LoadedMasks) -> Result<Targets> {
+        let path = self.path(part, epoch)?;
+        let targets = Targets::read(&path)?;
+        let same = targets.row == masks.masks.row && targets.tail.offsets == masks.masks.positions.offsets;
+        if !same {
+            return Err(mismatch(&path, masks.masks.rows(), targets.row.len()).into());
+        }
+        Ok(targets)
+    }
+}
+
 impl Corpus {
     /// Nothing is read yet: numbers of rows come from the manifests.
-    pub(crate) fn new(tokens: (&Path, &Manifest), masks: (&Path, &Manifest), seed: u64) -> Self {
+    pub(crate) fn new(tokens: (&Path, &Manifest), masks: Beside, seed: u64) -> Self {
         let part = |output: &entromask_artifact::Output| Part {
             path: tokens.0.join(&output.file),
             rows: output.rows.unwrap_or(0) as usize,
         };
         let parts = tokens.1.parts("part").map(part).collect();
-        Self { parts, masks_dir: masks.0.into(), masks: masks.1.clone(), seed }
+        Self { parts, masks, first_masks: None, soft: None, online: false, seed }
+    }
+
+    /// With masks for the beginning of the run.
+    pub(crate) fn with_first_masks(self, first_masks: Option<Beside>) -> Self {
+        Self { first_masks, ..self }
+    }
+
+    /// With what a teacher says.
+    pub(crate) fn with_soft(self, soft: Option<Beside>) -> Self {
+        Self { soft, ..self }
+    }
+
+    /// With masks only for the beginning: those of later rows are chosen while training runs.
+    pub(crate) fn with_online(self, online: bool) -> Self {
+        Self { online, ..self }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -77,29 +159,21 @@ impl Corpus {
 
     fn load(&self, index: usize, epoch: u64) -> Result<LoadedPart> {
         let part = &self.parts[index];
-        let path = self.masks_path(index, epoch)?;
-        let (tokens, masks) = (Tokens::read(&part.path, TokenColumns::default())?, Masks::read(&path)?);
+        let columns = TokenColumns { word: self.online, ..TokenColumns::default() };
+        let tokens = Tokens::read(&part.path, columns)?;
         if tokens.rows() != part.rows {
             return Err(mismatch(&part.path, part.rows, tokens.rows()).into());
         }
-        if tokens.row != masks.row {
-            return Err(mismatch(&path, tokens.rows(), masks.rows()).into());
-        }
         let mut order = shuffled(part.rows, &mut keyed(self.seed, "order of rows", index as u64, epoch));
         order.reverse();
-        Ok(LoadedPart { tokens, masks, path, left: order })
+        Ok(LoadedPart { tokens, index, left: order, ..LoadedPart::default() })
     }
 
-    fn masks_path(&self, index: usize, epoch: u64) -> Result<PathBuf> {
-        let part = self.masks.parts(&format!("epoch-{epoch:03}")).nth(index);
-        let missing = || {
-            Fault::input(format!(
-                "{}: no masks of epoch {epoch} for token part {index}",
-                self.masks_dir.display()
-            ))
-            .remedy("select masks again for these tokens")
-        };
-        Ok(self.masks_dir.join(&part.ok_or_else(missing)?.file))
+    /// Whether `row` has the masks of `masks` already, when `share` of the rows have.
+    fn has_changed(&self, row: u64, epoch: u64, share: f64) -> bool {
+        (self.first_masks.is_none() && !self.online)
+            || share >= 1.0
+            || open_unit(&mut keyed(self.seed, "transfer of masks", row, epoch)) < share
     }
 }
 
@@ -121,19 +195,35 @@ pub(crate) struct EpochRows<'a> {
 #[derive(Debug, Default)]
 struct LoadedPart {
     tokens: Tokens,
-    masks: Masks,
-    path: PathBuf,
+    index: usize,
+    /// Of the masks and of the first masks, where they were asked for.
+    masks: [Option<LoadedMasks>; 2],
+    soft: Option<Targets>,
     /// Rows to come, the next one last.
     left: Vec<usize>,
 }
 
+#[derive(Debug)]
+struct LoadedMasks {
+    masks: Masks,
+    path: PathBuf,
+}
+
 impl EpochRows<'_> {
-    /// Up to `batch_size` rows; fewer at the end of the epoch only, none after it.
-    pub(crate) fn batch(&mut self, batch_size: usize) -> Result<Vec<Example>> {
+    /// Up to `batch_size` rows; fewer at the end of the epoch only, none after it. `share` of them have the masks of
+    /// the run, the others those of its beginning, if it has such.
+    pub(crate) fn batch(&mut self, batch_size: usize, share: f64) -> Result<Vec<Example>> {
         let mut batch = Vec::with_capacity(batch_size);
         while batch.len() < batch_size {
             let Some(row) = self.next_row()? else { break };
-            batch.push(self.part.example(row)?);
+            let changed = self.corpus.has_changed(self.part.tokens.row[row], self.epoch, share);
+            if self.corpus.online && changed {
+                batch.push(self.part.open(row, self.epoch));
+                continue;
+            }
+            self.part.load_beside(self.corpus, self.epoch, changed)?;
+            let line = self.corpus.online.then(|| self.part.line(row, self.epoch));
+            batch.push(Example { line, ..self.part.example(row, changed)? });
         }
         Ok(batch)
     }
@@ -163,14 +253,55 @@ impl EpochRows<'_> {
 }
 
 impl LoadedPart {
-    fn example(&self, row: usize) -> Result<Example> {
-        let positions = self.masks.positions.row(row).iter().map(|&position| u32::from(position));
-        let inputs = self.masks.inputs.row(row).iter().copied();
+    /// Reads the masks of one kind, and what a teacher says at them, unless they are there.
+    fn load_beside(&mut self, corpus: &Corpus, epoch: u64, changed: bool) -> Result<()> {
+        let slot = &mut self.masks[usize::from(!changed)];
+        if slot.is_some() {
+            return Ok(());
+        }
+        let beside = corpus.first_masks.as_ref().filter(|_| !changed).unwrap_or(&corpus.masks);
+        let masks = beside.masks(self.index, epoch, &self.tokens)?;
+        if let Some(soft) = corpus.soft.as_ref().filter(|_| changed) {
+            self.soft = Some(soft.targets(self.index, epoch, &masks)?);
+        }
+        *slot = Some(masks);
+        Ok(())
+    }
+
+    /// A row whose masks are still to be chosen.
+    fn open(&self, row: usize, epoch: u64) -> Example {
+        let line = self.line(row, epoch);
+        Example { input_ids: line.ids.clone(), line: Some(line), open: true, ..Example::default() }
+    }
+
+    fn line(&self, row: usize, epoch: u64) -> Line {
+        let (ids, word) = (self.tokens.input_ids.row(row).to_vec(), self.tokens.word.row(row).to_vec());
+        Line { row: self.tokens.row[row], epoch, ids, word }
+    }
+
+    fn example(&self, row: usize, changed: bool) -> Result<Example> {
+        let LoadedMasks { masks, path } =
+            self.masks[usize::from(!changed)].as_ref().expect("loaded before the row was asked for");
+        let positions = masks.positions.row(row).iter().map(|&position| u32::from(position));
+        let inputs = masks.inputs.row(row).iter().copied();
         let outside = || {
-            Fault::input(format!("{}: row {row} masks a position outside of the row", self.path.display()))
+            Fault::input(format!("{}: row {row} masks a position outside of the row", path.display()))
                 .remedy("select masks again for these tokens")
         };
-        Ok(Example::masked(self.tokens.input_ids.row(row), positions, inputs).ok_or_else(outside)?)
+        let example =
+            Example::masked(self.tokens.input_ids.row(row), positions, inputs).ok_or_else(outside)?;
+        let soft = self.soft.as_ref().filter(|_| changed).map(|targets| soft_targets(targets, row));
+        Ok(Example { soft: soft.unwrap_or_default(), ..example })
+    }
+}
+
+fn soft_targets(targets: &Targets, row: usize) -> SoftTargets {
+    let (tokens, tail) = (targets.tokens.row(row), targets.tail.row(row));
+    SoftTargets {
+        k: tokens.len() / tail.len().max(1),
+        tokens: tokens.to_vec(),
+        logits: targets.logits.row(row).to_vec(),
+        tail: tail.to_vec(),
     }
 }
 
@@ -184,14 +315,14 @@ mod tests {
     fn corpus(fixture: &Fixture, epochs: u64) -> Result<Corpus> {
         let (tokens, masks) = (fixture.tokens(), fixture.masks(0, epochs)?);
         let manifests = (Manifest::load(&tokens, Kind::Tokens)?, Manifest::load(&masks, Kind::Masks)?);
-        Ok(Corpus::new((&tokens, &manifests.0), (&masks, &manifests.1), 7))
+        Ok(Corpus::new((&tokens, &manifests.0), Beside::new(&masks, &manifests.1), 7))
     }
 
     fn first_tokens(corpus: &Corpus, epoch: u64, skip: usize, batch_size: usize) -> Vec<Vec<u32>> {
         let mut rows = corpus.epoch(epoch, skip).expect("readable");
         let mut batches = Vec::new();
         loop {
-            let batch = rows.batch(batch_size).expect("readable");
+            let batch = rows.batch(batch_size, 1.0).expect("readable");
             if batch.is_empty() {
                 return batches;
             }

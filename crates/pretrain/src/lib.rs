@@ -8,12 +8,17 @@
 mod begin;
 mod card;
 mod config;
+mod counters;
 mod data;
+mod finite;
 #[cfg(test)]
 #[path = "../tests/fixture/mod.rs"]
 #[expect(dead_code, reason = "the tests of the command line use the rest")]
 mod fixture;
 mod job;
+mod journal;
+mod online;
+mod plan;
 mod publish;
 mod step;
 mod tokenizer;
@@ -27,7 +32,10 @@ use anyhow::Result;
 use entromask_artifact::{Manifest, Recipe, Status, Workbench, status, tool};
 use serde::Serialize;
 
-pub use config::{Config, ObjectiveConfig, Positions, Run, Transfer, TransferMode, Validation};
+pub use config::{
+    Budget, Config, Init, ObjectiveConfig, OnlineConfig, OnlineMode, Positions, Ramp, Run, Transfer,
+    TransferMode, Validation,
+};
 pub use job::{Paths, Start};
 
 use job::Job;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::card::card;
 use crate::job::Job;
+use crate::online::MASKS;
 use crate::tokenizer;
 use crate::train::{COUNTERS, OPTIMIZER, Trained};
 
@@ -25,6 +26,10 @@ pub(crate) fn publish(job: &Job, bench: Workbench, trained: &Trained, device: &s
         copy(&bench, file, source)?;
         outputs.push(OutputSpec { file: file.into(), rows: None, log });
     }
+    if let Some(masks) = &trained.masks {
+        copy(&bench, MASKS, masks)?;
+        outputs.push(OutputSpec::file(MASKS));
+    }
     bench.write_bytes("README.md", card(job, &bench, trained, device).as_bytes())?;
     outputs.push(OutputSpec::log("README.md"));
     let counters = &trained.counters;
@@ -39,6 +44,7 @@ pub(crate) fn publish(job: &Job, bench: Workbench, trained: &Trained, device: &s
     trained.checkpoints.clear()?;
     fs::remove_file(&trained.metrics)?;
     fs::remove_file(&trained.speed)?;
+    trained.masks.as_ref().map_or(Ok(()), fs::remove_file)?;
     Ok(manifest)
 }
 

@@ -11,95 +11,50 @@ use entromask_cli::{Progress, interrupted};
 use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
 use entromask_random::keyed;
-use entromask_training::{AdamW, Checkpoints, Gradients, MetricsLog, Schedule};
+use entromask_training::{Checkpoints, Gradients, Optimizer, Schedule};
 use fs_err as fs;
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::begin::{Begin, Teacher};
-use crate::config::Positions;
+use crate::config::{Budget, Done, ObjectiveConfig, Positions};
+use crate::counters::Counters;
 use crate::data::{Corpus, Example};
+use crate::finite::is_finite;
 use crate::job::Job;
-use crate::step::{self, Losses};
-use crate::validation::{Score, Validation};
+use crate::journal::{Journal, METRICS, StepRow};
+use crate::online::{self, Freshness, Now, Online};
+use crate::step::{self, Counts, Losses, Pass};
+use crate::validation::Validation;
 
 /// File names inside a checkpoint.
 pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
 /// The counters of a published model, beside its optimizer.
 pub(crate) const COUNTERS: &str = "counters.json";
 
-/// How far training has come; all of it is in every checkpoint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Counters {
-    /// Steps made, earlier rounds included.
-    pub step: u64,
-    /// Tokens that were trained on, earlier rounds included.
-    pub tokens: u64,
-    /// Tokens of earlier rounds.
-    pub earlier_tokens: u64,
-    /// Floating-point operations of this round by formula.
-    pub flops: f64,
-    /// Sum of the training losses and number of steps since the last validation.
-    pub recent: (f64, u64),
-    /// Mean training loss between the last two validations.
-    pub train_loss: Option<f64>,
-    /// The last validation.
-    pub valid: Option<Score>,
-}
-
 /// A finished run.
 pub(crate) struct Trained {
     pub model: MaskedLm,
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     pub counters: Counters,
     pub metrics: PathBuf,
     pub speed: PathBuf,
+    /// What was masked, where that was chosen while training ran.
+    pub masks: Option<PathBuf>,
     pub checkpoints: Checkpoints,
 }
 
-#[derive(Serialize)]
-struct Row {
-    step: u64,
-    epoch: f64,
-    tokens: u64,
-    loss: f64,
-    ce: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kd: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cos: Option<f64>,
-    lr: f64,
-    grad_norm: f64,
-}
-
-#[derive(Serialize)]
-struct ValidationRow {
-    step: u64,
-    epoch: f64,
-    tokens: u64,
-    valid_loss: f64,
-    valid_accuracy: f64,
-    valid_perplexity: f64,
-}
-
-#[derive(Serialize)]
-struct SpeedRow {
-    step: u64,
-    seconds: f64,
-    tokens_per_second: f64,
-}
-
-/// Trains from the newest checkpoint, or from the start, to the end of the run's epochs.
+/// Trains from the newest checkpoint, or from the start, to the end of the run's epochs or of its budget.
 pub(crate) fn train(job: &Job, bench: &Workbench, device: &Device, device_name: &str) -> Result<Trained> {
     let mut trainer = Trainer::open(job, bench, device)?;
     trainer.announce(device_name);
     trainer.validate_at_the_start()?;
     let corpus = job.corpus();
-    while trainer.counters.step < job.span.end_step() {
+    while !trainer.has_ended() {
         trainer.epoch(&corpus)?;
     }
     trainer.progress.finish();
-    Ok(trainer.finish(bench))
+    trainer.warn_of_an_early_end();
+    Ok(trainer.finish())
 }
 
 struct Trainer<'a> {
@@ -107,17 +62,17 @@ struct Trainer<'a> {
     device: Device,
     /// Taken only while the optimizer updates it.
     model: Option<MaskedLm>,
-    teacher: Option<Teacher>,
-    optimizer: AdamW,
+    teacher: Teacher,
+    online: Option<Online>,
+    optimizer: Optimizer,
     schedule: Schedule,
     validation: Validation,
     counters: Counters,
     checkpoints: Checkpoints,
-    metrics: MetricsLog,
-    speed: MetricsLog,
+    journal: Journal,
     progress: Progress,
-    /// When the tokens of the next line of the speed log began to be counted, and how many there were.
-    since: (Instant, u64),
+    /// When the seconds of a budget were last counted, and how many the last step took.
+    clock: (Instant, f64),
 }
 
 impl<'a> Trainer<'a> {
@@ -125,34 +80,40 @@ impl<'a> Trainer<'a> {
         let device = device.clone().autodiff();
         let folder = bench.state_dir();
         fs::create_dir_all(&folder)?;
-        let checkpoints = Checkpoints::new(&folder, job.config.run.keep);
-        let Begin { model, optimizer, counters, logged } = match checkpoints.latest::<Counters>()? {
+        let run = job.config.run;
+        let checkpoints = Checkpoints::new(&folder, run.keep);
+        let Begin { model, optimizer, counters, resumed, logged } = match checkpoints.latest::<Counters>()? {
             Some(checkpoint) => Begin::resume(job, checkpoint, &device)?,
-            None => Begin::fresh(job, &folder.join("metrics.jsonl"), &device)?,
+            None => Begin::fresh(job, &folder.join(METRICS), &device)?,
         };
-        let [metrics, speed] =
-            ["metrics.jsonl", "speed.jsonl"].map(|name| MetricsLog::open(&folder.join(name), logged));
+        let done = (counters.tokens, counters.flops);
+        let journal = Journal::open(&folder, logged, (run.log_every, run.peak_flops), done)?;
+        let online = job
+            .config
+            .online
+            .as_ref()
+            .map(|config| Online::open(config, job.vocabulary(), &folder, (resumed.as_deref(), logged)));
         let progress = Progress::new("training", job.facts.tokens * job.span.epochs);
         progress.resume_at(counters.tokens - counters.earlier_tokens);
         Ok(Self {
             job,
             model: Some(model),
             teacher: Teacher::load(job, &device)?,
+            online: online.transpose()?,
             optimizer,
-            schedule: job.config.schedule(job.horizon()),
+            schedule: job.config.schedule(counters.done(job.config.budget, job.plan.steps()).total),
             validation: Validation::read(
                 &job.paths.tokens,
                 &job.tokens,
                 job.facts.special.mask,
                 job.config.validation.rows,
             )?,
-            since: (Instant::now(), counters.tokens),
             counters,
             checkpoints,
-            metrics: metrics?,
-            speed: speed?,
+            journal,
             progress,
             device,
+            clock: (Instant::now(), 0.0),
         })
     }
 
@@ -165,26 +126,27 @@ impl<'a> Trainer<'a> {
         );
         tracing::info!("config {}", job.recipe.config);
         tracing::info!(
-            "{} parameters; epochs {}..{} of {}, {} steps each, {} tokens each; step {} of {}",
+            "{} parameters; epochs {}..{} of {}, {} tokens each; step {} of {}",
             self.model().num_params(),
             span.first_epoch,
             span.end_epoch(),
             job.config.epochs,
-            span.steps_per_epoch,
             job.facts.tokens,
             self.counters.step,
-            span.end_step()
+            job.end_step()
         );
     }
 
-    /// From the current step to the end of its epoch.
+    /// From the current step to the end of its epoch, or of the budget.
     fn epoch(&mut self, corpus: &Corpus) -> Result<()> {
-        let batch_size = self.job.config.batch_size;
-        let steps = self.job.span.steps_per_epoch;
-        let (epoch, done) = (self.counters.step / steps, self.counters.step % steps);
-        let mut rows = corpus.epoch(epoch, done as usize * batch_size)?;
-        for _ in done..steps {
-            let batch = rows.batch(batch_size)?;
+        let plan = &self.job.plan;
+        let (epoch, mut rows_done) = plan.start(self.counters.step);
+        let mut rows = corpus.epoch(epoch, rows_done)?;
+        while self.counters.step < plan.first_step(epoch + 1) && !self.has_ended() {
+            let share = self.job.config.mask_transfer.map_or(1.0, |transfer| transfer.share(self.done()));
+            let mut batch = rows.batch(plan.size(epoch, rows_done), share)?;
+            rows_done += batch.len();
+            self.choose_masks(&mut batch)?;
             self.step(&batch)?;
             self.after_step()?;
         }
@@ -192,8 +154,6 @@ impl<'a> Trainer<'a> {
     }
 
     fn step(&mut self, batch: &[Example]) -> Result<()> {
-        let step = self.counters.step;
-        let objective = self.job.config.objective_at(step, self.job.horizon());
         let tokens = batch.iter().map(|row| row.input_ids.len() as u64).sum::<u64>();
         if batch.iter().all(|row| row.positions.is_empty()) {
             // Rows of special tokens only: there is nothing to learn from.
@@ -201,13 +161,19 @@ impl<'a> Trainer<'a> {
             self.counters.tokens += tokens;
             return Ok(());
         }
-        let rate = self.schedule.rate(step);
-        self.device.seed(keyed(self.job.config.seed, "dropout", step, 0).next_u64());
-        let pad = self.job.student.pad_token_id;
-        let teacher = self.teacher.as_ref().map(|teacher| &teacher.model);
-        let losses = step::forward(self.model(), teacher, batch, pad, objective, &self.device)?;
+        let (done, config) = (self.done(), &self.job.config);
+        let objective = config.objective.at(&config.transfer, done);
+        let rate = self.schedule.between(done.at, self.after(done, tokens));
+        self.device.seed(keyed(config.seed, "dropout", self.counters.step, 0).next_u64());
+        let (losses, gradients, entropies) = self.gradients(batch, &objective)?;
         let mut row = self.row(&losses, tokens, rate);
-        let gradients = Gradients::collect(self.model(), losses.backward());
+        let now = self.now();
+        if let Some(online) = &mut self.online {
+            let Freshness { staleness, rank_drift } = online.learn(batch, &entropies, now);
+            (row.staleness, row.rank_drift) = (staleness, rank_drift);
+        } else if self.job.masks_itself() {
+            row.staleness = Some((now.tokens - self.counters.earlier_tokens) as f64);
+        }
         let model = self.model.take().expect("put back below");
         let (model, norm) = self.optimizer.step(rate, model, gradients)?;
         self.model = Some(model);
@@ -215,57 +181,81 @@ impl<'a> Trainer<'a> {
         self.counters.step = row.step;
         self.counters.tokens = row.tokens;
         self.counters.flops += self.flops(batch);
-        self.counters.recent.0 += row.loss;
-        self.counters.recent.1 += 1;
+        self.counters.count_loss(row.loss, row.ce, self.most_cross_entropy())?;
+        self.count_seconds();
         self.progress.inc(tokens);
         self.progress.label(format!("step {} loss {:.3}", row.step, row.loss));
-        self.log(&row)
+        self.journal.step(&row, self.counters.flops)
     }
 
-    fn row(&self, losses: &Losses, tokens: u64, lr: f64) -> Row {
+    /// Chooses the masks of rows that have none yet.
+    fn choose_masks(&mut self, batch: &mut [Example]) -> Result<()> {
+        let (now, began) = (self.now(), batch.len());
+        let Some(online) = &mut self.online else { return Ok(()) };
+        let model = self.model.as_ref().expect("taken only while the optimizer updates it").valid();
+        let rows = self.job.config.micro_batch.unwrap_or(began);
+        let device = self.device.clone().inner();
+        online.choose(batch, &model, now, (rows, self.job.student.pad_token_id, &device))
+    }
+
+    /// Losses and gradients of a batch, which may be computed in parts, and the entropies at its masked positions where
+    /// they are wanted.
+    fn gradients(
+        &self,
+        batch: &[Example],
+        objective: &ObjectiveConfig,
+    ) -> Result<(Losses, Gradients, Vec<f32>)> {
+        let teacher = self.teacher.for_step();
+        let whole = Counts::of(batch, teacher, objective);
+        let pass = Pass { objective, whole, pad: self.job.student.pad_token_id, device: &self.device };
+        let (mut losses, mut gradients) = (Losses::default(), None::<Gradients>);
+        let (mut entropies, learns) = (Vec::new(), self.online.as_ref().is_some_and(Online::learns));
+        for part in batch.chunks(self.job.config.micro_batch.unwrap_or(batch.len())) {
+            if Counts::of(part, teacher, objective).guided == 0 {
+                continue;
+            }
+            let mut forward = step::forward(self.model(), teacher, part, pass);
+            if let Some(seen) = forward.seen.take().filter(|_| learns) {
+                entropies.extend(online::entropies(self.model(), &seen.masked()));
+            }
+            losses = losses.plus(forward.losses);
+            losses.check()?;
+            let more = Gradients::collect(self.model(), forward.backward());
+            match &mut gradients {
+                None => gradients = Some(more),
+                Some(sum) => sum.add(more),
+            }
+        }
+        Ok((losses, gradients.expect("a batch with masks has a part with masks"), entropies))
+    }
+
+    fn row(&self, losses: &Losses, tokens: u64, lr: f64) -> StepRow {
         let objective = &self.job.config.objective;
-        Row {
-            step: self.counters.step + 1,
-            epoch: self.epochs_at(self.counters.step + 1),
+        let step = self.counters.step + 1;
+        StepRow {
+            step,
+            epoch: self.job.plan.epochs(step),
             tokens: self.counters.tokens + tokens,
             loss: losses.total,
             ce: losses.ce,
             kd: (objective.kd > 0.0).then_some(losses.kd),
             cos: (objective.cos > 0.0).then_some(losses.cos),
+            hidden: (objective.hidden > 0.0).then_some(losses.hidden),
             lr,
-            grad_norm: 0.0,
+            ..StepRow::default()
         }
-    }
-
-    fn log(&mut self, row: &Row) -> Result<()> {
-        self.metrics.append(row)?;
-        if row.step.is_multiple_of(self.job.config.run.log_every.max(1)) {
-            let seconds = self.since.0.elapsed().as_secs_f64();
-            let tokens_per_second = (row.tokens - self.since.1) as f64 / seconds.max(1e-9);
-            self.speed.append(&SpeedRow { step: row.step, seconds, tokens_per_second })?;
-            self.since = (Instant::now(), row.tokens);
-            tracing::info!(
-                "step {} loss {:.4} lr {:.2e} norm {:.2} {:.1} k tokens/s",
-                row.step,
-                row.loss,
-                row.lr,
-                row.grad_norm,
-                tokens_per_second / 1e3
-            );
-        }
-        Ok(())
     }
 
     fn after_step(&mut self) -> Result<()> {
-        let step = self.counters.step;
-        let end = step == self.job.span.end_step();
+        let (step, end) = (self.counters.step, self.has_ended());
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
-        if end || due(self.job.config.validation.every) {
-            self.validate()?;
-        }
+        let best = (end || due(self.job.config.validation.every)) && self.validate()?;
         let asked_to_end = interrupted();
-        if end || asked_to_end || due(self.job.config.run.checkpoint_every) {
+        if end || asked_to_end || best || due(self.job.config.run.checkpoint_every) {
             self.checkpoint()?;
+        }
+        if best {
+            self.checkpoints.mark_best(step)?;
         }
         if asked_to_end && !end {
             return Err(Fault::interrupted().into());
@@ -275,68 +265,57 @@ impl<'a> Trainer<'a> {
 
     /// The model of an earlier round has been validated at its end.
     fn validate_at_the_start(&mut self) -> Result<()> {
-        let untouched = self.counters.step == self.job.span.first_step() && self.counters.valid.is_none();
-        if untouched && self.job.earlier.is_none() { self.validate() } else { Ok(()) }
+        let untouched = self.counters.step == self.job.first_step() && self.counters.valid.is_none();
+        if untouched && self.job.earlier.is_none() {
+            self.validate()?;
+        }
+        Ok(())
     }
 
-    fn validate(&mut self) -> Result<()> {
+    /// True if there is no better model so far.
+    fn validate(&mut self) -> Result<bool> {
         let (job, began) = (self.job, Instant::now());
         let model = self.model();
         let score =
             self.validation.score(model, job.config.batch_size, job.student.pad_token_id, &self.device);
-        let Some(score) = score else { return Ok(()) };
-        if !score.loss.is_finite() {
-            return Err(Fault::failed(format!("training diverged: the validation loss is {}", score.loss))
-                .remedy("lower lr or lengthen warmup; the last good checkpoint is kept")
-                .into());
-        }
+        let Some(score) = score else { return Ok(false) };
+        let rise = job.config.run.divergence;
+        let best = self.counters.count_validation(score, (rise > 0.0).then_some(rise))?;
         let Counters { step, tokens, .. } = self.counters;
-        let Score { loss: valid_loss, accuracy: valid_accuracy, perplexity: valid_perplexity } = score;
-        let epoch = self.epochs_at(step);
-        self.metrics.append(&ValidationRow {
-            step,
-            epoch,
-            tokens,
-            valid_loss,
-            valid_accuracy,
-            valid_perplexity,
-        })?;
-        tracing::info!(
-            "step {step} validation loss {:.4} accuracy {:.2} %",
-            score.loss,
-            100.0 * score.accuracy
-        );
-        self.counters.valid = Some(score);
-        let (sum, steps) = std::mem::take(&mut self.counters.recent);
-        if steps > 0 {
-            self.counters.train_loss = Some(sum / steps as f64);
-        }
-        self.since.0 += began.elapsed();
-        Ok(())
+        self.journal.validation(step, job.plan.epochs(step), tokens, &score)?;
+        self.pause(began);
+        Ok(best)
     }
 
     fn checkpoint(&mut self) -> Result<()> {
         let began = Instant::now();
-        self.metrics.sync()?;
-        self.speed.sync()?;
+        self.journal.sync()?;
+        self.online.as_ref().map_or(Ok(()), Online::sync)?;
         let model = self.model();
+        if !is_finite(model) {
+            return Err(Fault::failed("training diverged: a weight is no longer a number")
+                .remedy("lower lr or lengthen warmup; the last good checkpoint is kept")
+                .into());
+        }
         self.checkpoints.save(self.counters.step, &self.counters, |folder| {
             model.save_pretrained(&self.job.student, folder, &[])?;
-            self.optimizer.save(&folder.join(OPTIMIZER))
+            self.optimizer.save(&folder.join(OPTIMIZER))?;
+            self.online.as_ref().map_or(Ok(()), |online| online.save(folder))
         })?;
         tracing::debug!("checkpoint at step {}", self.counters.step);
-        self.since.0 += began.elapsed();
+        self.pause(began);
         Ok(())
     }
 
-    fn finish(self, bench: &Workbench) -> Trained {
-        let folder = bench.state_dir();
+    fn finish(self) -> Trained {
+        let [metrics, speed] = self.journal.paths();
         Trained {
             model: self.model.expect("put back after each step"),
             optimizer: self.optimizer,
             counters: self.counters,
-            metrics: folder.join("metrics.jsonl"),
-            speed: folder.join("speed.jsonl"),
+            metrics,
+            speed,
+            masks: self.online.as_ref().map(|online| online.path().into()),
             checkpoints: self.checkpoints,
         }
     }
@@ -345,8 +324,60 @@ impl<'a> Trainer<'a> {
         self.model.as_ref().expect("taken only while the optimizer updates it")
     }
 
-    fn epochs_at(&self, step: u64) -> f64 {
-        step as f64 / self.job.span.steps_per_epoch as f64
+    fn now(&self) -> Now {
+        Now { step: self.counters.step, tokens: self.counters.tokens }
+    }
+
+    fn done(&self) -> Done {
+        self.counters.done(self.job.config.budget, self.job.plan.steps())
+    }
+
+    /// Where the horizon will stand after a step of `tokens`, as far as one can know before it.
+    fn after(&self, done: Done, tokens: u64) -> f64 {
+        let length = match self.job.config.budget {
+            None | Some(Budget::Steps(_)) => 1.0,
+            Some(Budget::Tokens(_)) => tokens as f64,
+            Some(Budget::Seconds(_)) => self.clock.1,
+        };
+        done.at + length
+    }
+
+    fn has_ended(&self) -> bool {
+        let Done { at, total, .. } = self.done();
+        self.counters.step >= self.job.end_step() || (self.job.config.budget.is_some() && at >= total)
+    }
+
+    fn warn_of_an_early_end(&self) {
+        let Done { at, total, .. } = self.done();
+        let last = self.job.span.end_epoch() == self.job.config.epochs;
+        if self.job.config.budget.is_some() && last && at < total {
+            tracing::warn!(
+                "the masks end after {:.1} % of the budget, and with them the schedule: make masks for more epochs",
+                100.0 * at / total
+            );
+        }
+    }
+
+    /// Time that a budget of seconds counts ends here, and begins again.
+    fn count_seconds(&mut self) {
+        if matches!(self.job.config.budget, Some(Budget::Seconds(_))) {
+            let step = self.clock.0.elapsed().as_secs_f64();
+            self.clock = (Instant::now(), step);
+            self.counters.seconds = Some(self.counters.seconds.unwrap_or(0.0) + step);
+        }
+    }
+
+    /// Validation and checkpoints since `began` count neither for the speed nor for a budget.
+    fn pause(&mut self, began: Instant) {
+        self.journal.pause(began.elapsed());
+        self.clock.0 += began.elapsed();
+    }
+
+    /// The running mean of the cross-entropy above which a run has diverged: worse than guessing, ln V.
+    fn most_cross_entropy(&self) -> Option<f64> {
+        let rise = self.job.config.run.divergence;
+        let guessing = (self.job.student.vocab_size as f64).ln();
+        (rise > 0.0 && self.job.config.objective.ce > 0.0).then_some(guessing + rise)
     }
 
     /// Forward and backward pass are three forward passes; a teacher makes one.
@@ -354,12 +385,12 @@ impl<'a> Trainer<'a> {
         let longest = batch.iter().map(|row| row.input_ids.len()).max().unwrap_or(0);
         let tokens = (batch.len() * longest) as f64;
         let masked = batch.iter().map(|row| row.positions.len()).sum::<usize>() as f64;
-        let everywhere = self.teacher.is_some() && self.job.config.objective.positions == Positions::All;
+        let teacher = self.teacher.config();
+        let everywhere = teacher.is_some() && self.job.config.objective.positions == Positions::All;
         let positions = if everywhere { tokens } else { masked };
         let forward = |config: &EncoderConfig| {
             tokens * config.body_flops_per_token(longest) + positions * config.head_flops_per_position()
         };
-        3.0 * forward(&self.job.student)
-            + self.teacher.as_ref().map_or(0.0, |teacher| forward(&teacher.config))
+        3.0 * forward(&self.job.student) + teacher.map_or(0.0, forward)
     }
 }

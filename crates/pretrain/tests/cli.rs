@@ -2,123 +2,15 @@
 
 #[expect(dead_code, reason = "the unit tests use the rest")]
 mod fixture;
+mod session;
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fixture::Fixture;
-use safetensors::SafeTensors;
 use serde_json::Value;
-
-const STUDENT: &str = "hidden_size = 8\nnum_hidden_layers = 2\nnum_attention_heads = 2\nintermediate_size = 16\n\
-                       max_position_embeddings = 8\n";
-const TRAIN: &str = "batch_size = 1\nepochs = 4\nvalidation.every = 10\n\
-                     run.checkpoint_every = 7\nrun.log_every = 1\n";
-
-/// What one test trains with.
-struct Session {
-    fixture: Fixture,
-}
-
-impl Session {
-    fn new() -> Result<Self> {
-        let fixture = Fixture::new()?;
-        fixture.file("student.toml", STUDENT)?;
-        fixture.file("train.toml", TRAIN)?;
-        Ok(Self { fixture })
-    }
-
-    fn command(&self, masks: &Path, out: &str) -> Command {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("entromask-pretrain"));
-        command.current_dir(self.fixture.path(""));
-        for (flag, path) in [
-            ("--config", self.fixture.path("train.toml")),
-            ("--student", self.fixture.path("student.toml")),
-            ("--tokens", self.fixture.tokens()),
-            ("--masks", masks.into()),
-            ("--out", self.fixture.path(out)),
-        ] {
-            command.arg(flag).arg(path);
-        }
-        command
-    }
-
-    fn train(&self, masks: &Path, out: &str, more: &[&str]) -> Result<PathBuf> {
-        let output = self.command(masks, out).args(more).output()?;
-        ensure!(output.status.success(), "{}", stderr(&output));
-        Ok(self.fixture.path(out))
-    }
-
-    /// Starts training and waits until `rows` rows of metrics are there.
-    fn started(&self, masks: &Path, out: &str, rows: usize) -> Result<Child> {
-        let mut child = self.command(masks, out).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        while self.logged(out) < rows {
-            ensure!(child.try_wait()?.is_none(), "ended before {rows} rows");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(child)
-    }
-
-    fn logged(&self, out: &str) -> usize {
-        let Ok(states) = std::fs::read_dir(self.fixture.path(out).join("state")) else { return 0 };
-        let logs = states.flatten().map(|state| state.path().join("metrics.jsonl"));
-        logs.filter_map(|log| std::fs::read_to_string(log).ok()).map(|text| text.lines().count()).sum()
-    }
-}
-
-fn signal(child: &Child, name: &str) -> Result<()> {
-    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status()?;
-    ensure!(sent.success(), "SIG{name} was not sent");
-    Ok(())
-}
-
-fn expect_failure(command: &mut Command, code: i32, named: &str) -> Result<()> {
-    let output = command.output()?;
-    let text = stderr(&output);
-    ensure!(output.status.code() == Some(code), "expected {code}: {:?} {text}", output.status);
-    ensure!(text.contains(named), "`{named}` is not in: {text}");
-    ensure!(!text.contains("panicked"), "{text}");
-    Ok(())
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| path.display().to_string())
-}
-
-fn json(path: &Path) -> Result<Value> {
-    Ok(serde_json::from_slice(&read(path)?)?)
-}
-
-fn rows(model: &Path) -> Result<Vec<Value>> {
-    let text = String::from_utf8(read(&model.join("metrics.jsonl"))?)?;
-    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
-}
-
-/// Names and bytes of the tensors in a file, whatever its metadata.
-fn tensors(file: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let bytes = read(file)?;
-    let file = SafeTensors::deserialize(&bytes)?;
-    let mut tensors: Vec<_> =
-        file.tensors().into_iter().map(|(name, tensor)| (name, tensor.data().to_vec())).collect();
-    tensors.sort();
-    Ok(tensors)
-}
-
-fn assert_same_content(one: &Path, other: &Path) -> Result<()> {
-    for file in ["metrics.jsonl", "model.safetensors", "config.json"] {
-        assert!(read(&one.join(file))? == read(&other.join(file))?, "{file} differs");
-    }
-    let content =
-        |model: &Path| json(&model.join("manifest.json")).map(|manifest| manifest["content"].clone());
-    assert_eq!(content(one)?, content(other)?);
-    Ok(())
-}
+use session::{Session, assert_same_content, expect_failure, json, read, rows, signal, stderr, tensors};
 
 #[test]
 fn a_killed_run_ends_with_the_same_bits() -> Result<()> {
@@ -126,7 +18,7 @@ fn a_killed_run_ends_with_the_same_bits() -> Result<()> {
     let masks = session.fixture.masks(0, 4)?;
     let whole = session.train(&masks, "whole", &[])?;
     for stop in [3, 40] {
-        let mut child = session.started(&masks, "killed", stop)?;
+        let mut child = session.started(&masks, "killed", stop, &[])?;
         child.kill()?;
         assert!(!child.wait()?.success());
     }
@@ -141,7 +33,7 @@ fn a_killed_run_ends_with_the_same_bits() -> Result<()> {
 fn the_time_before_a_kill_is_part_of_the_cost() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 4)?;
-    let mut child = session.started(&masks, "model", 1)?;
+    let mut child = session.started(&masks, "model", 1, &[])?;
     // However fast the machine, the run is more than a second old when it goes on.
     signal(&child, "STOP")?;
     std::thread::sleep(Duration::from_millis(1200));
@@ -177,7 +69,7 @@ fn the_time_before_a_kill_is_part_of_the_cost() -> Result<()> {
 fn an_interrupt_keeps_the_last_step() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 4)?;
-    let mut child = session.started(&masks, "model", 5)?;
+    let mut child = session.started(&masks, "model", 5, &[])?;
     signal(&child, "INT")?;
     assert_eq!(child.wait()?.code(), Some(130));
     let state =
@@ -196,7 +88,7 @@ fn a_damaged_checkpoint_is_not_used() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 4)?;
     let whole = session.train(&masks, "whole", &[])?;
-    let mut child = session.started(&masks, "damaged", 30)?;
+    let mut child = session.started(&masks, "damaged", 30, &[])?;
     child.kill()?;
     child.wait()?;
     let state = std::fs::read_dir(session.fixture.path("damaged/state"))?.next().context("state")??.path();
@@ -259,7 +151,16 @@ fn the_folder_is_complete_and_verifies() -> Result<()> {
     assert_eq!((&tokenizer["mask_token"], &tokenizer["model_max_length"]), (&"[MASK]".into(), &8.into()));
     assert_eq!(json(&model.join("config.json"))?["vocab_size"], fixture::VOCAB_SIZE);
     let card = String::from_utf8(read(&model.join("README.md"))?)?;
-    assert!(card.contains("Validation") && card.contains("tokens"), "{card}");
+    for fact in [
+        "Validation",
+        "tokens/s",
+        "M parameters",
+        "drawn from seed 1",
+        "lowest validation loss",
+        "GB of memory",
+    ] {
+        assert!(card.contains(fact), "{fact} is not in: {card}");
+    }
     let rows = rows(&model)?;
     assert_eq!(rows[0]["step"], 0, "validated before the first step");
     let loss = rows[0]["valid_loss"].as_f64().context("a loss")?;

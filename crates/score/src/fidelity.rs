@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
 use entromask_fault::Fault;
+use entromask_policy::rank::{spearman, top_agreement};
 use entromask_tables::{Entropies, Tokens};
 use serde::Serialize;
 
 use crate::job::{Job, Teacher};
 use crate::part::Part;
-use crate::rank::{pairs, spearman, top_agreement};
+use crate::rank::pairs;
 use crate::sample;
 use crate::{Conditioning, Config, Paths};
 

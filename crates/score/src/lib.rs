@@ -21,6 +21,8 @@
 //! Several processes divide a job by [`run_shard`], and [`finalize`] writes the manifest; [`fidelity()`] measures on a
 //! sample how far a conditioning agrees with masking each token alone.
 //!
+//! [`distill()`] writes what the model says at masked positions, for a student to learn from without it.
+//!
 //! A row's scores depend on the row, the model and the semantic configuration; not on threads, on the rows that are
 //! computed at the same time, or on where an interrupted run resumed.
 //!
@@ -29,6 +31,7 @@
 
 mod carry;
 mod config;
+mod distill;
 mod fidelity;
 mod folds;
 mod job;
@@ -47,6 +50,7 @@ mod tokenizer;
 mod vocabulary;
 
 pub use config::{Carry, Conditioning, Config, Measure, Run};
+pub use distill::{DistillArgs, DistillConfig, DistillReport, distill};
 pub use fidelity::{Agreement, Fidelity, FidelityArgs, Level, fidelity};
 pub use folds::passes;
 pub use logits::{LogitsArgs, write_logits};

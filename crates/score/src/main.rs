@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
 use entromask_cli::{CommonArgs, long_version};
 use entromask_score::{
-    Config, FidelityArgs, LogitsArgs, Paths, dry_run, fidelity, finalize, run, run_shard, write_logits,
+    Config, DistillArgs, FidelityArgs, LogitsArgs, Paths, distill, dry_run, fidelity, finalize, run,
+    run_shard, write_logits,
 };
 
 /// Scores each token of a corpus: entropy of a masked language model's prediction, and surprisal, in nats.
@@ -39,6 +40,8 @@ struct Args {
 enum Command {
     /// Writes the raw logits of the first rows to a safetensors file, to compare a model with other implementations
     Logits(Box<LogitsArgs>),
+    /// Writes a teacher's most probable tokens at masked positions, to train a student without it (pretrain --targets)
+    Distill(Box<DistillArgs>),
     /// Compares kfold and unmasked scores of a sample with exact ones, and says whether they can be trusted
     Fidelity(Box<FidelityArgs>),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
         Some(Command::Logits(args)) => entromask_cli::main(&args.common, || write_logits(&args)),
+        Some(Command::Distill(args)) => entromask_cli::main(&args.common, || distill(&args)),
         Some(Command::Fidelity(args)) => entromask_cli::main(&args.common, || {
             let found = fidelity(&args)?;
             entromask_cli::emit(&args.common, &found, &found)

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Parser;
+use entromask_policy::corruption::Vocabulary;
+use entromask_policy::{Config, Row, Scores, Selector};
 use entromask_random::{below, keyed, open_unit};
-use entromask_select::corruption::Vocabulary;
-use entromask_select::{Config, Row, Scores, Selector};
 use entromask_tables::{Entropies, Measure, TokenColumns, Tokens};
 use rayon::prelude::*;
 
@@ -146,7 +146,7 @@ fn select(config: &Config, parts: &[Part]) -> anyhow::Result<usize> {
         let choice = selector.select(rows, 0)?;
         Ok(choice.rows.iter().map(|(positions, _)| positions.len()).sum::<usize>())
     };
-    if config.budget == entromask_select::config::Scope::Shard {
+    if config.budget == entromask_policy::config::Scope::Shard {
         let part = |part: &Part| spend(&(0..part.tokens.rows()).map(|row| part.row(row)).collect::<Vec<_>>());
         return parts.par_iter().map(part).sum();
     }

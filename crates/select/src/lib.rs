@@ -1,47 +1,15 @@
 //! Mask selection: tokens (and entropy) → masks.
 //!
-//! A policy looks at the units of one budget — tokens, or whole words, with their scores — and offers them in the order
-//! in which it wants them; policies are pure functions in a module each and know neither files nor options. What they
-//! choose from and what turns their offers down (the budget, the cap for one token, the spread) is the same for all.
-//! The budget is exact: round(rate · maskable tokens) of each row or part, at least 1, never a special token. All draws
-//! are keyed by (seed, row, epoch), so the same bytes come out on any number of threads, and any epoch can be made
-//! alone.
-//!
-//! ```
-//! use entromask_select::corruption::Vocabulary;
-//! use entromask_select::{Config, Row, Scores, Selector};
-//! # fn main() -> anyhow::Result<()> {
-//! let config: Config = serde_json::from_str(r#"{"policy": {"name": "high"}, "rate": 0.4}"#)?;
-//! let vocabulary = Vocabulary { size: 1000, mask: 103, special: vec![101, 102, 103] };
-//! let row = Row {
-//!     number: 0,
-//!     input_ids: &[101, 7, 8, 9, 10, 11, 102],
-//!     word: &[None, Some(0), Some(1), Some(2), Some(3), Some(4), None],
-//!     scores: Scores::Column(&[None, Some(0.5), Some(4.0), Some(1.0), Some(0.1), Some(2.0), None]),
-//! };
-//! let selector = Selector { config: &config, vocabulary: &vocabulary, excluded: &[] };
-//! let choice = selector.select(&[row], 0)?;
-//! assert_eq!(choice.rows, [(vec![2, 5], vec![103, 103])]);
-//! # Ok(()) }
-//! ```
+//! Which tokens of a row are masked is what [`entromask_policy`] decides; this stage gives it the scores of each row and
+//! writes what comes out. All draws are keyed by (seed, row, epoch), so the same bytes come out on any number of threads,
+//! and any epoch can be made alone.
 
 pub mod classes;
-pub mod config;
-pub mod corruption;
 mod part;
-mod picks;
-pub mod policies;
 mod rarity;
 mod report;
-mod row;
-mod schedule;
 mod sources;
 mod stage;
-mod units;
 
-pub use config::Config;
-pub use picks::Picks;
-pub use row::{Choice, Row, Scores, Selector, budget};
-pub use schedule::{Schedule, Shape};
+pub use entromask_policy::Config;
 pub use stage::{FORMAT, Paths, Report, dry_run, run};
-pub use units::Units;

@@ -6,10 +6,10 @@ use entromask_artifact::Manifest;
 use entromask_fault::Fault;
 use entromask_tables::{Measure, Ragged, TokenColumns, Tokens};
 
-use crate::Config;
-use crate::policies::Basis;
-use crate::row::{Row, Scores};
 use crate::sources::{Artifact, Sources};
+use entromask_policy::Config;
+use entromask_policy::policies::Basis;
+use entromask_policy::{Row, Scores};
 
 /// The measure that reports give, whatever is selected by.
 const REPORTED: &str = "entropy";

@@ -4,8 +4,8 @@ use entromask_cli::check_interrupt;
 use entromask_tables::Tokens;
 
 use crate::part;
-use crate::policies::Basis;
 use crate::sources::Sources;
+use entromask_policy::policies::Basis;
 
 /// −smoothing · ln(occurrences) of each token id, `[vocab_size]`; empty for other bases.
 ///

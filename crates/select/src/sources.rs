@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use entromask_artifact::{Input, Kind, Manifest, Recipe};
 use entromask_fault::Fault;
 
-use crate::Config;
 use crate::classes::Entries;
-use crate::corruption::Vocabulary;
-use crate::policies::Basis;
 use crate::stage::{FORMAT, Paths};
+use entromask_policy::Config;
+use entromask_policy::corruption::Vocabulary;
+use entromask_policy::policies::Basis;
 
 /// The artifacts that a configuration needs; what it does not need is not looked at.
 pub(crate) struct Sources {
@@ -55,6 +55,12 @@ impl Sources {
         inputs.extend(self.entropy.iter().map(|artifact| input("entropy", artifact)));
         inputs.extend(self.reference.iter().map(|artifact| input("reference", artifact)));
         Ok(Recipe { kind: Kind::Masks, format: FORMAT, config: serde_json::to_value(config)?, inputs })
+    }
+
+    /// Content digest of the model whose entropies decide, if any do.
+    pub(crate) fn scored_by(&self) -> Option<&str> {
+        let inputs = &self.entropy.as_ref()?.manifest.inputs;
+        Some(&inputs.iter().find(|input| input.role == "teacher")?.content)
     }
 
     /// Compares the files that are going to be read with their digests.

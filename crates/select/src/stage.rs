@@ -9,13 +9,13 @@ use entromask_tables::{Masks, Ragged};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::Config;
-use crate::config::Scope;
 use crate::part::Part;
 use crate::rarity;
 use crate::report::{Overlap, PartFacts, Tally};
-use crate::row::{Choice, Row, Selector};
 use crate::sources::Sources;
+use entromask_policy::Config;
+use entromask_policy::config::Scope;
+use entromask_policy::{Choice, Row, Selector};
 
 /// Version of the masks artifact and of what the configuration means.
 pub const FORMAT: u32 = 1;
@@ -76,7 +76,11 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
     let tally = Work { sources: &sources, config, bench: &bench }.select_all()?;
     let cost = Cost { tokens: tally.maskable, device: "cpu".into(), ..Cost::default() };
     let outputs = outputs(config, &sources, &bench);
-    let manifest = bench.publish(outputs, tally.summary(&sources.entries), cost)?;
+    let mut stats = tally.summary(&sources.entries);
+    if let Some(model) = sources.scored_by() {
+        stats["scored_by"] = model.into();
+    }
+    let manifest = bench.publish(outputs, stats, cost)?;
     Ok(Report { out: paths.out.clone(), up_to_date: false, stats: manifest.stats })
 }
 

@@ -1,4 +1,4 @@
-//! The tables that stages exchange, as Parquet: tokens, entropy, masks.
+//! The tables that stages exchange, as Parquet: tokens, entropy, masks, soft targets.
 //!
 //! One row of a table is one training row, and all tables of a corpus have the same rows in the same order. A part is
 //! read and written whole; a part's size in rows is chosen when the corpus is tokenized and kept by every later stage.
@@ -19,6 +19,9 @@
 //! | | `epoch` | u16 | |
 //! | | `positions` | list\<u16\> | ascending |
 //! | | `inputs` | list\<u32\> | what the model sees at these positions |
+//! | targets | `row`, `epoch` | | as in masks |
+//! | | `tokens`, `logits` | list\<u32\>, list\<f32\> | a teacher's k most probable tokens at each masked position |
+//! | | `tail` | list\<f32\> | probability of all others |
 //!
 //! ```
 //! use entromask_tables::{Masks, Ragged};
@@ -42,6 +45,7 @@ mod file;
 mod masks;
 mod measure;
 mod ragged;
+mod targets;
 mod tokens;
 
 pub use entropy::Entropies;
@@ -49,4 +53,5 @@ pub use file::{footer_key, rows};
 pub use masks::Masks;
 pub use measure::Measure;
 pub use ragged::Ragged;
+pub use targets::Targets;
 pub use tokens::{TokenColumns, Tokens};

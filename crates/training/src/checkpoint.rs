@@ -16,8 +16,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const STATE_FILE: &str = "trainer.json";
+/// Names the best checkpoint.
+const BEST_FILE: &str = "best";
 
-/// The checkpoints of one run, the newest few of which are kept.
+/// The checkpoints of one run, the newest few of which are kept, and the best.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
@@ -61,10 +63,19 @@ impl Checkpoints {
         fs::create_dir_all(&beside)?;
         write(&beside)?;
         seal(&beside, step, state)?;
-        let target = self.folder.join(format!("step-{step:08}"));
+        let target = self.folder.join(folder_name(step));
         remove_folder(&target)?;
         fs::rename(&beside, &target)?;
         sync(&self.folder)?;
+        self.prune()
+    }
+
+    /// From now on the checkpoint of `step` is the best one, which is kept until another is.
+    pub fn mark_best(&self, step: u64) -> anyhow::Result<()> {
+        let beside = self.folder.join(".tmp-best");
+        fs::write(&beside, folder_name(step))?;
+        sync(&beside)?;
+        fs::rename(&beside, self.folder.join(BEST_FILE))?;
         self.prune()
     }
 
@@ -84,13 +95,19 @@ impl Checkpoints {
 
     /// Removes all of them.
     pub fn clear(&self) -> anyhow::Result<()> {
-        self.folders()?.iter().try_for_each(|folder| remove_folder(folder))
+        self.folders()?.iter().try_for_each(|folder| remove_folder(folder))?;
+        match fs::remove_file(self.folder.join(BEST_FILE)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn prune(&self) -> anyhow::Result<()> {
-        let folders = self.folders()?;
+        let (folders, best) = (self.folders()?, fs::read_to_string(self.folder.join(BEST_FILE)).ok());
         let surplus = folders.len().saturating_sub(self.keep);
-        folders[..surplus].iter().try_for_each(|folder| remove_folder(folder))
+        let is_best = |folder: &Path| folder.file_name().and_then(|name| name.to_str()) == best.as_deref();
+        let old = folders[..surplus].iter().filter(|folder| !is_best(folder));
+        old.into_iter().try_for_each(|folder| remove_folder(folder))
     }
 
     /// From the oldest to the newest: the step has a fixed number of digits.
@@ -129,6 +146,10 @@ impl<S: DeserializeOwned> Checkpoint<S> {
             Fault::input(format!("{}: damaged checkpoint: {error:#}", folder.display())).into()
         })
     }
+}
+
+fn folder_name(step: u64) -> String {
+    format!("step-{step:08}")
 }
 
 /// Writes `trainer.json` for the files that are in `folder` and syncs all of them.
@@ -189,6 +210,27 @@ mod tests {
         assert_eq!(latest(&checkpoints), Some((100, "state 100".into())));
         checkpoints.clear()?;
         assert_eq!(latest(&checkpoints), None);
+        Ok(())
+    }
+
+    #[test]
+    fn the_best_one_is_kept_besides() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let checkpoints = Checkpoints::new(folder.path(), 2);
+        let steps = || -> anyhow::Result<Vec<_>> {
+            Ok(checkpoints.folders()?.iter().map(|path| path.file_name().unwrap().to_owned()).collect())
+        };
+        save(&checkpoints, 1)?;
+        checkpoints.mark_best(1)?;
+        for step in 2..=4 {
+            save(&checkpoints, step)?;
+        }
+        assert_eq!(steps()?, ["step-00000001", "step-00000003", "step-00000004"]);
+        assert_eq!(latest(&checkpoints), Some((4, "state 4".into())));
+        checkpoints.mark_best(4)?;
+        assert_eq!(steps()?, ["step-00000003", "step-00000004"]);
+        checkpoints.clear()?;
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
         Ok(())
     }
 

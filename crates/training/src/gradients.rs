@@ -13,7 +13,6 @@ const CHUNK: usize = 1 << 14;
 #[derive(Debug)]
 pub struct Gradients {
     pub(crate) by_path: BTreeMap<String, Gradient>,
-    norm: f64,
 }
 
 /// One parameter's gradient, flat: in host memory on the CPU, else where it was computed.
@@ -31,7 +30,17 @@ impl Gradients {
 
     /// L2 norm over all parameters together. Not finite if any gradient is not.
     pub fn norm(&self) -> f64 {
-        self.norm
+        self.by_path.values().map(Gradient::sum_of_squares).sum::<f64>().sqrt()
+    }
+
+    /// Adds the gradients of another part of the same batch.
+    pub fn add(&mut self, more: Self) {
+        for (path, gradient) in more.by_path {
+            match self.by_path.remove(&path) {
+                None => self.by_path.insert(path, gradient),
+                Some(sum) => self.by_path.insert(path, sum.plus(gradient)),
+            };
+        }
     }
 
     pub(crate) fn collect_in<M: Module>(
@@ -41,12 +50,19 @@ impl Gradients {
     ) -> Self {
         let mut collector = Collector { backward, in_host_memory, path: Vec::new(), found: BTreeMap::new() };
         module.visit(&mut collector);
-        let norm = collector.found.values().map(Gradient::sum_of_squares).sum::<f64>().sqrt();
-        Self { by_path: collector.found, norm }
+        Self { by_path: collector.found }
     }
 }
 
 impl Gradient {
+    fn plus(self, more: Self) -> Self {
+        match (self, more) {
+            (Self::Host(sum), Self::Host(more)) => Self::Host(sum_of(sum, &more)),
+            (Self::Device(sum), Self::Device(more)) => Self::Device(sum + more),
+            _ => unreachable!("the parts of a batch are computed on one device"),
+        }
+    }
+
     fn sum_of_squares(&self) -> f64 {
         match self {
             Self::Host(data) => sum_of_squares(data.as_slice().expect("parameters are f32 on the CPU")),
@@ -55,7 +71,16 @@ impl Gradient {
     }
 }
 
-fn sum_of_squares(values: &[f32]) -> f64 {
+fn sum_of(mut sum: TensorData, more: &TensorData) -> TensorData {
+    let values = sum.as_mut_slice::<f32>().expect("gradients are f32 on the CPU");
+    let more = more.as_slice::<f32>().expect("gradients are f32 on the CPU");
+    let add = |(sum, more): (&mut [f32], &[f32])| sum.iter_mut().zip(more).for_each(|(a, b)| *a += b);
+    values.par_chunks_mut(CHUNK).zip(more.par_chunks(CHUNK)).for_each(add);
+    sum
+}
+
+/// Σ x² of numbers in host memory, the same on any number of threads.
+pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
     let square = |chunk: &[f32]| chunk.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
     values.par_chunks(CHUNK).map(square).collect::<Vec<_>>().iter().sum()
 }

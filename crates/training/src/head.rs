@@ -15,8 +15,9 @@
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::logits::Mean;
+use crate::logits::{Mean, Taught};
 use crate::rows::{self, RowLoss};
+use crate::soft::SoftTargets;
 
 /// Logits that are in memory at once: 128 MB.
 const CHUNK_LOGITS: usize = 1 << 25;
@@ -28,6 +29,19 @@ pub struct Decoder {
     pub weight: Tensor<2>,
     /// `[vocab_size]`
     pub bias: Tensor<1>,
+}
+
+/// A teacher for the distillation.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Guide<'a> {
+    /// There is none.
+    #[default]
+    Nobody,
+    /// Its hidden states (after the head's transform) at the positions, `[n, hidden_size of the teacher]`, and its
+    /// decoder, both without autodiff.
+    Model(&'a Tensor<2>, &'a Decoder),
+    /// What it said at the positions when it was asked.
+    Soft(&'a SoftTargets),
 }
 
 /// Weights of the two losses and the temperature of the second.
@@ -67,21 +81,19 @@ pub struct Evaluation {
 
 /// Losses of the student's `hidden` states (after the head's transform, tracked by autodiff) at n positions.
 ///
-/// `targets` holds the original token where cross-entropy is asked for. `teacher` is the teacher's hidden states at the
-/// same positions with its own decoder, both without autodiff.
+/// `targets` holds the original token where cross-entropy is asked for.
 ///
 /// # Shapes
 /// - hidden: `[n, hidden_size]`
-/// - teacher's hidden: `[n, hidden_size of the teacher]`
 pub fn head_loss(
     hidden: Tensor<2>,
     decoder: Decoder,
     targets: &[Option<u32>],
-    teacher: Option<(&Tensor<2>, &Decoder)>,
+    teacher: Guide,
     objective: &Objective,
 ) -> HeadLoss {
     let rows = (CHUNK_LOGITS / decoder.weight.dims()[0]).max(1);
-    let teacher = teacher.filter(|_| objective.kd != 0.0);
+    let teacher = if objective.kd == 0.0 { Guide::Nobody } else { teacher };
     head_loss_in_chunks(hidden, decoder, targets, teacher, objective, rows)
 }
 
@@ -131,7 +143,7 @@ fn head_loss_in_chunks(
     hidden: Tensor<2>,
     decoder: Decoder,
     targets: &[Option<u32>],
-    teacher: Option<(&Tensor<2>, &Decoder)>,
+    teacher: Guide,
     objective: &Objective,
     rows: usize,
 ) -> HeadLoss {
@@ -140,8 +152,13 @@ fn head_loss_in_chunks(
     let mut sums = Sums::default();
     for (index, targets) in targets.chunks(rows).enumerate() {
         let part = |tensor: &Tensor<2>| tensor.clone().narrow(0, index * rows, targets.len());
-        let teacher =
-            teacher.map(|(hidden, decoder)| logits(part(hidden), decoder) + decoder.bias.clone().unsqueeze());
+        let teacher = match teacher {
+            Guide::Nobody => Taught::Nothing,
+            Guide::Model(hidden, decoder) => {
+                Taught::Logits(logits(part(hidden), decoder) + decoder.bias.clone().unsqueeze())
+            }
+            Guide::Soft(soft) => Taught::Soft(soft.part(index * rows..index * rows + targets.len())),
+        };
         let hidden = part(&inner);
         let (gradient, losses) = mean.gradient(logits(hidden.clone(), &plain), &plain.bias, targets, teacher);
         sums.add(&hidden, &plain, gradient, losses);
@@ -254,7 +271,7 @@ mod tests {
     fn fused(teacher: Option<&Tensor<2>>, rows: usize) -> (f64, f64, [Vec<f32>; 3]) {
         let (hidden, decoder) = student();
         let teachers = self::decoder(1.1);
-        let teacher = teacher.map(|hidden| (hidden, &teachers));
+        let teacher = teacher.map_or(Guide::Nobody, |hidden| Guide::Model(hidden, &teachers));
         let loss = head_loss_in_chunks(hidden.clone(), decoder.clone(), &TARGETS, teacher, &OBJECTIVE, rows);
         let (ce, kd) = (loss.ce, loss.kd);
         let mut backward = loss.surrogate.backward();

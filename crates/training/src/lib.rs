@@ -1,5 +1,5 @@
-//! What every training stage needs and no model decides: learning-rate schedules, `AdamW` with clipping by the global
-//! gradient norm, the losses, checkpoints that survive being killed, and the metrics log.
+//! What every training stage needs and no model decides: learning-rate schedules, optimizers with clipping by the
+//! global gradient norm, the losses, checkpoints that survive being killed, and the metrics log.
 //!
 //! Invariants:
 //! 1. On the CPU every result is the same bits on any number of threads: sums over many numbers are made in chunks of
@@ -9,21 +9,26 @@
 //! 3. A checkpoint is complete or not there: it is written beside, synced and renamed, and its digests are checked
 //!    before it is used.
 
+mod adamw;
 mod checkpoint;
 mod gradients;
 mod head;
+mod lamb;
 mod logits;
 mod loss;
 mod metrics;
 mod moments;
+mod muon;
 mod optimizer;
 mod rows;
 mod schedule;
+mod soft;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use gradients::Gradients;
-pub use head::{Decoder, Evaluation, HeadLoss, Objective, evaluate, head_loss};
-pub use loss::{cosine, cross_entropy, distillation};
+pub use head::{Decoder, Evaluation, Guide, HeadLoss, Objective, evaluate, head_loss};
+pub use loss::{cosine, cross_entropy, distillation, squared_distance};
 pub use metrics::MetricsLog;
-pub use optimizer::{AdamW, AdamWConfig};
+pub use optimizer::{AdamW, AdamWConfig, Optimizer, OptimizerConfig, Rule};
 pub use schedule::{Decay, Schedule};
+pub use soft::SoftTargets;

@@ -5,7 +5,18 @@ use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::head::Objective;
-use crate::rows::{self, RowLoss, Weights};
+use crate::rows::{self, RowLoss, Teaching, Weights};
+use crate::soft::{SoftTargets, divergence_on_device};
+
+/// What a teacher says at the positions of a chunk.
+#[derive(Clone, Debug)]
+pub(crate) enum Taught {
+    Nothing,
+    /// Its logits, bias included, `[n, vocab_size]`.
+    Logits(Tensor<2>),
+    /// Its most probable tokens.
+    Soft(SoftTargets),
+}
 
 /// How much one position counts.
 pub(crate) struct Mean {
@@ -34,10 +45,10 @@ impl Mean {
         logits: Tensor<2>,
         bias: &Tensor<1>,
         targets: &[Option<u32>],
-        teacher: Option<Tensor<2>>,
+        teacher: Taught,
     ) -> (Tensor<2>, RowLoss) {
         if logits.device() == Device::flex() {
-            gradient_on_host(logits, bias, targets, teacher, self.weights)
+            gradient_on_host(logits, bias, targets, &teacher, self.weights)
         } else {
             gradient_on_device(logits, bias, targets, teacher, self.weights)
         }
@@ -48,17 +59,21 @@ fn gradient_on_host(
     logits: Tensor<2>,
     bias: &Tensor<1>,
     targets: &[Option<u32>],
-    teacher: Option<Tensor<2>>,
+    teacher: &Taught,
     weights: Weights,
 ) -> (Tensor<2>, RowLoss) {
     let (device, [_, vocab_size]) = (logits.device(), logits.dims());
     let bias = to_vec(bias.clone());
     let mut logits = logits.into_data();
     let values = logits.as_mut_slice::<f32>().expect("logits are f32 on the CPU");
-    let mut teacher = teacher.map(to_vec);
-    let mut teachers: Vec<Option<&mut [f32]>> = match &mut teacher {
-        Some(teacher) => teacher.chunks_mut(vocab_size).map(Some).collect(),
-        None => targets.iter().map(|_| None).collect(),
+    let mut buffer = Vec::new();
+    let mut teachers: Vec<Option<Teaching>> = match teacher {
+        Taught::Nothing => targets.iter().map(|_| None).collect(),
+        Taught::Soft(soft) => (0..targets.len()).map(|row| Some(Teaching::Top(soft.at(row)))).collect(),
+        Taught::Logits(teacher) => {
+            buffer.extend(to_vec(teacher.clone()));
+            buffer.chunks_mut(vocab_size).map(|row| Some(Teaching::Logits(row))).collect()
+        }
     };
     let losses: Vec<RowLoss> = (values.par_chunks_mut(vocab_size).zip(targets))
         .zip(&mut teachers)
@@ -74,21 +89,32 @@ fn gradient_on_device(
     logits: Tensor<2>,
     bias: &Tensor<1>,
     targets: &[Option<u32>],
-    teacher: Option<Tensor<2>>,
+    teacher: Taught,
     weights: Weights,
 ) -> (Tensor<2>, RowLoss) {
     let logits = logits + bias.clone().unsqueeze();
     let (mut gradient, ce) = cross_entropy_on_device(&logits, targets, weights.ce);
     let mut kd = 0.0;
-    if let Some(teacher) = teacher {
-        let temperature = weights.temperature;
-        let [student, teacher] = [logits, teacher].map(|z| log_softmax(z.div_scalar(temperature), 1));
-        let probability = teacher.clone().exp();
-        let divergence = (probability.clone() * (teacher - student.clone())).sum();
-        kd = divergence.into_scalar::<f64>() * f64::from(temperature).powi(2);
-        gradient = gradient + (student.exp() - probability).mul_scalar(weights.kd * temperature);
+    let taught = match teacher {
+        Taught::Nothing => None,
+        Taught::Logits(teacher) => Some(full_divergence_on_device(logits, teacher, weights)),
+        Taught::Soft(soft) => Some(divergence_on_device(&logits, &soft, weights)),
+    };
+    if let Some((value, more)) = taught {
+        kd = value;
+        gradient = gradient + more;
     }
     (gradient, RowLoss { ce, kd })
+}
+
+/// The sum of the positions' T²·KL, and its weighted gradient.
+fn full_divergence_on_device(student: Tensor<2>, teacher: Tensor<2>, weights: Weights) -> (f64, Tensor<2>) {
+    let temperature = weights.temperature;
+    let [student, teacher] = [student, teacher].map(|z| log_softmax(z.div_scalar(temperature), 1));
+    let probability = teacher.clone().exp();
+    let divergence = (probability.clone() * (teacher - student.clone())).sum();
+    let value = divergence.into_scalar::<f64>() * f64::from(temperature).powi(2);
+    (value, (student.exp() - probability).mul_scalar(weights.kd * temperature))
 }
 
 /// Rows without a target have a column of weight 0 subtracted, and their softmax weighted with 0.
@@ -125,8 +151,14 @@ mod tests {
         let targets = [Some(3), Some(0), None, Some(18), Some(7)];
         let weights = Mean::new(&targets, &objective).weights;
         let (logits, bias) = (|| wave([5, 19], 0.9), wave([19], 2.1));
-        for teacher in [None, Some(wave([5, 19], 0.3))] {
-            let (host, on_host) = gradient_on_host(logits(), &bias, &targets, teacher.clone(), weights);
+        let soft = SoftTargets {
+            k: 2,
+            tokens: vec![3, 0, 1, 2, 18, 4, 5, 6, 7, 8],
+            logits: to_vec(wave([10], 1.3)),
+            tail: vec![0.1, 0.5, 0.0, 0.9, 0.25],
+        };
+        for teacher in [Taught::Nothing, Taught::Logits(wave([5, 19], 0.3)), Taught::Soft(soft)] {
+            let (host, on_host) = gradient_on_host(logits(), &bias, &targets, &teacher, weights);
             let (device, on_device) = gradient_on_device(logits(), &bias, &targets, teacher, weights);
             assert!(to_vec(host).iter().zip(to_vec(device)).all(|(a, b)| (a - b).abs() < 2e-6));
             assert!((on_host.ce - on_device.ce).abs() < 1e-5 && (on_host.kd - on_device.kd).abs() < 1e-4);

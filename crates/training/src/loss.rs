@@ -39,6 +39,16 @@ pub fn cosine(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
     (product / (length(student) * length(teacher))).mean().neg().add_scalar(1.0)
 }
 
+/// Mean squared difference of hidden states over the n positions and their components (Jiao et al. 2020, `TinyBERT`,
+/// equation 8, for models of one width). No gradient flows into the teacher.
+///
+/// # Shapes
+/// - student, teacher: `[n, hidden_size]`
+/// - output: `[1]`
+pub fn squared_distance(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
+    (student - teacher.detach()).square().mean()
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
@@ -110,6 +120,14 @@ mod tests {
         let loss = |student| cosine(student, logits(TEACHER));
         assert!((value(loss(logits(STUDENT))) - (1.0 - (0.771_517 - 0.803_002) / 2.0)).abs() < 1e-5);
         assert!(value(loss(logits(TEACHER).mul_scalar(3.0))).abs() < 1e-6, "length does not matter");
+        check_gradient(loss);
+    }
+
+    /// Squares 0.25, 1, 1 and 2.25, 0.25, 1.69: the mean of the six is 6.44 / 6.
+    #[test]
+    fn squared_distance_is_a_mean_over_positions_and_components() {
+        let loss = |student| squared_distance(student, logits(TEACHER));
+        assert!((value(loss(logits(STUDENT))) - 6.44 / 6.0).abs() < 1e-6);
         check_gradient(loss);
     }
 }

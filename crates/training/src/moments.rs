@@ -22,7 +22,10 @@ pub(crate) fn write(path: &Path, steps: u64, moments: &BTreeMap<String, Moments>
     for (name, moments) in moments {
         let [first, second] = moments.to_host();
         tensors.push((format!("first.{name}"), Floats::new(first)));
-        tensors.push((format!("second.{name}"), Floats::new(second)));
+        // Muon has one only.
+        if !second.is_empty() {
+            tensors.push((format!("second.{name}"), Floats::new(second)));
+        }
     }
     let facts = [("steps".to_owned(), steps.to_string())].into();
     safetensors::serialize_to_file(tensors, Some(facts), path)
@@ -52,7 +55,8 @@ fn parse(path: &Path) -> anyhow::Result<(u64, BTreeMap<String, Moments>)> {
 fn moments(file: &SafeTensors) -> anyhow::Result<BTreeMap<String, Moments>> {
     let names = file.names().into_iter().filter_map(|name| name.strip_prefix("first."));
     let read = |name: String| -> anyhow::Result<Vec<f32>> {
-        let bytes = file.tensor(&name)?.data().to_vec();
+        let Ok(tensor) = file.tensor(&name) else { return Ok(Vec::new()) };
+        let bytes = tensor.data();
         Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     };
     names

@@ -1,6 +1,6 @@
-//! `AdamW` (Loshchilov & Hutter 2019) with clipping by the global norm.
+//! The optimizer: a rule that turns gradients into changes, clipping by the global norm, and the state of the rule.
 //!
-//! burn's optimizer keys its state by parameter ids, which are drawn anew in every process, and clips each tensor by
+//! burn's optimizers key their state by parameter ids, which are drawn anew in every process, and clip each tensor by
 //! itself. This one keys by path, so that its file is the same bytes in every run, and on the CPU it updates
 //! parameter and moments in one pass over memory instead of a dozen.
 
@@ -8,18 +8,33 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use entromask_fault::Fault;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::adamw::{self, Update};
 use crate::gradients::{Gradient, Gradients};
 use crate::moments::{self, Moments};
+use crate::{lamb, muon};
 
 /// Numbers that one task updates.
-const CHUNK: usize = 1 << 14;
+pub(crate) const CHUNK: usize = 1 << 14;
 
-/// The constants of [`AdamW`].
+/// How gradients become changes of the parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// `AdamW` (Loshchilov & Hutter, 2019).
+    #[default]
+    AdamW,
+    /// LAMB (You et al., 2020): `AdamW`'s change of each matrix, scaled to the matrix's norm. For large batches.
+    Lamb,
+    /// Muon (Jordan et al., 2024), scaled as `AdamW`'s changes are (Liu et al., 2025), for the matrices of the layers;
+    /// `AdamW` for embeddings, decoder, norms and biases.
+    Muon,
+}
+
+/// The constants of [`AdamW`], and of what stands on it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
@@ -33,24 +48,44 @@ pub struct AdamWConfig {
     pub clip: f64,
 }
 
+/// A rule with its constants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OptimizerConfig {
+    /// The rule.
+    pub rule: Rule,
+    /// The constants of `AdamW`.
+    pub adamw: AdamWConfig,
+    /// Momentum of Muon.
+    pub momentum: f64,
+}
+
 impl Default for AdamWConfig {
     fn default() -> Self {
         Self { betas: [0.9, 0.98], eps: 1e-6, weight_decay: 0.01, clip: 1.0 }
     }
 }
 
-/// The optimizer and its state: the number of steps, and two moments for each parameter by path.
-#[derive(Debug)]
-pub struct AdamW {
-    config: AdamWConfig,
-    steps: u64,
-    moments: BTreeMap<String, Moments>,
+impl From<AdamWConfig> for OptimizerConfig {
+    fn from(adamw: AdamWConfig) -> Self {
+        Self { rule: Rule::AdamW, adamw, momentum: 0.95 }
+    }
 }
 
-impl AdamW {
+/// An optimizer and its state: the number of steps, and the moments of each parameter by path.
+#[derive(Debug)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    steps: u64,
+    pub(crate) moments: BTreeMap<String, Moments>,
+}
+
+/// An optimizer that is made from an [`AdamWConfig`].
+pub type AdamW = Optimizer;
+
+impl Optimizer {
     /// An optimizer that has not made a step.
-    pub fn new(config: AdamWConfig) -> Self {
-        Self { config, steps: 0, moments: BTreeMap::new() }
+    pub fn new(config: impl Into<OptimizerConfig>) -> Self {
+        Self { config: config.into(), steps: 0, moments: BTreeMap::new() }
     }
 
     /// Steps made.
@@ -73,9 +108,13 @@ impl AdamW {
             return Err(diverged(norm).into());
         }
         self.steps += 1;
-        let update = Update::new(&self.config, self.steps, rate, norm);
-        let mut mapper =
-            Mapper { update, gradients: gradients.by_path, moments: &mut self.moments, path: Vec::new() };
+        let mut mapper = Mapper {
+            update: Update::new(&self.config.adamw, self.steps, rate, norm),
+            config: self.config,
+            gradients: gradients.by_path,
+            moments: &mut self.moments,
+            path: Vec::new(),
+        };
         Ok((module.map(&mut mapper), norm))
     }
 
@@ -84,13 +123,13 @@ impl AdamW {
         moments::write(path, self.steps, &self.moments)
     }
 
-    /// Reads what [`AdamW::save`] wrote. The moments move to the parameters' device at the first step.
+    /// Reads what [`Optimizer::save`] wrote. The moments move to the parameters' device at the first step.
     ///
     /// # Errors
     /// A [`Fault`] of class input if the file is missing, damaged or something else.
-    pub fn load(config: AdamWConfig, path: &Path) -> anyhow::Result<Self> {
+    pub fn load(config: impl Into<OptimizerConfig>, path: &Path) -> anyhow::Result<Self> {
         let (steps, moments) = moments::read(path)?;
-        Ok(Self { config, steps, moments })
+        Ok(Self { config: config.into(), steps, moments })
     }
 }
 
@@ -99,74 +138,43 @@ fn diverged(norm: f64) -> Fault {
         .remedy("lower lr or clip, or lengthen warmup; the last good checkpoint is kept")
 }
 
-/// The scalars of one step.
-#[derive(Clone, Copy, Debug)]
-struct Update {
-    rate: f64,
-    /// What gradients are multiplied with so that their norm is at most `clip`.
-    scale: f64,
-    betas: [f64; 2],
-    /// 1 − βᵗ, which correct the moments' bias towards their start at 0.
-    corrections: [f64; 2],
-    eps: f64,
-    weight_decay: f64,
-}
-
-impl Update {
-    fn new(config: &AdamWConfig, steps: u64, rate: f64, norm: f64) -> Self {
-        let scale = if config.clip > 0.0 && norm > config.clip { config.clip / norm } else { 1.0 };
-        let corrections = config.betas.map(|beta| 1.0 - beta.powf(steps as f64));
-        let AdamWConfig { betas, eps, weight_decay, .. } = *config;
-        Self { rate, scale, betas, corrections, eps, weight_decay }
-    }
-
-    fn decayed<const D: usize>(self) -> Self {
-        Self { weight_decay: if D > 1 { self.weight_decay } else { 0.0 }, ..self }
-    }
-
-    fn on_host(&self, parameter: &mut [f32], gradient: &[f32], [first, second]: &mut [Vec<f32>; 2]) {
-        parameter
-            .par_chunks_mut(CHUNK)
-            .zip(gradient.par_chunks(CHUNK))
-            .zip(first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)))
-            .for_each(|((p, g), (m, v))| self.on_chunk(p, g, m, v));
-    }
-
-    fn on_chunk(&self, parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
-        let [b1, b2] = self.betas.map(|beta| beta as f32);
-        let (keep, scale) = ((1.0 - self.rate * self.weight_decay) as f32, self.scale as f32);
-        let rate = (self.rate / self.corrections[0]) as f32;
-        let (root, eps) = ((1.0 / self.corrections[1]).sqrt() as f32, self.eps as f32);
-        for (((p, g), m), v) in parameter.iter_mut().zip(gradient).zip(first).zip(second) {
-            let g = g * scale;
-            *m = b1 * *m + (1.0 - b1) * g;
-            *v = b2 * *v + (1.0 - b2) * g * g;
-            *p = keep * *p - rate * *m / (v.sqrt() * root + eps);
-        }
-    }
-
-    fn on_device(
-        &self,
-        parameter: Tensor<1>,
-        gradient: Tensor<1>,
-        moments: [Tensor<1>; 2],
-    ) -> [Tensor<1>; 3] {
-        let [b1, b2] = self.betas;
-        let gradient = gradient.mul_scalar(self.scale);
-        let [first, second] = moments;
-        let first = first.mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
-        let second = second.mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2);
-        let root = second.clone().div_scalar(self.corrections[1]).sqrt().add_scalar(self.eps);
-        let change = first.clone().mul_scalar(self.rate / self.corrections[0]) / root;
-        [parameter.mul_scalar(1.0 - self.rate * self.weight_decay) - change, first, second]
-    }
-}
-
 struct Mapper<'a> {
     update: Update,
+    config: OptimizerConfig,
     gradients: BTreeMap<String, Gradient>,
     moments: &'a mut BTreeMap<String, Moments>,
     path: Vec<String>,
+}
+
+impl Mapper<'_> {
+    /// What the parameter becomes, and its moments.
+    fn changed<const D: usize>(
+        &self,
+        path: &str,
+        tensor: Tensor<D>,
+        gradient: Gradient,
+        moments: Option<Moments>,
+    ) -> (Tensor<D>, Moments) {
+        let update = self.update.decayed::<D>();
+        match (self.config.rule, gradient) {
+            (Rule::Muon, gradient) if D == 2 && !is_table(path) => {
+                muon::step(update, self.config.momentum, tensor, gradient, moments)
+            }
+            (Rule::Lamb, Gradient::Host(gradient)) if D > 1 => {
+                lamb::step_on_host(update, tensor, &gradient, moments)
+            }
+            (Rule::Lamb, Gradient::Device(gradient)) if D > 1 => {
+                lamb::step_on_device(update, tensor, gradient, moments)
+            }
+            (_, Gradient::Host(gradient)) => adamw::step_on_host(update, tensor, &gradient, moments),
+            (_, Gradient::Device(gradient)) => adamw::step_on_device(update, tensor, gradient, moments),
+        }
+    }
+}
+
+/// Whether a matrix holds a row for each of something, and is no map between hidden states.
+fn is_table(path: &str) -> bool {
+    path.split('.').any(|field| field.ends_with("embeddings") || field == "decoder")
 }
 
 impl ModuleMapper for Mapper<'_> {
@@ -184,45 +192,11 @@ impl ModuleMapper for Mapper<'_> {
         let (id, tensor, mapper) = param.consume();
         let device = tensor.device();
         let moments = self.moments.remove(&path);
-        let update = self.update.decayed::<D>();
-        let (tensor, moments) = match gradient {
-            Gradient::Host(gradient) => step_on_host(update, tensor.inner(), &gradient, moments),
-            Gradient::Device(gradient) => step_on_device(update, tensor.inner(), gradient, moments),
-        };
+        let (tensor, moments) = self.changed(&path, tensor.inner(), gradient, moments);
         self.moments.insert(path, moments);
         let tensor = if device.is_autodiff() { Tensor::from_inner(tensor).require_grad() } else { tensor };
         Param::from_mapped_value(id, tensor, mapper)
     }
-}
-
-/// Takes the parameter's buffer over without a copy where nobody else holds it.
-fn step_on_host<const D: usize>(
-    update: Update,
-    tensor: Tensor<D>,
-    gradient: &TensorData,
-    moments: Option<Moments>,
-) -> (Tensor<D>, Moments) {
-    let device = tensor.device();
-    let mut parameter = tensor.into_data();
-    let mut moments = moments.map_or_else(|| Moments::zeros(parameter.num_elements()), Moments::into_host);
-    let values = parameter.as_mut_slice::<f32>().expect("parameters are f32 on the CPU");
-    update.on_host(values, gradient.as_slice().expect("gradients are f32 on the CPU"), &mut moments);
-    (Tensor::from_data(parameter, &device), Moments::Host(moments))
-}
-
-fn step_on_device<const D: usize>(
-    update: Update,
-    tensor: Tensor<D>,
-    gradient: Tensor<1>,
-    moments: Option<Moments>,
-) -> (Tensor<D>, Moments) {
-    let shape = tensor.shape();
-    let moments = match moments {
-        Some(moments) => moments.into_device(&tensor.device()),
-        None => [gradient.zeros_like(), gradient.zeros_like()],
-    };
-    let [parameter, first, second] = update.on_device(tensor.flatten(0, D - 1), gradient, moments);
-    (parameter.reshape(shape), Moments::Device(Box::new([first, second])))
 }
 
 #[cfg(test)]
@@ -230,7 +204,7 @@ mod tests {
     use burn::module::ParamGroup;
     use burn::nn::{Linear, LinearConfig};
     use burn::optim::{AdamWConfig as BurnConfig, GradientsParams};
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
     use entromask_fault::{Class, class_of};
 
     use super::*;

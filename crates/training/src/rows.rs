@@ -1,5 +1,9 @@
 //! The softmax arithmetic of one position's logits on the CPU: losses, and gradients written over the logits.
 
+use std::borrow::Cow;
+
+use crate::soft::{self, Top};
+
 /// What the losses of one position weigh in the gradient.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights {
@@ -19,18 +23,34 @@ pub(crate) struct RowLoss {
     pub kd: f64,
 }
 
+/// What a teacher says at one position.
+#[derive(Debug)]
+pub(crate) enum Teaching<'a> {
+    /// Its logits, bias included, which are overwritten.
+    Logits(&'a mut [f32]),
+    /// Its most probable tokens.
+    Top(Top<'a>),
+}
+
 /// Replaces `logits` (without bias) by the gradient of the weighted losses with respect to them.
-///
-/// `teacher` holds the teacher's logits, bias included, and is overwritten.
 pub(crate) fn losses_and_gradient(
     logits: &mut [f32],
     bias: &[f32],
     target: Option<u32>,
-    teacher: Option<&mut [f32]>,
+    teacher: Option<Teaching>,
     weights: Weights,
 ) -> RowLoss {
     add(logits, bias);
-    let kd = teacher.map(|teacher| divergence(logits, teacher, weights));
+    let kd = teacher.map(|teacher| match teacher {
+        Teaching::Logits(teacher) => {
+            let (value, gradient) = divergence(logits, teacher, weights);
+            (value, Cow::Borrowed(gradient))
+        }
+        Teaching::Top(top) => {
+            let (value, gradient) = soft::divergence(logits, top, weights);
+            (value, Cow::Owned(gradient))
+        }
+    });
     let ce = if let Some(target) = target {
         surprisal_and_gradient(logits, target as usize, weights.ce)
     } else {
@@ -86,7 +106,7 @@ fn add(values: &mut [f32], other: &[f32]) {
 }
 
 /// Replaces each value z by exp((z − highest)·inverse) and returns the sum.
-fn exponentials(values: &mut [f32], highest: f32, inverse: f32) -> f32 {
+pub(crate) fn exponentials(values: &mut [f32], highest: f32, inverse: f32) -> f32 {
     let (lanes, rest) = values.as_chunks_mut::<LANES>();
     let mut sums = [0.0; LANES];
     for lane in lanes {
@@ -101,7 +121,7 @@ fn exponentials(values: &mut [f32], highest: f32, inverse: f32) -> f32 {
     sums.iter().chain(rest.iter()).sum()
 }
 
-fn maximum(values: &[f32]) -> f32 {
+pub(crate) fn maximum(values: &[f32]) -> f32 {
     let (lanes, rest) = values.as_chunks::<LANES>();
     let mut highest = [f32::NEG_INFINITY; LANES];
     for lane in lanes {
@@ -157,7 +177,9 @@ mod tests {
     fn extreme_logits_stay_finite() {
         let mut logits = vec![1e4, -1e4, 0.0];
         let weights = Weights { ce: 1.0, kd: 1.0, temperature: 2.0 };
-        let loss = losses_and_gradient(&mut logits, &[0.0; 3], Some(1), Some(&mut [-1e4, 1e4, 0.0]), weights);
+        let mut teacher = [-1e4, 1e4, 0.0];
+        let teaching = Teaching::Logits(&mut teacher);
+        let loss = losses_and_gradient(&mut logits, &[0.0; 3], Some(1), Some(teaching), weights);
         assert!((loss.ce - 2e4).abs() < 1.0 && loss.kd.is_finite());
         assert!(logits.iter().all(|g| g.is_finite()));
     }

@@ -1,5 +1,7 @@
 //! Hugging Face folders: which files hold the weights, and the tensors in them.
 
+mod drawn;
+mod layers;
 mod pickle_file;
 mod safetensors_file;
 mod weights;
@@ -18,7 +20,11 @@ use crate::EncoderConfig;
 use crate::families::Layout;
 use crate::families::names::{self, Slot};
 
-pub(crate) use self::weights::{Drawn, Source, StoredOrDrawn, fill, save, save_config};
+pub(crate) use self::drawn::Drawn;
+pub(crate) use self::layers::Layers;
+pub(crate) use self::weights::{StoredOrDrawn, fill, save, save_config};
+
+use self::weights::Source;
 
 /// The files that decide what a Hugging Face folder computes: `config.json`, the weights with their index where they
 /// are in several files, and `tokenizer.json` where there is one. `remedy` says how the folder was named, for who named a
@@ -62,6 +68,11 @@ impl Stored {
     pub(crate) fn open(dir: &Path, config: &EncoderConfig) -> Result<Self> {
         let files = weight_files(dir)?.iter().map(|path| open(path)).collect::<Result<_>>()?;
         Ok(Self { dir: dir.to_owned(), files, layout: config.model_type.layout() })
+    }
+
+    /// Where the checkpoint lies.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Shape of a tensor that must be there and have `D` dimensions.

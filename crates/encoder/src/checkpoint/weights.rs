@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
-use entromask_random::{keyed, normals};
 use serde_json::Value;
 
 use super::Stored;
+use super::drawn::Drawn;
 use super::safetensors_file::{self, Values};
 use crate::EncoderConfig;
 use crate::families::names::{self, Role, Slot};
@@ -51,25 +51,6 @@ pub(crate) fn save_config(config: &Value, dir: &Path) -> Result<()> {
 pub(crate) trait Source {
     /// Values of the tensor in row-major order; `shape` is that of Hugging Face checkpoints.
     fn tensor(&self, slot: &Slot, shape: &[usize]) -> Result<Vec<f32>>;
-}
-
-/// Initial weights: normal, except that biases are 0 and scales of layer normalisations are 1.
-pub(crate) struct Drawn {
-    pub(crate) seed: u64,
-    pub(crate) std: f64,
-}
-
-impl Source for Drawn {
-    fn tensor(&self, slot: &Slot, shape: &[usize]) -> Result<Vec<f32>> {
-        let n = shape.iter().product();
-        Ok(match slot.role {
-            Role::Bias => vec![0.0; n],
-            Role::Scale => vec![1.0; n],
-            Role::Dense | Role::Table => {
-                normals(n, self.std, &mut keyed(self.seed, &format!("init {}", slot.name), 0, 0))
-            }
-        })
-    }
 }
 
 /// Weights of a checkpoint, with new ones for modules at a path in `new`, and for those at a path in `may_lack` where the

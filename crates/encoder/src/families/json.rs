@@ -26,9 +26,11 @@ pub(crate) fn read(mut object: Map<String, Value>) -> Result<EncoderConfig, Stri
 pub(crate) fn write(config: &EncoderConfig, architecture: &str, extra: Value) -> Result<Value> {
     let layout = config.model_type.layout();
     let mut values = as_object(serde_json::to_value(config).context("a config is JSON")?);
-    let mut object = Map::new();
+    let (mut object, defaults) = (Map::new(), as_object((layout.defaults)()));
     for (field, key) in fields(layout).into_iter().filter(|(field, _)| field != "modernbert") {
-        object.extend(values.remove(&field).map(|value| (key.to_owned(), value)));
+        // `transformers` refuses null where the family has a number; without the key it takes that.
+        let value = values.remove(&field).filter(|value| !value.is_null() || !defaults.contains_key(&field));
+        object.extend(value.map(|value| (key.to_owned(), value)));
     }
     let fixed = json!({
         "architectures": [architecture], "dtype": "float32", "tie_word_embeddings": config.tie_word_embeddings,
@@ -131,6 +133,20 @@ mod tests {
             assert_eq!(json["id2label"]["0"], "a");
             assert_eq!(read_json(&json), Ok(config), "{json}");
         }
+    }
+
+    #[test]
+    fn what_is_not_said_is_left_to_families_that_have_a_number() {
+        for (model_type, key) in [
+            (Family::DistilBert, "seq_classif_dropout"),
+            (Family::ModernBert, "classifier_dropout"),
+            (Family::Albert, "classifier_dropout_prob"),
+        ] {
+            let config = EncoderConfig { model_type, ..EncoderConfig::default() };
+            assert!(write(&config, "X", json!({})).expect("JSON").get(key).is_none());
+        }
+        let bert = write(&EncoderConfig::default(), "X", json!({})).expect("JSON");
+        assert_eq!(bert["classifier_dropout"], Value::Null);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) const LAYOUT: Layout = Layout {
 };
 
 /// Keys of `config.json` that make up [`ModernBertConfig`](crate::ModernBertConfig).
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     "global_attn_every_n_layers",
     "local_attention",
     "global_rope_theta",
@@ -64,6 +64,7 @@ const OWN: [&str; 12] = [
     "classifier_activation",
     "classifier_pooling",
     "mlp_dropout",
+    "initializer_cutoff_factor",
 ];
 
 /// Gathers the family's own keys in an object. Newer files list the kind of each layer and its rotary frequencies.

@@ -109,6 +109,10 @@ fn what(manifest: &Manifest) -> String {
             stats["rate"].as_f64().or(config["rate"].as_f64()).map(|rate| format!("{:.1} %", 100.0 * rate)),
             epochs(config["first_epoch"].as_u64(), config["epochs"].as_u64()),
         ],
+        Kind::Targets => vec![
+            number(&config["top_k"], |k| format!("{k} tokens a position")),
+            config["temperature"].as_f64().map(|temperature| format!("temperature {temperature}")),
+        ],
         Kind::Model => vec![
             number(&stats["parameters"], |n| format!("{} parameters", short(n as f64))),
             number(&stats["steps"], |steps| format!("step {}", count(steps))),
@@ -162,7 +166,7 @@ fn flag(kind: Kind, input: &Input) -> Option<String> {
     let name = match (kind, input.role.as_str()) {
         (Kind::Tokens, _) => return None,
         (Kind::Glue, role) if role != "model" => return None,
-        (Kind::Entropy, "teacher") => "model".into(),
+        (Kind::Entropy | Kind::Targets, "teacher") => "model".into(),
         (_, role) => role.replace('_', "-"),
     };
     Some(format!("--{name} {}", input.path.display()))

@@ -9,6 +9,7 @@ pub(crate) mod rows;
 mod screen;
 pub mod selection;
 mod target;
+mod targets;
 mod tokens;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use entropy::EntropyView;
 pub use glue::GlueView;
 pub use masks::MasksView;
 pub use model::ModelView;
+pub use targets::TargetsView;
 pub use tokens::TokensView;
 
 use crate::paint::Paint;
@@ -69,6 +71,8 @@ pub enum View {
     Entropy(EntropyView),
     /// Masks.
     Masks(MasksView),
+    /// Soft targets.
+    Targets(TargetsView),
     /// A model.
     Model(ModelView),
     /// Fine-tuning results.
@@ -107,6 +111,7 @@ pub fn inspect(path: &Path, options: &Options) -> anyhow::Result<Inspection> {
         Kind::Masks => {
             masks::view(&target, options, &mut notes).map(|(seen, view)| (Some(seen), View::Masks(view)))?
         }
+        Kind::Targets => (None, View::Targets(targets::view(target.manifest.as_ref()))),
         Kind::Model => (None, View::Model(model::view(&target.dir)?)),
         Kind::Glue => (None, View::Glue(glue::view(&target.dir)?)),
     };

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use entromask_artifact::{Manifest, Output};
 use serde_json::Value;
 
-use super::{EntropyView, GlueView, Inspection, ModelView, TokensView, View};
+use super::{EntropyView, GlueView, Inspection, ModelView, TargetsView, TokensView, View};
 use crate::leaves::leaves;
 use crate::nats::{Range, Summary};
 use crate::number::{bytes, count, duration, flops, percent, short};
@@ -41,6 +41,7 @@ pub(super) fn render(inspection: &Inspection, paint: Paint) -> String {
         View::Tokens(view) => screen.tokens(view),
         View::Entropy(view) => screen.entropy(view),
         View::Masks(view) => screen.masks(view),
+        View::Targets(view) => screen.targets(view),
         View::Model(view) => screen.model(view),
         View::Glue(view) => screen.glue(view),
     }
@@ -251,6 +252,18 @@ impl Screen {
             [high.token.clone(), mean(high), times(high), low.token.clone(), mean(low), times(low)]
         };
         self.table(["highest", "nats", "count", "lowest", "nats", "count"], 1, pairs.map(row).collect());
+    }
+
+    fn targets(&mut self, view: &TargetsView) {
+        self.heading("soft targets");
+        self.pairs(&[
+            ("masked positions", count(view.positions)),
+            ("tokens kept of each", count(view.top_k)),
+            (
+                "mean probability of the others",
+                format!("{:.4} at temperature {}", view.mean_tail, view.temperature),
+            ),
+        ]);
     }
 
     fn model(&mut self, view: &ModelView) {

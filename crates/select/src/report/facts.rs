@@ -2,7 +2,9 @@
 
 use entromask_tables::Tokens;
 
-use crate::classes::{Class, Entries};
+use entromask_policy::Class;
+
+use crate::classes::Entries;
 use crate::part::{Part, Reported};
 
 /// Counts of one part's maskable tokens.

@@ -5,7 +5,9 @@ use std::cmp::Reverse;
 use serde_json::{Map, Value, json};
 
 use super::tally::{Share, Tally};
-use crate::classes::{Class, Entries};
+use entromask_policy::Class;
+
+use crate::classes::Entries;
 
 /// Tokens that are listed.
 const LISTED: usize = 20;

@@ -6,8 +6,8 @@ use entromask_tables::Masks;
 
 use super::facts::{PartFacts, RowFacts};
 use super::overlap::{Counted, Overlap};
-use crate::classes::Class;
-use crate::row::{Choice, Selector, budget};
+use entromask_policy::Class;
+use entromask_policy::{Choice, Selector, budget};
 
 /// Counts over all rows and epochs of a masks artifact.
 #[derive(Clone, Debug, Default, PartialEq)]

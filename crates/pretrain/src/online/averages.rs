@@ -1,0 +1,175 @@
+//! Running averages of entropies, a value for each token that was ever scored.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use entromask_fault::Fault;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::data::Line;
+
+/// An average and when it was last made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Average {
+    entropy: f32,
+    /// Tokens that had been trained on.
+    tokens: u64,
+}
+
+/// A score that is not in the averages yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pending {
+    row: u64,
+    position: u32,
+    score: Average,
+}
+
+/// Averages by row and position. What is added becomes visible with the next refresh.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Averages {
+    rows: BTreeMap<u64, BTreeMap<u32, Average>>,
+    pending: Vec<Pending>,
+}
+
+impl Averages {
+    /// Adds an entropy of the token at `position` of `line`.
+    pub(super) fn add(&mut self, line: &Line, position: u32, entropy: f32, tokens: u64) {
+        self.pending.push(Pending { row: line.row, position, score: Average { entropy, tokens } });
+    }
+
+    /// Lets what was added become visible; an earlier average keeps the weight `decay`.
+    pub(super) fn refresh(&mut self, decay: f32) {
+        for Pending { row, position, score } in self.pending.drain(..) {
+            let average = self.rows.entry(row).or_default().entry(position).or_insert(score);
+            let entropy = decay * average.entropy + (1.0 - decay) * score.entropy;
+            *average = Average { entropy, ..score };
+        }
+    }
+
+    /// The average of a token and when it was made, if it has one.
+    pub(super) fn get(&self, row: u64, position: usize) -> Option<(f32, u64)> {
+        let average = self.rows.get(&row)?.get(&(position as u32))?;
+        Some((average.entropy, average.tokens))
+    }
+
+    /// Averages of a line's tokens; the mean of the line for those that have none. `[seq_length]`
+    pub(super) fn column(&self, line: &Line) -> Vec<Option<f32>> {
+        let known = self.rows.get(&line.row);
+        let values = known.into_iter().flat_map(BTreeMap::values).map(|average| f64::from(average.entropy));
+        let count = known.map_or(0, BTreeMap::len);
+        let mean = if count == 0 { 0.0 } else { values.sum::<f64>() / count as f64 };
+        let of = |position: usize| self.get(line.row, position).map_or(mean as f32, |(entropy, _)| entropy);
+        (0..line.ids.len()).map(|position| Some(of(position))).collect()
+    }
+
+    /// Writes the averages and what is not in them yet.
+    pub(super) fn save(&self, path: &Path) -> Result<()> {
+        let averages = self.rows.iter().flat_map(|(&row, averages)| {
+            averages.iter().map(move |(&position, &score)| Pending { row, position, score })
+        });
+        let mut columns = HashMap::new();
+        for (prefix, scores) in [("average", averages.collect()), ("pending", self.pending.clone())] {
+            let mut column = |name: &str, dtype, bytes: Vec<u8>| {
+                columns.insert(format!("{prefix}.{name}"), (dtype, scores.len(), bytes));
+            };
+            let bytes = |of: &dyn Fn(&Pending) -> Vec<u8>| scores.iter().flat_map(of).collect::<Vec<u8>>();
+            column("row", Dtype::U64, bytes(&|score| score.row.to_le_bytes().to_vec()));
+            column("position", Dtype::U32, bytes(&|score| score.position.to_le_bytes().to_vec()));
+            column("entropy", Dtype::F32, bytes(&|score| score.score.entropy.to_le_bytes().to_vec()));
+            column("tokens", Dtype::U64, bytes(&|score| score.score.tokens.to_le_bytes().to_vec()));
+        }
+        let view = |(name, (dtype, length, bytes)): (&String, &'_ (Dtype, usize, Vec<u8>))| {
+            TensorView::new(*dtype, vec![*length], bytes).map(|_| ()).with_context(|| name.clone())
+        };
+        columns.iter().try_for_each(view)?;
+        let views = columns.iter().filter_map(|(name, (dtype, length, bytes))| {
+            Some((name.clone(), TensorView::new(*dtype, vec![*length], bytes).ok()?))
+        });
+        let mut views: Vec<_> = views.collect();
+        views.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(fs_err::write(path, safetensors::serialize(views, None)?)?)
+    }
+
+    /// Reads what [`Averages::save`] wrote.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if the file is damaged.
+    pub(super) fn load(path: &Path) -> Result<Self> {
+        let bytes = fs_err::read(path)?;
+        let read = || -> Result<Self> {
+            let file = SafeTensors::deserialize(&bytes)?;
+            let mut averages = Self { rows: BTreeMap::new(), pending: scores(&file, "pending")? };
+            for Pending { row, position, score } in scores(&file, "average")? {
+                averages.rows.entry(row).or_default().insert(position, score);
+            }
+            Ok(averages)
+        };
+        read().map_err(|error| {
+            Fault::input(format!("{}: not averages: {error:#}", path.display()))
+                .remedy("delete its folder; training starts from the checkpoint before it")
+                .into()
+        })
+    }
+}
+
+fn scores(file: &SafeTensors, prefix: &str) -> Result<Vec<Pending>> {
+    let column = |name: &str| file.tensor(&format!("{prefix}.{name}")).map(|tensor| tensor.data().to_vec());
+    let (rows, positions, entropies, tokens) =
+        (column("row")?, column("position")?, column("entropy")?, column("tokens")?);
+    let [rows, tokens] = [rows, tokens].map(|bytes| words(&bytes, u64::from_le_bytes));
+    let (positions, entropies) =
+        (words(&positions, u32::from_le_bytes), words(&entropies, f32::from_le_bytes));
+    let values = entropies.into_iter().zip(tokens).map(|(entropy, tokens)| Average { entropy, tokens });
+    let places = rows.into_iter().zip(positions);
+    Ok(places.zip(values).map(|((row, position), score)| Pending { row, position, score }).collect())
+}
+
+fn words<const N: usize, T>(bytes: &[u8], convert: fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|&word| convert(word)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Line {
+        Line { row: 7, epoch: 0, ids: vec![2, 10, 11, 12, 3], word: vec![] }
+    }
+
+    #[test]
+    fn averages_show_after_a_refresh_and_fill_up_with_the_mean() {
+        let (mut averages, line) = (Averages::default(), line());
+        assert_eq!(averages.column(&line), [Some(0.0); 5], "nothing is known");
+        averages.add(&line, 1, 4.0, 100);
+        averages.add(&line, 2, 2.0, 100);
+        assert_eq!(averages.get(7, 1), None);
+        averages.refresh(0.75);
+        averages.add(&line, 1, 0.0, 300);
+        averages.refresh(0.75);
+        assert_eq!((averages.get(7, 1), averages.get(7, 2)), (Some((3.0, 300)), Some((2.0, 100))));
+        assert_eq!(averages.column(&line), [2.5, 3.0, 2.0, 2.5, 2.5].map(Some));
+    }
+
+    #[test]
+    fn what_is_saved_is_read_and_equal_states_are_equal_bytes() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (one, two) = (folder.path().join("1"), folder.path().join("2"));
+        let mut averages = Averages::default();
+        for position in 1..4 {
+            averages.add(&line(), position, position as f32 / 3.0, 5);
+        }
+        averages.refresh(0.5);
+        averages.add(&line(), 2, 0.1, 9);
+        averages.save(&one)?;
+        let read = Averages::load(&one)?;
+        assert_eq!(read, averages);
+        read.save(&two)?;
+        assert_eq!(fs_err::read(&one)?, fs_err::read(&two)?);
+        let bytes = fs_err::read(&one)?;
+        fs_err::write(&one, &bytes[..bytes.len() / 2])?;
+        Averages::load(&one).expect_err("truncated");
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! One training step's forward pass: from rows to the losses.
+
+mod wanted;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod trace;
+
+use anyhow::Result;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use entromask_encoder::MaskedLm;
+use entromask_fault::Fault;
+use entromask_training::{
+    Decoder, Guide, HeadLoss, Objective, SoftTargets, cosine, head_loss, squared_distance,
+};
+
+use crate::config::{ObjectiveConfig, Positions};
+use crate::data::Example;
+use wanted::{States, Wanted};
+
+/// The losses of one batch, or of a part of one: what it adds to the means over the positions of the batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Losses {
+    pub ce: f64,
+    pub kd: f64,
+    pub cos: f64,
+    pub hidden: f64,
+    /// The losses' weighted sum.
+    pub total: f64,
+}
+
+/// The losses, and what the backward pass needs.
+pub(crate) struct Forward {
+    pub losses: Losses,
+    /// What the decoder sees at the masked positions, without autodiff: `[n, embedding_size]`.
+    pub seen: Option<Seen>,
+    /// A scalar to call `backward` on; its value means nothing.
+    scalar: Tensor<1>,
+    head: HeadLoss,
+}
+
+/// Hidden states after the head's transform at positions of which those with a target are masked.
+pub(crate) struct Seen {
+    states: Tensor<2>,
+    targets: Vec<Option<u32>>,
+}
+
+/// Who guides the student.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Teacher<'a> {
+    Nobody,
+    /// A model, on a device without autodiff.
+    Model(&'a MaskedLm),
+    /// What a model said when it was asked; it is in the examples.
+    Cached,
+}
+
+/// Positions of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Masked ones.
+    pub masked: usize,
+    /// Those where a teacher guides.
+    pub guided: usize,
+}
+
+/// How a forward pass is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass<'a> {
+    pub objective: &'a ObjectiveConfig,
+    /// Of the whole batch, of which the rows may be a part.
+    pub whole: Counts,
+    pub pad: u32,
+    pub device: &'a Device,
+}
+
+impl Losses {
+    /// With those of another part of the batch.
+    pub(crate) fn plus(self, more: Self) -> Self {
+        Self {
+            ce: self.ce + more.ce,
+            kd: self.kd + more.kd,
+            cos: self.cos + more.cos,
+            hidden: self.hidden + more.hidden,
+            total: self.total + more.total,
+        }
+    }
+
+    /// # Errors
+    /// A [`Fault`] of class failed if the loss is not finite.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.total.is_finite() {
+            return Ok(());
+        }
+        Err(Fault::failed(format!("training diverged: the loss is {}", self.total))
+            .remedy("lower lr or lengthen warmup; the last good checkpoint is kept")
+            .into())
+    }
+}
+
+impl Forward {
+    /// The gradients of all parameters.
+    pub(crate) fn backward(self) -> burn::tensor::Gradients {
+        let mut gradients = self.scalar.backward();
+        self.head.add_gradients(&mut gradients);
+        gradients
+    }
+}
+
+impl Seen {
+    /// The states at the masked positions, `[n, embedding_size]`.
+    pub(crate) fn masked(self) -> Tensor<2> {
+        let masked: Vec<i64> =
+            (0..).zip(&self.targets).filter(|(_, target)| target.is_some()).map(|(i, _)| i).collect();
+        if masked.len() == self.targets.len() {
+            return self.states;
+        }
+        let device = self.states.device();
+        let shape = [masked.len()];
+        self.states.select(0, Tensor::<1, Int>::from_data(TensorData::new(masked, shape), &device))
+    }
+}
+
+impl Counts {
+    pub(crate) fn of(batch: &[Example], teacher: Teacher, objective: &ObjectiveConfig) -> Self {
+        let masked = batch.iter().map(|row| row.positions.len()).sum();
+        if !everywhere(teacher, objective) {
+            return Self { masked, guided: masked };
+        }
+        Self { masked, guided: batch.iter().map(|row| row.input_ids.len()).sum() }
+    }
+}
+
+/// Forward pass of `model`, and of the teacher where the objective needs one.
+pub(crate) fn forward(model: &MaskedLm, teacher: Teacher, batch: &[Example], pass: Pass) -> Forward {
+    let Pass { objective, whole, pad, device } = pass;
+    let own = Counts::of(batch, teacher, objective);
+    let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+    let (masked, guided) = (share(own.masked, whole.masked), share(own.guided, whole.guided));
+    let wanted = if everywhere(teacher, objective) { Wanted::all(batch) } else { Wanted::masked(batch) };
+    let depths = |side: usize| -> Vec<usize> {
+        let pairs = objective.hidden_layers.iter().filter(|_| objective.hidden > 0.0);
+        pairs.map(|pair| pair[side]).collect()
+    };
+    let states = wanted.states(model, batch, &depths(0), pad, device);
+    let taught = match teacher {
+        Teacher::Model(teacher) if objective.needs_teacher() => {
+            let states = wanted.states(teacher, batch, &depths(1), pad, &device.clone().inner());
+            Some(Taught {
+                transformed: teacher.transform(states.last.clone()),
+                states,
+                decoder: decoder(teacher),
+            })
+        }
+        _ => None,
+    };
+    let soft = cached(teacher, batch);
+    let guide = match (&taught, &soft) {
+        (Some(taught), _) => Guide::Model(&taught.transformed, &taught.decoder),
+        (None, Some(soft)) => Guide::Soft(soft),
+        (None, None) => Guide::Nobody,
+    };
+    let weights = Objective { ce: objective.ce * masked, kd: objective.kd * guided, ..objective.into() };
+    let transformed = model.transform(states.last.clone());
+    let seen = Some(Seen { states: transformed.clone().inner(), targets: wanted.targets.clone() });
+    let head = head_loss(transformed, decoder(model), &wanted.targets, guide, &weights);
+    let (ce, kd) = (head.ce * masked, head.kd * guided);
+    let (cos, hidden, more) = match taught {
+        Some(taught) => distances(states, taught.states, objective, guided),
+        None => (0.0, 0.0, None),
+    };
+    let scalar = more.map_or(head.surrogate.clone(), |more| head.surrogate.clone() + more);
+    let total = objective.ce * ce + objective.kd * kd + objective.cos * cos + objective.hidden * hidden;
+    Forward { losses: Losses { ce, kd, cos, hidden, total }, seen, scalar, head }
+}
+
+/// Hidden states after the head's transform at the masked positions of `batch`, and the targets there.
+pub(crate) fn masked_states(
+    model: &MaskedLm,
+    batch: &[Example],
+    pad: u32,
+    device: &Device,
+) -> (Tensor<2>, Vec<u32>) {
+    let wanted = Wanted::masked(batch);
+    let hidden = model.transform(wanted.states(model, batch, &[], pad, device).last);
+    (hidden, wanted.targets.into_iter().flatten().collect())
+}
+
+pub(crate) fn decoder(model: &MaskedLm) -> Decoder {
+    let (weight, bias) = model.decoder();
+    Decoder { weight, bias }
+}
+
+/// What a teacher says at the wanted positions, without autodiff.
+struct Taught {
+    states: States,
+    transformed: Tensor<2>,
+    decoder: Decoder,
+}
+
+/// Whether the teacher guides at all positions.
+fn everywhere(teacher: Teacher, objective: &ObjectiveConfig) -> bool {
+    let asked = matches!(teacher, Teacher::Model(_)) && objective.needs_teacher();
+    asked && objective.positions == Positions::All
+}
+
+fn cached(teacher: Teacher, batch: &[Example]) -> Option<SoftTargets> {
+    matches!(teacher, Teacher::Cached).then(|| {
+        let mut all = SoftTargets::default();
+        batch.iter().filter(|row| !row.positions.is_empty()).for_each(|row| all.extend(&row.soft));
+        all
+    })
+}
+
+/// The distances of hidden states as shares of the batch's means, and their weighted sum to call `backward` on.
+fn distances(
+    student: States,
+    teacher: States,
+    objective: &ObjectiveConfig,
+    share: f64,
+) -> (f64, f64, Option<Tensor<1>>) {
+    let (mut cos, mut hidden, mut sum) = (0.0, 0.0, None);
+    let mut add = |distance: Tensor<1>, weight: f64| {
+        let value = distance.clone().into_scalar::<f64>();
+        let distance = distance.mul_scalar(weight * share);
+        sum = Some(sum.take().map_or(distance.clone(), |sum: Tensor<1>| sum + distance));
+        value * share
+    };
+    if objective.cos > 0.0 {
+        cos = add(cosine(student.last, Tensor::from_inner(teacher.last)), objective.cos);
+    }
+    let pairs = student.layers.len();
+    for (student, teacher) in student.layers.into_iter().zip(teacher.layers) {
+        let distance = squared_distance(student, Tensor::from_inner(teacher)).div_scalar(pairs as f64);
+        hidden += add(distance, objective.hidden);
+    }
+    (cos, hidden, sum)
+}

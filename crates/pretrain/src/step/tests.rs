@@ -1,0 +1,295 @@
+//! What holds for any step: means over positions, guidance, learning by heart.
+
+use burn::module::Module;
+use entromask_encoder::{EncoderConfig, Family, ModernBertConfig};
+use entromask_training::{AdamWConfig, Gradients, Optimizer, evaluate};
+
+use super::*;
+
+const PAD: u32 = 0;
+
+/// Without dropout, whose generator is one for the whole process.
+fn config() -> EncoderConfig {
+    EncoderConfig {
+        vocab_size: 50,
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 32,
+        max_position_embeddings: 12,
+        hidden_dropout_prob: 0.0,
+        attention_probs_dropout_prob: 0.0,
+        ..EncoderConfig::default()
+    }
+}
+
+fn model() -> MaskedLm {
+    MaskedLm::init(&config(), 3, &Device::flex().autodiff())
+}
+
+fn batch() -> Vec<Example> {
+    let row = |length: u32, positions: &[u32]| {
+        let ids: Vec<u32> = (0..length).map(|i| 5 + (i * 7 + length * 3) % 45).collect();
+        Example::masked(&ids, positions.iter().copied(), std::iter::repeat(4)).expect("inside")
+    };
+    vec![row(9, &[1, 4, 5]), row(6, &[2]), row(12, &[0, 7])]
+}
+
+fn pass<'a>(objective: &'a ObjectiveConfig, whole: Counts, device: &'a Device) -> Pass<'a> {
+    Pass { objective, whole, pad: PAD, device }
+}
+
+fn losses(
+    model: &MaskedLm,
+    batch: &[Example],
+    teacher: Option<&MaskedLm>,
+    objective: &ObjectiveConfig,
+) -> Forward {
+    let (teacher, device) = (teacher.map_or(Teacher::Nobody, Teacher::Model), Device::flex().autodiff());
+    forward(model, teacher, batch, pass(objective, Counts::of(batch, teacher, objective), &device))
+}
+
+fn gradients(model: &MaskedLm, losses: Forward) -> Vec<f32> {
+    struct Collect<'a>(burn::tensor::Gradients, &'a mut Vec<f32>);
+    impl burn::module::ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
+            let gradient =
+                param.val().grad_remove(&mut self.0).unwrap_or_else(|| param.val().inner().zeros_like());
+            self.1.extend(gradient.into_data().iter::<f32>());
+        }
+    }
+    let mut values = Vec::new();
+    model.visit(&mut Collect(losses.backward(), &mut values));
+    values
+}
+
+#[test]
+fn an_untrained_model_is_uniform() {
+    let loss = losses(&model(), &batch(), None, &ObjectiveConfig::default()).losses.total;
+    assert!((loss - 50f64.ln()).abs() < 0.05, "{loss}");
+}
+
+/// A batch's loss and gradient are the means of its rows', weighted by their masked positions, so that padding
+/// changes nothing.
+#[test]
+fn a_padded_batch_is_the_mean_of_its_rows() {
+    let (model, batch, objective) = (model(), batch(), ObjectiveConfig::default());
+    let together = losses(&model, &batch, None, &objective);
+    let loss = together.losses.ce;
+    let gradient = gradients(&model, together);
+    let (mut mean, mut sum) = (0.0, vec![0.0; gradient.len()]);
+    for row in &batch {
+        let share = row.positions.len() as f64 / 6.0;
+        let alone = losses(&model, std::slice::from_ref(row), None, &objective);
+        mean += share * alone.losses.ce;
+        let part = gradients(&model, alone);
+        sum.iter_mut().zip(&part).for_each(|(sum, part)| *sum += share as f32 * part);
+    }
+    assert!((mean - loss).abs() < 1e-5, "{mean} {loss}");
+    assert!(gradient.iter().any(|value| value.abs() > 1e-3));
+    assert!(gradient.iter().zip(&sum).all(|(a, b)| (a - b).abs() < 1e-5));
+}
+
+#[test]
+fn guidance_everywhere_keeps_the_cross_entropy_of_the_masked_positions() {
+    let (model, batch) = (model(), batch());
+    let teacher = MaskedLm::init(&config(), 4, &Device::flex());
+    let guided = |positions| {
+        let objective = ObjectiveConfig { kd: 0.5, cos: 0.25, positions, ..ObjectiveConfig::default() };
+        losses(&model, &batch, Some(&teacher), &objective).losses
+    };
+    let alone = losses(&model, &batch, None, &ObjectiveConfig::default()).losses;
+    let (masked, all) = (guided(Positions::Masked), guided(Positions::All));
+    for losses in [&masked, &all] {
+        assert!((losses.ce - alone.ce).abs() < 1e-5 && losses.kd > 0.0 && losses.cos > 0.0);
+        assert!((losses.total - (losses.ce + 0.5 * losses.kd + 0.25 * losses.cos)).abs() < 1e-9);
+    }
+    assert!((masked.kd - all.kd).abs() > 1e-6, "other positions, other divergence");
+    let itself = model.valid();
+    let objective = ObjectiveConfig { kd: 1.0, cos: 1.0, ..ObjectiveConfig::default() };
+    let same = losses(&model, &batch, Some(&itself), &objective).losses;
+    assert!(same.kd.abs() < 1e-5 && same.cos.abs() < 1e-5, "{} {}", same.kd, same.cos);
+}
+
+/// Gradients of a batch that is computed in parts.
+fn accumulated(rows: usize, teacher: Option<&MaskedLm>, objective: &ObjectiveConfig) -> (Losses, Vec<f32>) {
+    let (model, batch, device) = (model(), batch(), Device::flex().autodiff());
+    let teacher = teacher.map_or(Teacher::Nobody, Teacher::Model);
+    let whole = Counts::of(&batch, teacher, objective);
+    let (mut losses, mut sum) = (Losses::default(), Vec::new());
+    for part in batch.chunks(rows) {
+        let forward = forward(&model, teacher, part, pass(objective, whole, &device));
+        losses = losses.plus(forward.losses);
+        let more = gradients(&model, forward);
+        sum.resize(more.len(), 0.0);
+        sum.iter_mut().zip(more).for_each(|(sum, more): (&mut f32, f32)| *sum += more);
+    }
+    (losses, sum)
+}
+
+#[test]
+fn accumulation_equals_a_larger_batch() {
+    let teacher = MaskedLm::init(&config(), 4, &Device::flex());
+    for positions in [Positions::Masked, Positions::All] {
+        let objective = ObjectiveConfig {
+            ce: 0.7,
+            kd: 0.5,
+            cos: 0.25,
+            hidden: 2.0,
+            hidden_layers: vec![[1, 2], [0, 0]],
+            positions,
+            ..ObjectiveConfig::default()
+        };
+        let (whole, expected) = accumulated(3, Some(&teacher), &objective);
+        for rows in [1, 2] {
+            let (losses, found) = accumulated(rows, Some(&teacher), &objective);
+            for (a, b) in [
+                (losses.ce, whole.ce),
+                (losses.kd, whole.kd),
+                (losses.cos, whole.cos),
+                (losses.hidden, whole.hidden),
+                (losses.total, whole.total),
+            ] {
+                assert!((a - b).abs() < 1e-5 && b > 0.0, "{positions:?} {losses:?} {whole:?}");
+            }
+            assert!(expected.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5));
+        }
+    }
+}
+
+/// The order of rows is drawn at random; it must not matter.
+#[test]
+fn the_order_of_rows_changes_nothing() {
+    let (model, objective) = (model(), ObjectiveConfig::default());
+    let [forth, back] = [batch(), batch().into_iter().rev().collect()].map(|batch| {
+        let forward = losses(&model, &batch, None, &objective);
+        (forward.losses.total, gradients(&model, forward))
+    });
+    assert!((forth.0 - back.0).abs() < 1e-6);
+    assert!(forth.1.iter().zip(&back.1).all(|(a, b)| (a - b).abs() < 1e-6));
+}
+
+#[test]
+fn hidden_states_are_compared_layer_by_layer() {
+    let (model, batch) = (model(), batch());
+    let objective =
+        |hidden_layers| ObjectiveConfig { ce: 0.0, hidden: 1.0, hidden_layers, ..ObjectiveConfig::default() };
+    let of = |pairs: &[[usize; 2]]| {
+        losses(&model, &batch, Some(&model.valid()), &objective(pairs.to_vec())).losses.hidden
+    };
+    assert!(of(&[[0, 0], [1, 1], [2, 2]]).abs() < 1e-12, "a model is near itself");
+    let (near, far) = (of(&[[1, 2]]), of(&[[0, 2]]));
+    assert!(near > 0.0 && far > 0.0 && (near - far).abs() > 1e-9);
+    assert!((of(&[[1, 2], [0, 2]]) - f64::midpoint(near, far)).abs() < 1e-9, "a mean over pairs");
+    let all = ObjectiveConfig { positions: Positions::All, ..objective(vec![[1, 2]]) };
+    assert!((losses(&model, &batch, Some(&model.valid()), &all).losses.hidden - near).abs() > 1e-9);
+}
+
+/// With all tokens kept, cached targets are the teacher.
+#[test]
+fn cached_targets_of_all_tokens_are_the_teacher() {
+    let (model, device) = (model(), Device::flex().autodiff());
+    let teacher = MaskedLm::init(&config(), 4, &Device::flex());
+    let objective = ObjectiveConfig { kd: 0.5, ..ObjectiveConfig::default() };
+    let live = losses(&model, &batch(), Some(&teacher), &objective);
+    let mut cached = batch();
+    for row in &mut cached {
+        let (hidden, _) = masked_states(&teacher, std::slice::from_ref(row), PAD, &Device::flex());
+        let Decoder { weight, bias } = decoder(&teacher);
+        let logits = hidden.matmul(weight.transpose()) + bias.unsqueeze();
+        let n = row.positions.len();
+        row.soft = SoftTargets {
+            k: 50,
+            tokens: (0..n).flat_map(|_| 0..50).collect(),
+            logits: logits.into_data().try_into_vec().expect("f32"),
+            tail: vec![0.0; n],
+        };
+    }
+    let whole = Counts::of(&cached, Teacher::Cached, &objective);
+    let from_cache = forward(&model, Teacher::Cached, &cached, pass(&objective, whole, &device));
+    assert!((from_cache.losses.kd - live.losses.kd).abs() < 1e-5 && live.losses.kd > 1e-3);
+    let [a, b] = [live, from_cache].map(|forward| gradients(&model, forward));
+    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5));
+}
+
+/// A small model of each family, with what makes it one: shared layers, narrow embeddings, windows, offsets.
+fn families() -> Vec<EncoderConfig> {
+    let narrow = EncoderConfig { embedding_size: Some(8), ..config() };
+    let modern = ModernBertConfig {
+        global_attn_every_n_layers: 2,
+        local_attention: 6,
+        initializer_cutoff_factor: Some(2.0),
+        ..ModernBertConfig::default()
+    };
+    let segmentless = EncoderConfig { type_vocab_size: 0, ..config() };
+    let offset = EncoderConfig { type_vocab_size: 1, max_position_embeddings: 13, ..config() };
+    vec![
+        config(),
+        EncoderConfig { model_type: Family::MegatronBert, ..config() },
+        EncoderConfig { model_type: Family::Roberta, ..offset.clone() },
+        EncoderConfig { model_type: Family::XlmRoberta, ..offset },
+        EncoderConfig { model_type: Family::DistilBert, ..segmentless.clone() },
+        EncoderConfig { model_type: Family::Albert, ..narrow.clone() },
+        EncoderConfig { model_type: Family::Electra, ..narrow },
+        EncoderConfig { model_type: Family::ModernBert, modernbert: Some(modern), ..segmentless },
+    ]
+}
+
+/// The gradient's length is the slope along it: ‖g‖ = (L(θ + εd) − L(θ − εd)) / 2ε for d = g / ‖g‖. The error of the
+/// central difference is of order ε², that of f32 about 1e-7 · ln V / ε.
+#[test]
+fn the_gradient_of_each_family_is_the_slope_of_its_loss() {
+    for config in families() {
+        config.check().expect("a shape");
+        let model = MaskedLm::init(&config, 3, &Device::flex().autodiff());
+        let objective = ObjectiveConfig::default();
+        let forward = losses(&model, &batch(), None, &objective);
+        let guessing = forward.losses.total - 50f64.ln();
+        assert!(guessing.abs() < 0.05, "{:?}: {guessing} above ln V", config.model_type);
+        let gradient = gradients(&model, forward);
+        let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+        let loss = |step: f64| {
+            let moved = shifted(model.clone(), &gradient, (step / norm) as f32);
+            losses(&moved, &batch(), None, &objective).losses.total
+        };
+        let slope = (loss(1e-3) - loss(-1e-3)) / 2e-3;
+        assert!((slope / norm - 1.0).abs() < 0.01, "{:?}: {slope} {norm}", config.model_type);
+    }
+}
+
+#[test]
+fn each_family_learns_a_batch_by_heart() {
+    for config in families() {
+        let mut model = MaskedLm::init(&config, 3, &Device::flex().autodiff());
+        let batch = batch();
+        let mut optimizer = Optimizer::new(AdamWConfig::default());
+        for _ in 0..200 {
+            let forward = losses(&model, &batch, None, &ObjectiveConfig::default());
+            let gradients = Gradients::collect(&model, forward.backward());
+            (model, _) = optimizer.step(5e-3, model, gradients).expect("finite");
+        }
+        let (hidden, targets) = masked_states(&model.valid(), &batch, PAD, &Device::flex());
+        let found = evaluate(&hidden, &decoder(&model.valid()), &targets);
+        assert_eq!((found.hits, found.positions), (6, 6), "{:?}", config.model_type);
+        assert!(found.surprisal / 6.0 < 0.1, "{:?}: {}", config.model_type, found.surprisal / 6.0);
+    }
+}
+
+/// Adds `step` times `direction`, in the order in which [`gradients`] collects.
+fn shifted(model: MaskedLm, direction: &[f32], step: f32) -> MaskedLm {
+    struct Shift<'a>(&'a [f32], f32);
+    impl burn::module::ModuleMapper for Shift<'_> {
+        fn map_float<const D: usize>(
+            &mut self,
+            param: burn::module::Param<Tensor<D>>,
+        ) -> burn::module::Param<Tensor<D>> {
+            let (id, tensor, mapper) = param.consume();
+            let (own, rest) = self.0.split_at(tensor.shape().num_elements());
+            self.0 = rest;
+            let data = burn::tensor::TensorData::new(own.to_vec(), tensor.shape());
+            let moved = tensor.inner() + Tensor::from_data(data, &Device::flex()).mul_scalar(self.1);
+            burn::module::Param::from_mapped_value(id, Tensor::from_inner(moved).require_grad(), mapper)
+        }
+    }
+    model.map(&mut Shift(direction, step))
+}

@@ -1,0 +1,284 @@
+//! `entromask-score distill`: what a teacher says where masks mask → soft targets, to train without the teacher.
+//!
+//! For each masked position the k most probable tokens are kept with their logits, and the probability of all others
+//! together at a temperature. The teacher sees the row as the student will.
+
+mod part;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use entromask_artifact::{Cost, Input, Kind, Manifest, OutputSpec, Recipe, Status, Workbench, status, tool};
+use entromask_cli::{CommonArgs, Progress, check_interrupt};
+use entromask_encoder::{EncoderConfig, MaskedLm};
+use entromask_fault::Fault;
+use entromask_tables::{Masks, Targets, TokenColumns, Tokens, footer_key};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::model;
+use part::Speaker;
+
+/// Version of the targets artifact and of what the configuration means.
+const FORMAT: u32 = 1;
+
+/// Configuration of `entromask-score distill`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DistillConfig {
+    /// Tokens to keep of a position; all of the vocabulary at most.
+    pub top_k: usize,
+    /// Temperature of the distillation, at which the others' probability is taken.
+    pub temperature: f64,
+}
+
+/// Arguments of `entromask-score distill`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DistillArgs {
+    /// The tokens artifact
+    #[arg(long, value_name = "DIR")]
+    pub tokens: PathBuf,
+    /// The masks artifact that the student will train on
+    #[arg(long, value_name = "DIR")]
+    pub masks: PathBuf,
+    /// The teacher: a model artifact or a Hugging Face folder, with the tokenizer of the corpus
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The usual flags.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// What a run made.
+#[derive(Clone, Debug, Serialize)]
+pub struct DistillReport {
+    /// The artifact's folder.
+    pub out: PathBuf,
+    /// True if there was nothing to do.
+    pub up_to_date: bool,
+    /// `positions`, `top_k`, `mean_tail`.
+    pub stats: Value,
+}
+
+impl Default for DistillConfig {
+    fn default() -> Self {
+        Self { top_k: 64, temperature: 2.0 }
+    }
+}
+
+impl fmt::Display for DistillReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (out, stats) = (self.out.display(), &self.stats);
+        if self.up_to_date {
+            return write!(f, "{out}: up to date");
+        }
+        let tail = 100.0 * stats["mean_tail"].as_f64().unwrap_or(f64::NAN);
+        write!(f, "{out}: {} positions, {} tokens kept of each, ", stats["positions"], stats["top_k"])?;
+        write!(f, "the others have {tail:.2} % of the probability")
+    }
+}
+
+/// Makes the targets artifact, or finds that it is up to date; says what it would do with `--dry-run`.
+///
+/// # Errors
+/// Faults of class usage (configuration), input (artifacts), device, interrupted.
+pub fn distill(args: &DistillArgs) -> Result<()> {
+    let config: DistillConfig = entromask_cli::load(&args.common)?;
+    config.validate()?;
+    let out = args.common.out()?;
+    if args.common.dry_run {
+        let inputs = [&args.tokens, &args.masks, &args.model].map(PathBuf::as_path);
+        return entromask_cli::plan(&args.common, out, &inputs, || Job::load(&config, args)?.recipe());
+    }
+    let job = Job::load(&config, args)?;
+    let report = |up_to_date, manifest: Manifest| {
+        let report = DistillReport { out: out.into(), up_to_date, stats: manifest.stats };
+        entromask_cli::emit(&args.common, &report, &report)
+    };
+    let recipe = job.recipe()?;
+    if let Status::UpToDate(manifest) = status(out, &recipe)? {
+        return report(true, *manifest);
+    }
+    let program = tool("entromask-score distill", env!("CARGO_PKG_VERSION"), &entromask_device::compiled());
+    let bench = Workbench::open(out, recipe, program)?;
+    report(false, job.run(bench)?)
+}
+
+impl DistillConfig {
+    fn validate(&self) -> Result<()> {
+        let problem = if self.top_k == 0 {
+            format!("top_k = {}", self.top_k)
+        } else if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            format!("temperature = {}", self.temperature)
+        } else {
+            return Ok(());
+        };
+        Err(Fault::usage(problem).remedy("give a number above 0").into())
+    }
+}
+
+/// What is to be made, by whom.
+struct Job<'a> {
+    config: &'a DistillConfig,
+    args: &'a DistillArgs,
+    tokens: Manifest,
+    masks: Manifest,
+    shape: EncoderConfig,
+}
+
+/// Sums over the parts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    positions: u64,
+    tail: f64,
+    tokens: u64,
+    flops: f64,
+}
+
+impl<'a> Job<'a> {
+    fn load(config: &'a DistillConfig, args: &'a DistillArgs) -> Result<Self> {
+        let tokens = Manifest::load(&args.tokens, Kind::Tokens)?;
+        let masks = Manifest::load(&args.masks, Kind::Masks)?;
+        check_masks(&tokens, &masks, args)?;
+        model::input(&args.model)?;
+        let shape = EncoderConfig::from_pretrained(&args.model)?;
+        model::check_origin(&args.model, &shape, &tokens, &args.tokens)?;
+        let wanted = tokens.stats["vocab_size"].as_u64().unwrap_or(0);
+        if shape.vocab_size as u64 != wanted {
+            let (model, found) = (args.model.display(), shape.vocab_size);
+            return Err(Fault::input(format!("{model}: knows {found} tokens, the corpus has {wanted}"))
+                .remedy("distil from a teacher with the tokenizer of the corpus")
+                .into());
+        }
+        Ok(Self { config, args, tokens, masks, shape })
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        let mut config = serde_json::to_value(self.config)?;
+        config["dtype"] = json!(self.args.common.dtype);
+        let inputs = vec![
+            Input::artifact("tokens", &self.tokens, &self.args.tokens),
+            Input::artifact("masks", &self.masks, &self.args.masks),
+            model::input(&self.args.model)?,
+        ];
+        Ok(Recipe { kind: Kind::Targets, format: FORMAT, config, inputs })
+    }
+
+    fn run(&self, bench: Workbench) -> Result<Manifest> {
+        let common = &self.args.common;
+        let device = entromask_device::open(&common.device, &common.dtype)?;
+        let (model, _) = MaskedLm::from_pretrained(&self.args.model, &device)?;
+        let speaker = Speaker { config: self.config, shape: &self.shape, model: &model, device: &device };
+        let (mut sums, mut outputs) = (Sums::default(), Vec::new());
+        let parts: Vec<_> = self.tokens.parts("part").collect();
+        for (index, output) in parts.iter().enumerate() {
+            output.verify(&self.args.tokens)?;
+            let path = self.args.tokens.join(&output.file);
+            let tokens = Tokens::read(&path, TokenColumns::default())?;
+            model::check_rows(&self.shape, tokens.input_ids.iter(), &path)?;
+            for prefix in self.epochs()? {
+                check_interrupt()?;
+                let masks = self.read_masks(&prefix, index, &tokens)?;
+                let name = bench.part_name(&prefix, index);
+                let label = format!("{prefix} {}/{}", index + 1, parts.len());
+                let targets = match finished(&bench, &name, &masks) {
+                    Some(targets) => targets,
+                    None => make(&speaker, &bench, (&name, &label), &tokens, &masks)?,
+                };
+                sums.add(&targets, &tokens, &masks, &self.shape);
+                outputs.push(OutputSpec::part(name, masks.rows() as u64));
+            }
+        }
+        let stats = json!({
+            "positions": sums.positions,
+            "top_k": self.config.top_k.min(self.shape.vocab_size),
+            "mean_tail": if sums.positions == 0 { 0.0 } else { sums.tail / sums.positions as f64 },
+        });
+        let device = common.device.clone();
+        bench.publish(
+            outputs,
+            stats,
+            Cost { flops: sums.flops, tokens: sums.tokens, device, ..Cost::default() },
+        )
+    }
+
+    /// Prefixes of the masks' parts, one an epoch.
+    fn epochs(&self) -> Result<Vec<String>> {
+        let number = |key: &str| self.masks.config.get(key).and_then(Value::as_u64);
+        let (Some(first), Some(epochs)) = (number("first_epoch"), number("epochs")) else {
+            let masks = self.args.masks.display();
+            return Err(Fault::input(format!("{masks}: the manifest names no epochs"))
+                .remedy("select the masks again")
+                .into());
+        };
+        Ok((first..first + epochs).map(|epoch| format!("epoch-{epoch:03}")).collect())
+    }
+
+    fn read_masks(&self, prefix: &str, index: usize, tokens: &Tokens) -> Result<Masks> {
+        let dir = &self.args.masks;
+        let output = self.masks.parts(prefix).nth(index);
+        let masks = output.map(|output| Masks::read(&dir.join(&output.file))).transpose()?;
+        let fits = |masks: &Masks| {
+            let inside = |(positions, ids): (&[u16], &[u32])| {
+                positions.iter().all(|&position| usize::from(position) < ids.len())
+            };
+            masks.row == tokens.row && masks.positions.iter().zip(tokens.input_ids.iter()).all(inside)
+        };
+        masks.filter(fits).ok_or_else(|| {
+            Fault::input(format!("{}: {prefix} does not fit part {index} of the tokens", dir.display()))
+                .remedy("select masks again for these tokens")
+                .into()
+        })
+    }
+}
+
+impl Sums {
+    fn add(&mut self, targets: &Targets, tokens: &Tokens, masks: &Masks, shape: &EncoderConfig) {
+        self.positions += targets.tail.values.len() as u64;
+        self.tail += targets.tail.values.iter().map(|&tail| f64::from(tail)).sum::<f64>();
+        for (ids, positions) in tokens.input_ids.iter().zip(masks.positions.iter()) {
+            let n = positions.len();
+            self.tokens += ids.len() as u64;
+            self.flops += shape.forward_at_flops(ids.len(), n) + n as f64 * shape.head_flops_per_position();
+        }
+    }
+}
+
+/// Asks for a part and writes it.
+fn make(
+    speaker: &Speaker,
+    bench: &Workbench,
+    (name, label): (&str, &str),
+    tokens: &Tokens,
+    masks: &Masks,
+) -> Result<Targets> {
+    let progress = Progress::new(label, tokens.input_ids.values.len() as u64);
+    let targets = speaker.targets(tokens, masks, |done| {
+        progress.inc(done);
+        check_interrupt()
+    })?;
+    bench.write(name, |path| targets.write(path, &bench.footer()))?;
+    progress.finish();
+    Ok(targets)
+}
+
+/// A part that an earlier run has made.
+fn finished(bench: &Workbench, name: &str, masks: &Masks) -> Option<Targets> {
+    let path = bench.finished(name)?;
+    let ours = footer_key(&path).ok()?.is_some_and(|key| key == bench.key());
+    let targets = Targets::read(&path).ok()?;
+    let fits = targets.row == masks.row && targets.tail.offsets == masks.positions.offsets;
+    (ours && fits).then_some(targets)
+}
+
+fn check_masks(tokens: &Manifest, masks: &Manifest, args: &DistillArgs) -> Result<()> {
+    let origin = masks.inputs.iter().find(|input| input.role == "tokens");
+    if origin.is_some_and(|input| input.content == tokens.content) {
+        return Ok(());
+    }
+    let (masks, tokens) = (args.masks.display(), args.tokens.display());
+    Err(Fault::input(format!("{masks}: made from other tokens than {tokens}"))
+        .remedy("select masks for these tokens")
+        .into())
+}

@@ -1,0 +1,169 @@
+//! What a teacher says at the masked positions of a part.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use entromask_encoder::{Batch, EncoderConfig, MaskedLm};
+use entromask_tables::{Masks, Ragged, Targets, Tokens};
+use rayon::prelude::*;
+
+use super::DistillConfig;
+
+/// Tokens of a batch on the CPU and on a GPU.
+const BATCH_TOKENS: [usize; 2] = [2_048, 32_768];
+/// Logits that are in memory at once: 128 MB.
+const CHUNK_LOGITS: usize = 1 << 25;
+
+/// A teacher ready to be asked.
+pub(super) struct Speaker<'a> {
+    pub config: &'a DistillConfig,
+    pub shape: &'a EncoderConfig,
+    pub model: &'a MaskedLm,
+    pub device: &'a Device,
+}
+
+/// What is kept of one position.
+struct Kept {
+    tokens: Vec<u32>,
+    logits: Vec<f32>,
+    tail: f32,
+}
+
+impl Speaker<'_> {
+    /// The targets of a part; `progress` is told the tokens of finished rows, and may end the work.
+    pub(super) fn targets(
+        &self,
+        tokens: &Tokens,
+        masks: &Masks,
+        progress: impl Fn(u64) -> Result<()>,
+    ) -> Result<Targets> {
+        let mut rows: Vec<usize> =
+            (0..tokens.rows()).filter(|&row| masks.positions.len_of(row) > 0).collect();
+        // Rows of equal length need no padding. Batches are cut by the part alone, since the last bits of a product depend
+        // on the number of its rows.
+        rows.sort_by_key(|&row| tokens.input_ids.len_of(row));
+        let mut widths = BTreeMap::<usize, usize>::new();
+        for &row in &rows {
+            let width = widths.entry(tokens.input_ids.len_of(row)).or_default();
+            *width = masks.positions.len_of(row).max(*width);
+        }
+        let mut said: Vec<Vec<Kept>> = (0..tokens.rows()).map(|_| Vec::new()).collect();
+        for equal in rows.chunk_by(|&a, &b| tokens.input_ids.len_of(a) == tokens.input_ids.len_of(b)) {
+            let length = tokens.input_ids.len_of(equal[0]);
+            for batch in equal.chunks((self.batch_tokens() / length).max(1)) {
+                let mut kept = self.ask(tokens, masks, batch, widths[&length]).into_iter();
+                for &row in batch {
+                    said[row] = kept.by_ref().take(masks.positions.len_of(row)).collect();
+                }
+                progress((batch.len() * length) as u64)?;
+            }
+        }
+        Ok(table(masks, &said))
+    }
+
+    fn batch_tokens(&self) -> usize {
+        BATCH_TOKENS[usize::from(!entromask_device::is_cpu(self.device))]
+    }
+
+    /// What is kept of the masked positions of `rows`, one after the other.
+    fn ask(&self, tokens: &Tokens, masks: &Masks, rows: &[usize], width: usize) -> Vec<Kept> {
+        let seen: Vec<Vec<u32>> = rows.iter().map(|&row| masked(tokens, masks, row)).collect();
+        let batch = Batch::from_rows(&seen, self.shape.pad_token_id, self.device);
+        let (mut grid, mut chosen) = (Vec::new(), Vec::new());
+        for &row in rows {
+            let positions = masks.positions.row(row);
+            chosen.extend((grid.len()..grid.len() + positions.len()).map(|cell| cell as i32));
+            grid.extend((0..width).map(|i| positions.get(i).map_or(0, |&p| i32::from(p))));
+        }
+        let positions = self.ints(grid, [rows.len(), width]);
+        let hidden = self.model.encoder.forward_at(&batch, &positions);
+        let n = chosen.len();
+        let hidden = self.model.transform(self.model.hidden_at(hidden, self.ints(chosen, [n])));
+        let at_once = (CHUNK_LOGITS / self.shape.vocab_size).max(1);
+        let chunks = (0..n).step_by(at_once).map(|start| {
+            let hidden = hidden.clone().narrow(0, start, at_once.min(n - start));
+            self.kept(hidden)
+        });
+        chunks.flatten().collect()
+    }
+
+    fn kept(&self, hidden: Tensor<2>) -> Vec<Kept> {
+        let (weight, bias) = self.model.decoder();
+        let logits = hidden.matmul(weight.transpose()) + bias.unsqueeze();
+        let logits: Vec<f32> = logits.try_into_vec_as().expect("a float tensor reads as f32");
+        let rows = logits.par_chunks(self.shape.vocab_size);
+        rows.map(|row| Kept::of(row, self.config.top_k, self.config.temperature as f32)).collect()
+    }
+
+    fn ints<const D: usize>(&self, values: Vec<i32>, shape: [usize; D]) -> Tensor<D, Int> {
+        Tensor::from_data(TensorData::new(values, shape), self.device)
+    }
+}
+
+impl Kept {
+    /// The `k` highest of `logits`, of equal ones those with the lowest ids, and what is left at `temperature`.
+    fn of(logits: &[f32], k: usize, temperature: f32) -> Self {
+        let k = k.min(logits.len());
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        let falling = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+        if k < order.len() {
+            order.select_nth_unstable_by(k - 1, falling);
+        }
+        let (kept, rest) = order.split_at_mut(k);
+        kept.sort_unstable_by(falling);
+        let highest = logits[kept[0] as usize];
+        let mass = |tokens: &[u32]| {
+            let exponential =
+                |&token: &u32| f64::from((logits[token as usize] - highest) / temperature).exp();
+            // From 0: an empty `sum` is −0.
+            tokens.iter().map(exponential).fold(0.0, |sum, term| sum + term)
+        };
+        // In the order of ids, so that the sum does not depend on how the selection has moved them.
+        rest.sort_unstable();
+        let (top, others) = (mass(kept), mass(rest));
+        Self {
+            logits: kept.iter().map(|&token| logits[token as usize]).collect(),
+            tokens: kept.to_vec(),
+            tail: (others / (top + others)) as f32,
+        }
+    }
+}
+
+/// The row as the student sees it.
+fn masked(tokens: &Tokens, masks: &Masks, row: usize) -> Vec<u32> {
+    let mut ids = tokens.input_ids.row(row).to_vec();
+    for (&position, &input) in masks.positions.row(row).iter().zip(masks.inputs.row(row)) {
+        ids[usize::from(position)] = input;
+    }
+    ids
+}
+
+fn table(masks: &Masks, said: &[Vec<Kept>]) -> Targets {
+    let flat = |row: &Vec<Kept>| row.iter().flat_map(|kept| kept.tokens.clone()).collect::<Vec<u32>>();
+    let logits = |row: &Vec<Kept>| row.iter().flat_map(|kept| kept.logits.clone()).collect::<Vec<f32>>();
+    Targets {
+        row: masks.row.clone(),
+        epoch: masks.epoch.clone(),
+        tokens: Ragged::from_rows(said.iter().map(flat)),
+        logits: Ragged::from_rows(said.iter().map(logits)),
+        tail: Ragged::from_rows(said.iter().map(|row| row.iter().map(|kept| kept.tail).collect::<Vec<_>>())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_are_kept_and_the_rest_is_weighed() {
+        // e⁰ + e¹ + e² + e¹ at temperature 2 of logits 0, 2, 4, 2.
+        let kept = Kept::of(&[0.0, 2.0, 4.0, 2.0], 2, 2.0);
+        assert_eq!((kept.tokens, kept.logits), (vec![2, 1], vec![4.0, 2.0]), "of equal ones the first");
+        let e = |x: f64| x.exp();
+        let expected = (e(0.0) + e(1.0)) / (e(0.0) + 2.0 * e(1.0) + e(2.0));
+        assert!((f64::from(kept.tail) - expected).abs() < 1e-7);
+        let all = Kept::of(&[0.0, 2.0, 4.0, 2.0], 9, 2.0);
+        assert_eq!((all.tokens, all.tail.to_bits()), (vec![2, 1, 3, 0], 0));
+    }
+}

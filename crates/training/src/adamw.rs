@@ -1,0 +1,101 @@
+//! `AdamW` (Loshchilov & Hutter, 2019, algorithm 2).
+
+use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::moments::Moments;
+use crate::optimizer::{AdamWConfig, CHUNK};
+
+/// The scalars of one step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Update {
+    pub(crate) rate: f64,
+    /// What gradients are multiplied with so that their norm is at most `clip`.
+    pub(crate) scale: f64,
+    pub(crate) betas: [f64; 2],
+    /// 1 − βᵗ, which correct the moments' bias towards their start at 0.
+    pub(crate) corrections: [f64; 2],
+    pub(crate) eps: f64,
+    pub(crate) weight_decay: f64,
+}
+
+impl Update {
+    /// The step after `steps` − 1 others, with a gradient of the global norm `norm`.
+    pub(crate) fn new(config: &AdamWConfig, steps: u64, rate: f64, norm: f64) -> Self {
+        let scale = if config.clip > 0.0 && norm > config.clip { config.clip / norm } else { 1.0 };
+        let corrections = config.betas.map(|beta| 1.0 - beta.powf(steps as f64));
+        let AdamWConfig { betas, eps, weight_decay, .. } = *config;
+        Self { rate, scale, betas, corrections, eps, weight_decay }
+    }
+
+    pub(crate) fn decayed<const D: usize>(self) -> Self {
+        Self { weight_decay: if D > 1 { self.weight_decay } else { 0.0 }, ..self }
+    }
+
+    fn on_host(&self, parameter: &mut [f32], gradient: &[f32], [first, second]: &mut [Vec<f32>; 2]) {
+        parameter
+            .par_chunks_mut(CHUNK)
+            .zip(gradient.par_chunks(CHUNK))
+            .zip(first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)))
+            .for_each(|((p, g), (m, v))| self.on_chunk(p, g, m, v));
+    }
+
+    fn on_chunk(&self, parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
+        let [b1, b2] = self.betas.map(|beta| beta as f32);
+        let (keep, scale) = ((1.0 - self.rate * self.weight_decay) as f32, self.scale as f32);
+        let rate = (self.rate / self.corrections[0]) as f32;
+        let (root, eps) = ((1.0 / self.corrections[1]).sqrt() as f32, self.eps as f32);
+        for (((p, g), m), v) in parameter.iter_mut().zip(gradient).zip(first).zip(second) {
+            let g = g * scale;
+            *m = b1 * *m + (1.0 - b1) * g;
+            *v = b2 * *v + (1.0 - b2) * g * g;
+            *p = keep * *p - rate * *m / (v.sqrt() * root + eps);
+        }
+    }
+
+    fn on_device(
+        &self,
+        parameter: Tensor<1>,
+        gradient: Tensor<1>,
+        moments: [Tensor<1>; 2],
+    ) -> [Tensor<1>; 3] {
+        let [b1, b2] = self.betas;
+        let gradient = gradient.mul_scalar(self.scale);
+        let [first, second] = moments;
+        let first = first.mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
+        let second = second.mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2);
+        let root = second.clone().div_scalar(self.corrections[1]).sqrt().add_scalar(self.eps);
+        let change = first.clone().mul_scalar(self.rate / self.corrections[0]) / root;
+        [parameter.mul_scalar(1.0 - self.rate * self.weight_decay) - change, first, second]
+    }
+}
+
+/// Takes the parameter's buffer over without a copy where nobody else holds it.
+pub(crate) fn step_on_host<const D: usize>(
+    update: Update,
+    tensor: Tensor<D>,
+    gradient: &TensorData,
+    moments: Option<Moments>,
+) -> (Tensor<D>, Moments) {
+    let device = tensor.device();
+    let mut parameter = tensor.into_data();
+    let mut moments = moments.map_or_else(|| Moments::zeros(parameter.num_elements()), Moments::into_host);
+    let values = parameter.as_mut_slice::<f32>().expect("parameters are f32 on the CPU");
+    update.on_host(values, gradient.as_slice().expect("gradients are f32 on the CPU"), &mut moments);
+    (Tensor::from_data(parameter, &device), Moments::Host(moments))
+}
+
+pub(crate) fn step_on_device<const D: usize>(
+    update: Update,
+    tensor: Tensor<D>,
+    gradient: Tensor<1>,
+    moments: Option<Moments>,
+) -> (Tensor<D>, Moments) {
+    let shape = tensor.shape();
+    let moments = match moments {
+        Some(moments) => moments.into_device(&tensor.device()),
+        None => [gradient.zeros_like(), gradient.zeros_like()],
+    };
+    let [parameter, first, second] = update.on_device(tensor.flatten(0, D - 1), gradient, moments);
+    (parameter.reshape(shape), Moments::Device(Box::new([first, second])))
+}

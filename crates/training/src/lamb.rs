@@ -1,0 +1,145 @@
+//! LAMB: You et al., *Large Batch Optimization for Deep Learning: Training BERT in 76 minutes*, ICLR 2020, algorithm 2,
+//! <https://arxiv.org/abs/1904.00962>.
+//!
+//! With bias-corrected moments m̂ and v̂ of a matrix θ, r = m̂ / (√v̂ + ε) + λθ, and θ ← θ − η · ‖θ‖ / ‖r‖ · r. Where one
+//! of the norms is 0 their ratio counts as 1. Norms and biases are neither decayed nor scaled, as in the authors' code.
+
+use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::adamw::Update;
+use crate::gradients::sum_of_squares;
+use crate::moments::Moments;
+use crate::optimizer::CHUNK;
+
+pub(crate) fn step_on_host<const D: usize>(
+    update: Update,
+    tensor: Tensor<D>,
+    gradient: &TensorData,
+    moments: Option<Moments>,
+) -> (Tensor<D>, Moments) {
+    let device = tensor.device();
+    let mut parameter = tensor.into_data();
+    let mut moments = moments.map_or_else(|| Moments::zeros(parameter.num_elements()), Moments::into_host);
+    let values = parameter.as_mut_slice::<f32>().expect("parameters are f32 on the CPU");
+    let direction =
+        direction(update, values, gradient.as_slice().expect("gradients are f32 on the CPU"), &mut moments);
+    let ratio = ratio(sum_of_squares(values).sqrt(), sum_of_squares(&direction).sqrt());
+    let rate = (update.rate * ratio) as f32;
+    let chunks = values.par_chunks_mut(CHUNK).zip(direction.par_chunks(CHUNK));
+    chunks.for_each(|(values, changes)| values.iter_mut().zip(changes).for_each(|(p, r)| *p -= rate * r));
+    (Tensor::from_data(parameter, &device), Moments::Host(moments))
+}
+
+pub(crate) fn step_on_device<const D: usize>(
+    update: Update,
+    tensor: Tensor<D>,
+    gradient: Tensor<1>,
+    moments: Option<Moments>,
+) -> (Tensor<D>, Moments) {
+    let shape = tensor.shape();
+    let [first, second] = match moments {
+        Some(moments) => moments.into_device(&tensor.device()),
+        None => [gradient.zeros_like(), gradient.zeros_like()],
+    };
+    let (parameter, gradient) = (tensor.flatten::<1>(0, D - 1), gradient.mul_scalar(update.scale));
+    let [b1, b2] = update.betas;
+    let first = first.mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
+    let second = second.mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2);
+    let root = second.clone().div_scalar(update.corrections[1]).sqrt().add_scalar(update.eps);
+    let direction = first.clone().div_scalar(update.corrections[0]) / root
+        + parameter.clone().mul_scalar(update.weight_decay);
+    let norm = |tensor: &Tensor<1>| tensor.clone().square().sum().into_scalar::<f64>().sqrt();
+    let ratio = ratio(norm(&parameter), norm(&direction));
+    let parameter = parameter - direction.mul_scalar(update.rate * ratio);
+    (parameter.reshape(shape), Moments::Device(Box::new([first, second])))
+}
+
+/// r, after an update of the moments.
+fn direction(
+    update: Update,
+    parameter: &[f32],
+    gradient: &[f32],
+    [first, second]: &mut [Vec<f32>; 2],
+) -> Vec<f32> {
+    let [b1, b2] = update.betas.map(|beta| beta as f32);
+    let [c1, c2] = update.corrections.map(|correction| (1.0 / correction) as f32);
+    let (scale, eps, decay) = (update.scale as f32, update.eps as f32, update.weight_decay as f32);
+    let mut direction = vec![0.0; parameter.len()];
+    let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
+    let values = parameter.par_chunks(CHUNK).zip(gradient.par_chunks(CHUNK));
+    direction.par_chunks_mut(CHUNK).zip(moments.zip(values)).for_each(|(r, ((m, v), (p, g)))| {
+        for ((r, (m, v)), (p, g)) in r.iter_mut().zip(m.iter_mut().zip(v)).zip(p.iter().zip(g)) {
+            let g = g * scale;
+            *m = b1 * *m + (1.0 - b1) * g;
+            *v = b2 * *v + (1.0 - b2) * g * g;
+            *r = *m * c1 / ((*v * c2).sqrt() + eps) + decay * p;
+        }
+    });
+    direction
+}
+
+fn ratio(parameter: f64, direction: f64) -> f64 {
+    if parameter > 0.0 && direction > 0.0 { parameter / direction } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::optim::{LambConfig, Optimizer as _};
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::optimizer::AdamWConfig;
+
+    const CONFIG: AdamWConfig = AdamWConfig { betas: [0.9, 0.999], eps: 1e-6, weight_decay: 0.1, clip: 0.0 };
+
+    fn vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.into_data().try_into_vec().expect("f32")
+    }
+
+    fn close(a: &[f32], b: &[f32], tolerance: f32) -> bool {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < tolerance)
+    }
+
+    /// By hand: in the first step m̂ / √v̂ is the sign of the gradient, so r = (1 + 0.3, −1 + 0.4) = (1.3, −0.6) for
+    /// θ = (3, 4) and λ = 0.1; ‖θ‖ / ‖r‖ = 5 / √2.05 = 3.492151, and with η = 0.01
+    /// θ ← (3 − 0.0453980, 4 + 0.0209529).
+    #[test]
+    fn one_step_by_hand() {
+        let update = Update::new(&CONFIG, 1, 0.01, 1.0);
+        let parameter = Tensor::<2>::from_floats([[3.0, 4.0]], &Device::flex());
+        let (found, _) = step_on_host(update, parameter, &TensorData::from([0.5f32, -0.25]), None);
+        assert!(close(&vec(found), &[2.954_602, 4.020_953], 1e-5));
+    }
+
+    #[test]
+    fn a_parameter_of_zeros_can_begin_to_move() {
+        let update = Update::new(&CONFIG, 1, 0.01, 1.0);
+        let parameter = Tensor::<2>::zeros([1, 2], &Device::flex());
+        let (found, _) = step_on_host(update, parameter, &TensorData::from([0.5f32, -0.25]), None);
+        assert!(close(&vec(found), &[-0.01, 0.01], 1e-6));
+    }
+
+    #[test]
+    fn many_steps_agree_with_burn_and_on_a_device() {
+        let device = Device::flex();
+        let burn = LambConfig::new().with_weight_decay(0.1).build();
+        let wave = |step: usize| {
+            let value = |i: usize| ((i * 7 + step * 3) as f32).sin();
+            Tensor::<2>::from_data(TensorData::new((0..40).map(value).collect(), [8, 5]), &device)
+        };
+        let [mut theirs, mut ours, mut on_device] = [wave(100), wave(100), wave(100)];
+        let (mut state, mut moments, mut device_moments) = (None, None, None);
+        for step in 0..12 {
+            let update = Update::new(&CONFIG, step as u64 + 1, 0.02, 1.0);
+            (theirs, state) = burn.step(0.02, theirs, wave(step), state);
+            let (next, found) = step_on_host(update, ours, &wave(step).into_data(), moments);
+            (ours, moments) = (next, Some(found));
+            let (next, found) = step_on_device(update, on_device, wave(step).flatten(0, 1), device_moments);
+            (on_device, device_moments) = (next, Some(found));
+        }
+        let theirs = vec(theirs);
+        assert!(close(&vec(ours), &theirs, 2e-5) && close(&vec(on_device), &theirs, 2e-5));
+        assert!(!close(&theirs, &vec(wave(100)), 0.05), "it moves");
+    }
+}
