@@ -134,43 +134,27 @@ impl Counts {
 
 /// Forward pass of `model`, and of the teacher where the objective needs one.
 pub(crate) fn forward(model: &MaskedLm, teacher: Teacher, batch: &[Example], pass: Pass) -> Forward {
-    let Pass { objective, whole, pad, device } = pass;
-    let own = Counts::of(batch, teacher, objective);
-    let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
-    let (masked, guided) = (share(own.masked, whole.masked), share(own.guided, whole.guided));
+    let objective = pass.objective;
     let wanted = if everywhere(teacher, objective) { Wanted::all(batch) } else { Wanted::masked(batch) };
-    let depths = |side: usize| -> Vec<usize> {
-        let pairs = objective.hidden_layers.iter().filter(|_| objective.hidden > 0.0);
-        pairs.map(|pair| pair[side]).collect()
-    };
-    let states = wanted.states(model, batch, &depths(0), pad, device);
-    let taught = match teacher {
-        Teacher::Model(teacher) if objective.needs_teacher() => {
-            let states = wanted.states(teacher, batch, &depths(1), pad, &device.clone().inner());
-            Some(Taught {
-                transformed: teacher.transform(states.last.clone()),
-                states,
-                decoder: decoder(teacher),
-            })
-        }
-        _ => None,
-    };
+    let states = wanted.states(model, batch, &depths(objective, 0), pass.pad, pass.device);
+    let taught = Taught::by(teacher, &wanted, batch, pass);
     let soft = cached(teacher, batch);
     let guide = match (&taught, &soft) {
         (Some(taught), _) => Guide::Model(&taught.transformed, &taught.decoder),
         (None, Some(soft)) => Guide::Soft(soft),
         (None, None) => Guide::Nobody,
     };
+    let (masked, guided) = pass.shares(Counts::of(batch, teacher, objective));
     let weights = Objective { ce: objective.ce * masked, kd: objective.kd * guided, ..objective.into() };
     let transformed = model.transform(states.last.clone());
     let seen = Some(Seen { states: transformed.clone().inner(), targets: wanted.targets.clone() });
     let head = head_loss(transformed, decoder(model), &wanted.targets, guide, &weights);
-    let (ce, kd) = (head.ce * masked, head.kd * guided);
     let (cos, hidden, more) = match taught {
         Some(taught) => distances(states, taught.states, objective, guided),
         None => (0.0, 0.0, None),
     };
     let scalar = more.map_or(head.surrogate.clone(), |more| head.surrogate.clone() + more);
+    let (ce, kd) = (head.ce * masked, head.kd * guided);
     let total = objective.ce * ce + objective.kd * kd + objective.cos * cos + objective.hidden * hidden;
     Forward { losses: Losses { ce, kd, cos, hidden, total }, seen, scalar, head }
 }
@@ -197,6 +181,34 @@ struct Taught {
     states: States,
     transformed: Tensor<2>,
     decoder: Decoder,
+}
+
+impl Taught {
+    /// What `teacher` says, if it is a model and is asked.
+    fn by(teacher: Teacher, wanted: &Wanted, batch: &[Example], pass: Pass) -> Option<Self> {
+        let Teacher::Model(teacher) = teacher else { return None };
+        if !pass.objective.needs_teacher() {
+            return None;
+        }
+        let (depths, device) = (depths(pass.objective, 1), pass.device.clone().inner());
+        let states = wanted.states(teacher, batch, &depths, pass.pad, &device);
+        let transformed = teacher.transform(states.last.clone());
+        Some(Self { states, transformed, decoder: decoder(teacher) })
+    }
+}
+
+impl Pass<'_> {
+    /// What the masked and the guided positions of a part are of those of the batch.
+    fn shares(&self, part: Counts) -> (f64, f64) {
+        let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+        (share(part.masked, self.whole.masked), share(part.guided, self.whole.guided))
+    }
+}
+
+/// Depths whose hidden states are compared: of the student (0) or of the teacher (1).
+fn depths(objective: &ObjectiveConfig, side: usize) -> Vec<usize> {
+    let pairs = objective.hidden_layers.iter().filter(|_| objective.hidden > 0.0);
+    pairs.map(|pair| pair[side]).collect()
 }
 
 /// Whether the teacher guides at all positions.

@@ -94,7 +94,9 @@ impl Said<'_> {
         let (row, targets) = (self.row, self.targets);
         assert_eq!(targets.tail.len_of(row), positions.len());
         let mut seen = ids.to_vec();
-        positions.iter().for_each(|&position| seen[usize::from(position)] = 4);
+        for &position in positions {
+            seen[usize::from(position)] = 4;
+        }
         let hidden = model.hidden(&Batch::from_rows(&[seen], 0, &Device::flex()));
         let [_, length, width] = hidden.dims();
         let logits: Vec<f32> = model.logits(hidden.reshape([length, width])).try_into_vec_as().expect("f32");
