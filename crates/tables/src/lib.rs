@@ -1,4 +1,4 @@
-//! The tables that stages exchange, as Parquet: tokens, entropy, masks.
+//! The tables that stages exchange, as Parquet: tokens, entropy, masks, scores.
 //!
 //! One row of a table is one training row, and all tables of a corpus have the same rows in the same order. A part is
 //! read and written whole; a part's size in rows is chosen when the corpus is tokenized and kept by every later stage.
@@ -19,6 +19,9 @@
 //! | | `epoch` | u16 | |
 //! | | `positions` | list\<u16\> | ascending |
 //! | | `inputs` | list\<u32\> | what the model sees at these positions |
+//! | scores | `model_key`, `model`, `task`, `metric` | utf8 | what was fine-tuned on what, and how it is measured |
+//! | | `seed` | u64 | |
+//! | | `floor`, `value` | f64 | percent |
 //!
 //! ```
 //! use entromask_tables::{Masks, Ragged};
@@ -42,6 +45,7 @@ mod file;
 mod masks;
 mod measure;
 mod ragged;
+mod scores;
 mod tokens;
 
 pub use entropy::Entropies;
@@ -49,4 +53,5 @@ pub use file::{footer_key, rows};
 pub use masks::Masks;
 pub use measure::Measure;
 pub use ragged::Ragged;
+pub use scores::Scores;
 pub use tokens::{TokenColumns, Tokens};

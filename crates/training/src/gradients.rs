@@ -34,6 +34,11 @@ impl Gradients {
         self.norm
     }
 
+    /// How many numbers have a gradient.
+    pub fn numbers(&self) -> u64 {
+        self.by_path.values().map(Gradient::numbers).sum()
+    }
+
     pub(crate) fn collect_in<M: Module>(
         module: &M,
         backward: burn::tensor::Gradients,
@@ -47,6 +52,13 @@ impl Gradients {
 }
 
 impl Gradient {
+    fn numbers(&self) -> u64 {
+        match self {
+            Self::Host(data) => data.num_elements() as u64,
+            Self::Device(tensor) => tensor.dims()[0] as u64,
+        }
+    }
+
     fn sum_of_squares(&self) -> f64 {
         match self {
             Self::Host(data) => sum_of_squares(data.as_slice().expect("parameters are f32 on the CPU")),
