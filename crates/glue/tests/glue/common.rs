@@ -42,6 +42,11 @@ impl World {
         std::fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// The bytes of a file.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
     /// The stage on SST-2 with one seed and a recipe that suits the tiny model; artifact in `out`.
     pub fn stage(&self, out: &str, set: &[&str]) -> Command {
         let mut command = Command::cargo_bin("entromask-glue").expect("the binary is built");
