@@ -40,6 +40,7 @@
 //! ```
 
 mod column;
+mod comparisons;
 mod entropy;
 mod file;
 mod masks;
@@ -48,6 +49,7 @@ mod ragged;
 mod scores;
 mod tokens;
 
+pub use comparisons::Comparisons;
 pub use entropy::Entropies;
 pub use file::{footer_key, rows};
 pub use masks::Masks;
