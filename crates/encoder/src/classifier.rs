@@ -94,10 +94,16 @@ impl SequenceClassifier {
         dir: &Path,
         metadata: &[(String, String)],
     ) -> Result<()> {
-        let [_, num_labels] = self.classifier.weight.dims();
+        let num_labels = self.num_labels();
         checkpoint::save(self, config, dir, metadata)?;
         let architecture = config.model_type.layout().classifier;
         checkpoint::save_config(&config_json::write(config, architecture, label_keys(num_labels))?, dir)
+    }
+
+    /// Outputs of the classifier.
+    pub fn num_labels(&self) -> usize {
+        let [_, num_labels] = self.classifier.weight.dims();
+        num_labels
     }
 
     /// Logits, `[batch_size, num_labels]`. Where the classifier reads the first token only, the last layer computes

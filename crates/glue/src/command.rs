@@ -7,8 +7,11 @@ use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
 use entromask_cli::{CommonArgs, EXIT_CODES_HELP, emit, long_version};
 
+use crate::answers::Answers;
+use crate::data::{Survey, read};
 use crate::stage::{Job, recipe, run, run_shard};
 use crate::submission::{self, Submission};
+use crate::task::Task;
 use crate::workers::Worker;
 
 /// Fine-tune a model on GLUE tasks and print its dev scores
@@ -49,6 +52,21 @@ struct TuneArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say which files of GLUE a folder has, and whether they are the official ones
+    ///
+    /// Example: entromask-glue data --data data/glue_data
+    Data {
+        /// Folder in GLUE's official layout
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        #[command(flatten)]
+        common: Box<CommonArgs>,
+    },
+    /// Write what a fine-tuned classifier says about each row of a file, logits included
+    ///
+    /// Example: entromask-glue predict --classifier data/glue/mine/RTE-seed1-18b48cec --task RTE --data data/glue_data
+    /// --file dev.tsv --out rte.tsv
+    Predict(Box<PredictArgs>),
     /// Predict the test splits and write the zip file that the GLUE server takes
     ///
     /// Needs classifiers of all nine tasks (`save = true` in the config). Example: entromask-glue submit --scores
@@ -78,12 +96,37 @@ struct SubmitArgs {
     common: CommonArgs,
 }
 
+#[derive(Debug, clap::Args)]
+struct PredictArgs {
+    /// Folder of a classifier that was kept, or of any sequence classifier
+    #[arg(long, value_name = "DIR")]
+    classifier: PathBuf,
+    /// Task of GLUE
+    #[arg(long, value_name = "NAME", required_unless_present = "task_file")]
+    task: Option<String>,
+    /// TOML file that defines the task instead
+    #[arg(long, value_name = "FILE", conflicts_with = "task")]
+    task_file: Option<PathBuf>,
+    /// Folder in GLUE's official layout
+    #[arg(long, value_name = "DIR", default_value = "data/glue_data")]
+    data: PathBuf,
+    /// Labelled file of the task
+    #[arg(long, value_name = "FILE", default_value = "dev.tsv")]
+    file: String,
+    /// Longest row in tokens
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_length: usize,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
 impl Args {
     /// The flags that it has in common with other stages.
     pub fn common(&self) -> &CommonArgs {
         match &self.command {
             Some(Command::Submit(args)) => &args.common,
-            Some(Command::Validate { common, .. }) => common,
+            Some(Command::Predict(args)) => &args.common,
+            Some(Command::Validate { common, .. } | Command::Data { common, .. }) => common,
             None => &self.common,
         }
     }
@@ -93,6 +136,12 @@ impl Args {
         match &self.command {
             None => self.fine_tune(),
             Some(Command::Submit(args)) => args.submit(),
+            Some(Command::Predict(args)) => args.predict(),
+            Some(Command::Data { data, common }) => {
+                let survey = Survey::new(data);
+                emit(common, &survey, &survey)?;
+                survey.check()
+            }
             Some(Command::Validate { zip, common }) => {
                 let report = submission::validate(zip)?;
                 emit(common, &report, &report)
@@ -160,6 +209,22 @@ impl Args {
         }
         found.extend(common.set.iter().flat_map(|set| ["--set".into(), set.into()]));
         found
+    }
+}
+
+impl PredictArgs {
+    fn predict(&self) -> anyhow::Result<()> {
+        let task = match (&self.task, &self.task_file) {
+            (Some(name), _) => Task::named(name)?.clone(),
+            (None, Some(file)) => Task::from_file(file)?,
+            (None, None) => unreachable!("clap requires one of them"),
+        };
+        let (common, out) = (&self.common, self.common.out()?);
+        let device = entromask_device::open(&common.device, &common.dtype)?;
+        let split = read(&self.data, &task, &self.file)?;
+        let answers = Answers::of(&self.classifier, &task, &split, self.max_length, &device)?;
+        answers.write(out)?;
+        emit(common, format!("{}: {} rows", out.display(), answers.rows.len()), &answers)
     }
 }
 

@@ -5,6 +5,7 @@
 //! known for short rows, these are skipped and counted. The number of rows is compared with the official one.
 
 mod official;
+mod survey;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use entromask_fault::{Fault, unreadable};
 use fs_err as fs;
 
 use crate::task::{Column, Task, TestSplit};
+pub use survey::{Found, Survey};
 
 /// One row of a task.
 #[derive(Clone, Debug, PartialEq)]

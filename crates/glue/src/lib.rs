@@ -14,6 +14,7 @@
 //! 2. Undefined metrics are 0, never NaN.
 //! 3. No row is dropped or cut without being counted in the result.
 
+mod answers;
 mod batches;
 pub mod command;
 mod config;
@@ -34,9 +35,10 @@ mod submission;
 mod task;
 mod workers;
 
+pub use answers::Answers;
 pub use batches::{eval_batches, train_batches};
 pub use config::{Config, FineTuning, Freeze, Head, Resolved, RunConfig, Seeds};
-pub use data::{Example, Split, read, read_test};
+pub use data::{Example, Found, Split, Survey, read, read_test};
 pub use metric::{Metric, majority};
 pub use results::{
     Estimate, Parameters, RunResult, Score, SplitFacts, Summary, TaskSummary, TrainFacts, Tried,

@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn say(values: &[f32]) -> Predictions {
-        Predictions { values: values.to_vec(), loss: 0.0 }
+        Predictions { values: values.to_vec(), ..Predictions::default() }
     }
 
     #[test]
