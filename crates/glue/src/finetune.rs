@@ -54,8 +54,17 @@ pub struct FineTune<'a> {
 struct Trained {
     /// For inference.
     model: SequenceClassifier,
-    facts: TrainFacts,
-    parameters: Parameters,
+    steps: u64,
+    best_epoch: Option<u64>,
+    course: Course,
+}
+
+/// What became of the epochs.
+#[derive(Default)]
+struct Course {
+    loss: Vec<f64>,
+    valid_loss: Vec<f64>,
+    trainable: Vec<u64>,
     /// Tokens and matrix products of training, and of choosing the epoch.
     tokens: u64,
     flops: f64,
@@ -84,63 +93,68 @@ impl FineTune<'_> {
         let head = self.recipe.head;
         let model = self.source.classifier(head, task.outputs(), self.draw(seed, "head"), self.device)?;
         self.device.seed(self.draw(seed, "dropout"));
-        let trained = self.train(model, seed)?;
-        let [choose, dev] = [&data.choose, &data.dev].map(|splits| self.predict_all(&trained.model, splits));
-        let (choose, dev) = (choose?, dev?);
+        let parameters = model.num_params() as u64;
+        let Trained { model, steps, best_epoch, course } = self.train(model, seed)?;
+        let (choose, dev) = (self.predict_all(&model, &data.choose)?, self.predict_all(&model, &data.dev)?);
         if let Some(dir) = save {
-            self.save(&trained.model, dir)?;
+            self.save(&model, dir)?;
         }
+        let split = SplitFacts::of(&data.train);
         Ok(RunResult {
             task: task.name.clone(),
             seed,
             recipe: self.recipe.clone(),
-            train: trained.facts,
-            parameters: trained.parameters,
+            train: TrainFacts { split, steps, loss: course.loss, valid_loss: course.valid_loss, best_epoch },
+            parameters: Parameters { total: parameters, trainable: course.trainable },
             dev: data.dev.iter().map(SplitFacts::of).collect(),
             choose: scores(task, &choose, &data.choose),
             metrics: scores(task, &dev, &data.dev),
-            tokens: trained.tokens + data.scored().map(Tokenized::tokens).sum::<u64>(),
-            flops: trained.flops + data.scored().map(|split| self.forward_flops(split)).sum::<f64>(),
+            tokens: course.tokens + data.scored().map(Tokenized::tokens).sum::<u64>(),
+            flops: course.flops + data.scored().map(|split| self.forward_flops(split)).sum::<f64>(),
         })
     }
 
     fn train(&self, mut model: SequenceClassifier, seed: u64) -> anyhow::Result<Trained> {
         let (recipe, split) = (self.recipe, &self.data.train);
         let layers = freezing::layers(&model, recipe.freeze)?;
-        let mut trainer = Trainer::new(self);
-        let mut stop = Stop::new(recipe.patience);
-        let (mut loss, mut valid_loss, mut trainable) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut tokens, mut flops) = (0, 0.0);
-        let mut best = None;
+        let (mut trainer, mut stop) = (Trainer::new(self), Stop::new(recipe.patience));
+        let (mut course, mut best) = (Course::default(), None);
         for epoch in 0..recipe.epochs {
             let blocks = recipe.freeze.blocks(layers, epoch, recipe.epochs);
             let (thawed, numbers) = freezing::frozen(model, blocks, layers);
-            let (next, epoch_loss) = trainer.epoch(thawed, &self.order(seed, epoch))?;
+            let (next, loss) = trainer.epoch(thawed, &self.order(seed, epoch))?;
             model = next;
-            loss.push(epoch_loss);
-            trainable.push(numbers);
-            tokens += split.tokens();
+            course.loss.push(loss);
+            course.trainable.push(numbers);
+            course.tokens += split.tokens();
             // Nothing goes back into frozen layers, which lie below all others.
             let back = 1.0 - blocks.saturating_sub(1) as f64 / layers.max(1) as f64;
-            flops += (1.0 + 2.0 * back) * self.forward_flops(split);
+            course.flops += (1.0 + 2.0 * back) * self.forward_flops(split);
             if recipe.patience > 0 {
-                let found = self.predict_all(&model.valid(), &self.data.choose)?;
-                valid_loss.push(mean_loss(&found, &self.data.choose));
-                tokens += self.data.choose.iter().map(Tokenized::tokens).sum::<u64>();
-                flops += self.data.choose.iter().map(|split| self.forward_flops(split)).sum::<f64>();
-                match stop.after(valid_loss[epoch as usize]) {
+                match stop.after(self.validate(&model.valid(), &mut course)?) {
                     Verdict::Best => best = Some((model.valid(), epoch)),
                     Verdict::GoOn => {}
                     Verdict::Stop => break,
                 }
             }
         }
-        let total = model.num_params() as u64;
+        let steps = trainer.steps();
         let (model, best_epoch) =
             best.map_or_else(|| (model.valid(), None), |(model, epoch)| (model, Some(epoch)));
-        let facts =
-            TrainFacts { split: SplitFacts::of(split), steps: trainer.steps(), loss, valid_loss, best_epoch };
-        Ok(Trained { model, facts, parameters: Parameters { total, trainable }, tokens, flops })
+        Ok(Trained { model, steps, best_epoch, course })
+    }
+
+    /// The mean loss of the rows to choose on.
+    fn validate(&self, model: &SequenceClassifier, course: &mut Course) -> anyhow::Result<f64> {
+        let splits = &self.data.choose;
+        let found = self.predict_all(model, splits)?;
+        let rows: usize = splits.iter().map(|split| split.rows.len()).sum();
+        let sum = |(found, split): (&Predictions, &Tokenized)| found.loss * split.rows.len() as f64;
+        let loss = found.iter().zip(splits).map(sum).sum::<f64>() / rows as f64;
+        course.valid_loss.push(loss);
+        course.tokens += splits.iter().map(Tokenized::tokens).sum::<u64>();
+        course.flops += splits.iter().map(|split| self.forward_flops(split)).sum::<f64>();
+        Ok(loss)
     }
 
     fn predict_all(
@@ -233,11 +247,4 @@ impl<'a> Trainer<'a> {
         let classes = TensorData::new(labels.map(|class| class as i32).collect::<Vec<_>>(), [batch.len()]);
         cross_entropy(logits, Tensor::from_data(classes, &device))
     }
-}
-
-/// Mean over the rows of all splits.
-fn mean_loss(found: &[Predictions], splits: &[Tokenized]) -> f64 {
-    let rows: usize = splits.iter().map(|split| split.rows.len()).sum();
-    let sum: f64 = found.iter().zip(splits).map(|(found, split)| found.loss * split.rows.len() as f64).sum();
-    sum / rows as f64
 }

@@ -1,6 +1,6 @@
 //! What a recipe can be, as a user runs it.
 
-use crate::common::{World, complaint, names, stdout};
+use crate::common::{World, arguments, complaint, names, stdout};
 use serde_json::Value;
 
 /// The result of the only run in `out` whose file's name begins with `start`.
@@ -165,5 +165,34 @@ fn kept_classifiers_load_alone() -> anyhow::Result<()> {
     std::fs::remove_file(world.path("out/manifest.json"))?;
     stdout(world.stage("out", &["save=true", "recipe.epochs=1"]));
     assert!(folder.join("model.safetensors").is_file());
+    Ok(())
+}
+
+/// At a rate that moves nothing, the kept heads are the initial ones.
+#[test]
+fn one_seed_has_one_initial_head_whatever_the_model() -> anyhow::Result<()> {
+    let world = World::new();
+    world.write_model("another", 2);
+    let set = ["save=true", "recipe.epochs=1", "recipe.lr=1e-30", "recipe.weight_decay=0.0", "seeds=[5, 6]"];
+    stdout(world.stage("one", &set));
+    let mut other = assert_cmd::Command::cargo_bin("entromask-glue")?;
+    let arguments =
+        arguments("two", &set).into_iter().map(|it| if it == "model" { "another".into() } else { it });
+    other.current_dir(world.path("")).args(arguments);
+    stdout(other);
+    let head = |out: &str, seed: u64| -> anyhow::Result<Vec<u8>> {
+        let start = format!("SST-2-seed{seed}-");
+        let mut folders =
+            names(&world.path(out)).into_iter().map(|name| world.path(&format!("{out}/{name}")));
+        let is_kept = |path: &std::path::PathBuf| path.is_dir() && path.to_string_lossy().contains(&start);
+        let folder = folders.find(is_kept).expect("a classifier");
+        let bytes = std::fs::read(folder.join("model.safetensors"))?;
+        let tensors = safetensors::SafeTensors::deserialize(&bytes)?;
+        let heads = ["classifier.weight", "bert.pooler.dense.weight"]
+            .map(|name| tensors.tensor(name).map(|view| view.data().to_vec()));
+        Ok(heads.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+    };
+    assert_eq!(head("one", 5)?, head("two", 5)?);
+    assert_ne!(head("one", 5)?, head("one", 6)?);
     Ok(())
 }

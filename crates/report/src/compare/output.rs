@@ -4,7 +4,6 @@ use std::path::Path;
 
 use entromask_fault::Fault;
 use entromask_tables::Comparisons;
-use fs_err as fs;
 
 use super::{Comparison, page, text};
 
@@ -60,12 +59,7 @@ pub fn write(comparison: &Comparison, format: Format, out: Option<&Path>) -> any
         (Format::Html, _) => page::render(comparison)?,
     };
     let Some(out) = out else { return Ok(text) };
-    if let Some(folder) = out.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(out, text).map_err(|error| {
-        Fault::usage(format!("{}: cannot write: {error}", out.display())).remedy("choose another --out")
-    })?;
+    crate::html::publish(out, text.as_bytes())?;
     Ok(written(out))
 }
 
