@@ -182,9 +182,9 @@ glue: $(glue)/manifest.json ## Fine-tune the model of RUN (or MODEL) on the task
 $(glue)/manifest.json: $(model_ready) FORCE | $(BUILD)
 	$(call run,glue) --config $(PIPELINES)/glue/$(GLUE).toml --model $(MODEL) $(on) $(if $(JOBS),--jobs $(JOBS))
 
-glue-data: $(BUILD) ## Fetch GLUE's official files into data/glue_data and check them (curl, unzip; 376 MB)
-	$(PIPELINES)/glue/fetch.sh $(DATA)/glue_data
-	$(BIN)/entromask-glue data --data $(DATA)/glue_data
+glue-data: $(BUILD) ## Fetch GLUE's official files into data/glue-data and check them (curl, unzip; 376 MB)
+	$(PIPELINES)/glue/fetch.sh $(DATA)/glue-data
+	$(BIN)/entromask-glue data --data $(DATA)/glue-data
 
 report: $(glue)/manifest.json ## Write one HTML page about the model of RUN (or MODEL)
 	@$(if $(PLAN),true,$(BIN)/entromask-report html --model $(MODEL) --glue $(glue) --out $(page))
@@ -214,7 +214,7 @@ parity: $(model_ready) ## Compare what came out with transformers, pyarrow and D
 	$(BIN)/entromask-score logits --tokens $(tokens) --model $(MODEL) --rows 32 --out $(DATA)/report/logits.safetensors
 	$(PYTHON) tests/parity/masked_lm.py $(MODEL) $(DATA)/report/logits.safetensors
 	$(PYTHON) tests/parity/real_checkpoints.py $(BIN)/entromask-score $(tokens)
-	$(PYTHON) tests/parity/glue.py $(BIN)/entromask-glue $(wildcard $(DATA)/glue_data)
+	$(PYTHON) tests/parity/glue.py $(BIN)/entromask-glue $(wildcard $(DATA)/glue-data)
 	$(PYTHON) tests/parity/readme_snippets.py
 PYTHON ?= python3
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches GLUE's official files into a folder: `pipelines/glue/fetch.sh data/glue_data`. Needs curl, unzip, sha256sum and awk.
+# Fetches GLUE's official files into a folder: `pipelines/glue/fetch.sh data/glue-data`. Needs curl, unzip, sha256sum and awk.
 #
 # Sizes and digests are those that Hugging Face's `datasets` recorded when it fetched the same files
 # (datasets/glue/dataset_infos.json). What is there already is not fetched again; what does not match is not unpacked.

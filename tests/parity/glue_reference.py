@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from transformers import (AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer,
-                          TrainingArguments, set_seed)
+from transformers import (AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PrinterCallback,
+                          Trainer, TrainingArguments, set_seed)
 
 LR = 3e-4
 SEEDS = (1, 2, 3)
@@ -49,6 +49,7 @@ def one(folder: Path, task: dict, recipe: dict, seed: int) -> dict:
         attention_probs_dropout_prob=recipe["dropout"])
     with tempfile.TemporaryDirectory() as out:
         trainer = Trainer(model, arguments(recipe, seed, out), DataCollatorWithPadding(tokenizer), rows["train"])
+        trainer.remove_callback(PrinterCallback)  # It prints to stdout.
         trainer.train()
         logits = trainer.predict(rows["dev"]).predictions
     truth = [row["labels"] for row in rows["dev"]]

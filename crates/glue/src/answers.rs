@@ -74,8 +74,9 @@ impl Answers {
 
     /// Writes them as a table: `index`, `label`, `prediction`, and one column of logits a label.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let names = self.labels.iter().map(|label| format!("\tlogit {label}")).collect::<String>();
-        let mut text = format!("index\tlabel\tprediction{names}\n");
+        let fixed = ["index", "label", "prediction"].map(String::from).into_iter();
+        let names: Vec<_> = fixed.chain(self.labels.iter().map(|label| format!("logit {label}"))).collect();
+        let mut text = format!("{}\n", names.join("\t"));
         for (index, row) in self.rows.iter().enumerate() {
             // A string cannot fail to grow.
             let _ = write!(text, "{index}\t{}\t{}", row.label, row.prediction);

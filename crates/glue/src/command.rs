@@ -54,7 +54,7 @@ struct TuneArgs {
 enum Command {
     /// Say which files of GLUE a folder has, and whether they are the official ones
     ///
-    /// Example: entromask-glue data --data data/glue_data
+    /// Example: entromask-glue data --data data/glue-data
     Data {
         /// Folder in GLUE's official layout
         #[arg(long, value_name = "DIR")]
@@ -64,13 +64,13 @@ enum Command {
     },
     /// Write what a fine-tuned classifier says about each row of a file, logits included
     ///
-    /// Example: entromask-glue predict --classifier data/glue/mine/RTE-seed1-18b48cec --task RTE --data data/glue_data
+    /// Example: entromask-glue predict --classifier data/glue/mine/RTE-seed1-18b48cec --task RTE --data data/glue-data
     /// --file dev.tsv --out rte.tsv
     Predict(Box<PredictArgs>),
     /// Predict the test splits and write the zip file that the GLUE server takes
     ///
     /// Needs classifiers of all nine tasks (`save = true` in the config). Example: entromask-glue submit --scores
-    /// data/glue/mine --data data/glue --seed 1 --out submission.zip
+    /// data/glue/mine --data data/glue-data --seed 1 --out submission.zip
     Submit(Box<SubmitArgs>),
     /// Say whether the GLUE server would take a zip file
     Validate {
@@ -108,7 +108,7 @@ struct PredictArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     task_file: Option<PathBuf>,
     /// Folder in GLUE's official layout
-    #[arg(long, value_name = "DIR", default_value = "data/glue_data")]
+    #[arg(long, value_name = "DIR", default_value = "data/glue-data")]
     data: PathBuf,
     /// Labelled file of the task
     #[arg(long, value_name = "FILE", default_value = "dev.tsv")]

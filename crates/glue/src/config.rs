@@ -61,7 +61,7 @@ pub struct Resolved {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            data: "data/glue".into(),
+            data: "data/glue-data".into(),
             tasks: None,
             seeds: Seeds::first(5),
             recipe: FineTuning::default(),

@@ -83,8 +83,8 @@ pub fn read(data: &Path, task: &Task, file: &str) -> anyhow::Result<Split> {
 /// As [`read`].
 pub fn read_test(data: &Path, task: &Task, test: &TestSplit) -> anyhow::Result<Split> {
     let path = task.dir(data).join(&test.file);
-    let text = test.text.as_deref().unwrap_or(&task.text);
-    let split = read_columns(&path, Columns { task, header: true, text, label: None })?;
+    let columns = test.text.as_deref().unwrap_or(&task.text);
+    let split = read_columns(&path, Columns { task, header: true, text: columns, label: None })?;
     official::check(&path, task, &test.file, split)
 }
 

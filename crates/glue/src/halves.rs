@@ -38,7 +38,7 @@ mod tests {
     fn example(index: usize) -> Example {
         Example {
             first: format!("sentence {index}"),
-            second: (index % 2 == 0).then(|| "b".into()),
+            second: index.is_multiple_of(2).then(|| "b".into()),
             label: 0.0,
         }
     }

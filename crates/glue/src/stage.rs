@@ -1,6 +1,7 @@
 //! The stage: what is to be done, what an earlier run has done, the rest, the artifact.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -99,8 +100,8 @@ impl Plan<'_> {
         let mut data = BTreeMap::new();
         for unit in units {
             check_interrupt()?;
-            if !data.contains_key(&unit.task) {
-                data.insert(unit.task, self.tasks[unit.task].data(&self.job.config.data, source)?);
+            if let Entry::Vacant(place) = data.entry(unit.task) {
+                place.insert(self.tasks[unit.task].data(&self.job.config.data, source)?);
             }
         }
         Ok(data)

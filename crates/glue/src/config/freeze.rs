@@ -19,7 +19,7 @@ pub enum Freeze {
     /// Everything but the classifier and what pools for it: a probe.
     Body,
     /// At first as [`Freeze::Body`]; more layers from the top are trained epoch by epoch, all of them and the
-    /// embeddings in the last one (Howard & Ruder 2018, ULMFiT, where it is one layer an epoch).
+    /// embeddings in the last one (Howard & Ruder 2018, `ULMFiT`, where it is one layer an epoch).
     Gradual,
 }
 

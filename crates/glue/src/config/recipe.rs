@@ -131,12 +131,10 @@ fn within(key: &str, value: f64, least: f64, largest: f64) -> anyhow::Result<()>
     Err(Fault::usage(format!("`{key}` is {value}")).remedy(format!("it must be {bounds}")).into())
 }
 
-#[expect(clippy::float_cmp, reason = "a default is meant exactly")]
 fn are_default_betas(betas: &[f64; 2]) -> bool {
     *betas == BETAS
 }
 
-#[expect(clippy::float_cmp, reason = "a default is meant exactly")]
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_default_eps(eps: &f64) -> bool {
     *eps == EPS

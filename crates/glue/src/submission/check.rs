@@ -135,7 +135,7 @@ mod tests {
         refused("CoLA.tsv is missing", |files| files[0].0 = "glue/CoLA.tsv".into());
         refused("CoLA.tsv: 1064 rows, the test split has 1063", |files| files[0].1.push_str("1063\t0\n"));
         refused("AX.tsv: line 2 predicts `maybe`", |files| {
-            files[7].1 = "index\tprediction\n0\tmaybe\n".into()
+            files[7].1 = "index\tprediction\n0\tmaybe\n".into();
         });
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("a.zip");

@@ -7,7 +7,7 @@ use serde_json::Value;
 fn result(world: &World, out: &str, start: &str) -> Value {
     let found: Vec<_> = names(&world.path(out))
         .into_iter()
-        .filter(|name| name.starts_with(start) && name.ends_with(".json"))
+        .filter(|name| name.starts_with(start) && world.path(&format!("{out}/{name}")).is_file())
         .collect();
     let [name] = &found[..] else { panic!("{found:?}") };
     serde_json::from_str(&world.read(&format!("{out}/{name}"))).expect("JSON")

@@ -27,7 +27,7 @@ fn write_layout(world: &World) {
     }
 }
 
-/// CoLA has four columns and no header; the others have those that are read.
+/// `CoLA` has four columns and no header; the others have those that are read.
 fn header(task: &Task) -> String {
     let name = |column: &Column| column.to_string().replace('`', "");
     let names: Vec<_> = task.text.iter().chain([&task.label]).map(name).collect();

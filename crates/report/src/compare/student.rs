@@ -39,17 +39,17 @@ fn incomplete_beta(x: f64, a: f64, b: f64) -> f64 {
 fn fraction(x: f64, a: f64, b: f64) -> f64 {
     const TINY: f64 = 1e-300;
     let kept = |value: f64| if value.abs() < TINY { TINY } else { value };
-    let (mut c, mut d) = (1.0, 1.0 / kept(1.0 - (a + b) * x / (a + 1.0)));
-    let mut value = d;
-    for m in 1..=500 {
-        let m = f64::from(m);
-        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
-        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
+    let (mut above, mut below) = (1.0, 1.0 / kept(1.0 - (a + b) * x / (a + 1.0)));
+    let mut value = below;
+    for step in (1..=500).map(f64::from) {
+        let place = a + 2.0 * step;
+        let even = step * (b - step) * x / ((place - 1.0) * place);
+        let odd = -(a + step) * (a + b + step) * x / (place * (place + 1.0));
         let mut change = 1.0;
         for term in [even, odd] {
-            d = 1.0 / kept(1.0 + term * d);
-            c = kept(1.0 + term / c);
-            change = c * d;
+            below = 1.0 / kept(1.0 + term * below);
+            above = kept(1.0 + term / above);
+            change = above * below;
             value *= change;
         }
         if (change - 1.0).abs() < 1e-16 {

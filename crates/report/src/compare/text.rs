@@ -6,53 +6,45 @@ use super::{Cell, Comparison, Difference, Line};
 
 /// A table for the terminal for each system beside the baseline.
 pub(super) fn terminal(comparison: &Comparison) -> String {
-    let mut text = format!(
-        "scores in percent, mean ± standard deviation over seeds; difference: {}\n",
+    let about = format!(
+        "scores in percent, mean ± standard deviation over seeds; difference: {}",
         caption(comparison)
     );
-    for system in 1..comparison.systems.len() {
-        let mut table = Table::new();
-        let style = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
-        table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(header(comparison, system));
-        table.add_rows(comparison.lines.iter().map(|line| row(line, system)));
-        for column in table.column_iter_mut().skip(1).take(6) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        text.push_str(&format!("{table}\n"));
+    let tables = (1..comparison.systems.len()).map(|system| table(comparison, system).to_string());
+    let notes = comparison.notes.iter().map(|note| format!("note: {note}"));
+    std::iter::once(about).chain(tables).chain(notes).collect::<Vec<_>>().join("\n")
+}
+
+fn table(comparison: &Comparison, system: usize) -> Table {
+    let mut table = Table::new();
+    let style = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
+    table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header(comparison, system));
+    table.add_rows(comparison.lines.iter().map(|line| row(line, system)));
+    for column in table.column_iter_mut().skip(1).take(6) {
+        column.set_cell_alignment(CellAlignment::Right);
     }
-    for note in &comparison.notes {
-        text.push_str(&format!("note: {note}\n"));
-    }
-    text.trim_end().to_string()
+    table
 }
 
 /// The same as Markdown.
 pub(super) fn markdown(comparison: &Comparison) -> String {
-    let mut text = format!(
-        "Scores in percent, mean ± standard deviation over seeds. Difference: {}.\n",
+    let about = format!(
+        "Scores in percent, mean ± standard deviation over seeds. Difference: {}.",
         caption(comparison)
     );
-    for system in 1..comparison.systems.len() {
-        let cells = |cells: &[String]| {
-            let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
-            format!("| {} |\n", cells.join(" | "))
-        };
-        text.push_str(&format!(
-            "\n{}|---|--:|--:|--:|--:|--:|--:|---|\n",
-            cells(&header(comparison, system))
-        ));
-        for line in &comparison.lines {
-            text.push_str(&cells(&row(line, system)));
-        }
-    }
-    if !comparison.notes.is_empty() {
-        text.push('\n');
-    }
-    for note in &comparison.notes {
-        text.push_str(&format!("* {note}\n"));
-    }
-    text
+    let tables = (1..comparison.systems.len()).map(|system| markdown_table(comparison, system));
+    let notes: Vec<_> = comparison.notes.iter().map(|note| format!("* {note}")).collect();
+    let notes = (!notes.is_empty()).then(|| notes.join("\n"));
+    std::iter::once(about).chain(tables).chain(notes).collect::<Vec<_>>().join("\n\n") + "\n"
+}
+
+fn markdown_table(comparison: &Comparison, system: usize) -> String {
+    let cells =
+        |cells: [String; 8]| format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
+    let head = [cells(header(comparison, system)), "|---|--:|--:|--:|--:|--:|--:|---|".into()];
+    let rows = comparison.lines.iter().map(|line| cells(row(line, system)));
+    head.into_iter().chain(rows).collect::<Vec<_>>().join("\n")
 }
 
 /// What the differences and intervals are.
