@@ -45,7 +45,7 @@ def main() -> None:
         for turn in range(args.turns):
             found["entromask"].append(tokens / ours(args, model, Path(folder) / "out", tokens))
             found["PyTorch"].append(tokens / theirs(model, rows))
-            print(f"turn {turn + 1}: " + ", ".join(f"{name} {speeds[-1]:,.0f} tokens/s" for name, speeds in found.items()))
+            print(f"turn {turn + 1}: " + ", ".join(f"{name} {speeds[-1]:,.0f} tokens/s" for name, speeds in found.items()), flush=True)
     medians = {name: statistics.median(speeds) for name, speeds in found.items()}
     print(f"{args.shape}, {args.threads} threads, {tokens:,} tokens: "
           + ", ".join(f"{name} {median:,.0f} tokens/s" for name, median in medians.items())
