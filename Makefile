@@ -31,13 +31,14 @@ RUN     ?= self-mask# which run `glue` and `report` look at: random, teacher-mas
 # ---- Where to run; none of this changes a result's key ------------------------------------------------------------
 DEVICE    ?= cpu#   cpu, wgpu[:n], vulkan[:n], cuda[:n]
 THREADS   ?=#       all cores by default
+JOBS      ?=#       fine-tuning runs at once, each a process
 FLAGS     ?=#       further flags for every stage, e.g. FLAGS=-q
 DATA      ?= data
 PIPELINES ?= pipelines
 CARGO     ?= cargo
 
 # A comment behind a value leaves blanks at its end.
-$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD FIRST FIRST_UNTIL DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS,\
+$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD FIRST FIRST_UNTIL DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS JOBS,\
   $(eval override $(v) := $(strip $($(v)))))
 
 CARGO_TARGET_DIR ?=
@@ -213,7 +214,11 @@ page        ?= $(DATA)/report/$(subst /,-,$(model_name)).html
 
 glue: $(glue)/manifest.json ## Fine-tune the model of RUN (or MODEL) on the tasks of GLUE and print a table
 $(glue)/manifest.json: $(model_ready) FORCE | $(BUILD)
-	$(call run,glue) --config $(PIPELINES)/glue/$(GLUE).toml --model $(MODEL) $(on)
+	$(call run,glue) --config $(PIPELINES)/glue/$(GLUE).toml --model $(MODEL) $(on) $(if $(JOBS),--jobs $(JOBS))
+
+glue-data: $(BUILD) ## Fetch GLUE's official files into data/glue-data and check them (curl, unzip; 376 MB)
+	$(PIPELINES)/glue/fetch.sh $(DATA)/glue-data
+	$(BIN)/entromask-glue data --data $(DATA)/glue-data
 
 report: $(glue)/manifest.json ## Write one HTML page about the model of RUN (or MODEL)
 	@$(if $(PLAN),true,$(BIN)/entromask-report html --model $(MODEL) --glue $(glue) --out $(page))
@@ -244,6 +249,7 @@ parity: $(model_ready) ## Compare what came out with transformers, pyarrow and D
 	$(PYTHON) tests/parity/masked_lm.py $(MODEL) $(DATA)/report/logits.safetensors
 	$(PYTHON) tests/parity/real_checkpoints.py $(BIN)/entromask-score $(tokens)
 	$(PYTHON) tests/parity/students.py $(BIN) $(tokens)
+	$(PYTHON) tests/parity/glue.py $(BIN)/entromask-glue $(wildcard $(DATA)/glue-data)
 	$(PYTHON) tests/parity/readme_snippets.py
 PYTHON ?= python3
 
@@ -263,6 +269,10 @@ gpu-check: $(tokens)/manifest.json ## Check scoring on the GPUs' backends and me
 	$(PYTHON) tests/bench/gpu_check.py --binaries release=$(BIN) --tokens $(tokens) --out $(DATA)/report/gpu.md $(GPU)
 GPU ?=
 
+bench-glue: $(BUILD) ## Measure fine-tuning against a PyTorch loop, in turns (PYTHON with tests/requirements.txt)
+	$(PYTHON) tests/bench/glue.py $(BIN)/entromask-glue $(if $(THREADS),--threads $(THREADS)) $(BENCH_GLUE)
+BENCH_GLUE ?=
+
 doctor: build ## Look whether this machine has what a run needs
 	@$(BIN)/entromask-report doctor
 
@@ -280,5 +290,5 @@ help: ## This list
 	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\2\t\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-14s %-10s %s\n", $$1, $$2, $$3}'
 
 FORCE:
-.PHONY: FORCE build test check parity bench bench-select bench-score gpu-check doctor gc clean help plan glue report pretrain-self-mask pretrain-random \
+.PHONY: FORCE build test check parity bench bench-select bench-score bench-glue gpu-check doctor gc clean help plan glue glue-data report pretrain-self-mask pretrain-random \
   pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd

@@ -16,14 +16,15 @@ use crate::modernbert::{self, Pooling};
 use crate::{Batch, Encoder, EncoderConfig};
 
 /// An encoder, a dense layer with an activation on the first token (BERT's pooler and what is like it), dropout and a
-/// linear classifier. ModernBERT normalises after the dense layer, and may take the mean over all tokens.
+/// linear classifier. ModernBERT normalises after the dense layer, and may take the mean over all tokens. A linear probe
+/// ([`init_probe`](Self::init_probe)) has neither dense layer nor normalisation.
 ///
 /// One label means regression.
 #[derive(Module, Debug)]
 pub struct SequenceClassifier {
     /// The body.
     pub encoder: Encoder,
-    pooler: Linear,
+    pooler: Option<Linear>,
     pooler_norm: Option<LayerNorm>,
     classifier: Linear,
     dropout: Dropout,
@@ -48,14 +49,31 @@ impl SequenceClassifier {
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
-        let drawn = Drawn::new(config, seed);
+        Self::blank(config, num_labels, device).init_from(dir, config, seed)
+    }
+
+    /// As [`init_from_encoder`](Self::init_from_encoder), but the new classifier reads the last hidden states of the first
+    /// token, or their mean over the row, as they are. `transformers` has no such model.
+    pub fn init_probe(
+        dir: &Path,
+        config: &EncoderConfig,
+        num_labels: usize,
+        pooling: Pooling,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let blank = Self::blank(config, num_labels, device);
+        Self { pooler: None, pooler_norm: None, pooling, ..blank }.init_from(dir, config, seed)
+    }
+
+    fn init_from(self, dir: &Path, config: &EncoderConfig, seed: u64) -> Result<Self> {
         let source = StoredOrDrawn {
             stored: Stored::open(dir, config)?,
-            drawn,
+            drawn: Drawn::new(config, seed),
             new: &["classifier/"],
             may_lack: &["pooler/", "pooler_norm/"],
         };
-        checkpoint::fill(Self::blank(config, num_labels, device), config, source)
+        checkpoint::fill(self, config, source)
     }
 
     /// Reads a folder that [`save_pretrained`](Self::save_pretrained) or `transformers` wrote.
@@ -76,10 +94,16 @@ impl SequenceClassifier {
         dir: &Path,
         metadata: &[(String, String)],
     ) -> Result<()> {
-        let [_, num_labels] = self.classifier.weight.dims();
+        let num_labels = self.num_labels();
         checkpoint::save(self, config, dir, metadata)?;
         let architecture = config.model_type.layout().classifier;
         checkpoint::save_config(&config_json::write(config, architecture, label_keys(num_labels))?, dir)
+    }
+
+    /// Outputs of the classifier.
+    pub fn num_labels(&self) -> usize {
+        let [_, num_labels] = self.classifier.weight.dims();
+        num_labels
     }
 
     /// Logits, `[batch_size, num_labels]`. Where the classifier reads the first token only, the last layer computes
@@ -93,13 +117,18 @@ impl SequenceClassifier {
             }
             Pooling::Mean => self.encoder.forward(batch),
         };
-        let dense = self.pooler.forward(self.pooled(hidden, batch));
+        let pooled = self.pooled(hidden, batch);
+        let read =
+            self.pooler.as_ref().map_or(pooled.clone(), |pooler| self.activated(pooler.forward(pooled)));
+        self.classifier.forward(self.dropout.forward(read))
+    }
+
+    fn activated(&self, dense: Tensor<2>) -> Tensor<2> {
         let activated = match self.activation {
             PoolerActivation::Tanh => dense.tanh(),
             PoolerActivation::Other(activation) => activation.forward(dense),
         };
-        let pooled = self.pooler_norm.as_ref().map_or(activated.clone(), |norm| norm.forward(activated));
-        self.classifier.forward(self.dropout.forward(pooled))
+        self.pooler_norm.as_ref().map_or(activated.clone(), |norm| norm.forward(activated))
     }
 
     /// `[batch_size, hidden_size]`.
@@ -122,7 +151,7 @@ impl SequenceClassifier {
         let dropout = config.classifier_dropout.unwrap_or(config.hidden_dropout_prob);
         Self {
             encoder: Encoder::blank(config, device),
-            pooler: pooler.init(device),
+            pooler: Some(pooler.init(device)),
             pooler_norm: rotary.then(|| modernbert::norm(config, device)),
             classifier: LinearConfig::new(width, num_labels).init(device),
             dropout: DropoutConfig::new(dropout).init(),

@@ -1,15 +1,22 @@
 //! Configuration of the stage.
 
+mod freeze;
+mod recipe;
+mod seeds;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use entromask_fault::Fault;
-use entromask_training::{AdamWConfig, Decay};
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::task::{self, Task};
+pub use freeze::Freeze;
+pub use recipe::{FineTuning, Head};
+pub use seeds::Seeds;
+
+/// The most recipes that a grid may have.
+const LARGEST_GRID: usize = 64;
 
 /// What is fine-tuned on, how, and how often.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -17,40 +24,21 @@ use crate::task::{self, Task};
 pub struct Config {
     /// Folder in GLUE's official layout. Its content counts, not its name.
     pub data: PathBuf,
-    /// Names of the tasks.
-    pub tasks: Vec<String>,
+    /// Names of the tasks. By default all of GLUE, or those of the task files if there are any.
+    pub tasks: Option<Vec<String>>,
     /// A list of seeds, or how many: `3` means 1, 2 and 3.
     pub seeds: Seeds,
     /// The recipe of all tasks.
     pub recipe: FineTuning,
     /// What single tasks do differently, e.g. `[task.WNLI]` with `epochs = 1`.
     pub task: BTreeMap<String, toml::Table>,
+    /// Values of the recipe's keys to choose from, each with each, e.g. `lr = [1e-5, 3e-5]`. The choice is made for each
+    /// task by the mean over the seeds on one half of the dev rows, and the other half is reported.
+    pub grid: BTreeMap<String, Vec<toml::Value>>,
+    /// Keep the fine-tuned classifiers, each a Hugging Face folder beside its scores.
+    pub save: bool,
     /// What does not change the result.
     pub run: RunConfig,
-}
-
-/// A fine-tuning recipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FineTuning {
-    /// Rows of an optimizer step.
-    pub batch_size: usize,
-    /// Passes over the training rows.
-    pub epochs: u64,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Fraction of the steps over which the learning rate rises to its peak.
-    pub warmup: f64,
-    /// How the learning rate falls afterwards.
-    pub decay: Decay,
-    /// Decoupled weight decay of the matrices.
-    pub weight_decay: f64,
-    /// Largest global gradient norm; 0 does not clip.
-    pub clip: f64,
-    /// Dropout probability, in the encoder and before the classifier.
-    pub dropout: f64,
-    /// Longest row in tokens, special tokens included; the model's own limit holds too.
-    pub max_length: usize,
 }
 
 /// Settings that do not change the result.
@@ -61,35 +49,26 @@ pub struct RunConfig {
     pub eval_batch_size: usize,
 }
 
-/// Distinct seeds, at least one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Seeds(Vec<u64>);
+/// A task with the recipes that are tried on it, one if there is no grid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// The task.
+    pub task: Task,
+    /// The recipes, in the order of the grid.
+    pub recipes: Vec<FineTuning>,
+}
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            data: "data/glue".into(),
-            tasks: task::glue().iter().map(|task| task.name.clone()).collect(),
-            seeds: Seeds((1..=5).collect()),
+            data: "data/glue-data".into(),
+            tasks: None,
+            seeds: Seeds::first(5),
             recipe: FineTuning::default(),
             task: BTreeMap::new(),
+            grid: BTreeMap::new(),
+            save: false,
             run: RunConfig::default(),
-        }
-    }
-}
-
-impl Default for FineTuning {
-    fn default() -> Self {
-        Self {
-            batch_size: 16,
-            epochs: 5,
-            lr: 4e-5,
-            warmup: 0.1,
-            decay: Decay::Cosine,
-            weight_decay: 0.01,
-            clip: 1.0,
-            dropout: 0.1,
-            max_length: 128,
         }
     }
 }
@@ -101,125 +80,121 @@ impl Default for RunConfig {
 }
 
 impl Config {
-    /// The tasks with their recipes, in the order of GLUE's table.
+    /// The tasks with their recipes: those of `files` in their order, then those of GLUE in the order of its table.
     ///
     /// # Errors
     /// A [`Fault`] of class usage for unknown or repeated names, none at all, or a recipe out of bounds.
-    pub fn resolve(&self) -> anyhow::Result<Vec<(&'static Task, FineTuning)>> {
-        let wanted = self.tasks.iter().map(|name| Task::named(name)).collect::<anyhow::Result<Vec<_>>>()?;
-        let listed = |task: &Task| wanted.iter().filter(|found| found.name == task.name).count();
-        if wanted.is_empty() {
-            return Err(Fault::usage("`tasks` is empty").remedy("name at least one task").into());
-        }
-        if let Some(twice) = wanted.iter().find(|task| listed(task) > 1) {
-            return Err(Fault::usage(format!("`tasks` has {} twice", twice.name))
-                .remedy("name it once")
-                .into());
-        }
-        for name in self.task.keys() {
-            Task::named(name)?;
-        }
-        self.run.check()?;
-        task::glue()
+    pub fn resolve(&self, files: &[Task]) -> anyhow::Result<Vec<Resolved>> {
+        let known: Vec<&Task> = files.iter().chain(task::glue()).collect();
+        self.check(&known)?;
+        let all: Vec<_> = if files.is_empty() { &known[..] } else { &known[..files.len()] }
             .iter()
-            .filter(|task| listed(task) > 0)
-            .map(|task| Ok((task, self.recipe_of(task)?)))
-            .collect()
+            .map(|task| task.name.clone())
+            .collect();
+        let wanted = self.tasks.as_ref().unwrap_or(&all);
+        check_names("tasks", wanted, &known)?;
+        let listed = known.iter().filter(|task| wanted.contains(&task.name));
+        let resolved =
+            listed.map(|task| Ok(Resolved { task: (*task).clone(), recipes: self.recipes(&task.name)? }));
+        let resolved = resolved.collect::<anyhow::Result<Vec<_>>>()?;
+        resolved.iter().try_for_each(|one| check_origin(one, &resolved))?;
+        if self.save {
+            resolved.iter().try_for_each(check_head)?;
+        }
+        Ok(resolved)
     }
 
-    fn recipe_of(&self, task: &Task) -> anyhow::Result<FineTuning> {
-        let mut table = toml::Table::try_from(&self.recipe)?;
-        table.extend(self.task.get(&task.name).cloned().unwrap_or_default());
-        let recipe: FineTuning = table
+    fn check(&self, known: &[&Task]) -> anyhow::Result<()> {
+        let names: Vec<_> = known.iter().map(|task| task.name.clone()).collect();
+        check_names("--task-file", &names, known)?;
+        for name in self.task.keys() {
+            check_names("[task]", std::slice::from_ref(name), known)?;
+        }
+        if self.grid.contains_key("max_length") {
+            return Err(Fault::usage("`grid` has max_length")
+                .remedy("choose it beforehand: it changes the rows")
+                .into());
+        }
+        let recipes: usize = self.grid.values().map(Vec::len).product();
+        if !(1..=LARGEST_GRID).contains(&recipes) {
+            return Err(Fault::usage(format!("`grid` has {recipes} recipes"))
+                .remedy(format!("give each key some values, at most {LARGEST_GRID} recipes together"))
+                .into());
+        }
+        recipe::at_least_one("run.eval_batch_size", self.run.eval_batch_size)
+    }
+
+    /// The recipe of a task for each point of the grid.
+    fn recipes(&self, task: &str) -> anyhow::Result<Vec<FineTuning>> {
+        let mut tables = vec![toml::Table::try_from(&self.recipe)?];
+        tables[0].extend(self.task.get(task).cloned().unwrap_or_default());
+        for (key, values) in &self.grid {
+            let with = |table: &toml::Table, value: &toml::Value| {
+                let mut table = table.clone();
+                table.insert(key.clone(), value.clone());
+                table
+            };
+            tables = tables.iter().flat_map(|table| values.iter().map(|value| with(table, value))).collect();
+        }
+        tables.into_iter().map(|table| self.recipe_of(task, table)).collect()
+    }
+
+    fn recipe_of(&self, task: &str, table: toml::Table) -> anyhow::Result<FineTuning> {
+        let mut recipe: FineTuning = table
             .try_into()
-            .map_err(|error| Fault::usage(format!("[task.{}]: {}", task.name, one_line(&error))))?;
+            .map_err(|error| Fault::usage(format!("[task.{task}] or [grid]: {}", one_line(&error))))?;
         recipe.check()?;
+        recipe.halves |= recipe.patience > 0 || !self.grid.is_empty();
         Ok(recipe)
     }
 }
 
-impl FineTuning {
-    /// The optimizer's constants; the moments' decay rates are those of the original BERT recipe.
-    pub fn optimizer(&self) -> AdamWConfig {
-        AdamWConfig { betas: [0.9, 0.999], eps: 1e-8, weight_decay: self.weight_decay, clip: self.clip }
+fn check_names(key: &str, names: &[String], known: &[&Task]) -> anyhow::Result<()> {
+    if names.is_empty() {
+        return Err(Fault::usage(format!("`{key}` is empty")).remedy("name at least one task").into());
     }
-
-    fn check(&self) -> anyhow::Result<()> {
-        at_least_one("batch_size", self.batch_size)?;
-        at_least_one("epochs", self.epochs as usize)?;
-        // Room for two tokens of each sentence beside three special tokens.
-        within("max_length", self.max_length as f64, 8.0, f64::from(u16::MAX))?;
-        within("lr", self.lr, f64::MIN_POSITIVE, 1.0)?;
-        within("warmup", self.warmup, 0.0, 1.0)?;
-        within("weight_decay", self.weight_decay, 0.0, 1.0)?;
-        within("clip", self.clip, 0.0, f64::MAX)?;
-        within("dropout", self.dropout, 0.0, 0.9)
+    for (index, name) in names.iter().enumerate() {
+        if !known.iter().any(|task| task.name == *name) {
+            Task::named(name)?;
+        }
+        if names[..index].contains(name) {
+            return Err(Fault::usage(format!("`{key}` has {name} twice")).remedy("name it once").into());
+        }
     }
+    Ok(())
 }
 
-impl RunConfig {
-    fn check(&self) -> anyhow::Result<()> {
-        at_least_one("run.eval_batch_size", self.eval_batch_size)
+/// A task starts from another one that has one recipe, is fine-tuned by the same stage and starts from none itself.
+fn check_origin(one: &Resolved, all: &[Resolved]) -> anyhow::Result<()> {
+    let name = &one.task.name;
+    for from in one.recipes.iter().filter_map(|recipe| recipe.from.as_ref()) {
+        let origin = all.iter().find(|other| other.task.name == *from && from != name);
+        let problem = match origin {
+            None => "which is not among the other tasks",
+            Some(origin) if origin.recipes.len() > 1 => "which has a grid itself",
+            Some(origin) if origin.recipes[0].from.is_some() => "which starts from another task itself",
+            Some(origin) if origin.recipes[0].head != Head::Pooler => "which has no pooler",
+            Some(_) => continue,
+        };
+        return Err(Fault::usage(format!("[task.{name}] starts from {from}, {problem}"))
+            .remedy("add it to `tasks`, or leave `from` out")
+            .into());
     }
+    Ok(())
 }
 
-impl Seeds {
-    /// The seeds in the order given.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = u64> {
-        self.0.iter().copied()
-    }
-}
-
-fn at_least_one(key: &str, value: usize) -> anyhow::Result<()> {
-    within(key, value as f64, 1.0, f64::MAX)
-}
-
-fn within(key: &str, value: f64, least: f64, largest: f64) -> anyhow::Result<()> {
-    if (least..=largest).contains(&value) {
-        return Ok(());
-    }
-    let bounds = match (least, largest) {
-        (f64::MIN_POSITIVE, largest) => format!("above 0, up to {largest}"),
-        (least, f64::MAX) => format!("at least {least}"),
-        (least, largest) => format!("from {least} to {largest}"),
-    };
-    Err(Fault::usage(format!("`{key}` is {value}")).remedy(format!("it must be {bounds}")).into())
+/// A classifier without a pooler is none that `transformers` knows.
+fn check_head(one: &Resolved) -> anyhow::Result<()> {
+    let other = one.recipes.iter().find(|recipe| recipe.head != Head::Pooler);
+    other.map_or(Ok(()), |_| {
+        Err(Fault::usage(format!("`save`: the head of {} is no pooler", one.task.name))
+            .remedy("leave `save` or `head` out")
+            .into())
+    })
 }
 
 fn one_line(error: &toml::de::Error) -> String {
     error.to_string().trim().replace('\n', ", ")
-}
-
-impl<'de> Deserialize<'de> for Seeds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SeedsVisitor)
-    }
-}
-
-struct SeedsVisitor;
-
-impl<'de> Visitor<'de> for SeedsVisitor {
-    type Value = Seeds;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the number of seeds (at least 1) or a list of distinct seeds")
-    }
-
-    fn visit_i64<E: Error>(self, count: i64) -> Result<Seeds, E> {
-        let count = u64::try_from(count).ok().filter(|&count| count > 0);
-        count.map(|count| Seeds((1..=count).collect())).ok_or_else(|| E::custom("`seeds` must be at least 1"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Seeds, A::Error> {
-        let mut seeds = Vec::new();
-        while let Some(seed) = items.next_element()? {
-            if seeds.contains(&seed) {
-                return Err(A::Error::custom(format_args!("`seeds` has {seed} twice")));
-            }
-            seeds.push(seed);
-        }
-        if seeds.is_empty() { Err(A::Error::custom("`seeds` is empty")) } else { Ok(Seeds(seeds)) }
-    }
 }
 
 #[cfg(test)]
@@ -233,22 +208,43 @@ mod tests {
     }
 
     #[test]
-    fn seeds_are_a_count_or_a_list() -> anyhow::Result<()> {
-        assert_eq!(parse("seeds = 3")?.seeds, Seeds(vec![1, 2, 3]));
-        assert_eq!(parse("seeds = [7, 3]")?.seeds, Seeds(vec![7, 3]));
-        for wrong in ["seeds = 0", "seeds = []", "seeds = [1, 1]", "seeds = -2", "seeds = \"one\""] {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
+    fn a_task_can_differ_in_some_keys() -> anyhow::Result<()> {
+        let config = parse("tasks = [\"WNLI\", \"QNLI\"]\nrecipe.lr = 1e-4\n[task.WNLI]\nepochs = 1")?;
+        let resolved = config.resolve(&[])?;
+        let facts: Vec<_> = resolved
+            .iter()
+            .map(|one| (one.task.name.as_str(), one.recipes[0].lr, one.recipes[0].epochs))
+            .collect();
+        assert_eq!(facts, [("QNLI", 1e-4, 5), ("WNLI", 1e-4, 1)]);
         Ok(())
     }
 
     #[test]
-    fn a_task_can_differ_in_some_keys() -> anyhow::Result<()> {
-        let config = parse("tasks = [\"WNLI\", \"QNLI\"]\nrecipe.lr = 1e-4\n[task.WNLI]\nepochs = 1")?;
-        let resolved = config.resolve()?;
-        let facts: Vec<_> =
-            resolved.iter().map(|(task, recipe)| (task.name.as_str(), recipe.lr, recipe.epochs)).collect();
-        assert_eq!(facts, [("QNLI", 1e-4, 5), ("WNLI", 1e-4, 1)]);
+    fn a_grid_is_every_value_with_every_other_and_halves_the_dev_rows() -> anyhow::Result<()> {
+        let config = parse("tasks = [\"RTE\"]\n[grid]\nlr = [1e-5, 3e-5]\nbatch_size = [16, 32]\n")?;
+        let found: Vec<_> =
+            config.resolve(&[])?[0].recipes.iter().map(|r| (r.batch_size, r.lr, r.halves)).collect();
+        assert_eq!(found, [(16, 1e-5, true), (16, 3e-5, true), (32, 1e-5, true), (32, 3e-5, true)]);
+        assert!(parse("[recipe]\npatience = 5")?.resolve(&[])?[0].recipes[0].halves);
+        assert!(!Config::default().resolve(&[])?[0].recipes[0].halves);
+        Ok(())
+    }
+
+    #[test]
+    fn tasks_of_files_stand_for_all_tasks_unless_some_are_named() -> anyhow::Result<()> {
+        let mine = Task { name: "mine".into(), ..Task::named("RTE")?.clone() };
+        let names = |config: &Config, files: &[Task]| -> anyhow::Result<Vec<String>> {
+            Ok(config.resolve(files)?.into_iter().map(|one| one.task.name).collect())
+        };
+        assert_eq!(names(&Config::default(), &[])?.len(), 9);
+        assert_eq!(names(&Config::default(), std::slice::from_ref(&mine))?, ["mine"]);
+        assert_eq!(
+            names(&parse("tasks = [\"RTE\", \"mine\"]")?, std::slice::from_ref(&mine))?,
+            ["mine", "RTE"]
+        );
+        let error =
+            names(&Config::default(), &[Task::named("RTE")?.clone()]).expect_err("RTE is one of GLUE's");
+        assert!(error.to_string().contains("RTE twice"), "{error}");
         Ok(())
     }
 
@@ -265,13 +261,36 @@ mod tests {
             ("recipe.dropout = 1.0", "`dropout` is 1"),
             ("recipe.batch_size = 0", "`batch_size` is 0"),
             ("recipe.max_length = 4", "`max_length` is 4"),
+            ("recipe.betas = [0.9, 1.0]", "`betas` is 1"),
             ("run.eval_batch_size = 0", "`run.eval_batch_size` is 0"),
+            ("save = true\nrecipe.head = \"mean\"", "is no pooler"),
+            ("[grid]\nlr = []", "`grid` has 0 recipes"),
+            ("[grid]\nrate = [1]", "rate"),
+            ("[grid]\nmax_length = [64, 128]", "`grid` has max_length"),
+            ("[grid]\nlr = [3]", "`lr` is 3"),
+            ("tasks = [\"RTE\"]\n[task.RTE]\nfrom = \"MNLI\"", "not among the other tasks"),
+            ("tasks = [\"RTE\"]\n[task.RTE]\nfrom = \"RTE\"", "not among the other tasks"),
+            (
+                "tasks = [\"RTE\", \"MNLI\"]\n[task.RTE]\nfrom = \"MNLI\"\n[grid]\nlr = [1e-5, 2e-5]",
+                "has a grid itself",
+            ),
+            (
+                "tasks = [\"RTE\", \"MNLI\", \"QNLI\"]\n[task.RTE]\nfrom = \"MNLI\"\n[task.MNLI]\nfrom = \"QNLI\"",
+                "starts from another task itself",
+            ),
         ];
         for (text, named) in cases {
-            let error = parse(text)?.resolve().expect_err(text);
+            let error = parse(text)?.resolve(&[]).expect_err(text);
             assert_eq!(class_of(error.as_ref()).exit_code(), 2, "{text}");
             assert!(error.to_string().contains(named), "{text}: {error}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_frozen_is_a_name() -> anyhow::Result<()> {
+        assert_eq!(parse("recipe.freeze = \"bottom-3\"")?.recipe.freeze, Freeze::Bottom(3));
+        assert!(parse("recipe.freeze = \"top\"").is_err());
         Ok(())
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! UTF-8, one row a line, no quoting: `"` is data. A byte-order mark before the header is dropped, and so are spaces
 //! around texts and labels. Rows of the wrong width are errors, since their columns may have shifted; in files that are
-//! known for short rows, these are skipped and counted.
+//! known for short rows, these are skipped and counted. The number of rows is compared with the official one.
+
+mod official;
+mod survey;
 
 use std::path::{Path, PathBuf};
 
 use entromask_fault::{Fault, unreadable};
 use fs_err as fs;
 
-use crate::task::{Column, Task};
+use crate::task::{Column, Task, TestSplit};
+pub use survey::{Found, Survey};
 
 /// One row of a task.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +22,7 @@ pub struct Example {
     pub first: String,
     /// The second sentence of a pair.
     pub second: Option<String>,
-    /// Number of the class, or target of a regression.
+    /// Number of the class, or target of a regression; 0 in an unlabelled split.
     pub label: f32,
 }
 
@@ -29,6 +33,8 @@ pub struct Split {
     pub examples: Vec<Example>,
     /// Rows that were too short and were left out.
     pub skipped: usize,
+    /// Official number of rows, where it is another.
+    pub official: Option<usize>,
 }
 
 impl Split {
@@ -38,12 +44,12 @@ impl Split {
     }
 }
 
-/// The paths of a task's files below `data`, training rows first.
+/// The paths of a task's files, training rows first; `data` is the folder of GLUE.
 ///
 /// # Errors
 /// A [`Fault`] of class input if the task's folder or one of the files is not there.
 pub fn files(data: &Path, task: &Task) -> anyhow::Result<Vec<PathBuf>> {
-    let folder = data.join(&task.name);
+    let folder = task.dir(data);
     if !folder.is_dir() {
         return Err(Fault::input(format!("{}: no such folder", folder.display()))
             .remedy(format!(
@@ -54,28 +60,49 @@ pub fn files(data: &Path, task: &Task) -> anyhow::Result<Vec<PathBuf>> {
     }
     let files: Vec<_> = task.files().map(|file| folder.join(file)).collect();
     match files.iter().find(|file| !file.is_file()) {
-        Some(file) => Err(Fault::input(format!("{}: no such file", file.display()))
-            .remedy("take the task's folder from GLUE's official download as it is")
-            .into()),
+        Some(file) => Err(missing(file).into()),
         None => Ok(files),
     }
 }
 
-/// Reads one file of a task.
+/// Reads a labelled file of a task, of which `file` is the name in the task's definition.
 ///
 /// # Errors
 /// A [`Fault`] of class input that names file, line and value if a column is missing, a row has the wrong width, a
-/// label is none of the task's, or there are no rows.
-pub fn read(path: &Path, task: &Task) -> anyhow::Result<Split> {
+/// label is none of the task's, there are no rows, or so many that it is another version of the task.
+pub fn read(data: &Path, task: &Task, file: &str) -> anyhow::Result<Split> {
+    let path = task.dir(data).join(file);
+    let columns = Columns { task, header: task.header, text: &task.text, label: Some(&task.label) };
+    let split = read_columns(&path, columns)?;
+    official::check(&path, task, file, split)
+}
+
+/// Reads an unlabelled file of a task.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_test(data: &Path, task: &Task, test: &TestSplit) -> anyhow::Result<Split> {
+    let path = task.dir(data).join(&test.file);
+    let columns = test.text.as_deref().unwrap_or(&task.text);
+    let split = read_columns(&path, Columns { task, header: true, text: columns, label: None })?;
+    official::check(&path, task, &test.file, split)
+}
+
+fn missing(file: &Path) -> Fault {
+    Fault::input(format!("{}: no such file", file.display()))
+        .remedy("take the task's folder from GLUE's official download as it is")
+}
+
+fn read_columns(path: &Path, columns: Columns) -> anyhow::Result<Split> {
     let bytes = fs::read(path).map_err(|error| {
         Fault::input(unreadable(path, &error))
             .remedy("take the task's folder from GLUE's official download as it is")
     })?;
     let text = std::str::from_utf8(&bytes).map_err(|error| not_utf8(path, &bytes, error.valid_up_to()))?;
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
-    let first = if task.header { lines.next() } else { lines.clone().next() };
+    let first = if columns.header { lines.next() } else { lines.clone().next() };
     let header: Vec<_> = first.map(|(_, line)| line.split('\t').map(str::trim).collect()).unwrap_or_default();
-    let layout = Layout::new(path, task, &header)?;
+    let layout = Layout::new(path, &columns, &header)?;
     let mut split = Split::default();
     for (index, line) in lines {
         match layout.example(index + 1, line)? {
@@ -91,20 +118,30 @@ pub fn read(path: &Path, task: &Task) -> anyhow::Result<Split> {
     Ok(split)
 }
 
+/// What is read of a file.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    task: &'a Task,
+    header: bool,
+    text: &'a [Column],
+    label: Option<&'a Column>,
+}
+
 /// Where the columns of one file are.
 struct Layout<'a> {
     path: &'a Path,
     task: &'a Task,
     width: usize,
     text: Vec<usize>,
-    label: usize,
+    label: Option<usize>,
 }
 
 impl<'a> Layout<'a> {
-    fn new(path: &'a Path, task: &'a Task, header: &[&str]) -> anyhow::Result<Self> {
+    fn new(path: &'a Path, columns: &Columns<'a>, header: &[&str]) -> anyhow::Result<Self> {
         let find = |column: &Column| find(path, header, column);
-        let text = task.text.iter().map(find).collect::<anyhow::Result<_>>()?;
-        Ok(Self { path, task, width: header.len(), text, label: find(&task.label)? })
+        let text = columns.text.iter().map(find).collect::<anyhow::Result<_>>()?;
+        let label = columns.label.map(find).transpose()?;
+        Ok(Self { path, task: columns.task, width: header.len(), text, label })
     }
 
     /// `None` for a short row where short rows are expected.
@@ -121,7 +158,7 @@ impl<'a> Layout<'a> {
         Ok(Some(Example {
             first,
             second: texts.next(),
-            label: self.parse_label(line_number, fields[self.label])?,
+            label: self.label.map_or(Ok(0.0), |column| self.parse_label(line_number, fields[column]))?,
         }))
     }
 
@@ -179,9 +216,11 @@ mod tests {
     use super::*;
 
     fn read_as(task: &str, text: &[u8]) -> anyhow::Result<Split> {
-        let file = tempfile::NamedTempFile::new()?;
-        std::fs::write(file.path(), text)?;
-        read(file.path(), Task::named(task)?)
+        let task = Task::named(task)?;
+        let folder = tempfile::tempdir()?;
+        std::fs::create_dir(task.dir(folder.path()))?;
+        std::fs::write(task.dir(folder.path()).join(&task.train), text)?;
+        read(folder.path(), task, &task.train)
     }
 
     fn pair(first: &str, second: &str, label: f32) -> Example {

@@ -1,29 +1,35 @@
-//! One fine-tuning run: one task, one seed.
+//! One fine-tuning run: one task, one recipe, one seed.
+
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use entromask_cli::{Progress, check_interrupt};
-use entromask_encoder::{Batch, SequenceClassifier};
+use entromask_encoder::SequenceClassifier;
 use entromask_random::keyed;
 use entromask_training::{AdamW, Gradients, Schedule, cross_entropy};
 use rand::Rng;
 
-use crate::batches::{eval_batches, train_batches};
+use crate::batches::train_batches;
 use crate::config::FineTuning;
-use crate::metric::majority;
+use crate::freezing;
 use crate::model::Source;
-use crate::results::{RunResult, Score, SplitFacts, TrainFacts};
+use crate::predict::{Predictions, Predictor};
+use crate::results::{Parameters, RunResult, SplitFacts, TrainFacts, scores};
 use crate::rows::Tokenized;
+use crate::stop::{Stop, Verdict};
 use crate::task::Task;
 
 /// A task, tokenized.
 #[derive(Clone, Debug)]
 pub struct TaskData {
     /// The task.
-    pub task: &'static Task,
+    pub task: Task,
     /// Training rows.
     pub train: Tokenized,
-    /// Tokenized of each split to score, in the task's order.
+    /// Rows to choose epochs or recipes on, of each split to score; empty if nothing is chosen.
+    pub choose: Vec<Tokenized>,
+    /// Rows to report, of each split to score, in the task's order.
     pub dev: Vec<Tokenized>,
 }
 
@@ -31,12 +37,12 @@ pub struct TaskData {
 #[derive(Debug)]
 pub struct FineTune<'a> {
     /// The model to start from.
-    pub source: &'a Source,
+    pub source: Source,
     /// The rows.
     pub data: &'a TaskData,
     /// The recipe.
     pub recipe: &'a FineTuning,
-    /// Tokenized of a forward pass when scoring.
+    /// Rows of a forward pass when scoring.
     pub eval_batch_size: usize,
     /// Where to compute, without automatic differentiation.
     pub device: &'a Device,
@@ -44,103 +50,132 @@ pub struct FineTune<'a> {
     pub progress: &'a Progress,
 }
 
+/// A model after its training, and how that went.
+struct Trained {
+    /// For inference.
+    model: SequenceClassifier,
+    steps: u64,
+    best_epoch: Option<u64>,
+    course: Course,
+}
+
+/// What became of the epochs.
+#[derive(Default)]
+struct Course {
+    loss: Vec<f64>,
+    valid_loss: Vec<f64>,
+    trainable: Vec<u64>,
+    /// Tokens and matrix products of training, and of choosing the epoch.
+    tokens: u64,
+    flops: f64,
+}
+
 impl TaskData {
     /// Tokens that a run with `epochs` epochs reads.
     pub fn tokens(&self, epochs: u64) -> u64 {
-        epochs * self.train.tokens() + self.dev.iter().map(Tokenized::tokens).sum::<u64>()
+        epochs * self.train.tokens() + self.scored().map(Tokenized::tokens).sum::<u64>()
+    }
+
+    fn scored(&self) -> impl Iterator<Item = &Tokenized> {
+        self.choose.iter().chain(&self.dev)
     }
 }
 
 impl FineTune<'_> {
     /// Trains and scores with one seed, which decides the head's initial weights, the order of the rows and the dropout.
+    /// The classifier is written to `save` if that is given.
     ///
     /// # Errors
     /// A [`Fault`](entromask_fault::Fault) of class interrupted if the user asks to stop, of class failed if training
     /// diverges.
-    pub fn run(&self, seed: u64) -> anyhow::Result<RunResult> {
-        let task = self.data.task;
-        let model = self.source.classifier(task.outputs(), self.draw(seed, "head"), self.device)?;
+    pub fn run(&self, seed: u64, save: Option<&Path>) -> anyhow::Result<RunResult> {
+        let (task, data) = (&self.data.task, self.data);
+        let head = self.recipe.head;
+        let model = self.source.classifier(head, task.outputs(), self.draw(seed, "head"), self.device)?;
         self.device.seed(self.draw(seed, "dropout"));
-        let (model, train) = self.train(model, seed)?;
-        let model = model.valid();
-        let predictions = self.data.dev.iter().map(|split| self.predict(&model, split));
-        let predictions = predictions.collect::<anyhow::Result<Vec<_>>>()?;
+        let parameters = model.num_params() as u64;
+        let Trained { model, steps, best_epoch, course } = self.train(model, seed)?;
+        let (choose, dev) = (self.predict_all(&model, &data.choose)?, self.predict_all(&model, &data.dev)?);
+        if let Some(dir) = save {
+            self.save(&model, dir)?;
+        }
+        let split = SplitFacts::of(&data.train);
         Ok(RunResult {
             task: task.name.clone(),
             seed,
             recipe: self.recipe.clone(),
-            train,
-            dev: self.data.dev.iter().map(SplitFacts::of).collect(),
-            metrics: scores(task, &predictions, &self.data.dev),
-            tokens: self.data.tokens(self.recipe.epochs),
-            flops: self.flops(),
+            train: TrainFacts { split, steps, loss: course.loss, valid_loss: course.valid_loss, best_epoch },
+            parameters: Parameters { total: parameters, trainable: course.trainable },
+            dev: data.dev.iter().map(SplitFacts::of).collect(),
+            choose: scores(task, &choose, &data.choose),
+            metrics: scores(task, &dev, &data.dev),
+            tokens: course.tokens + data.scored().map(Tokenized::tokens).sum::<u64>(),
+            flops: course.flops + data.scored().map(|split| self.forward_flops(split)).sum::<f64>(),
         })
     }
 
-    fn train(
+    fn train(&self, mut model: SequenceClassifier, seed: u64) -> anyhow::Result<Trained> {
+        let (recipe, split) = (self.recipe, &self.data.train);
+        let layers = freezing::layers(&model, recipe.freeze)?;
+        let (mut trainer, mut stop) = (Trainer::new(self), Stop::new(recipe.patience));
+        let (mut course, mut best) = (Course::default(), None);
+        for epoch in 0..recipe.epochs {
+            let blocks = recipe.freeze.blocks(layers, epoch, recipe.epochs);
+            let (thawed, numbers) = freezing::frozen(model, blocks, layers);
+            let (next, loss) = trainer.epoch(thawed, &self.order(seed, epoch))?;
+            model = next;
+            course.loss.push(loss);
+            course.trainable.push(numbers);
+            course.tokens += split.tokens();
+            // Nothing goes back into frozen layers, which lie below all others.
+            let back = 1.0 - blocks.saturating_sub(1) as f64 / layers.max(1) as f64;
+            course.flops += (1.0 + 2.0 * back) * self.forward_flops(split);
+            if recipe.patience > 0 {
+                match stop.after(self.validate(&model.valid(), &mut course)?) {
+                    Verdict::Best => best = Some((model.valid(), epoch)),
+                    Verdict::GoOn => {}
+                    Verdict::Stop => break,
+                }
+            }
+        }
+        let steps = trainer.steps();
+        let (model, best_epoch) =
+            best.map_or_else(|| (model.valid(), None), |(model, epoch)| (model, Some(epoch)));
+        Ok(Trained { model, steps, best_epoch, course })
+    }
+
+    /// The mean loss of the rows to choose on.
+    fn validate(&self, model: &SequenceClassifier, course: &mut Course) -> anyhow::Result<f64> {
+        let splits = &self.data.choose;
+        let found = self.predict_all(model, splits)?;
+        let rows: usize = splits.iter().map(|split| split.rows.len()).sum();
+        let sum = |(found, split): (&Predictions, &Tokenized)| found.loss * split.rows.len() as f64;
+        let loss = found.iter().zip(splits).map(sum).sum::<f64>() / rows as f64;
+        course.valid_loss.push(loss);
+        course.tokens += splits.iter().map(Tokenized::tokens).sum::<u64>();
+        course.flops += splits.iter().map(|split| self.forward_flops(split)).sum::<f64>();
+        Ok(loss)
+    }
+
+    fn predict_all(
         &self,
-        mut model: SequenceClassifier,
-        seed: u64,
-    ) -> anyhow::Result<(SequenceClassifier, TrainFacts)> {
-        let split = &self.data.train;
-        let steps = split.rows.len().div_ceil(self.recipe.batch_size) as u64 * self.recipe.epochs;
-        let schedule = Schedule::new(self.recipe.lr, self.recipe.warmup, self.recipe.decay, steps);
-        let mut optimizer = AdamW::new(self.recipe.optimizer());
-        let mut losses = Vec::new();
-        for epoch in 0..self.recipe.epochs {
-            let mut loss_sum = 0.0;
-            for batch in self.order(seed, epoch) {
-                check_interrupt()?;
-                let rate = schedule.rate(optimizer.steps());
-                let loss = self.loss(&model, &batch);
-                let gradients = Gradients::collect(&model, loss.backward());
-                (model, _) = optimizer.step(rate, model, gradients)?;
-                loss_sum += loss.into_scalar::<f64>() * batch.len() as f64;
-                self.count(split, &batch);
-            }
-            losses.push(loss_sum / split.rows.len() as f64);
-        }
-        Ok((model, TrainFacts { split: SplitFacts::of(split), steps, loss: losses }))
+        model: &SequenceClassifier,
+        splits: &[Tokenized],
+    ) -> anyhow::Result<Vec<Predictions>> {
+        let predictor = Predictor {
+            task: &self.data.task,
+            config: &self.source.config,
+            batch_size: self.eval_batch_size,
+            device: self.device,
+            progress: self.progress,
+        };
+        splits.iter().map(|split| predictor.predict(model, split)).collect()
     }
 
-    /// Cross-entropy of classes, squared error of numbers; mean over the rows of the batch.
-    fn loss(&self, model: &SequenceClassifier, batch: &[usize]) -> Tensor<1> {
-        let device = self.device.clone().autodiff();
-        let logits = model.logits(&self.batch(&self.data.train, batch, &device));
-        let labels = batch.iter().map(|&row| self.data.train.labels[row]);
-        if self.data.task.is_regression() {
-            let targets = TensorData::new(labels.collect::<Vec<f32>>(), [batch.len(), 1]);
-            return (logits - Tensor::from_data(targets, &device)).square().mean();
-        }
-        let classes = TensorData::new(labels.map(|class| class as i32).collect::<Vec<_>>(), [batch.len()]);
-        cross_entropy(logits, Tensor::from_data(classes, &device))
-    }
-
-    /// Class numbers, or the numbers of a regression, in the order of the rows.
-    fn predict(&self, model: &SequenceClassifier, split: &Tokenized) -> anyhow::Result<Vec<f32>> {
-        let mut predictions = vec![0.0; split.rows.len()];
-        for batch in eval_batches(&split.lengths(), self.eval_batch_size) {
-            check_interrupt()?;
-            let logits = model.logits(&self.batch(split, &batch, self.device));
-            let values = logits.try_into_vec_as::<f32>()?;
-            for (row, values) in batch.iter().zip(values.chunks_exact(self.data.task.outputs())) {
-                predictions[*row] =
-                    if self.data.task.is_regression() { values[0] } else { argmax(values) as f32 };
-            }
-            self.count(split, &batch);
-        }
-        Ok(predictions)
-    }
-
-    fn batch(&self, split: &Tokenized, batch: &[usize], device: &Device) -> Batch {
-        let rows = || batch.iter().map(|&row| &split.rows[row]);
-        let ids: Vec<_> = rows().map(|row| row.ids.as_slice()).collect();
-        let inputs = Batch::from_rows(&ids, self.source.config.pad_token_id, device);
-        if self.data.task.text.len() < 2 || self.source.config.type_vocab_size < 2 {
-            return inputs;
-        }
-        let types: Vec<_> = rows().map(|row| row.types.as_slice()).collect();
-        inputs.with_token_types(&types)
+    fn save(&self, model: &SequenceClassifier, dir: &Path) -> anyhow::Result<()> {
+        fs_err::create_dir_all(dir)?;
+        model.save_pretrained(&self.source.config, dir, &[])?;
+        self.source.copy_tokenizer(dir)
     }
 
     fn order(&self, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
@@ -153,72 +188,63 @@ impl FineTune<'_> {
         keyed(seed, &format!("glue {purpose} {}", self.data.task.name), 0, 0).next_u64()
     }
 
-    fn count(&self, split: &Tokenized, batch: &[usize]) {
-        self.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());
-    }
-
-    /// Matrix products of the layers on real tokens: one forward pass for scoring, three as much for training.
-    fn flops(&self) -> f64 {
-        let forward = |split: &Tokenized| -> f64 {
-            let per_row = |&length: &usize| length as f64 * self.source.config.body_flops_per_token(length);
-            split.lengths().iter().map(per_row).sum()
-        };
-        3.0 * self.recipe.epochs as f64 * forward(&self.data.train)
-            + self.data.dev.iter().map(forward).sum::<f64>()
+    /// Matrix products of the layers on real tokens in one forward pass.
+    fn forward_flops(&self, split: &Tokenized) -> f64 {
+        let per_row = |&length: &usize| length as f64 * self.source.config.body_flops_per_token(length);
+        split.lengths().iter().map(per_row).sum()
     }
 }
 
-/// The index of the largest value, the first of several.
-fn argmax(values: &[f32]) -> usize {
-    let larger = |best: usize, index: usize| if values[index] > values[best] { index } else { best };
-    (1..values.len()).fold(0, larger)
+/// The steps of a run.
+struct Trainer<'a> {
+    tuning: &'a FineTune<'a>,
+    schedule: Schedule,
+    optimizer: AdamW,
 }
 
-/// Each metric on each split, beside what a constant classifier gets: the split's most frequent class.
-fn scores(task: &Task, predictions: &[Vec<f32>], dev: &[Tokenized]) -> Vec<Score> {
-    let mut scores = Vec::new();
-    for ((split, rows), predictions) in task.dev.iter().zip(dev).zip(predictions) {
-        let constant = if task.is_regression() { 0.0 } else { majority(&rows.labels) };
-        let constant = vec![constant; rows.labels.len()];
-        scores.extend(task.metrics.iter().map(|metric| Score {
-            name: format!("{metric} {}", split.name).trim_end().to_string(),
-            floor: 100.0 * metric.of(&constant, &rows.labels),
-            value: 100.0 * metric.of(predictions, &rows.labels),
-        }));
-    }
-    scores
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rows(labels: &[f32]) -> Tokenized {
-        Tokenized { labels: labels.to_vec(), ..Tokenized::default() }
+impl<'a> Trainer<'a> {
+    fn new(tuning: &'a FineTune<'a>) -> Self {
+        let recipe = tuning.recipe;
+        let steps = tuning.data.train.rows.len().div_ceil(recipe.batch_size) as u64 * recipe.epochs;
+        let schedule = Schedule::new(recipe.lr, recipe.warmup, recipe.decay, steps);
+        Self { tuning, schedule, optimizer: AdamW::new(recipe.optimizer()) }
     }
 
-    #[test]
-    fn of_equal_logits_the_first_wins() {
-        assert_eq!([argmax(&[0.5, 0.5]), argmax(&[-1.0, 0.0, 0.0])], [0, 1]);
+    fn steps(&self) -> u64 {
+        self.optimizer.steps()
     }
 
-    #[test]
-    fn each_split_has_its_own_scores_and_floors() -> anyhow::Result<()> {
-        let dev = [rows(&[0.0, 0.0, 1.0, 2.0]), rows(&[2.0, 2.0])];
-        let found = scores(Task::named("MNLI")?, &[vec![0.0, 1.0, 1.0, 2.0], vec![2.0, 1.0]], &dev);
-        let found: Vec<_> =
-            found.iter().map(|s| format!("{} {:.1} {:.1}", s.name, s.floor, s.value)).collect();
-        assert_eq!(found, ["accuracy matched 50.0 75.0", "accuracy mismatched 100.0 50.0"]);
-        Ok(())
+    /// The model after one pass over the training rows, and the mean loss of the rows.
+    fn epoch(
+        &mut self,
+        mut model: SequenceClassifier,
+        batches: &[Vec<usize>],
+    ) -> anyhow::Result<(SequenceClassifier, f64)> {
+        let split = &self.tuning.data.train;
+        let mut sum = 0.0;
+        for batch in batches {
+            check_interrupt()?;
+            let loss = self.loss(&model, batch);
+            let gradients = Gradients::collect(&model, loss.backward());
+            let rate = self.schedule.rate(self.optimizer.steps());
+            (model, _) = self.optimizer.step(rate, model, gradients)?;
+            sum += loss.into_scalar::<f64>() * batch.len() as f64;
+            self.tuning.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());
+        }
+        Ok((model, sum / split.rows.len() as f64))
     }
 
-    #[test]
-    fn a_regression_has_floor_zero() -> anyhow::Result<()> {
-        let found = scores(Task::named("STS-B")?, &[vec![1.0, 2.0, 4.0]], &[rows(&[0.0, 1.0, 3.0])]);
-        assert!(
-            found.iter().all(|score| score.floor == 0.0 && (score.value - 100.0).abs() < 1e-9),
-            "{found:?}"
-        );
-        Ok(())
+    /// Cross-entropy of classes, squared error of numbers; mean over the rows of the batch.
+    fn loss(&self, model: &SequenceClassifier, batch: &[usize]) -> Tensor<1> {
+        let (task, split) = (&self.tuning.data.task, &self.tuning.data.train);
+        let device = self.tuning.device.clone().autodiff();
+        let logits = model.logits(&split.batch(batch, task.is_pair(), &self.tuning.source.config, &device));
+        let labels = batch.iter().map(|&row| split.labels[row]);
+        if task.is_regression() {
+            let targets = TensorData::new(labels.collect::<Vec<f32>>(), [batch.len(), 1]);
+            return (logits - Tensor::from_data(targets, &device)).square().mean();
+        }
+        let classes = TensorData::new(labels.map(|class| class as i32).collect::<Vec<_>>(), [batch.len()]);
+        cross_entropy(logits, Tensor::from_data(classes, &device))
     }
 }

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use entromask_artifact::{Input, Kind, MANIFEST, Manifest};
-use entromask_encoder::{EncoderConfig, SequenceClassifier, pretrained_files};
+use entromask_encoder::{EncoderConfig, Pooling, SequenceClassifier, pretrained_files};
 use entromask_fault::Fault;
+
+use crate::config::Head;
+use crate::rows::RowTokenizer;
 
 const TOKENIZER: &str = "tokenizer.json";
 
@@ -13,6 +16,7 @@ const TOKENIZER: &str = "tokenizer.json";
 #[derive(Clone, Debug)]
 pub struct Source {
     dir: PathBuf,
+    tokenizer_dir: PathBuf,
     /// Shape of the model.
     pub config: EncoderConfig,
 }
@@ -20,35 +24,65 @@ pub struct Source {
 impl Source {
     /// Reads the configuration in `dir`.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        Ok(Self { dir: dir.into(), config: EncoderConfig::from_pretrained(dir)? })
+        let config = EncoderConfig::from_pretrained(dir)?;
+        Ok(Self { dir: dir.into(), tokenizer_dir: dir.into(), config })
     }
 
-    /// The folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// The tokenizer of the folder, for rows of at most `max_length` tokens and what the model can read.
+    pub fn tokenizer(&self, max_length: usize) -> anyhow::Result<RowTokenizer> {
+        let longest = max_length.min(self.config.max_seq_length());
+        RowTokenizer::load(&self.tokenizer_dir, self.config.vocab_size, longest)
     }
 
     /// The model with another dropout.
     #[must_use]
     pub fn with_dropout(&self, dropout: f64) -> Self {
-        Self { dir: self.dir.clone(), config: self.config.clone().with_dropout(dropout) }
+        Self { config: self.config.clone().with_dropout(dropout), ..self.clone() }
     }
 
-    /// A trainable classifier on the folder's encoder; the head is drawn from `seed`.
+    /// Copies the tokenizer into `dir`, so that a classifier there can be used alone.
+    pub fn copy_tokenizer(&self, dir: &Path) -> anyhow::Result<()> {
+        for name in [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"] {
+            let file = self.tokenizer_dir.join(name);
+            if file.is_file() {
+                fs_err::copy(file, dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The weights in another folder of the same shape.
+    #[must_use]
+    pub fn at(&self, dir: &Path) -> Self {
+        Self { dir: dir.into(), ..self.clone() }
+    }
+
+    /// A trainable classifier on the folder's encoder; what is new is drawn from `seed`.
     pub fn classifier(
         &self,
+        head: Head,
         outputs: usize,
         seed: u64,
         device: &Device,
     ) -> anyhow::Result<SequenceClassifier> {
-        SequenceClassifier::init_from_encoder(
-            &self.dir,
-            &self.config,
-            outputs,
-            seed,
-            &device.clone().autodiff(),
-        )
+        let (dir, config, device) = (&self.dir, &self.config, device.clone().autodiff());
+        let pooling = match head {
+            Head::Pooler => {
+                return SequenceClassifier::init_from_encoder(dir, config, outputs, seed, &device);
+            }
+            Head::Cls => Pooling::Cls,
+            Head::Mean => Pooling::Mean,
+        };
+        SequenceClassifier::init_probe(dir, config, outputs, pooling, seed, &device)
     }
+}
+
+/// The key in the folder's manifest, if it is ours.
+pub fn key(dir: &Path) -> anyhow::Result<Option<String>> {
+    if !dir.join(MANIFEST).is_file() {
+        return Ok(None);
+    }
+    Ok(Some(Manifest::load(dir, Kind::Model)?.key))
 }
 
 /// The folder as an input: by its manifest, or by its files where it is not ours.

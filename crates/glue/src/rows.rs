@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use anyhow::anyhow;
+use burn::tensor::Device;
+use entromask_encoder::{Batch, EncoderConfig};
 use entromask_fault::Fault;
 use tokenizers::{EncodeInput, Encoding, PostProcessor, Tokenizer, TruncationParams};
 
@@ -20,14 +22,16 @@ pub struct Row {
 /// A tokenized split.
 #[derive(Clone, Debug, Default)]
 pub struct Tokenized {
-    /// Tokenized in the order of the file.
+    /// Rows in the order of the file.
     pub rows: Vec<Row>,
     /// Class numbers or targets.
     pub labels: Vec<f32>,
-    /// Tokenized that were too long and were cut.
+    /// Rows that were too long and were cut.
     pub truncated: usize,
-    /// Tokenized of the file that were left out.
+    /// Rows of the file that were left out.
     pub skipped: usize,
+    /// Official number of rows, where it is another.
+    pub official: Option<usize>,
 }
 
 /// The tokenizer of a model folder, for rows of at most a given length.
@@ -42,6 +46,18 @@ impl Tokenized {
         self.rows.iter().map(|row| row.ids.len()).collect()
     }
 
+    /// The rows numbered `batch` as the input of a model; segments only for pairs and where the model has them.
+    pub fn batch(&self, batch: &[usize], is_pair: bool, config: &EncoderConfig, device: &Device) -> Batch {
+        let rows = || batch.iter().map(|&row| &self.rows[row]);
+        let ids: Vec<_> = rows().map(|row| row.ids.as_slice()).collect();
+        let inputs = Batch::from_rows(&ids, config.pad_token_id, device);
+        if !is_pair || config.type_vocab_size < 2 {
+            return inputs;
+        }
+        let types: Vec<_> = rows().map(|row| row.types.as_slice()).collect();
+        inputs.with_token_types(&types)
+    }
+
     /// Tokens of all rows together.
     pub fn tokens(&self) -> u64 {
         self.rows.iter().map(|row| row.ids.len() as u64).sum()
@@ -49,7 +65,7 @@ impl Tokenized {
 }
 
 impl RowTokenizer {
-    /// Reads `tokenizer.json` of the model folder `dir`. Tokenized longer than `max_length` are cut, the longer sentence first.
+    /// Reads `tokenizer.json` of the model folder `dir`. Rows longer than `max_length` are cut, the longer sentence first.
     ///
     /// # Errors
     /// A [`Fault`] of class input if the file cannot be read, adds no special tokens, or has more tokens than the
@@ -76,6 +92,7 @@ impl RowTokenizer {
             rows: encodings.iter().map(row).collect(),
             labels: split.labels(),
             skipped: split.skipped,
+            official: split.official,
         })
     }
 }

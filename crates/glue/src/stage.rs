@@ -1,33 +1,37 @@
 //! The stage: what is to be done, what an earlier run has done, the rest, the artifact.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use entromask_artifact::{Cost, Input, Kind, OutputSpec, Recipe, Status, Workbench, status, tool};
+use entromask_artifact::{Cost, OutputSpec, Recipe, Shard, Status, Workbench, status, tool};
 use entromask_cli::{Progress, check_interrupt};
+use entromask_tables::Scores;
 use fs_err as fs;
 use serde_json::{Value, json};
 
-use crate::config::{Config, FineTuning};
-use crate::data;
+use crate::config::Config;
 use crate::finetune::{FineTune, TaskData};
 use crate::model::{self, Source};
+use crate::plan::{Plan, Unit};
 use crate::results::{RunResult, Summary};
-use crate::rows::RowTokenizer;
-use crate::task::Task;
-
-/// Version of the results and of what they mean.
-const FORMAT: u32 = 1;
+use crate::workers;
 
 /// The summary's file.
-const RESULTS: &str = "results.json";
+pub(crate) const RESULTS: &str = "results.json";
+
+/// The file with one row for each run and metric.
+const TABLE: &str = "results.parquet";
 
 /// What to fine-tune, and where.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// Configuration.
     pub config: Config,
+    /// Files that define tasks beyond GLUE.
+    pub task_files: Vec<PathBuf>,
     /// Model folder.
     pub model: PathBuf,
     /// Device, e.g. `cpu`.
@@ -36,23 +40,35 @@ pub struct Job {
     pub dtype: String,
 }
 
-/// Fine-tunes on every task with every seed, and publishes the results in `out`. Runs that `out` has already are kept.
+/// Fine-tunes on every task with every recipe and seed, and publishes the results in `out`. Runs that `out` has already
+/// are kept. With `workers` these processes do the runs, and this one only publishes.
 ///
 /// # Errors
 /// A [`Fault`](entromask_fault::Fault) for mistakes in configuration, model or data, before any training starts; of class
 /// interrupted if the user asks to stop, in which case finished runs stay for the next time.
-pub fn run(job: &Job, out: &Path) -> anyhow::Result<Summary> {
+pub fn run(job: &Job, out: &Path, workers: &[workers::Worker]) -> anyhow::Result<Summary> {
     let plan = Plan::new(job)?;
     if let Status::UpToDate(_) = status(out, &plan.recipe())? {
         tracing::info!("{}: up to date", out.display());
         return Ok(serde_json::from_slice(&fs::read(out.join(RESULTS))?)?);
     }
-    let device = entromask_device::open(&job.device, &job.dtype)?;
+    if !workers.is_empty() {
+        workers::run(&plan, out, workers)?;
+    }
     let bench = Workbench::open(out, plan.recipe(), this_tool())?;
-    let runs = plan.run_all(&bench, &device)?;
-    let summary = Summary::new(&plan.model.content, &runs);
-    plan.publish(bench, &summary, &runs)?;
-    Ok(summary)
+    plan.fine_tune(&bench, &plan.units())?;
+    plan.publish(bench)
+}
+
+/// Does the runs of one shard and publishes nothing. Runs whose origin is not finished yet are left for later.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_shard(job: &Job, out: &Path, shard: Shard) -> anyhow::Result<()> {
+    let plan = Plan::new(job)?;
+    let bench = Workbench::open_shard(out, plan.recipe(), this_tool(), shard, &job.device)?;
+    let units: Vec<_> = plan.units().into_iter().enumerate().filter(|(index, _)| shard.has(*index)).collect();
+    plan.fine_tune(&bench, &units.into_iter().map(|(_, unit)| unit).collect::<Vec<_>>())
 }
 
 /// What the artifact of a job would be made of.
@@ -60,172 +76,150 @@ pub fn recipe(job: &Job) -> anyhow::Result<Recipe> {
     Ok(Plan::new(job)?.recipe())
 }
 
-struct Plan<'a> {
-    job: &'a Job,
-    model: Input,
-    tasks: Vec<Planned>,
-}
-
-struct Planned {
-    task: &'static Task,
-    recipe: FineTuning,
-    files: Vec<PathBuf>,
-    input: Input,
-}
-
-impl<'a> Plan<'a> {
-    fn new(job: &'a Job) -> anyhow::Result<Self> {
-        let resolved = job.config.resolve()?;
-        let model = model::input(&job.model)?;
-        let planned = |(task, recipe)| Planned::new(&job.config.data, task, recipe);
-        Ok(Self { job, model, tasks: resolved.into_iter().map(planned).collect::<anyhow::Result<_>>()? })
-    }
-
-    fn recipe(&self) -> Recipe {
-        let tasks: serde_json::Map<_, _> =
-            self.tasks.iter().map(|planned| (planned.task.name.clone(), json!(planned.recipe))).collect();
-        let inputs = self.tasks.iter().map(|planned| planned.input.clone());
-        Recipe {
-            kind: Kind::Glue,
-            format: FORMAT,
-            config: json!({"tasks": tasks, "seeds": self.job.config.seeds, "dtype": self.job.dtype}),
-            inputs: std::iter::once(self.model.clone()).chain(inputs).collect(),
+impl Plan<'_> {
+    /// Does those of `units` that are not finished.
+    fn fine_tune(&self, bench: &Workbench, units: &[Unit]) -> anyhow::Result<()> {
+        let todo: Vec<_> =
+            units.iter().copied().filter(|unit| self.finished(bench.out(), *unit).is_none()).collect();
+        if todo.is_empty() {
+            return Ok(());
         }
-    }
-
-    /// The file of one run. Its name carries the digest of all that decides the run, and of nothing else, so that runs
-    /// survive when tasks and seeds are added.
-    fn file(&self, planned: &Planned, seed: u64) -> String {
-        let recipe = Recipe {
-            kind: Kind::Glue,
-            format: FORMAT,
-            config: json!({"task": planned.task.name, "recipe": planned.recipe, "seed": seed, "dtype": self.job.dtype}),
-            inputs: vec![self.model.clone(), planned.input.clone()],
-        };
-        format!("{}-seed{seed}-{}.json", planned.task.name, &recipe.key()[..8])
-    }
-
-    /// Results by task and seed.
-    fn run_all(&self, bench: &Workbench, device: &Device) -> anyhow::Result<Vec<Vec<RunResult>>> {
+        let device = entromask_device::open(&self.job.device, &self.job.dtype)?;
         let source = Source::open(&self.job.model)?;
-        let data = self.tasks.iter().map(|planned| self.data_to_do(bench, planned, &source));
-        let data = data.collect::<anyhow::Result<Vec<_>>>()?;
-        let progress = Progress::new("fine-tuning", self.tokens_to_do(bench, &data));
-        let results = self.tasks.iter().zip(&data).map(|(planned, data)| {
-            let source = source.with_dropout(planned.recipe.dropout);
-            let tuning = data.as_ref().map(|data| FineTune {
-                source: &source,
-                data,
-                recipe: &planned.recipe,
-                eval_batch_size: self.job.config.run.eval_batch_size,
-                device,
-                progress: &progress,
-            });
-            self.run_task(bench, planned, tuning.as_ref())
-        });
-        let results = results.collect();
+        let data = self.read(&todo, &source)?;
+        let tokens = |unit: &Unit| data[&unit.task].tokens(self.recipe_of(*unit).epochs);
+        let progress = Progress::new("fine-tuning", todo.iter().map(tokens).sum());
+        let runner = Runner { plan: self, bench, device: &device, source: &source, progress: &progress };
+        let done = todo.iter().try_for_each(|unit| runner.run(*unit, &data[&unit.task]));
         progress.finish();
-        results
+        done
     }
 
-    /// Reads and tokenizes a task, unless all of its runs are finished.
-    fn data_to_do(
-        &self,
-        bench: &Workbench,
-        planned: &Planned,
-        source: &Source,
-    ) -> anyhow::Result<Option<TaskData>> {
-        check_interrupt()?;
-        if self.seeds_to_do(bench, planned) == 0 {
-            return Ok(None);
+    /// Reads and tokenizes the tasks of `units`.
+    fn read(&self, units: &[Unit], source: &Source) -> anyhow::Result<BTreeMap<usize, TaskData>> {
+        let mut data = BTreeMap::new();
+        for unit in units {
+            check_interrupt()?;
+            if let Entry::Vacant(place) = data.entry(unit.task) {
+                place.insert(self.tasks[unit.task].data(&self.job.config.data, source)?);
+            }
         }
-        planned.data(source).map(Some)
+        Ok(data)
     }
 
-    fn seeds_to_do(&self, bench: &Workbench, planned: &Planned) -> usize {
-        let finished = |seed: &u64| finished(bench, &self.file(planned, *seed)).is_some();
-        self.job.config.seeds.iter().filter(|seed| !finished(seed)).count()
-    }
-
-    fn tokens_to_do(&self, bench: &Workbench, data: &[Option<TaskData>]) -> u64 {
-        let tokens = |(planned, data): (&Planned, &Option<TaskData>)| {
-            let one = data.as_ref().map_or(0, |data| data.tokens(planned.recipe.epochs));
-            one * self.seeds_to_do(bench, planned) as u64
-        };
-        self.tasks.iter().zip(data).map(tokens).sum()
-    }
-
-    fn run_task(
-        &self,
-        bench: &Workbench,
-        planned: &Planned,
-        tuning: Option<&FineTune>,
-    ) -> anyhow::Result<Vec<RunResult>> {
-        let seeds = self.job.config.seeds.iter();
-        seeds
-            .map(|seed| {
-                let file = self.file(planned, seed);
-                match (finished(bench, &file), tuning) {
-                    (Some(result), _) => Ok(result),
-                    (None, Some(tuning)) => run_one(bench, &file, tuning, seed),
-                    (None, None) => anyhow::bail!("{file} vanished while the stage was running"),
-                }
-            })
-            .collect()
-    }
-
-    fn publish(&self, bench: Workbench, summary: &Summary, runs: &[Vec<RunResult>]) -> anyhow::Result<()> {
-        bench.write_bytes(RESULTS, &to_json(summary)?)?;
-        let seeds = || self.job.config.seeds.iter();
-        let files = self.tasks.iter().flat_map(|planned| seeds().map(|seed| self.file(planned, seed)));
-        let outputs = std::iter::once(RESULTS.to_string()).chain(files).map(OutputSpec::file).collect();
-        let all = || runs.iter().flatten();
+    fn publish(&self, bench: Workbench) -> anyhow::Result<Summary> {
+        let runs = self.results(bench.out())?;
+        let model_key = model::key(&self.job.model)?;
+        let summary = Summary::new(&self.model.content, model_key, &runs);
+        let table = table(&summary, &runs);
+        bench.write_bytes(RESULTS, &to_json(&summary)?)?;
+        bench.write(TABLE, |path| table.write(path, &bench.footer()))?;
+        let files = [OutputSpec::file(RESULTS), OutputSpec::part(TABLE.into(), table.rows() as u64)];
+        let units = self.units();
+        let outputs = files.into_iter().chain(units.iter().flat_map(|unit| self.outputs(bench.out(), *unit)));
+        let outputs = outputs.collect();
+        let all = || runs.iter().flatten().flatten();
         let cost = Cost {
             flops: all().map(|run| run.flops).sum(),
             tokens: all().map(|run| run.tokens).sum(),
             device: self.job.device.clone(),
             ..Cost::default()
         };
-        bench.publish(outputs, stats(summary), cost)?;
+        bench.publish(outputs, stats(&summary), cost)?;
+        Ok(summary)
+    }
+
+    /// Results by task, recipe and seed.
+    fn results(&self, out: &Path) -> anyhow::Result<Vec<Vec<Vec<RunResult>>>> {
+        let one = |task, recipe, seed| {
+            let unit = Unit { task, recipe, seed };
+            let name = self.name(unit);
+            self.finished(out, unit)
+                .ok_or_else(|| anyhow::anyhow!("{name} vanished while the stage was running"))
+        };
+        let seeds = |task, recipe| self.seeds().iter().map(move |seed| one(task, recipe, seed)).collect();
+        let recipes =
+            |task: usize| (0..self.tasks[task].recipes.len()).map(|recipe| seeds(task, recipe)).collect();
+        (0..self.tasks.len()).map(recipes).collect()
+    }
+
+    /// The files of a run.
+    fn outputs(&self, out: &Path, unit: Unit) -> Vec<OutputSpec> {
+        let name = self.name(unit);
+        let mut outputs = vec![OutputSpec::file(format!("{name}.json"))];
+        if self.is_saved(unit) {
+            let files = ["config.json", "model.safetensors", "tokenizer.json"].into_iter();
+            let further = ["tokenizer_config.json", "special_tokens_map.json"].into_iter();
+            let further = further.filter(|file| out.join(&name).join(file).is_file());
+            outputs.extend(files.chain(further).map(|file| OutputSpec::file(format!("{name}/{file}"))));
+        }
+        outputs
+    }
+}
+
+/// What all runs need.
+struct Runner<'a> {
+    plan: &'a Plan<'a>,
+    bench: &'a Workbench,
+    device: &'a Device,
+    source: &'a Source,
+    progress: &'a Progress,
+}
+
+impl Runner<'_> {
+    fn run(&self, unit: Unit, data: &TaskData) -> anyhow::Result<()> {
+        let (plan, started) = (self.plan, Instant::now());
+        let (recipe, out, name) = (plan.recipe_of(unit), self.bench.out(), plan.name(unit));
+        let mut source = self.source.with_dropout(recipe.dropout);
+        if let Some(origin) = plan.origin(unit) {
+            if plan.finished(out, origin).is_none() {
+                tracing::debug!("{name} waits for {}", plan.name(origin));
+                return Ok(());
+            }
+            source = source.at(&out.join(plan.name(origin)));
+        }
+        self.progress.label(format!("{} seed {}", data.task.name, unit.seed));
+        let tuning = FineTune {
+            source,
+            data,
+            recipe,
+            eval_batch_size: plan.job.config.run.eval_batch_size,
+            device: self.device,
+            progress: self.progress,
+        };
+        let folder = out.join(&name);
+        let result = tuning.run(unit.seed, plan.is_saved(unit).then_some(folder.as_path()))?;
+        self.bench.write_bytes(&format!("{name}.json"), &to_json(&result)?)?;
+        tracing::info!("{}, {:.1} s", line(&result), started.elapsed().as_secs_f64());
         Ok(())
     }
 }
 
-impl Planned {
-    fn new(data: &Path, task: &'static Task, recipe: FineTuning) -> anyhow::Result<Self> {
-        let files = data::files(data, task)?;
-        let input =
-            Input::files(&task.name, &data.join(&task.name), &files, "check `data` in the configuration")?;
-        Ok(Self { task, recipe, files, input })
-    }
-
-    fn data(&self, source: &Source) -> anyhow::Result<TaskData> {
-        let longest = self.recipe.max_length.min(source.config.max_seq_length());
-        let tokenizer = RowTokenizer::load(source.dir(), source.config.vocab_size, longest)?;
-        let read = |file: &PathBuf| tokenizer.encode(&data::read(file, self.task)?);
-        let mut splits = self.files.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
-        let train = splits.remove(0);
-        Ok(TaskData { task: self.task, train, dev: splits })
-    }
-}
-
-/// A run that is there and readable; a damaged one is done again.
-fn finished(bench: &Workbench, file: &str) -> Option<RunResult> {
-    let bytes = fs::read(bench.out().join(file)).ok()?;
-    serde_json::from_slice(&bytes).ok()
-}
-
-fn run_one(bench: &Workbench, file: &str, tuning: &FineTune, seed: u64) -> anyhow::Result<RunResult> {
-    let started = Instant::now();
-    let task = &tuning.data.task.name;
-    tuning.progress.label(format!("{task} seed {seed}"));
-    let result = tuning.run(seed)?;
-    bench.write_bytes(file, &to_json(&result)?)?;
+/// `RTE seed 1: accuracy 60.3, training loss 0.512`
+pub(crate) fn line(result: &RunResult) -> String {
     let scores: Vec<_> =
         result.metrics.iter().map(|score| format!("{} {:.1}", score.name, score.value)).collect();
-    let (loss, seconds) = (result.train.loss.last().unwrap_or(&f64::NAN), started.elapsed().as_secs_f64());
-    tracing::info!("{task} seed {seed}: {}, training loss {loss:.3}, {seconds:.1} s", scores.join(", "));
-    Ok(result)
+    let loss = result.train.loss.last().unwrap_or(&f64::NAN);
+    format!("{} seed {}: {}, training loss {loss:.3}", result.task, result.seed, scores.join(", "))
+}
+
+/// The runs that are reported, one row for each metric.
+fn table(summary: &Summary, runs: &[Vec<Vec<RunResult>>]) -> Scores {
+    let mut table = Scores::default();
+    for (task, recipes) in summary.tasks.iter().zip(runs) {
+        for run in recipes.iter().flatten().filter(|run| run.recipe == task.recipe) {
+            for score in &run.metrics {
+                table.model_key.push(summary.model_key.clone().unwrap_or_default());
+                table.model.push(summary.model.clone());
+                table.task.push(run.task.clone());
+                table.metric.push(score.name.clone());
+                table.seed.push(run.seed);
+                table.floor.push(score.floor);
+                table.value.push(score.value);
+            }
+        }
+    }
+    table
 }
 
 fn stats(summary: &Summary) -> Value {

@@ -1,25 +1,36 @@
-//! What a task is: files, columns, labels, metrics. The table of GLUE's tasks is `tasks.toml`.
+//! What a task is: files, columns, labels, metrics. The table of GLUE's tasks is `tasks.toml`; others are read from files
+//! of the same keys.
 
-use std::fmt;
+mod check;
+mod column;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use entromask_fault::Fault;
-use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::metric::Metric;
+pub use column::Column;
 
 /// A classification or regression task over single sentences or pairs of them.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
-    /// Name, which is also that of the task's folder.
+    /// Name.
     pub name: String,
+    /// Folder of its files, below that of all tasks or beside the file that defines the task; by default the name.
+    #[serde(default, skip_serializing)]
+    pub folder: Option<PathBuf>,
     /// File with the training rows.
     pub train: String,
     /// Splits to score.
     pub dev: Vec<DevSplit>,
-    /// Whether the first line of each file names the columns.
+    /// Unlabelled splits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<TestSplit>,
+    /// Whether the first line of each labelled file names the columns.
     #[serde(default = "yes")]
     pub header: bool,
     /// Columns of the sentence or of the two sentences.
@@ -37,10 +48,19 @@ pub struct Task {
     /// Whether rows with too few columns are expected, and skipped.
     #[serde(default)]
     pub short_rows: bool,
+    /// Official number of rows of each file.
+    #[serde(default, skip_serializing)]
+    pub rows: BTreeMap<String, usize>,
+    /// Why a file with more rows than `rows` says is refused; without it there is only a warning.
+    #[serde(default, skip_serializing)]
+    pub at_most: Option<String>,
+    /// The folder that `folder` is below, where the task is not one of GLUE.
+    #[serde(skip)]
+    pub root: Option<PathBuf>,
 }
 
 /// One split to score.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DevSplit {
     /// Appended to the names of the metrics; empty if it is the only split.
@@ -49,13 +69,17 @@ pub struct DevSplit {
     pub file: String,
 }
 
-/// A column, by header name or 0-based index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Column {
-    /// By the name in the header.
-    Name(String),
-    /// By its place, from 0.
-    Index(usize),
+/// One unlabelled split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestSplit {
+    /// File, with a header.
+    pub file: String,
+    /// File of predictions in a submission.
+    pub out: String,
+    /// Columns, where they are not the labelled files'.
+    #[serde(default)]
+    pub text: Option<Vec<Column>>,
 }
 
 impl Task {
@@ -71,9 +95,38 @@ impl Task {
         })?)
     }
 
+    /// The task that the TOML file `path` defines, with the keys of `tasks.toml`. Its data are beside the file.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if the file cannot be read, has unknown keys or contradicts itself.
+    pub fn from_file(path: &Path) -> anyhow::Result<Self> {
+        let mut task: Self = entromask_cli::load_file(path)?;
+        check::check(&task).map_err(|problem| {
+            Fault::usage(format!("{}: {problem}", path.display())).remedy("data/README.md describes the keys")
+        })?;
+        task.root = Some(path.parent().unwrap_or(Path::new("")).into());
+        Ok(task)
+    }
+
+    /// Whether the task is one of GLUE.
+    pub fn is_glue(&self) -> bool {
+        self.root.is_none()
+    }
+
+    /// Where the files are, `data` being the folder of GLUE.
+    pub fn dir(&self, data: &Path) -> PathBuf {
+        let folder = self.folder.clone().unwrap_or_else(|| self.name.clone().into());
+        self.root.as_deref().unwrap_or(data).join(folder)
+    }
+
     /// Whether the target is a number.
     pub fn is_regression(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// Whether a row is two sentences.
+    pub fn is_pair(&self) -> bool {
+        self.text.len() > 1
     }
 
     /// Outputs of the classification head: one per label, or one for a regression.
@@ -107,48 +160,6 @@ fn yes() -> bool {
     true
 }
 
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => write!(f, "`{name}`"),
-            Self::Index(index) => write!(f, "number {}", index + 1),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Column {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ColumnVisitor)
-    }
-}
-
-struct ColumnVisitor;
-
-impl Visitor<'_> for ColumnVisitor {
-    type Value = Column;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a column name or a 0-based column number")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<Column, E> {
-        Ok(Column::Name(name.into()))
-    }
-
-    fn visit_i64<E: Error>(self, index: i64) -> Result<Column, E> {
-        usize::try_from(index).map(Column::Index).map_err(E::custom)
-    }
-}
-
-impl Serialize for Column {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Name(name) => serializer.serialize_str(name),
-            Self::Index(index) => serializer.serialize_u64(*index as u64),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use entromask_fault::class_of;
@@ -162,12 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn every_task_has_labels_or_a_range_and_columns_that_suit_its_header() {
+    fn every_task_is_consistent_and_knows_the_rows_of_its_files() {
         for task in glue() {
-            assert_eq!(task.is_regression(), task.range.is_some(), "{}", task.name);
-            assert!((1..=2).contains(&task.text.len()) && !task.metrics.is_empty(), "{}", task.name);
-            let mut columns = task.text.iter().chain([&task.label]);
-            assert!(columns.all(|column| matches!(column, Column::Name(_)) == task.header), "{}", task.name);
+            assert_eq!(check::check(task), Ok(()), "{}", task.name);
+            let known: Vec<_> = task.rows.keys().map(String::as_str).collect();
+            let mut files: Vec<_> =
+                task.files().chain(task.test.iter().map(|test| test.file.as_str())).collect();
+            files.sort_unstable();
+            assert_eq!(known, files, "{}", task.name);
         }
     }
 
@@ -176,5 +189,28 @@ mod tests {
         let error = Task::named("QNLI2").unwrap_err();
         assert_eq!(class_of(error.as_ref()).exit_code(), 2);
         assert!(error.to_string().contains("QNLI2") && error.to_string().contains("STS-B"), "{error}");
+    }
+
+    #[test]
+    fn a_file_defines_a_task_whose_data_are_beside_it() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("mood.toml");
+        let text = "name = \"mood\"\ntrain = \"a.tsv\"\ndev = [{ file = \"b.tsv\" }]\ntext = [\"text\"]\n\
+                    label = \"mood\"\nlabels = [\"sad\", \"glad\", \"mad\"]\nmetrics = [\"accuracy\", \"matthews\"]\n";
+        std::fs::write(&path, text)?;
+        let task = Task::from_file(&path)?;
+        assert_eq!((task.outputs(), task.is_glue()), (3, false));
+        assert_eq!(task.dir(Path::new("elsewhere")), folder.path().join("mood"));
+        std::fs::write(&path, format!("{text}folder = \".\"\n"))?;
+        assert_eq!(Task::from_file(&path)?.dir(Path::new("elsewhere")), folder.path().join("."));
+        for (wrong, named) in
+            [("label = 1", "label"), ("ranges = 3", "ranges"), ("range = [0.0, 1.0]", "range")]
+        {
+            std::fs::write(&path, format!("{text}{wrong}\n"))?;
+            let error = Task::from_file(&path).expect_err(wrong);
+            assert_eq!(class_of(error.as_ref()).exit_code(), 2, "{error}");
+            assert!(error.to_string().contains(named), "{error}");
+        }
+        Ok(())
     }
 }

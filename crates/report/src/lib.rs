@@ -1,4 +1,5 @@
-//! Shows people what is in the artifacts: in the terminal ([`inspect`]), and as one HTML page about a run ([`html`]).
+//! Shows people what is in the artifacts: in the terminal ([`inspect`]), and as one HTML page about a run ([`html`]); fine-tuning results
+//! side by side ([`compare`]).
 //!
 //! A report is not an artifact: it is cheap, has no key, and is written anew each time. Nothing here changes what the
 //! stages made, except that [`gc`] removes files that no manifest lists, when told to.
@@ -9,6 +10,7 @@
 //! 3. Nothing is said by colour alone.
 
 pub mod command;
+pub mod compare;
 pub mod corpus;
 pub mod doctor;
 pub mod gc;

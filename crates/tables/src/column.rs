@@ -18,6 +18,15 @@ pub(crate) fn scalars<P: ArrowPrimitiveType>(name: &str, values: &[P::Native]) -
     (Field::new(name, P::DATA_TYPE, false), Arc::new(array))
 }
 
+/// A column of scalars that may be null.
+pub(crate) fn nullable_scalars<P: ArrowPrimitiveType>(
+    name: &str,
+    values: &[Option<P::Native>],
+) -> (Field, ArrayRef) {
+    let array: PrimitiveArray<P> = values.iter().copied().collect();
+    (Field::new(name, P::DATA_TYPE, true), Arc::new(array))
+}
+
 /// A column of strings.
 pub(crate) fn strings(name: &str, values: &[String]) -> (Field, ArrayRef) {
     (Field::new(name, DataType::Utf8, false), Arc::new(StringArray::from_iter_values(values)))

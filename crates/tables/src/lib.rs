@@ -1,4 +1,4 @@
-//! The tables that stages exchange, as Parquet: tokens, entropy, masks, soft targets.
+//! The tables that stages exchange, as Parquet: tokens, entropy, masks, soft targets, scores.
 //!
 //! One row of a table is one training row, and all tables of a corpus have the same rows in the same order. A part is
 //! read and written whole; a part's size in rows is chosen when the corpus is tokenized and kept by every later stage.
@@ -22,6 +22,9 @@
 //! | targets | `row`, `epoch` | | as in masks |
 //! | | `tokens`, `logits` | list\<u32\>, list\<f32\> | a teacher's k most probable tokens at each masked position |
 //! | | `tail` | list\<f32\> | probability of all others |
+//! | scores | `model_key`, `model`, `task`, `metric` | utf8 | what was fine-tuned on what, and how it is measured |
+//! | | `seed` | u64 | |
+//! | | `floor`, `value` | f64 | percent |
 //!
 //! ```
 //! use entromask_tables::{Masks, Ragged};
@@ -40,18 +43,22 @@
 //! ```
 
 mod column;
+mod comparisons;
 mod entropy;
 mod file;
 mod masks;
 mod measure;
 mod ragged;
+mod scores;
 mod targets;
 mod tokens;
 
+pub use comparisons::Comparisons;
 pub use entropy::Entropies;
 pub use file::{footer_key, rows};
 pub use masks::Masks;
 pub use measure::Measure;
 pub use ragged::Ragged;
+pub use scores::Scores;
 pub use targets::Targets;
 pub use tokens::{TokenColumns, Tokens};

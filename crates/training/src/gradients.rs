@@ -43,6 +43,11 @@ impl Gradients {
         }
     }
 
+    /// How many numbers have a gradient.
+    pub fn numbers(&self) -> u64 {
+        self.by_path.values().map(Gradient::numbers).sum()
+    }
+
     pub(crate) fn collect_in<M: Module>(
         module: &M,
         backward: burn::tensor::Gradients,
@@ -60,6 +65,13 @@ impl Gradient {
             (Self::Host(sum), Self::Host(more)) => Self::Host(sum_of(sum, &more)),
             (Self::Device(sum), Self::Device(more)) => Self::Device(sum + more),
             _ => unreachable!("the parts of a batch are computed on one device"),
+        }
+    }
+
+    fn numbers(&self) -> u64 {
+        match self {
+            Self::Host(data) => data.num_elements() as u64,
+            Self::Device(tensor) => tensor.dims()[0] as u64,
         }
     }
 

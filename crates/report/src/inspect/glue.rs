@@ -24,10 +24,20 @@ pub struct GlueView {
 pub struct Task {
     /// Name.
     pub task: String,
+    /// The splits that were scored.
+    #[serde(default)]
+    pub dev: Vec<Split>,
     /// Each metric.
     pub metrics: Vec<Estimate>,
     /// The mean of the metrics.
     pub score: Estimate,
+}
+
+/// One split that was scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Rows.
+    pub rows: u64,
 }
 
 /// A quantity over seeds.
@@ -120,8 +130,12 @@ mod tests {
     #[test]
     fn tasks_with_several_metrics_have_their_mean_and_averages_come_last() {
         let one = estimate(None, &[60.0]);
-        let task =
-            |task: &str, n| Task { task: task.into(), metrics: vec![one.clone(); n], score: one.clone() };
+        let task = |task: &str, n| Task {
+            task: task.into(),
+            dev: vec![],
+            metrics: vec![one.clone(); n],
+            score: one.clone(),
+        };
         let view = GlueView {
             tasks: vec![task("MRPC", 2), task("RTE", 1)],
             averages: vec![one.clone()],

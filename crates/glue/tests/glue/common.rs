@@ -22,7 +22,7 @@ impl World {
     /// A world whose SST-2 is decided by one word: "good" or "bad".
     pub fn new() -> Self {
         let world = Self { folder: tempfile::tempdir().expect("a temporary folder") };
-        world.write_model();
+        world.write_model("model", 1);
         world.write_separable("train.tsv", 64);
         world.write_separable("dev.tsv", 20);
         world
@@ -42,6 +42,11 @@ impl World {
         std::fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// The bytes of a file.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
     /// The stage on SST-2 with one seed and a recipe that suits the tiny model; artifact in `out`.
     pub fn stage(&self, out: &str, set: &[&str]) -> Command {
         let mut command = Command::cargo_bin("entromask-glue").expect("the binary is built");
@@ -49,7 +54,8 @@ impl World {
         command
     }
 
-    fn write_model(&self) {
+    /// Writes a model with the weights of `seed` to the folder `name`.
+    pub fn write_model(&self, name: &str, seed: u64) {
         let config = EncoderConfig {
             vocab_size: SPECIAL.len() + WORDS.len(),
             hidden_size: 16,
@@ -60,11 +66,11 @@ impl World {
             initializer_range: 0.2,
             ..EncoderConfig::default()
         };
-        let dir = self.path("model");
+        let dir = self.path(name);
         std::fs::create_dir_all(&dir).expect("can be made");
-        let model = MaskedLm::init(&config, 1, &Device::flex());
+        let model = MaskedLm::init(&config, seed, &Device::flex());
         model.save_pretrained(&config, &dir, &[]).expect("can be written");
-        self.write("model/tokenizer.json", &tokenizer().to_string());
+        self.write(&format!("{name}/tokenizer.json"), &tokenizer().to_string());
     }
 
     fn write_separable(&self, file: &str, rows: usize) {

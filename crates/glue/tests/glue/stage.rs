@@ -1,10 +1,8 @@
-//! The stage as a user runs it.
-
-mod common;
+//! Fine-tuning, and what goes wrong with it.
 
 use std::fmt::Write;
 
-use common::{World, arguments, complaint, names, stdout};
+use crate::common::{World, arguments, complaint, names, stdout};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -38,7 +36,7 @@ fn equal_seeds_give_equal_bytes_on_any_number_of_threads() {
     world.stage("two", &set).args(["--threads", "2"]).assert().success();
     assert_eq!(names(&world.path("one")), names(&world.path("two")));
     for file in names(&world.path("one")).iter().filter(|file| *file != "manifest.json") {
-        assert_eq!(world.read(&format!("one/{file}")), world.read(&format!("two/{file}")), "{file}");
+        assert_eq!(world.bytes(&format!("one/{file}")), world.bytes(&format!("two/{file}")), "{file}");
     }
     let summary = json(&world.read("one/results.json"));
     let losses = names(&world.path("one")).into_iter().filter(|file| file.contains("seed"));

@@ -1,0 +1,90 @@
+//! What a classifier says about each row of a labelled file.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use burn::tensor::Device;
+use entromask_cli::Progress;
+use entromask_encoder::SequenceClassifier;
+use entromask_fault::Fault;
+use serde::Serialize;
+
+use crate::data::Split;
+use crate::model::Source;
+use crate::predict::Predictor;
+use crate::task::Task;
+
+/// What a classifier says about each row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answers {
+    /// Labels, in the order of the logits; empty for a regression.
+    pub labels: Vec<String>,
+    /// The rows in the order of the file.
+    pub rows: Vec<Answer>,
+}
+
+/// What a classifier says about one row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answer {
+    /// The label, or the number, of the file.
+    pub label: String,
+    /// What is predicted.
+    pub prediction: String,
+    /// One logit a label, or the number of a regression.
+    pub logits: Vec<f32>,
+}
+
+impl Answers {
+    /// Answers of the classifier in `folder`; rows longer than `max_length` tokens are cut.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if the folder is no sequence classifier, or one of another number of labels.
+    pub fn of(
+        folder: &Path,
+        task: &Task,
+        split: &Split,
+        max_length: usize,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
+        let source = Source::open(folder)?;
+        let (model, config) = SequenceClassifier::from_pretrained(folder, device)?;
+        if model.num_labels() != task.outputs() {
+            return Err(Fault::input(format!(
+                "{}: {} labels, {} has {}",
+                folder.display(),
+                model.num_labels(),
+                task.name,
+                task.outputs()
+            ))
+            .remedy("name the classifier of this task")
+            .into());
+        }
+        let rows = source.tokenizer(max_length)?.encode(split)?;
+        let progress = Progress::new("predicting", rows.tokens());
+        let predictor = Predictor { task, config: &config, batch_size: 64, device, progress: &progress };
+        let found = predictor.predict(&model, &rows)?;
+        progress.finish();
+        let name = |value: f32| task.labels.get(value as usize).cloned().unwrap_or_else(|| value.to_string());
+        let rows =
+            found.values.iter().zip(found.logits).zip(&rows.labels).map(|((&value, logits), &label)| {
+                Answer { label: name(label), prediction: name(value), logits }
+            });
+        Ok(Self { labels: task.labels.clone(), rows: rows.collect() })
+    }
+
+    /// Writes them as a table: `index`, `label`, `prediction`, and one column of logits a label.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let fixed = ["index", "label", "prediction"].map(String::from).into_iter();
+        let names: Vec<_> = fixed.chain(self.labels.iter().map(|label| format!("logit {label}"))).collect();
+        let mut text = format!("{}\n", names.join("\t"));
+        for (index, row) in self.rows.iter().enumerate() {
+            // A string cannot fail to grow.
+            let _ = write!(text, "{index}\t{}\t{}", row.label, row.prediction);
+            for logit in row.logits.iter().filter(|_| !self.labels.is_empty()) {
+                let _ = write!(text, "\t{logit}");
+            }
+            text.push('\n');
+        }
+        Ok(fs_err::write(path, text)?)
+    }
+}

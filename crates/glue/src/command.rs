@@ -1,0 +1,243 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use entromask_artifact::Shard;
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP, emit, long_version};
+
+use crate::answers::Answers;
+use crate::data::{Survey, read};
+use crate::stage::{Job, recipe, run, run_shard};
+use crate::submission::{self, Submission};
+use crate::task::Task;
+use crate::workers::Worker;
+
+/// Fine-tune a model on GLUE tasks and print its dev scores
+///
+/// Inputs: a Hugging Face model folder (config.json, model.safetensors, tokenizer.json) and a folder in GLUE's
+/// official layout (`data` in the config). Output: results.json, results.parquet and one JSON file per task and seed.
+/// Scores are percentages, losses nats.
+#[derive(Debug, Parser)]
+#[command(version, long_version = long_version(env!("CARGO_PKG_VERSION"), &entromask_device::compiled()),
+    subcommand_negates_reqs = true, args_conflicts_with_subcommands = true,
+    after_help = format!("{EXAMPLE}\n\n{EXIT_CODES_HELP}"))]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    tune: TuneArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+const EXAMPLE: &str = "Example: entromask-glue --config pipelines/glue/sample.toml --model data/models/mine --out data/glue/mine";
+
+#[derive(Debug, clap::Args)]
+struct TuneArgs {
+    /// Model folder to fine-tune
+    #[arg(long, value_name = "DIR", required = true)]
+    model: Option<PathBuf>,
+    /// Fine-tune on the task that this TOML file defines; may be repeated
+    #[arg(long, value_name = "FILE")]
+    task_file: Vec<PathBuf>,
+    /// Do so many runs at once, each in a process of its own; with --device a,b,… they take the devices in turn
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Do the runs of one worker
+    #[arg(long, value_name = "I/N", hide = true)]
+    shard: Option<Shard>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say which files of GLUE a folder has, and whether they are the official ones
+    ///
+    /// Example: entromask-glue data --data data/glue-data
+    Data {
+        /// Folder in GLUE's official layout
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        #[command(flatten)]
+        common: Box<CommonArgs>,
+    },
+    /// Write what a fine-tuned classifier says about each row of a file, logits included
+    ///
+    /// Example: entromask-glue predict --classifier data/glue/mine/RTE-seed1-18b48cec --task RTE --data data/glue-data
+    /// --file dev.tsv --out rte.tsv
+    Predict(Box<PredictArgs>),
+    /// Predict the test splits and write the zip file that the GLUE server takes
+    ///
+    /// Needs classifiers of all nine tasks (`save = true` in the config). Example: entromask-glue submit --scores
+    /// data/glue/mine --data data/glue-data --seed 1 --out submission.zip
+    Submit(Box<SubmitArgs>),
+    /// Say whether the GLUE server would take a zip file
+    Validate {
+        /// The submission
+        zip: PathBuf,
+        #[command(flatten)]
+        common: Box<CommonArgs>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct SubmitArgs {
+    /// Folder that entromask-glue made with `save = true`
+    #[arg(long, value_name = "DIR")]
+    scores: PathBuf,
+    /// Folder in GLUE's official layout
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Seed of the classifiers to take
+    #[arg(long, value_name = "N")]
+    seed: u64,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct PredictArgs {
+    /// Folder of a classifier that was kept, or of any sequence classifier
+    #[arg(long, value_name = "DIR")]
+    classifier: PathBuf,
+    /// Task of GLUE
+    #[arg(long, value_name = "NAME", required_unless_present = "task_file")]
+    task: Option<String>,
+    /// TOML file that defines the task instead
+    #[arg(long, value_name = "FILE", conflicts_with = "task")]
+    task_file: Option<PathBuf>,
+    /// Folder in GLUE's official layout
+    #[arg(long, value_name = "DIR", default_value = "data/glue-data")]
+    data: PathBuf,
+    /// Labelled file of the task
+    #[arg(long, value_name = "FILE", default_value = "dev.tsv")]
+    file: String,
+    /// Longest row in tokens
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_length: usize,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl Args {
+    /// The flags that it has in common with other stages.
+    pub fn common(&self) -> &CommonArgs {
+        match &self.command {
+            Some(Command::Submit(args)) => &args.common,
+            Some(Command::Predict(args)) => &args.common,
+            Some(Command::Validate { common, .. } | Command::Data { common, .. }) => common,
+            None => &self.common,
+        }
+    }
+
+    /// Does what was asked for.
+    pub fn run(&self) -> anyhow::Result<()> {
+        match &self.command {
+            None => self.fine_tune(),
+            Some(Command::Submit(args)) => args.submit(),
+            Some(Command::Predict(args)) => args.predict(),
+            Some(Command::Data { data, common }) => {
+                let survey = Survey::new(data);
+                emit(common, &survey, &survey)?;
+                survey.check()
+            }
+            Some(Command::Validate { zip, common }) => {
+                let report = submission::validate(zip)?;
+                emit(common, &report, &report)
+            }
+        }
+    }
+
+    fn fine_tune(&self) -> anyhow::Result<()> {
+        let (common, out) = (&self.common, self.common.out()?);
+        let model = self.tune.model.clone().expect("clap requires it without a subcommand");
+        let job = Job {
+            config: entromask_cli::load(common)?,
+            task_files: self.tune.task_file.clone(),
+            model,
+            device: common.device.split(',').next().unwrap_or_default().into(),
+            dtype: common.dtype.clone(),
+        };
+        if common.dry_run {
+            return entromask_cli::plan(common, out, &[&job.model], || recipe(&job));
+        }
+        if let Some(shard) = self.tune.shard {
+            return run_shard(&job, out, shard);
+        }
+        let summary = run(&job, out, &self.workers()?)?;
+        emit(common, &summary, &summary)
+    }
+
+    /// One worker for each job, or none if there is one job only.
+    fn workers(&self) -> anyhow::Result<Vec<Worker>> {
+        let devices: Vec<_> = self.common.device.split(',').collect();
+        let jobs = self.tune.jobs.map_or(devices.len(), usize::from);
+        if jobs < 2 {
+            return Ok(vec![]);
+        }
+        let all = self
+            .common
+            .threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let program = std::env::current_exe()?;
+        let worker = |index: usize| Worker {
+            program: program.clone(),
+            arguments: self.arguments(index, jobs, devices[index % devices.len()], (all / jobs).max(1)),
+        };
+        Ok((0..jobs).map(worker).collect())
+    }
+
+    fn arguments(&self, index: usize, jobs: usize, device: &str, threads: usize) -> Vec<OsString> {
+        let common = &self.common;
+        let mut found: Vec<OsString> = vec![
+            "--shard".into(),
+            format!("{}/{jobs}", index + 1).into(),
+            "--device".into(),
+            device.into(),
+            "--threads".into(),
+            threads.to_string().into(),
+            "--dtype".into(),
+            common.dtype.clone().into(),
+            "--quiet".into(),
+        ];
+        let paths = [("--model", &self.tune.model), ("--config", &common.config), ("--out", &common.out)];
+        let paths = paths.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?)));
+        let files = self.tune.task_file.iter().map(|file| ("--task-file", file));
+        for (flag, path) in paths.chain(files) {
+            found.extend([flag.into(), path.into()]);
+        }
+        found.extend(common.set.iter().flat_map(|set| ["--set".into(), set.into()]));
+        found
+    }
+}
+
+impl PredictArgs {
+    fn predict(&self) -> anyhow::Result<()> {
+        let task = match (&self.task, &self.task_file) {
+            (Some(name), _) => Task::named(name)?.clone(),
+            (None, Some(file)) => Task::from_file(file)?,
+            (None, None) => unreachable!("clap requires one of them"),
+        };
+        let (common, out) = (&self.common, self.common.out()?);
+        let device = entromask_device::open(&common.device, &common.dtype)?;
+        let split = read(&self.data, &task, &self.file)?;
+        let answers = Answers::of(&self.classifier, &task, &split, self.max_length, &device)?;
+        answers.write(out)?;
+        emit(common, format!("{}: {} rows", out.display(), answers.rows.len()), &answers)
+    }
+}
+
+impl SubmitArgs {
+    fn submit(&self) -> anyhow::Result<()> {
+        let submission = Submission {
+            scores: self.scores.clone(),
+            data: self.data.clone(),
+            seed: self.seed,
+            device: self.common.device.clone(),
+            dtype: self.common.dtype.clone(),
+        };
+        let report = submission.write(self.common.out()?)?;
+        emit(&self.common, &report, &report)
+    }
+}

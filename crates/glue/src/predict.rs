@@ -1,0 +1,98 @@
+//! What a classifier says about the rows of a split.
+
+use burn::tensor::Device;
+use entromask_cli::{Progress, check_interrupt};
+use entromask_encoder::{EncoderConfig, SequenceClassifier};
+
+use crate::batches::eval_batches;
+use crate::rows::Tokenized;
+use crate::task::Task;
+
+/// How rows are put through a model.
+#[derive(Clone, Copy, Debug)]
+pub struct Predictor<'a> {
+    /// The task.
+    pub task: &'a Task,
+    /// Shape of the model.
+    pub config: &'a EncoderConfig,
+    /// Rows of a forward pass.
+    pub batch_size: usize,
+    /// Where to compute, without automatic differentiation.
+    pub device: &'a Device,
+    /// Counts tokens.
+    pub progress: &'a Progress,
+}
+
+/// What a classifier says about a split.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Predictions {
+    /// Class numbers, or the numbers of a regression, in the order of the rows.
+    pub values: Vec<f32>,
+    /// Mean over the rows of the cross-entropy with their labels, in nats; of the squared error for a regression.
+    pub loss: f64,
+    /// Outputs of the classifier, row by row.
+    pub logits: Vec<Vec<f32>>,
+}
+
+impl Predictor<'_> {
+    /// Predicts each row of `split`.
+    ///
+    /// # Errors
+    /// A [`Fault`](entromask_fault::Fault) of class interrupted if the user asks to stop.
+    pub fn predict(&self, model: &SequenceClassifier, split: &Tokenized) -> anyhow::Result<Predictions> {
+        let rows = split.rows.len();
+        let mut found = Predictions { values: vec![0.0; rows], loss: 0.0, logits: vec![vec![]; rows] };
+        for batch in eval_batches(&split.lengths(), self.batch_size) {
+            check_interrupt()?;
+            let logits = model.logits(&split.batch(&batch, self.task.is_pair(), self.config, self.device));
+            let logits = logits.try_into_vec_as::<f32>()?;
+            for (&row, logits) in batch.iter().zip(logits.chunks_exact(self.task.outputs())) {
+                let (value, loss) = self.one(logits, split.labels[row]);
+                found.values[row] = value;
+                found.loss += loss / split.rows.len() as f64;
+                found.logits[row] = logits.to_vec();
+            }
+            self.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());
+        }
+        Ok(found)
+    }
+
+    /// Prediction and loss of one row.
+    fn one(&self, logits: &[f32], label: f32) -> (f32, f64) {
+        if self.task.is_regression() {
+            return (logits[0], f64::from(logits[0] - label).powi(2));
+        }
+        (argmax(logits) as f32, surprisal(logits, label as usize))
+    }
+}
+
+/// −ln of the probability of class `label`.
+fn surprisal(logits: &[f32], label: usize) -> f64 {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - highest).exp()).sum();
+    sum.ln() - f64::from(logits[label] - highest)
+}
+
+/// The index of the largest value, the first of several.
+fn argmax(values: &[f32]) -> usize {
+    let larger = |best: usize, index: usize| if values[index] > values[best] { index } else { best };
+    (1..values.len()).fold(0, larger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_logits_the_first_wins() {
+        assert_eq!([argmax(&[0.5, 0.5]), argmax(&[-1.0, 0.0, 0.0])], [0, 1]);
+    }
+
+    /// ln(1 + e² + e¹) = 2.407606; extreme logits stay finite.
+    #[test]
+    fn the_loss_is_the_surprisal_of_the_label() {
+        assert!((surprisal(&[0.0, 2.0, 1.0], 2) - 1.407_606).abs() < 1e-6);
+        assert!((surprisal(&[1e4, -1e4], 1) - 2e4).abs() < 1e-9);
+        assert!(surprisal(&[f32::NAN, 0.0], 1).is_nan());
+    }
+}

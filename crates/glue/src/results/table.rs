@@ -1,0 +1,158 @@
+//! The summary as text.
+
+use std::fmt;
+
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
+
+use super::{Estimate, SplitFacts, Summary, TaskSummary};
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "dev scores in percent, mean ± standard deviation over seeds; floor: a constant classifier"
+        )?;
+        write!(f, "{}", self.table())?;
+        self.count(f, "rows cut to the longest length", |split| split.truncated)?;
+        self.count(f, "short rows left out", |split| split.skipped)?;
+        self.note(f, "not the official splits", subset)?;
+        self.note(f, "of the parameters trained", trained)?;
+        self.note(f, "on one half of the dev rows, chosen on the other", |task| {
+            task.recipe.halves.then(|| chosen(task))
+        })
+    }
+}
+
+impl Summary {
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        let style = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
+        table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(["task", "metric", "floor", "score", "seeds"]);
+        for task in &self.tasks {
+            let mean = (task.metrics.len() > 1).then_some(&task.score);
+            for estimate in task.metrics.iter().chain(mean) {
+                table.add_row(cells(&task.task, estimate));
+            }
+        }
+        for average in &self.averages {
+            table.add_row(cells("", average));
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+
+    /// Says for which tasks something was counted; nothing if for none.
+    fn count(&self, f: &mut fmt::Formatter<'_>, what: &str, count: fn(&SplitFacts) -> usize) -> fmt::Result {
+        let counted = |task: &TaskSummary| Some(task.total(count)).filter(|n| *n > 0).map(|n| n.to_string());
+        self.note(f, what, counted)
+    }
+
+    /// Says what there is to say about some tasks; nothing if about none.
+    fn note(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        what: &str,
+        about: impl Fn(&TaskSummary) -> Option<String>,
+    ) -> fmt::Result {
+        let notes = self.tasks.iter().filter_map(|task| Some(format!("{} {}", task.task, about(task)?)));
+        let notes: Vec<_> = notes.collect();
+        if notes.is_empty() { Ok(()) } else { write!(f, "\n{what}: {}", notes.join(", ")) }
+    }
+}
+
+/// `12 of 34 to train on, 5 of 6 to score`
+fn subset(task: &TaskSummary) -> Option<String> {
+    let train = [task.train].into_iter().map(|split| (split, "to train on"));
+    let dev = task.dev.iter().filter(|_| !task.recipe.halves).map(|&split| (split, "to score"));
+    let part =
+        |(split, what): (SplitFacts, &str)| Some(format!("{} of {} {what}", split.rows, split.official?));
+    let parts: Vec<_> = train.chain(dev).filter_map(part).collect();
+    (!parts.is_empty()).then(|| format!("({})", parts.join(", ")))
+}
+
+/// `1.2 %`, or of the first and the last epoch; nothing if all are trained.
+fn trained(task: &TaskSummary) -> Option<String> {
+    let parameters = &task.parameters;
+    let share = |n: &u64| format!("{:.2} %", 100.0 * *n as f64 / parameters.total as f64);
+    let (first, last) = (parameters.trainable.first()?, parameters.trainable.last()?);
+    match (first == last, *first < parameters.total) {
+        (true, false) => None,
+        (true, true) => Some(share(first)),
+        (false, _) => Some(format!("{} at first, {} at last", share(first), share(last))),
+    }
+}
+
+fn chosen(task: &TaskSummary) -> String {
+    let recipe = &task.recipe;
+    match (task.tried.len(), recipe.patience) {
+        (0, 0) => "nothing".into(),
+        (0, _) => "the epoch".into(),
+        (n, _) => {
+            format!("(of {n}: lr {}, batch {}, {} epochs)", recipe.lr, recipe.batch_size, recipe.epochs)
+        }
+    }
+}
+
+fn cells(task: &str, estimate: &Estimate) -> [String; 5] {
+    [
+        task.into(),
+        estimate.name.clone(),
+        format!("{:.1}", estimate.floor),
+        estimate.shown(),
+        estimate.values.len().to_string(),
+    ]
+}
+
+impl Estimate {
+    fn shown(&self) -> String {
+        match self.std {
+            Some(std) => format!("{:.1} ± {std:.1}", self.mean),
+            None => format!("{:.1}", self.mean),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::summary::tests::{run, summary};
+    use super::*;
+
+    #[test]
+    fn one_seed_has_no_standard_deviation() {
+        let runs = [vec![vec![run("RTE", 3, &[("accuracy", 52.7, 60.0)])]]];
+        let summary = Summary::new("c0", None, &runs);
+        assert_eq!((summary.tasks[0].score.std, summary.averages.len()), (None, 1));
+        assert!(!summary.to_string().contains("60.0 ±"), "{summary}");
+    }
+
+    #[test]
+    fn the_table_shows_every_number() {
+        let text = summary().to_string();
+        for part in [
+            "MRPC",
+            "f1",
+            "82.0",
+            "mean",
+            "77.0 ± 2.8",
+            "without WNLI",
+            "65.0 ± 0.7",
+            "MRPC 4, WNLI 4",
+            "MRPC (10 of 20 to train on, 10 of 20 to score), WNLI",
+            "MRPC 100.00 % at first, 25.00 % at last",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        assert!(!text.contains("short rows") && !text.contains("chosen"), "{text}");
+    }
+
+    #[test]
+    fn what_was_chosen_is_said() {
+        let mut summary = summary();
+        summary.tasks[0].recipe.halves = true;
+        summary.tasks[0].recipe.patience = 3;
+        assert!(summary.to_string().contains("chosen on the other: MRPC the epoch"), "{summary}");
+    }
+}

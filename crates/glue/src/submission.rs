@@ -1,0 +1,165 @@
+//! Submissions to the GLUE server: a flat zip file with one table of predictions for each test split.
+
+mod check;
+mod table;
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use entromask_artifact::{Kind, Manifest};
+use entromask_cli::Progress;
+use entromask_encoder::SequenceClassifier;
+use entromask_fault::Fault;
+use fs_err as fs;
+use serde::Serialize;
+use zip::write::SimpleFileOptions;
+
+use crate::data::{Split, read_test};
+use crate::model::Source;
+use crate::predict::Predictor;
+use crate::results::RunResult;
+use crate::task::{Task, TestSplit, glue};
+pub use check::validate;
+
+/// Rows of a forward pass.
+const BATCH_SIZE: usize = 64;
+
+/// What a submission is made of.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// Folder with the results and the classifiers.
+    pub scores: PathBuf,
+    /// Folder in GLUE's official layout.
+    pub data: PathBuf,
+    /// Seed of the classifiers.
+    pub seed: u64,
+    /// Device, e.g. `cpu`.
+    pub device: String,
+    /// Floating-point type, e.g. `f32`.
+    pub dtype: String,
+}
+
+/// What is in a submission.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The zip file.
+    pub zip: PathBuf,
+    /// Each file with its number of rows.
+    pub files: Vec<(String, usize)>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: as the GLUE server wants it", self.zip.display())?;
+        self.files.iter().try_for_each(|(file, rows)| write!(f, "\n  {file:<12} {rows:>7} rows"))
+    }
+}
+
+impl Submission {
+    /// Predicts every test split with the classifier of its task, and writes the zip file `out`.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if a task has no classifier of the seed, or a test split is missing or not the
+    /// official one; nothing is written then.
+    pub fn write(&self, out: &Path) -> anyhow::Result<Report> {
+        let manifest = Manifest::load(&self.scores, Kind::Glue)?;
+        let chosen = glue().iter().map(|task| self.classifier(&manifest, task));
+        let chosen = chosen.collect::<anyhow::Result<Vec<_>>>()?;
+        let splits = glue().iter().map(|task| self.splits(task)).collect::<anyhow::Result<Vec<_>>>()?;
+        let device = entromask_device::open(&self.device, &self.dtype)?;
+        let mut files = Vec::new();
+        for ((task, chosen), splits) in glue().iter().zip(&chosen).zip(&splits) {
+            files.extend(predictions(task, chosen, splits, &device)?);
+        }
+        pack(out, &files)?;
+        validate(out)
+    }
+
+    /// The test splits of a task.
+    fn splits(&self, task: &Task) -> anyhow::Result<Vec<Split>> {
+        let read = |test: &TestSplit| {
+            let split = read_test(&self.data, task, test)?;
+            check::rows(&task.dir(&self.data).join(&test.file), task, test, split.examples.len())?;
+            Ok(split)
+        };
+        task.test.iter().map(read).collect()
+    }
+
+    /// The classifier of the recipe that was reported.
+    fn classifier(&self, manifest: &Manifest, task: &Task) -> anyhow::Result<Chosen> {
+        let summary: crate::Summary = json(&self.scores.join("results.json"))?;
+        let reported = summary.tasks.iter().find(|found| found.task == task.name);
+        let start = format!("{}-seed{}-", task.name, self.seed);
+        let results = manifest.outputs.iter().filter_map(|output| output.file.strip_suffix(".json"));
+        for name in results.filter(|name| name.starts_with(&start) && !name.contains('/')) {
+            let result: RunResult = json(&self.scores.join(format!("{name}.json")))?;
+            let folder = self.scores.join(name);
+            if reported.is_some_and(|found| found.recipe == result.recipe) && folder.is_dir() {
+                return Ok(Chosen { folder, max_length: result.recipe.max_length });
+            }
+        }
+        Err(Fault::input(format!(
+            "{}: no classifier of {} with seed {}",
+            self.scores.display(),
+            task.name,
+            self.seed
+        ))
+        .remedy("fine-tune on all nine tasks with `save = true`, or name another --seed")
+        .into())
+    }
+}
+
+/// The tables of one task by file.
+fn predictions(
+    task: &Task,
+    chosen: &Chosen,
+    splits: &[Split],
+    device: &Device,
+) -> anyhow::Result<Vec<(String, String)>> {
+    let source = Source::open(&chosen.folder)?;
+    let tokenizer = source.tokenizer(chosen.max_length)?;
+    let (model, config) = SequenceClassifier::from_pretrained(&chosen.folder, device)?;
+    let mut tables = Vec::new();
+    for (test, split) in task.test.iter().zip(splits) {
+        let rows = tokenizer.encode(split)?;
+        let progress = Progress::new(test.out.clone(), rows.tokens());
+        let predictor =
+            Predictor { task, config: &config, batch_size: BATCH_SIZE, device, progress: &progress };
+        let values = predictor.predict(&model, &rows)?.values;
+        progress.finish();
+        tables.push((test.out.clone(), table::write(task, &values)));
+    }
+    Ok(tables)
+}
+
+/// A classifier that answers test splits.
+struct Chosen {
+    folder: PathBuf,
+    max_length: usize,
+}
+
+fn json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    serde_json::from_slice(&fs::read(path)?).map_err(|error| {
+        Fault::input(format!("{}: damaged: {error}", path.display()))
+            .remedy("delete manifest.json beside it and run entromask-glue again")
+            .into()
+    })
+}
+
+/// Writes beside and renames.
+fn pack(out: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
+    let name = out.file_name().ok_or_else(|| Fault::usage(format!("{}: not a file", out.display())))?;
+    let beside = out.with_file_name(format!(".tmp-{}", name.to_string_lossy()));
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut zip = zip::ZipWriter::new(fs::File::create(&beside)?);
+    for (name, text) in files {
+        zip.start_file(name, SimpleFileOptions::default())?;
+        zip.write_all(text.as_bytes())?;
+    }
+    zip.finish()?;
+    Ok(fs::rename(beside, out)?)
+}

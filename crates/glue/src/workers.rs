@@ -1,0 +1,110 @@
+//! Several processes that fine-tune at once.
+//!
+//! Processes, not threads: dropout is drawn from one generator a process, so that two runs in one would disturb each
+//! other. Each does its share of the runs on its own device and threads, and the same bytes come out as from one.
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::thread::sleep;
+use std::time::Duration;
+
+use entromask_cli::check_interrupt;
+use entromask_fault::Fault;
+
+use crate::plan::{Plan, Unit};
+use crate::stage::line;
+
+/// How often the workers are looked after.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The program of a worker with its arguments.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// Program.
+    pub program: std::path::PathBuf,
+    /// Arguments.
+    pub arguments: Vec<std::ffi::OsString>,
+}
+
+/// Lets the workers do the runs; once more where runs start from others, which may have been another worker's.
+pub(crate) fn run(plan: &Plan, out: &Path, workers: &[Worker]) -> anyhow::Result<()> {
+    let mut units: Vec<_> =
+        plan.units().into_iter().filter(|unit| plan.finished(out, *unit).is_none()).collect();
+    let rounds = 1 + usize::from(units.iter().any(|unit| plan.origin(*unit).is_some()));
+    for _ in 0..rounds {
+        if units.is_empty() {
+            break;
+        }
+        let mut crew = Crew::start(workers)?;
+        while crew.is_at_work()? {
+            check_interrupt()?;
+            sleep(PAUSE);
+            tell(plan, out, &mut units);
+        }
+        tell(plan, out, &mut units);
+    }
+    Ok(())
+}
+
+/// Logs the runs that were finished meanwhile, and takes them off the list.
+fn tell(plan: &Plan, out: &Path, units: &mut Vec<Unit>) {
+    units.retain(|unit| match plan.finished(out, *unit) {
+        Some(result) => {
+            tracing::info!("{}", line(&result));
+            false
+        }
+        None => true,
+    });
+}
+
+/// Running workers; they end with it.
+struct Crew(Vec<Child>);
+
+impl Crew {
+    fn start(workers: &[Worker]) -> anyhow::Result<Self> {
+        let mut crew = Self(Vec::new());
+        for worker in workers {
+            crew.0.push(Command::new(&worker.program).args(&worker.arguments).spawn()?);
+        }
+        Ok(crew)
+    }
+
+    /// # Errors
+    /// A [`Fault`] of the worker's class if one failed; it has said why.
+    fn is_at_work(&mut self) -> anyhow::Result<bool> {
+        let mut at_work = Vec::new();
+        for mut child in self.0.drain(..) {
+            match child.try_wait()? {
+                None => at_work.push(child),
+                Some(status) if status.success() => {}
+                Some(status) => {
+                    check_interrupt()?;
+                    return Err(failed(status).into());
+                }
+            }
+        }
+        self.0 = at_work;
+        Ok(!self.0.is_empty())
+    }
+}
+
+/// A failure of the worker's own class; its message is on stderr already.
+fn failed(status: ExitStatus) -> Fault {
+    let what = format!("a worker ended with {status}");
+    let fault = match status.code() {
+        Some(2) => Fault::usage(what),
+        Some(3) => Fault::input(what),
+        Some(4) => Fault::device(what),
+        _ => Fault::failed(what),
+    };
+    fault.remedy("its message is above; finished runs are kept")
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What a recipe can be, as a user runs it.
+
+use crate::common::{World, arguments, complaint, names, stdout};
+use serde_json::Value;
+
+/// The result of the only run in `out` whose file's name begins with `start`.
+fn result(world: &World, out: &str, start: &str) -> Value {
+    let found: Vec<_> = names(&world.path(out))
+        .into_iter()
+        .filter(|name| name.starts_with(start) && world.path(&format!("{out}/{name}")).is_file())
+        .collect();
+    let [name] = &found[..] else { panic!("{found:?}") };
+    serde_json::from_str(&world.read(&format!("{out}/{name}"))).expect("JSON")
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
+}
+
+#[test]
+fn a_probe_trains_its_head_only() {
+    let world = World::new();
+    // Hidden width 16, two labels: 34 numbers without a pooler, 272 more with one.
+    for (head, trained) in [("cls", 34.0), ("mean", 34.0), ("pooler", 306.0)] {
+        let head = format!("recipe.head={head}");
+        let text = stdout(world.stage(&head, &["recipe.freeze=body", "recipe.epochs=2", &head]));
+        assert!(text.contains("of the parameters trained: SST-2"), "{text}");
+        let run = result(&world, &head, "SST-2");
+        assert_eq!(numbers(&run["parameters"]["trainable"]), [trained; 2], "{head}");
+    }
+    let all = world.path("none");
+    stdout(world.stage("none", &["recipe.epochs=1"]));
+    assert!(all.exists());
+    let run = result(&world, "none", "SST-2");
+    assert_eq!(run["parameters"]["trainable"][0], run["parameters"]["total"]);
+}
+
+#[test]
+fn gradual_unfreezing_trains_more_each_epoch_and_too_much_freezing_is_refused() {
+    let world = World::new();
+    stdout(world.stage("out", &["recipe.freeze=gradual", "recipe.epochs=3"]));
+    let run = result(&world, "out", "SST-2");
+    let trained = numbers(&run["parameters"]["trainable"]);
+    assert!(trained.is_sorted() && trained[0] < trained[1] && trained[1] < trained[2], "{trained:?}");
+    assert_eq!(run["parameters"]["total"], trained[2] as u64);
+    let text = complaint(world.stage("more", &["recipe.freeze=bottom-7"]), 2);
+    assert!(text.contains("`freeze` is bottom-7, the model has 1 layers"), "{text}");
+    let text = complaint(world.stage("more", &["recipe.freeze=top"]), 2);
+    assert!(text.contains("none, embeddings, bottom-N, body or gradual"), "{text}");
+}
+
+/// A learning rate of 0.9 ruins the model, so of the two recipes the other one is chosen.
+#[test]
+fn a_grid_is_chosen_from_on_one_half_and_reported_on_the_other() {
+    let world = World::new();
+    let text = stdout(world.stage("out", &["grid.lr=[0.9, 2e-2]"]));
+    assert!(text.contains("chosen on the other: SST-2 (of 2: lr 0.02, batch 16, 6 epochs)"), "{text}");
+    let summary: Value = serde_json::from_str(&world.read("out/results.json")).expect("JSON");
+    let task = &summary["tasks"][0];
+    assert_eq!((&task["recipe"]["lr"], task["tried"].as_array().map(Vec::len)), (&0.02.into(), Some(2)));
+    assert!(task["dev"][0]["rows"].as_u64().expect("a number") < 20, "{}", task["dev"]);
+    let runs = names(&world.path("out")).iter().filter(|name| name.contains("-seed")).count();
+    assert_eq!(runs, 2);
+    // A recipe of the grid alone is one of the runs that are there.
+    stdout(world.stage("out", &["recipe.lr=2e-2", "recipe.halves=true"]));
+    let runs = names(&world.path("out")).iter().filter(|name| name.contains("-seed")).count();
+    assert_eq!(runs, 2, "nothing was done again");
+}
+
+#[test]
+fn patience_ends_training_and_takes_the_best_epoch() {
+    let world = World::new();
+    // The loss of a model that is ruined at once does not fall any more.
+    stdout(world.stage("out", &["recipe.patience=2", "recipe.epochs=50", "recipe.lr=0.9"]));
+    let run = result(&world, "out", "SST-2");
+    let losses = numbers(&run["train"]["valid_loss"]);
+    let best = run["train"]["best_epoch"].as_u64().expect("a number") as usize;
+    assert!(losses.len() < 50, "{losses:?}");
+    assert_eq!(losses.len(), best + 3, "two epochs after the best one");
+    assert!(losses.iter().all(|&loss| loss >= losses[best]), "{losses:?}");
+}
+
+#[test]
+fn a_task_of_a_file_starts_from_another_tasks_model_whatever_the_number_of_workers() {
+    let world = World::new();
+    world.write("mine/mood.toml", MOOD);
+    let rows = "text\tmood\tnote\ngood film\tglad\tx\nbad film\tsad\ty\none dog\tmad\tz\n".to_string();
+    world.write("mine/mood/a.tsv", &rows);
+    world.write("mine/mood/b.tsv", &rows);
+    let set = ["tasks=['SST-2','mood']", "seeds=2", "recipe.epochs=2", "task.mood.from='SST-2'"];
+    let run = |out: &str, jobs: &str| {
+        let mut command = world.stage(out, &set);
+        command.args(["--task-file", "mine/mood.toml", "--jobs", jobs, "--threads", "2"]);
+        stdout(command)
+    };
+    let text = run("one", "1");
+    assert!(text.contains("mood") && text.contains("matthews"), "{text}");
+    assert_eq!(text, run("three", "3"));
+    let files = names(&world.path("one"));
+    assert_eq!(files, names(&world.path("three")));
+    let folders = files.iter().filter(|name| world.path(&format!("one/{name}")).is_dir()).count();
+    assert_eq!(folders, 2, "the classifiers that others start from are kept: {files:?}");
+    for file in files.iter().filter(|file| file.ends_with("json") && *file != "manifest.json") {
+        assert_eq!(world.read(&format!("one/{file}")), world.read(&format!("three/{file}")), "{file}");
+    }
+    // Another origin is another run: without it, the numbers differ.
+    let mut alone = world.stage("alone", &["tasks=['mood']", "recipe.epochs=2"]);
+    alone.args(["--task-file", "mine/mood.toml"]).assert().success();
+    let loss = |out: &str| result(&world, out, "mood-seed1")["train"]["loss"].clone();
+    assert_ne!(loss("alone"), loss("one"));
+}
+
+const MOOD: &str = r#"
+name = "mood"
+train = "a.tsv"
+dev = [{ file = "b.tsv" }]
+text = ["text"]
+label = "mood"
+labels = ["sad", "glad", "mad"]
+metrics = ["accuracy", "matthews"]
+"#;
+
+#[test]
+fn a_worker_that_fails_fails_the_stage() {
+    let world = World::new();
+    world.write("data/SST-2/train.tsv", "sentence\tlabel\na\t7\n");
+    let mut command = world.stage("out", &["seeds=2"]);
+    command.args(["--jobs", "2"]);
+    let text = complaint(command, 3);
+    assert!(text.contains("the label is `7`") && text.contains("a worker ended with"), "{text}");
+}
+
+#[test]
+fn subsets_of_the_official_splits_are_warned_about_and_the_table_is_parquet() -> anyhow::Result<()> {
+    let world = World::new();
+    let mut command = world.stage("out", &["recipe.epochs=1", "seeds=2"]);
+    let output = command.assert().success().get_output().clone();
+    let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    assert!(stderr.contains("dev.tsv: 20 rows, the official split has 872"), "{stderr}");
+    assert!(stdout.contains("SST-2 (64 of 67349 to train on, 20 of 872 to score)"), "{stdout}");
+    let table = entromask_tables::Scores::read(&world.path("out/results.parquet"))?;
+    assert_eq!((table.rows(), &table.seed[..], &table.task[1][..]), (2, &[1, 2][..], "SST-2"));
+    assert_eq!(
+        entromask_tables::footer_key(&world.path("out/results.parquet"))?.map(|key| key.len()),
+        Some(64)
+    );
+    Ok(())
+}
+
+#[test]
+fn kept_classifiers_load_alone() -> anyhow::Result<()> {
+    let world = World::new();
+    stdout(world.stage("out", &["save=true", "recipe.epochs=1"]));
+    let folders = names(&world.path("out")).into_iter().map(|name| world.path(&format!("out/{name}")));
+    let folders: Vec<_> = folders.filter(|path| path.is_dir()).collect();
+    let [folder] = &folders[..] else { panic!("{folders:?}") };
+    let device = burn::tensor::Device::flex();
+    let (_, config) = entromask_encoder::SequenceClassifier::from_pretrained(folder, &device)?;
+    assert_eq!(config.hidden_size, 16);
+    assert!(folder.join("tokenizer.json").is_file());
+    let manifest = world.read("out/manifest.json");
+    assert!(manifest.contains("/model.safetensors") && manifest.contains("\"save\": true"), "{manifest}");
+    // Without its classifier a run is not finished.
+    std::fs::remove_file(folder.join("model.safetensors"))?;
+    std::fs::remove_file(world.path("out/manifest.json"))?;
+    stdout(world.stage("out", &["save=true", "recipe.epochs=1"]));
+    assert!(folder.join("model.safetensors").is_file());
+    Ok(())
+}
+
+/// At a rate that moves nothing, the kept heads are the initial ones.
+#[test]
+fn one_seed_has_one_initial_head_whatever_the_model() -> anyhow::Result<()> {
+    let world = World::new();
+    world.write_model("another", 2);
+    let set = ["save=true", "recipe.epochs=1", "recipe.lr=1e-30", "recipe.weight_decay=0.0", "seeds=[5, 6]"];
+    stdout(world.stage("one", &set));
+    let mut other = assert_cmd::Command::cargo_bin("entromask-glue")?;
+    let arguments =
+        arguments("two", &set).into_iter().map(|it| if it == "model" { "another".into() } else { it });
+    other.current_dir(world.path("")).args(arguments);
+    stdout(other);
+    let head = |out: &str, seed: u64| -> anyhow::Result<Vec<u8>> {
+        let start = format!("SST-2-seed{seed}-");
+        let mut folders =
+            names(&world.path(out)).into_iter().map(|name| world.path(&format!("{out}/{name}")));
+        let is_kept = |path: &std::path::PathBuf| path.is_dir() && path.to_string_lossy().contains(&start);
+        let folder = folders.find(is_kept).expect("a classifier");
+        let bytes = std::fs::read(folder.join("model.safetensors"))?;
+        let tensors = safetensors::SafeTensors::deserialize(&bytes)?;
+        let heads = ["classifier.weight", "bert.pooler.dense.weight"]
+            .map(|name| tensors.tensor(name).map(|view| view.data().to_vec()));
+        Ok(heads.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+    };
+    assert_eq!(head("one", 5)?, head("two", 5)?);
+    assert_ne!(head("one", 5)?, head("one", 6)?);
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Where a comparison goes, and in which form.
+
+use std::path::Path;
+
+use entromask_fault::Fault;
+use entromask_tables::Comparisons;
+
+use super::{Comparison, page, text};
+
+/// The form of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Tables for people.
+    Terminal,
+    /// Tables in Markdown.
+    Markdown,
+    /// A page with plots, in one file.
+    Html,
+    /// One row for each task and system.
+    Parquet,
+}
+
+impl Format {
+    /// The format that the name of `out` asks for; for the terminal without one.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if the name has no known ending.
+    pub fn of(out: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(out) = out else { return Ok(Self::Terminal) };
+        match out.extension().and_then(|extension| extension.to_str()) {
+            Some("md") => Ok(Self::Markdown),
+            Some("html") => Ok(Self::Html),
+            Some("parquet") => Ok(Self::Parquet),
+            Some("txt") => Ok(Self::Terminal),
+            _ => Err(Fault::usage(format!("{}: which format?", out.display()))
+                .remedy("end it in .md, .html, .parquet or .txt, or give --format")
+                .into()),
+        }
+    }
+}
+
+/// Writes the comparison to `out`, or returns it as text where there is no `out`.
+///
+/// # Errors
+/// A [`Fault`] of class usage for Parquet without `out`, or an `out` that cannot be written.
+pub fn write(comparison: &Comparison, format: Format, out: Option<&Path>) -> anyhow::Result<String> {
+    let text = match (format, out) {
+        (Format::Parquet, Some(out)) => {
+            table(comparison).write(out, &[])?;
+            return Ok(written(out));
+        }
+        (Format::Parquet, None) => {
+            return Err(Fault::usage("--format parquet without --out")
+                .remedy("name the file with --out")
+                .into());
+        }
+        (Format::Terminal, _) => text::terminal(comparison),
+        (Format::Markdown, _) => text::markdown(comparison),
+        (Format::Html, _) => page::render(comparison)?,
+    };
+    let Some(out) = out else { return Ok(text) };
+    crate::html::publish(out, text.as_bytes())?;
+    Ok(written(out))
+}
+
+fn written(out: &Path) -> String {
+    format!("{}: written", out.display())
+}
+
+fn table(comparison: &Comparison) -> Comparisons {
+    let mut table = Comparisons::default();
+    for line in &comparison.lines {
+        for (system, cell) in comparison.systems.iter().zip(&line.cells) {
+            let difference = cell.difference.as_ref();
+            let t = difference.and_then(|difference| difference.t);
+            let bootstrap = difference.and_then(|difference| difference.bootstrap);
+            table.name.push(line.name.clone());
+            table.system.push(system.name.clone());
+            table.model.push(system.model.clone());
+            table.seeds.push(cell.seeds as u64);
+            table.floor.push(line.floor);
+            table.mean.push(cell.mean);
+            table.std.push(cell.std);
+            table.difference.push(difference.map(|difference| difference.mean));
+            table.t_low.push(t.map(|interval| interval[0]));
+            table.t_high.push(t.map(|interval| interval[1]));
+            table.bootstrap_low.push(bootstrap.map(|interval| interval[0]));
+            table.bootstrap_high.push(bootstrap.map(|interval| interval[1]));
+            let verdict = difference.map_or("baseline", |difference| difference.verdict().words());
+            table.verdict.push(verdict.into());
+        }
+    }
+    table
+}
