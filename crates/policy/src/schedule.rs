@@ -14,7 +14,7 @@ use crate::config::refuse;
 /// Epochs count over the whole of training, so that the value of one epoch does not depend on which others are made.
 ///
 /// ```
-/// use entromask_select::Schedule;
+/// use entromask_policy::Schedule;
 /// #[derive(serde::Deserialize)]
 /// struct Config { share: Schedule }
 /// let text = r#"{"share": {"shape": "linear", "from": 1.0, "to": 0.0, "epochs": 5}}"#;
