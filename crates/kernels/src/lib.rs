@@ -14,6 +14,11 @@
 
 mod activation;
 mod attention;
+#[cfg(feature = "cube")]
+mod blocks;
+#[cfg(feature = "cube")]
+mod cube;
+mod device_head;
 mod exponential;
 mod head;
 mod linear;
@@ -27,6 +32,7 @@ mod softmax;
 
 pub use activation::Activation;
 pub use attention::{Attention, Queries};
+pub use device_head::DeviceHead;
 pub use head::{Details, Head, Measures, head_entropy};
 pub use linear::Linear;
 pub use matrix::Matrix;

@@ -45,6 +45,15 @@ impl Online for Peaks {
 }
 
 impl Peaks {
+    /// Takes in what a block of logits was reduced to: its maximum m, Σ e^(z−m), Σ (z−m) e^(z−m), its second highest
+    /// logit and Σ e^(2(z−m)); `target` is the target's logit if it is among them.
+    #[cfg(feature = "cube")]
+    pub(crate) fn add_reduced(&mut self, block: [f32; 5], target: Option<f32>) {
+        let [max, sum, weighted, second, squares] = block.map(f64::from);
+        self.sums.add_reduced([max, sum, weighted], target.map(f64::from));
+        self.merge(max, second, squares);
+    }
+
     fn merge(&mut self, first: f64, second: f64, squares: f64) {
         let top = self.first.max(first);
         let scaled = |first: f64, squares: f64| squares * (2.0 * (first - top)).exp();

@@ -60,6 +60,13 @@ impl Sums {
         self.sum
     }
 
+    /// Takes in what a block of logits was reduced to: m, Σ e^(z−m) and Σ (z−m) e^(z−m).
+    #[cfg(feature = "cube")]
+    pub(crate) fn add_reduced(&mut self, [max, sum, weighted]: [f64; 3], target: Option<f64>) {
+        self.target = target.unwrap_or(self.target);
+        self.merge(max, sum, weighted);
+    }
+
     /// Brings both to the larger maximum; the weighted sum moves by that much times the sum.
     fn merge(&mut self, max: f64, sum: f64, weighted: f64) {
         let top = self.max.max(max);

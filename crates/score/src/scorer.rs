@@ -3,7 +3,7 @@
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use entromask_encoder::{Batch, Buffers, CpuMaskedLm, EncoderConfig, MaskedLm, Wanted};
-use entromask_kernels::{Details, Head, Measures, head_details_reference, head_entropy_reference};
+use entromask_kernels::{DeviceHead, Head};
 use entromask_tables::{Entropies, Tokens};
 use rayon::prelude::*;
 
@@ -17,14 +17,12 @@ const CPU_BATCH_TOKENS: usize = 256;
 /// Tokens of a batch on a GPU, which wants large ones.
 const GPU_BATCH_TOKENS: usize = 32_768;
 
-/// Positions whose logits are in memory at once where the head is not fused.
-const PLAIN_POSITIONS: usize = 2_048;
-
 /// A model ready to score.
 pub(crate) struct Scorer<'a> {
     config: &'a Config,
     shape: &'a EncoderConfig,
     model: &'a MaskedLm,
+    head: DeviceHead,
     /// On the CPU.
     fused: Option<Fused>,
     device: &'a Device,
@@ -45,7 +43,9 @@ impl<'a> Scorer<'a> {
         mask_id: u32,
     ) -> Self {
         let fused = entromask_device::is_cpu(device).then(|| Fused::new(model, shape));
-        Self { config, shape, model, fused, device, mask_id }
+        let (weight, bias) = model.decoder();
+        let head = DeviceHead::new(weight, bias);
+        Self { config, shape, model, head, fused, device, mask_id }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -65,7 +65,7 @@ impl<'a> Scorer<'a> {
             let batches = self.batches(chunk);
             let measured = match &self.fused {
                 Some(fused) => self.measure_fused(fused, part, &batches),
-                None => self.measure_plain(part, &batches, &widths)?,
+                None => self.measure_on_device(part, &batches, &widths)?,
             };
             scores.fill(chunk, &measured);
             progress(chunk.iter().map(|pass| pass.length as u64).sum())?;
@@ -99,35 +99,15 @@ impl<'a> Scorer<'a> {
         }
     }
 
-    fn measure_plain(&self, part: &Tokens, batches: &[&[Pass]], widths: &Widths) -> Result<Vec<Scored>> {
+    fn measure_on_device(&self, part: &Tokens, batches: &[&[Pass]], widths: &Widths) -> Result<Vec<Scored>> {
         let mut scored = Vec::new();
         for batch in batches {
             let states = self.states(part, batch, widths);
             let targets: Vec<u32> = targets(part, batch).collect();
-            for (index, targets) in targets.chunks(PLAIN_POSITIONS).enumerate() {
-                let states = states.clone().narrow(0, index * PLAIN_POSITIONS, targets.len());
-                let targets = self.ints(targets.iter().map(|&id| id as i32), [targets.len()]);
-                scored.extend(self.plain_head(states, targets)?);
-            }
+            let measured = self.head.measure(&states, &targets, needs_details(&self.config.measures))?;
+            scored.extend(measured.into_iter().map(|(measures, details)| Scored { measures, details }));
         }
         Ok(scored)
-    }
-
-    fn plain_head(&self, states: Tensor<2>, targets: Tensor<1, Int>) -> Result<Vec<Scored>> {
-        let (weight, bias) = self.model.decoder();
-        if !needs_details(&self.config.measures) {
-            let (entropy, surprisal) = head_entropy_reference(states, weight, bias, targets);
-            let measures = measures(entropy, surprisal)?.into_iter();
-            return Ok(measures.map(|measures| Scored { measures, details: None }).collect());
-        }
-        let (entropy, surprisal, details) = head_details_reference(states, weight, bias, targets);
-        let columns = [details.min_entropy, details.renyi2, details.margin];
-        let [min_entropy, renyi2, margin] = columns.map(Tensor::try_into_vec_as::<f32>);
-        let (min_entropy, renyi2, margin) = (min_entropy?, renyi2?, margin?);
-        let details =
-            |i: usize| Details { min_entropy: min_entropy[i], renyi2: renyi2[i], margin: margin[i] };
-        let measures = measures(entropy, surprisal)?.into_iter().enumerate();
-        Ok(measures.map(|(i, measures)| Scored { measures, details: Some(details(i)) }).collect())
     }
 
     /// What the decoder sees at the positions of a batch, one after the other: `[positions, hidden_size]`.
@@ -166,11 +146,6 @@ impl Fused {
 
 fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("a float tensor of the CPU reads as f32")
-}
-
-fn measures(entropy: Tensor<1>, surprisal: Tensor<1>) -> Result<Vec<Measures>> {
-    let pairs = entropy.try_into_vec_as::<f32>()?.into_iter().zip(surprisal.try_into_vec_as::<f32>()?);
-    Ok(pairs.map(|(entropy, surprisal)| Measures { entropy, surprisal }).collect())
 }
 
 fn targets<'p>(part: &'p Tokens, batch: &'p [Pass]) -> impl Iterator<Item = u32> + 'p {

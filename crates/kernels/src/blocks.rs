@@ -1,0 +1,69 @@
+//! A decoder on a GPU, in blocks of tokens.
+
+use anyhow::Result;
+use burn::tensor::module::linear;
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::cube::{SUMS, softmax_sums};
+use crate::head::{Details, Measures};
+use crate::peaks::Peaks;
+use crate::softmax::Online;
+
+/// Tokens of a block.
+pub(crate) const BLOCK: usize = 8_192;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Blocks {
+    blocks: Vec<Block>,
+    vocab_size: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    /// `[hidden_size, tokens]`.
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    /// First token.
+    start: usize,
+    tokens: usize,
+}
+
+impl Blocks {
+    /// `None` on the CPU, which has no kernel for them.
+    pub(crate) fn new(weight: &Tensor<2>, bias: &Tensor<1>) -> Option<Self> {
+        let [vocab_size, _] = weight.dims();
+        let block = |start: usize| {
+            let tokens = BLOCK.min(vocab_size - start);
+            let rows = weight.clone().narrow(0, start, tokens);
+            Block { weight: rows.transpose(), bias: bias.clone().narrow(0, start, tokens), start, tokens }
+        };
+        let blocks = || (0..vocab_size).step_by(BLOCK).map(block).collect();
+        (weight.device() != Device::flex()).then(|| Self { blocks: blocks(), vocab_size })
+    }
+
+    /// Measures of each row of `hidden` `[n, hidden_size]`; `ids` are the `targets` on the device.
+    pub(crate) fn measure(
+        &self,
+        hidden: &Tensor<2>,
+        ids: Tensor<1, Int>,
+        targets: &[u32],
+    ) -> Result<Vec<(Measures, Details)>> {
+        let sums = self.blocks.iter().map(|block| {
+            let logits = linear(hidden.clone(), block.weight.clone(), None);
+            softmax_sums(logits, block.bias.clone(), ids.clone(), block.start)
+        });
+        let sums = Tensor::cat(sums.collect(), 1).try_into_vec_as::<f32>()?;
+        let rows = sums.chunks_exact(SUMS * self.blocks.len()).zip(targets);
+        Ok(rows.map(|(row, &target)| self.output(row, target as usize)).collect())
+    }
+
+    fn output(&self, row: &[f32], target: usize) -> (Measures, Details) {
+        let mut peaks = Peaks::EMPTY;
+        for (block, sums) in self.blocks.iter().zip(row.as_chunks::<SUMS>().0) {
+            let [max, sum, weighted, second, squares, logit] = *sums;
+            let inside = (block.start..block.start + block.tokens).contains(&target);
+            peaks.add_reduced([max, sum, weighted, second, squares], inside.then_some(logit));
+        }
+        peaks.output(self.vocab_size)
+    }
+}

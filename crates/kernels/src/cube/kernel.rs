@@ -1,0 +1,116 @@
+//! The kernel itself.
+
+use burn_cubecl::cubecl;
+use cubecl::ir::ElemType;
+use cubecl::prelude::*;
+
+use super::SUMS;
+
+/// Below any logit, yet finite: shading languages know no infinity.
+const LOWEST_LOGIT: f32 = -1e30;
+
+/// One cube a row: each unit keeps the sums of every `units`-th logit, then they are merged pairwise.
+#[cube(launch)]
+pub(super) fn softmax_sums<F: Float, B: Float, I: Numeric>(
+    logits: &Tensor<F>,
+    bias: &Tensor<B>,
+    targets: &Tensor<I>,
+    output: &mut Tensor<f32>,
+    start: u32,
+    #[comptime] units: u32,
+    #[define(F, B, I)] _types: [ElemType; 3],
+) {
+    let row = CUBE_POS_X as usize;
+    let unit = UNIT_POS_X as usize;
+    let count = comptime!(units as usize);
+    let columns = logits.shape(1);
+    let mut highest = f32::new(LOWEST_LOGIT);
+    let mut second = f32::new(LOWEST_LOGIT);
+    let mut sum = f32::new(0.0);
+    let mut weighted = f32::new(0.0);
+    let mut squares = f32::new(0.0);
+    let mut column = UNIT_POS_X as usize;
+    while column < columns {
+        let z = f32::cast_from(logits[row * columns + column]) + f32::cast_from(bias[column]);
+        if z > highest {
+            let shift = highest - z;
+            let scale = shift.exp();
+            weighted = (weighted + shift * sum) * scale;
+            sum = sum * scale + f32::new(1.0);
+            squares = squares * scale * scale + f32::new(1.0);
+            second = highest;
+            highest = z;
+        } else {
+            let below = z - highest;
+            let share = below.exp();
+            sum += share;
+            weighted += below * share;
+            squares += share * share;
+            if z > second {
+                second = z;
+            }
+        }
+        column += count;
+    }
+
+    let mut highests = Shared::new_slice(count);
+    let mut seconds = Shared::new_slice(count);
+    let mut sums = Shared::new_slice(count);
+    let mut weighteds = Shared::new_slice(count);
+    let mut squared = Shared::new_slice(count);
+    highests[unit] = highest;
+    seconds[unit] = second;
+    sums[unit] = sum;
+    weighteds[unit] = weighted;
+    squared[unit] = squares;
+    sync_cube();
+
+    #[unroll]
+    for step in 0..comptime!(units.ilog2()) {
+        let half = comptime!((units >> (step + 1)) as usize);
+        if unit < half {
+            let other = unit + half;
+            let (a, b) = (highests[unit], highests[other]);
+            let mut top = a;
+            let mut low = b;
+            if b > a {
+                top = b;
+                low = a;
+            }
+            let (down_a, down_b) = (a - top, b - top);
+            let (scale_a, scale_b) = (down_a.exp(), down_b.exp());
+            weighteds[unit] = (weighteds[unit] + down_a * sums[unit]) * scale_a
+                + (weighteds[other] + down_b * sums[other]) * scale_b;
+            squared[unit] = squared[unit] * scale_a * scale_a + squared[other] * scale_b * scale_b;
+            sums[unit] = sums[unit] * scale_a + sums[other] * scale_b;
+            let mut next = low;
+            if seconds[unit] > next {
+                next = seconds[unit];
+            }
+            if seconds[other] > next {
+                next = seconds[other];
+            }
+            seconds[unit] = next;
+            highests[unit] = top;
+        }
+        sync_cube();
+    }
+
+    if unit == 0 {
+        let at = row * SUMS;
+        output[at] = highests[0];
+        output[at + 1] = sums[0];
+        output[at + 2] = weighteds[0];
+        output[at + 3] = seconds[0];
+        output[at + 4] = squared[0];
+        let target = u32::cast_from(targets[row]);
+        let mut logit = f32::new(0.0);
+        if target >= start {
+            let place = (target - start) as usize;
+            if place < columns {
+                logit = f32::cast_from(logits[row * columns + place]) + f32::cast_from(bias[place]);
+            }
+        }
+        output[at + 5] = logit;
+    }
+}
