@@ -253,9 +253,10 @@ parity: $(model_ready) ## Compare what came out with transformers, pyarrow and D
 	$(PYTHON) tests/parity/readme_snippets.py
 PYTHON ?= python3
 
-bench: ## Measure, in turns: tokenizing against tokenizers' own encode_batch, the fused entropy against plain burn
+bench: ## Measure, in turns: tokenizing against tokenizers' own encode_batch, kernels against plain burn
 	$(CARGO) bench --locked --workspace --bench throughput -- --files '$(BENCH_TEXT)'
 	$(CARGO) bench --locked --workspace --bench head_entropy
+	RAYON_NUM_THREADS=1 $(CARGO) bench --locked --workspace --bench linear
 BENCH_TEXT ?= data/sample/corpus/*.txt.zst
 
 bench-select: ## Measure selection against reading and decoding the columns that it needs, on the same threads

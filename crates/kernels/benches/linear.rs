@@ -1,5 +1,7 @@
 //! Dense layers of BERT shapes on one thread: ours against burn's matrix product, in turns; the least time of many.
 
+#![expect(clippy::print_stdout, reason = "the result")]
+
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};

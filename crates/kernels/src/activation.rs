@@ -118,7 +118,7 @@ impl Function for GeluTanh {
     #[inline(always)]
     fn of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         // 2·√(2/π), and that times 0.044715.
-        let (linear, cubic) = (simd.splat_f32s(1.595_769_1), simd.splat_f32s(0.071_354_814));
+        let (linear, cubic) = (simd.splat_f32s(1.595_769), simd.splat_f32s(0.071_354_814));
         let slope = simd.mul_add_f32s(simd.mul_f32s(x, x), cubic, linear);
         simd.mul_f32s(x, sigmoid(simd, simd.mul_f32s(x, slope)))
     }

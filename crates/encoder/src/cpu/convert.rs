@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use burn::module::Param;
 use burn::nn;
 use burn::tensor::Tensor;
 use entromask_kernels::{Activation, LayerNorm, Linear};
@@ -144,7 +145,7 @@ fn columns(layer: &nn::Linear, first: usize, count: usize) -> Linear {
 fn bias(layer: &nn::Linear) -> Tensor<1> {
     let [_, outputs] = layer.weight.dims();
     let zeros = || Tensor::zeros([outputs], &layer.weight.device());
-    layer.bias.as_ref().map_or_else(zeros, |bias| bias.val())
+    layer.bias.as_ref().map_or_else(zeros, Param::val)
 }
 
 fn norm(norm: &nn::LayerNorm, epsilon: f32) -> LayerNorm {

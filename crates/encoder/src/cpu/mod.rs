@@ -69,7 +69,10 @@ impl CpuMaskedLm {
         self.embeddings.forward(rows, buffers);
         match self.order.split_last() {
             Some((last, before)) => {
-                before.iter().for_each(|&layer| self.layers[layer].forward(&places.everywhere(), buffers));
+                let everywhere = places.everywhere();
+                for &layer in before {
+                    self.layers[layer].forward(&everywhere, buffers);
+                }
                 self.layers[*last].forward(&places, buffers);
             }
             None => buffers.pick(&places),

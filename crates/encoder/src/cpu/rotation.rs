@@ -1,4 +1,4 @@
-//! Rotary positions: Su et al., *RoFormer*, 2021, <https://arxiv.org/abs/2104.09864>.
+//! Rotary positions: Su et al., 2021, <https://arxiv.org/abs/2104.09864>.
 
 use entromask_kernels::Matrix;
 
