@@ -35,7 +35,7 @@ COLUMNS = (
     "| ours GFLOP/s | peak memory |"
 )
 SHAPES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
-ROWS = {"tiny": 2048, "mini": 512, "small": 256, "medium": 128, "base": 48}
+ROWS = {"tiny": 400, "mini": 200, "small": 100, "medium": 50, "base": 16}
 MASK_ID = 103
 
 
@@ -49,7 +49,9 @@ class Cost:
 def main() -> None:
     args = arguments()
     lines = [COLUMNS, "|---" * COLUMNS.count("| ") + "|"]
-    lines += [compare(args, shape) for shape in args.shapes]
+    for shape in args.shapes:
+        lines.append(compare(args, shape))
+        print(lines[-1], flush=True)
     compiled = ", compiled" if args.compile else ""
     theirs = f"torch {torch.__version__}{compiled} on {args.torch_device}, {torch.get_num_threads()} threads"
     print(f"{theirs}; ours on {args.device}; {args.dtype}, k = {args.folds}, median of {args.turns} turns")
