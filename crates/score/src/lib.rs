@@ -7,8 +7,9 @@
 //! never masked.
 //!
 //! Cost: a pass over a row of s tokens with n masked ones takes [`EncoderConfig::forward_at_flops`], since the last layer
-//! computes masked positions only, and each masked position takes [`EncoderConfig::head_flops_per_position`]. The head is
-//! fused on the CPU: the logits are never stored.
+//! computes masked positions only, and each masked position takes [`EncoderConfig::head_flops_per_position`]. The
+//! logits of all positions are never stored: the CPU keeps those of a tile that stays in its cache, a GPU those of a block of
+//! the vocabulary.
 //!
 //! On request ([`Measure`]) the same pass over the logits gives min-entropy, Rényi-2 entropy, margin and normalised
 //! entropy as further columns.
