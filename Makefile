@@ -270,6 +270,9 @@ gpu-check: $(tokens)/manifest.json ## Check scoring on the GPUs' backends and me
 	$(PYTHON) tests/bench/gpu_check.py --binaries release=$(BIN) --tokens $(tokens) --out $(DATA)/report/gpu.md $(GPU)
 GPU ?=
 
+bench-train: $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Measure pretraining against a PyTorch loop, in turns
+	$(PYTHON) tests/bench/train.py $(BIN)/entromask-pretrain $(tokens) $(masks)/random/epochs-0-1 $(BENCH)
+
 bench-glue: $(BUILD) ## Measure fine-tuning against a PyTorch loop, in turns (PYTHON with tests/requirements.txt)
 	$(PYTHON) tests/bench/glue.py $(BIN)/entromask-glue $(if $(THREADS),--threads $(THREADS)) $(BENCH_GLUE)
 BENCH_GLUE ?=
@@ -291,5 +294,5 @@ help: ## This list
 	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\2\t\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-14s %-10s %s\n", $$1, $$2, $$3}'
 
 FORCE:
-.PHONY: FORCE build test check parity bench bench-select bench-score bench-glue gpu-check doctor gc clean help plan glue glue-data report pretrain-self-mask pretrain-random \
+.PHONY: FORCE build test check parity bench bench-select bench-score bench-train bench-glue gpu-check doctor gc clean help plan glue glue-data report pretrain-self-mask pretrain-random \
   pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd
