@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
+from score import SHAPES
 from transformers import BertConfig, BertForMaskedLM
 
-SHAPES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
 STEPS = {"tiny": 60, "mini": 20, "small": 8, "medium": 6, "base": 3}
 BATCH = 32
 COLUMNS = "| shape | PyTorch tokens/s | ours tokens/s | **ratio** | of CPU seconds | PyTorch memory | ours |"
