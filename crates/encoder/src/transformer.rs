@@ -81,13 +81,13 @@ impl Transformer {
 #[expect(clippy::struct_field_names, reason = "the names of the checkpoints")]
 pub(crate) struct Embeddings {
     pub(crate) word_embeddings: Embedding,
-    position_embeddings: Embedding,
-    token_type_embeddings: Option<Embedding>,
+    pub(crate) position_embeddings: Embedding,
+    pub(crate) token_type_embeddings: Option<Embedding>,
     pub(crate) norm: Option<LayerNorm>,
     pub(crate) projection: Option<Linear>,
     dropout: Dropout,
     /// Row of `position_embeddings` for the first token.
-    first_position: usize,
+    pub(crate) first_position: usize,
 }
 
 impl Embeddings {

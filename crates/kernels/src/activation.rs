@@ -109,10 +109,10 @@ impl Function for Gelu {
 }
 
 /// p/√2 of formula 7.1.26.
-const P_OVER_SQRT_2: f32 = 0.231_641_9;
+pub(crate) const P_OVER_SQRT_2: f32 = 0.231_641_9;
 
 /// a₅ … a₁ of formula 7.1.26.
-const SERIES: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
+pub(crate) const SERIES: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
 
 impl Function for GeluTanh {
     #[inline(always)]
@@ -147,7 +147,7 @@ impl Function for Silu {
 
 /// 1 / (1 + e^(−x)), by way of e^(−|x|), which does not overflow.
 #[inline(always)]
-fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let (one, zero) = (simd.splat_f32s(1.0), simd.splat_f32s(0.0));
     let below = simd.max_f32s(simd.neg_f32s(simd.abs_f32s(x)), simd.splat_f32s(LOWEST));
     let small = exp(simd, below);

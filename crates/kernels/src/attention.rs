@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 use crate::exponential::{LOWEST, exp};
 use crate::matrix::{Matrix, View};
 use crate::panels::{NO_TOKEN, Panels, padded};
-use crate::product::multiply;
+use crate::product::{Start, multiply};
 
 /// Attention with several heads, and what it needs in between.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +88,7 @@ impl WithSimd for Head<'_> {
             simd,
             self.query,
             keys.all(),
-            &padded(&vec![0.0; tokens], NO_TOKEN),
+            Start::Bias(&padded(&vec![0.0; tokens], NO_TOKEN)),
             &mut scores.view_mut(0, 0),
         );
         for (row, &position) in self.positions.iter().enumerate() {
@@ -99,9 +99,8 @@ impl WithSimd for Head<'_> {
             softmax(simd, scores, (size as f32).powf(-0.5));
         }
         context.reshape(self.query.rows(), size);
-        let zeros = padded(&vec![0.0; size], 0.0);
         let probabilities = scores.view(0..self.query.rows(), 0..tokens);
-        multiply(simd, probabilities, values.all(), &zeros, &mut context.view_mut(0, 0));
+        multiply(simd, probabilities, values.all(), Start::Zero, &mut context.view_mut(0, 0));
     }
 }
 
@@ -114,7 +113,7 @@ fn hide(scores: &mut [f32], position: usize, reach: usize) {
 
 /// e^(scale · (z − max z)) / Σ e^(scale · (z − max z)) of whole vectors.
 #[inline(always)]
-fn softmax<S: Simd>(simd: S, scores: &mut [f32], scale: f32) {
+pub(crate) fn softmax<S: Simd>(simd: S, scores: &mut [f32], scale: f32) {
     let vectors = S::as_mut_simd_f32s(scores).0;
     let mut top = simd.splat_f32s(f32::NEG_INFINITY);
     for &z in &*vectors {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::matrix::Matrix;
 use crate::panels::{NO_TOKEN, Panels, padded, panel_width};
 use crate::peaks::Peaks;
-use crate::product::{ROWS, multiply};
+use crate::product::{ROWS, Start, multiply};
 use crate::softmax::{Online, Sums};
 
 /// How unsure a prediction is. Both in nats.
@@ -119,7 +119,7 @@ impl<O: Online> WithSimd for Tile<'_, O> {
         logits.reshape(self.targets.len(), width);
         let mut sums = vec![O::EMPTY; self.targets.len()];
         for (index, (block, bias)) in panels.blocks(BLOCK).zip(bias.chunks(width)).enumerate() {
-            multiply(simd, hidden.all(), block, bias, &mut logits.view_mut(0, 0));
+            multiply(simd, hidden.all(), block, Start::Bias(bias), &mut logits.view_mut(0, 0));
             for (row, (sums, &target)) in sums.iter_mut().zip(self.targets).enumerate() {
                 sums.add(simd, &logits.row(row)[..bias.len()], (target as usize).wrapping_sub(index * width));
             }

@@ -14,6 +14,7 @@
 
 mod activation;
 mod attention;
+mod backward;
 #[cfg(feature = "cube")]
 mod blocks;
 #[cfg(feature = "cube")]
@@ -32,6 +33,10 @@ mod softmax;
 
 pub use activation::Activation;
 pub use attention::{Attention, Queries};
+pub use backward::{
+    AttentionTape, LinearGradient, NormGradient, NormTape, Span, TrainedLinear, TrainedNorm,
+    TrainedVocabulary, VocabularyGradient,
+};
 pub use device_head::DeviceHead;
 pub use head::{Details, Head, Measures, head_entropy};
 pub use linear::Linear;

@@ -1,10 +1,8 @@
 //! Dense layers.
 
-use pulp::{Arch, Simd, WithSimd};
-
 use crate::matrix::Matrix;
 use crate::panels::{Panels, padded};
-use crate::product::multiply;
+use crate::product::{Start, product};
 
 /// A dense layer laid out for the vector unit of this machine.
 #[derive(Clone, Debug)]
@@ -38,23 +36,7 @@ impl Linear {
     /// If `input` has another width than `inputs`.
     pub fn forward(&self, input: &Matrix, output: &mut Matrix) {
         output.reshape(input.rows(), self.outputs());
-        Arch::new().dispatch(Forward { linear: self, input, output });
-    }
-}
-
-struct Forward<'a> {
-    linear: &'a Linear,
-    input: &'a Matrix,
-    output: &'a mut Matrix,
-}
-
-impl WithSimd for Forward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Linear { panels, bias } = self.linear;
-        multiply(simd, self.input.all(), panels.all(), bias, &mut self.output.view_mut(0, 0));
+        product(input.all(), self.panels.all(), Start::Bias(&self.bias), &mut output.view_mut(0, 0));
     }
 }
 

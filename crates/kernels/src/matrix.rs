@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 /// Rows of activations, `[rows, width]`.
 ///
 /// Between the end of a row and the next one lie a few more values, so that vectors may be written beyond the end and
@@ -72,6 +74,51 @@ impl Matrix {
         (0..self.rows).flat_map(|row| self.row(row)).copied().collect()
     }
 
+    /// As [`Matrix::to_vec`], on all threads.
+    pub(crate) fn to_vec_in_parallel(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.rows * self.width];
+        let rows = values.par_chunks_mut(self.width.max(1)).enumerate();
+        rows.with_min_len(256).for_each(|(index, row)| row.copy_from_slice(self.row(index)));
+        values
+    }
+
+    /// Rows of `width` values each, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// If `values` are not whole rows.
+    pub fn from_rows(values: &[f32], width: usize) -> Self {
+        let mut matrix = Self::default();
+        matrix.read_rows(values, width);
+        matrix
+    }
+
+    /// Becomes [`Matrix::from_rows`].
+    pub fn read_rows(&mut self, values: &[f32], width: usize) {
+        assert!(values.len().is_multiple_of(width), "whole rows");
+        self.reshape(values.len() / width, width);
+        let rows = values.chunks_exact(width).enumerate();
+        rows.for_each(|(index, row)| self.row_mut(index).copy_from_slice(row));
+    }
+
+    /// Sets all values to 0.
+    pub fn clear(&mut self) {
+        self.values.fill(0.0);
+    }
+
+    /// Adds the values of a matrix of the same shape.
+    pub fn add(&mut self, more: &Self) {
+        for row in 0..self.rows {
+            self.row_mut(row).iter_mut().zip(more.row(row)).for_each(|(to, more)| *to += more);
+        }
+    }
+
+    /// All rows, to be changed side by side.
+    pub fn par_rows_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [f32]> {
+        let width = self.width;
+        self.values.par_chunks_mut(self.stride).take(self.rows).map(move |row| &mut row[..width])
+    }
+
     /// Becomes the given rows of `from`.
     pub fn gather(&mut self, from: &Self, rows: impl ExactSizeIterator<Item = usize>) {
         self.reshape(rows.len(), from.width);
@@ -79,12 +126,21 @@ impl Matrix {
     }
 
     pub(crate) fn view(&self, rows: Range<usize>, columns: Range<usize>) -> View<'_> {
-        let values = &self.values[rows.start * self.stride + columns.start..];
+        // No rows may begin behind the last one.
+        let values =
+            if rows.is_empty() { &[] } else { &self.values[rows.start * self.stride + columns.start..] };
         View { values, rows: rows.len(), width: columns.len(), stride: self.stride }
     }
 
     pub(crate) fn all(&self) -> View<'_> {
         self.view(0..self.rows, 0..self.width)
+    }
+
+    /// Groups of `rows` rows, to be written side by side.
+    pub(crate) fn par_chunks_mut(&mut self, rows: usize) -> impl IndexedParallelIterator<Item = ViewMut<'_>> {
+        let stride = self.stride;
+        let values = &mut self.values[..self.rows * stride];
+        values.par_chunks_mut(rows * stride).map(move |values| ViewMut { values, stride })
     }
 
     pub(crate) fn view_mut(&mut self, first_row: usize, first_column: usize) -> ViewMut<'_> {
@@ -120,13 +176,8 @@ impl ViewMut<'_> {
 pub(crate) mod tests {
     use super::*;
 
-    /// `values` as rows of `width`.
     pub(crate) fn matrix(values: &[f32], width: usize) -> Matrix {
-        let mut matrix = Matrix::default();
-        matrix.reshape(values.len() / width, width);
-        let rows = values.chunks_exact(width).enumerate();
-        rows.for_each(|(index, row)| matrix.row_mut(index).copy_from_slice(row));
-        matrix
+        Matrix::from_rows(values, width)
     }
 
     #[test]

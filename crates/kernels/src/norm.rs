@@ -67,7 +67,7 @@ impl WithSimd for Apply<'_> {
 
 /// Σ x, in four chains.
 #[inline(always)]
-fn sum<S: Simd>(simd: S, vectors: &[S::f32s]) -> f32 {
+pub(crate) fn sum<S: Simd>(simd: S, vectors: &[S::f32s]) -> f32 {
     let mut chains = [simd.splat_f32s(0.0); 4];
     let (fours, ones) = vectors.as_chunks::<4>();
     for four in fours {
@@ -83,7 +83,7 @@ fn sum<S: Simd>(simd: S, vectors: &[S::f32s]) -> f32 {
 
 /// Σ (x − mean)², in four chains.
 #[inline(always)]
-fn sum_of_squares<S: Simd>(simd: S, vectors: &[S::f32s], mean: f32) -> f32 {
+pub(crate) fn sum_of_squares<S: Simd>(simd: S, vectors: &[S::f32s], mean: f32) -> f32 {
     let mean = simd.splat_f32s(mean);
     let mut chains = [simd.splat_f32s(0.0); 4];
     let (fours, ones) = vectors.as_chunks::<4>();

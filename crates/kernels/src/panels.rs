@@ -20,6 +20,7 @@ pub(crate) struct Panels {
 pub(crate) struct Block<'a> {
     pub(crate) weights: &'a [f32],
     pub(crate) depth: usize,
+    pub(crate) panels: usize,
 }
 
 impl Panels {
@@ -60,13 +61,18 @@ impl Panels {
     }
 
     pub(crate) fn all(&self) -> Block<'_> {
-        Block { weights: &self.weights, depth: self.depth }
+        let panels = self.columns.div_ceil(panel_width());
+        Block { weights: &self.weights, depth: self.depth, panels }
     }
 
     /// Blocks of `panels` panels; the last one has fewer.
     pub(crate) fn blocks(&self, panels: usize) -> impl Iterator<Item = Block<'_>> {
-        let size = panels * self.depth * panel_width();
-        self.weights.chunks(size).map(|weights| Block { weights, depth: self.depth })
+        let (depth, size) = (self.depth, self.depth * panel_width());
+        self.weights.chunks(panels * size).map(move |weights| Block {
+            weights,
+            depth,
+            panels: weights.len() / size,
+        })
     }
 
     fn reset(&mut self, depth: usize, columns: usize) {

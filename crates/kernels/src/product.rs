@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use pulp::Simd;
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::matrix::{View, ViewMut};
 use crate::panels::Block;
@@ -21,25 +21,72 @@ thread_local! {
     static PACKED: RefCell<Vec<[f32; ROWS]>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Writes `input · block + bias`, `[rows, columns of the block]`, to `output`; `bias` has a value a column.
+/// Where the sums of a product start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start<'a> {
+    Zero,
+    /// A value a column, filled up to whole panels.
+    Bias(&'a [f32]),
+    /// What the output holds.
+    Stored,
+}
+
+/// What is multiplied from the left.
+pub(crate) trait Left: Copy {
+    fn rows(&self) -> usize;
+
+    /// Values that are multiplied for each result.
+    fn depth(&self) -> usize;
+
+    /// `packed` becomes that part of the depth; rows that fill up the last group are any.
+    fn pack(&self, depth: Range<usize>, packed: &mut Vec<[f32; ROWS]>);
+}
+
+/// The transpose of a view: its columns are the rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transposed<'a>(pub(crate) View<'a>);
+
+/// [`multiply`] on the widest vectors of this machine.
+pub(crate) fn product<L: Left>(input: L, block: Block<'_>, start: Start<'_>, output: &mut ViewMut<'_>) {
+    Arch::new().dispatch(Product { input, block, start, output });
+}
+
+/// Writes `input · block + start`, `[rows, columns of the block]`, to `output`.
 ///
 /// Each sum runs over the depth in order, so a row's result depends on nothing but the row.
 #[inline(always)]
-pub(crate) fn multiply<S: Simd>(
+pub(crate) fn multiply<S: Simd, L: Left>(
     simd: S,
-    input: View<'_>,
+    input: L,
     block: Block<'_>,
-    bias: &[f32],
+    start: Start<'_>,
     output: &mut ViewMut<'_>,
 ) {
-    assert_eq!(input.width(), block.depth, "as many values a row as the weights have rows");
+    assert_eq!(input.depth(), block.depth, "as many values a row as the weights have rows");
     let mut packed = PACKED.take();
-    for start in (0..block.depth.max(1)).step_by(DEPTH) {
-        let chunk = start..block.depth.min(start + DEPTH);
-        pack(input, chunk.clone(), &mut packed);
-        multiply_chunk(simd, &packed, (input.rows(), chunk), block, bias, output);
+    for from in (0..block.depth.max(1)).step_by(DEPTH) {
+        let chunk = from..block.depth.min(from + DEPTH);
+        input.pack(chunk.clone(), &mut packed);
+        let start = if from == 0 { start } else { Start::Stored };
+        multiply_chunk(simd, &packed, (input.rows(), chunk), block, start, output);
     }
     PACKED.set(packed);
+}
+
+struct Product<'a, 'b, L> {
+    input: L,
+    block: Block<'a>,
+    start: Start<'a>,
+    output: &'a mut ViewMut<'b>,
+}
+
+impl<L: Left> WithSimd for Product<'_, '_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        multiply(simd, self.input, self.block, self.start, self.output);
+    }
 }
 
 #[inline(always)]
@@ -48,19 +95,27 @@ fn multiply_chunk<S: Simd>(
     packed: &[[f32; ROWS]],
     (rows, chunk): (usize, Range<usize>),
     block: Block<'_>,
-    bias: &[f32],
+    start: Start<'_>,
     output: &mut ViewMut<'_>,
 ) {
     let width = 2 * S::F32_LANES;
-    for (index, bias) in bias.chunks_exact(width).enumerate() {
+    let zero = simd.splat_f32s(0.0);
+    for index in 0..block.panels {
         let panel = &block.weights[index * block.depth * width..][..block.depth * width];
         let panel = S::as_simd_f32s(&panel[chunk.start * width..chunk.end * width]).0;
-        let bias = S::as_simd_f32s(bias).0;
-        for (group, packed) in packed.chunks_exact(chunk.len()).enumerate() {
+        let first_sum = match start {
+            Start::Bias(bias) => {
+                let bias = S::as_simd_f32s(&bias[index * width..][..width]).0;
+                [bias[0], bias[1]]
+            }
+            Start::Zero | Start::Stored => [zero, zero],
+        };
+        for group in 0..rows.div_ceil(ROWS) {
+            let packed = &packed[group * chunk.len()..][..chunk.len()];
             let first = group * ROWS;
             let count = ROWS.min(rows - first);
-            let mut sums = [[bias[0], bias[1]]; ROWS];
-            if chunk.start > 0 {
+            let mut sums = [first_sum; ROWS];
+            if matches!(start, Start::Stored) {
                 for (row, sums) in sums[..count].iter_mut().enumerate() {
                     let stored = output.at(first + row, index * width, width);
                     sums.copy_from_slice(S::as_simd_f32s(stored).0);
@@ -93,22 +148,56 @@ fn accumulate<S: Simd>(
     sums
 }
 
-/// `packed` becomes some columns of `input`; rows that fill up the last group are any.
-fn pack(input: View<'_>, columns: Range<usize>, packed: &mut Vec<[f32; ROWS]>) {
-    let depth = columns.len();
-    packed.resize(input.rows().div_ceil(ROWS) * depth, [0.0; ROWS]);
-    for (group, packed) in packed.chunks_exact_mut(depth).enumerate() {
-        let count = ROWS.min(input.rows() - group * ROWS);
-        if count == ROWS {
-            let rows: [&[f32]; ROWS] =
-                std::array::from_fn(|row| &input.row(group * ROWS + row)[columns.clone()]);
-            for (k, to) in packed.iter_mut().enumerate() {
-                *to = std::array::from_fn(|row| rows[row][k]);
+impl Left for View<'_> {
+    fn rows(&self) -> usize {
+        self.rows()
+    }
+
+    fn depth(&self) -> usize {
+        self.width()
+    }
+
+    fn pack(&self, columns: Range<usize>, packed: &mut Vec<[f32; ROWS]>) {
+        let depth = columns.len();
+        packed.resize(self.rows().div_ceil(ROWS) * depth, [0.0; ROWS]);
+        for group in 0..self.rows().div_ceil(ROWS) {
+            let packed = &mut packed[group * depth..][..depth];
+            let count = ROWS.min(self.rows() - group * ROWS);
+            if count == ROWS {
+                let rows: [&[f32]; ROWS] =
+                    std::array::from_fn(|row| &self.row(group * ROWS + row)[columns.clone()]);
+                for (k, to) in packed.iter_mut().enumerate() {
+                    *to = std::array::from_fn(|row| rows[row][k]);
+                }
+            } else {
+                for row in 0..count {
+                    let values = &self.row(group * ROWS + row)[columns.clone()];
+                    packed.iter_mut().zip(values).for_each(|(to, value)| to[row] = *value);
+                }
             }
-        } else {
-            for row in 0..count {
-                let values = &input.row(group * ROWS + row)[columns.clone()];
-                packed.iter_mut().zip(values).for_each(|(to, value)| to[row] = *value);
+        }
+    }
+}
+
+impl Left for Transposed<'_> {
+    fn rows(&self) -> usize {
+        self.0.width()
+    }
+
+    fn depth(&self) -> usize {
+        self.0.rows()
+    }
+
+    fn pack(&self, rows: Range<usize>, packed: &mut Vec<[f32; ROWS]>) {
+        let depth = rows.len();
+        packed.resize(self.rows().div_ceil(ROWS) * depth, [0.0; ROWS]);
+        for (k, row) in rows.enumerate() {
+            let (groups, rest) = self.0.row(row).as_chunks::<ROWS>();
+            for (group, values) in groups.iter().enumerate() {
+                packed[group * depth + k] = *values;
+            }
+            if !rest.is_empty() {
+                packed[groups.len() * depth + k][..rest.len()].copy_from_slice(rest);
             }
         }
     }

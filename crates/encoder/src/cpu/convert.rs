@@ -142,7 +142,7 @@ fn columns(layer: &nn::Linear, first: usize, count: usize) -> Linear {
     Linear::new(&read(weight), &read(bias(layer).narrow(0, start, length)))
 }
 
-fn bias(layer: &nn::Linear) -> Tensor<1> {
+pub(super) fn bias(layer: &nn::Linear) -> Tensor<1> {
     let [_, outputs] = layer.weight.dims();
     let zeros = || Tensor::zeros([outputs], &layer.weight.device());
     layer.bias.as_ref().map_or_else(zeros, Param::val)
@@ -154,7 +154,7 @@ fn norm(norm: &nn::LayerNorm, epsilon: f32) -> LayerNorm {
     LayerNorm::new(gamma, beta, epsilon)
 }
 
-fn activation(activation: crate::Activation) -> Activation {
+pub(super) fn activation(activation: crate::Activation) -> Activation {
     use crate::Activation as Named;
     match activation {
         Named::Gelu => Activation::Gelu,
@@ -165,6 +165,6 @@ fn activation(activation: crate::Activation) -> Activation {
     }
 }
 
-fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(super) fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("a float tensor of the CPU reads as f32")
 }

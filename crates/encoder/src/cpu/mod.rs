@@ -8,6 +8,7 @@ mod convert;
 mod embeddings;
 mod layer;
 mod rotation;
+pub(crate) mod train;
 
 use std::ops::Range;
 

@@ -1,0 +1,109 @@
+//! From gradients back to modules of tensors.
+
+use burn::module::Param;
+use burn::nn;
+use burn::tensor::{Gradients, Tensor, TensorData};
+use entromask_kernels::{LinearGradient, Matrix, NormGradient};
+
+use super::BodyGradient;
+use super::embeddings::EmbeddingsGradient;
+use super::layer::LayerGradient;
+use crate::MaskedLm;
+use crate::encoder::Encoder;
+use crate::transformer::{Embeddings, Layer};
+
+impl BodyGradient<'_> {
+    /// Adds the gradients to those of `model`'s parameters that a backward pass through its head has left.
+    ///
+    /// # Panics
+    ///
+    /// If `model` is not the one that they are of.
+    pub fn register(&self, model: &MaskedLm, gradients: &mut Gradients) {
+        let Encoder::Absolute(body) = &model.encoder else { unreachable!("the model that was laid out") };
+        let sum = self.sum;
+        embeddings(&body.embeddings, sum.embeddings.as_ref().expect("computed"), gradients);
+        self.words(&body.embeddings, gradients);
+        if let (Some(to), Some(projection)) = (&body.embeddings.projection, &sum.projection) {
+            linear(&[to], projection, gradients);
+        }
+        for (to, gradient) in body.layers.iter().zip(&sum.layers) {
+            layer(to, gradient, gradients);
+        }
+        if let (Some(to), Some(gradient)) = (&body.norm, &sum.norm) {
+            norm(to, gradient, gradients);
+        }
+    }
+
+    /// A token's row is the sum over its occurrences, in order.
+    fn words(&self, to: &Embeddings, gradients: &mut Gradients) {
+        let weight = to.word_embeddings.weight.val();
+        let [vocab_size, width] = weight.dims();
+        let earlier = weight.grad_remove(gradients).map(|tied| tied.into_data());
+        let mut table = earlier.unwrap_or_else(|| TensorData::zeros::<f32, _>([vocab_size, width]));
+        let values = table.as_mut_slice::<f32>().expect("gradients are f32 on the CPU");
+        for (ids, d_sums) in &self.words {
+            for (index, &id) in ids.iter().enumerate() {
+                let row = &mut values[id as usize * width..][..width];
+                row.iter_mut().zip(d_sums.row(index)).for_each(|(to, d)| *to += d);
+            }
+        }
+        weight.grad_replace(gradients, Tensor::from_data(table, &weight.device().inner()));
+    }
+}
+
+fn embeddings(to: &Embeddings, gradient: &EmbeddingsGradient, gradients: &mut Gradients) {
+    let [positions, width] = to.position_embeddings.weight.dims();
+    let mut places = vec![0.0; positions * width];
+    places[to.first_position * width..][..gradient.places.len()].copy_from_slice(&gradient.places);
+    if let Some(segments) = &to.token_type_embeddings {
+        let mut first = vec![0.0; segments.weight.dims()[0] * width];
+        for place in gradient.places.chunks_exact(width) {
+            first[..width].iter_mut().zip(place).for_each(|(to, d)| *to += d);
+        }
+        register(&segments.weight, first, gradients);
+    }
+    register(&to.position_embeddings.weight, places, gradients);
+    if let (Some(to), Some(gradient)) = (&to.norm, &gradient.norm) {
+        norm(to, gradient, gradients);
+    }
+}
+
+fn layer(to: &Layer, gradient: &LayerGradient, gradients: &mut Gradients) {
+    linear(&[&to.attention.query], &gradient.query, gradients);
+    linear(&[&to.attention.key, &to.attention.value], &gradient.key_value, gradients);
+    linear(&[&to.attention_output], &gradient.attention_output, gradients);
+    norm(&to.attention_norm, &gradient.attention_norm, gradients);
+    linear(&[&to.intermediate], &gradient.intermediate, gradients);
+    linear(&[&to.output], &gradient.output, gradients);
+    norm(&to.output_norm, &gradient.output_norm, gradients);
+}
+
+/// Dense layers whose outputs lie side by side.
+fn linear(layers: &[&nn::Linear], gradient: &LinearGradient, gradients: &mut Gradients) {
+    let mut first = 0;
+    for layer in layers {
+        let [_, outputs] = layer.weight.dims();
+        register(&layer.weight, columns(&gradient.weight, first..first + outputs), gradients);
+        if let Some(bias) = &layer.bias {
+            register(bias, gradient.bias[first..first + outputs].to_vec(), gradients);
+        }
+        first += outputs;
+    }
+}
+
+fn norm(to: &nn::LayerNorm, gradient: &NormGradient, gradients: &mut Gradients) {
+    register(&to.gamma, gradient.gamma.clone(), gradients);
+    if let Some(beta) = &to.beta {
+        register(beta, gradient.beta.clone(), gradients);
+    }
+}
+
+fn columns(of: &Matrix, columns: std::ops::Range<usize>) -> Vec<f32> {
+    (0..of.rows()).flat_map(|row| &of.row(row)[columns.clone()]).copied().collect()
+}
+
+fn register<const D: usize>(parameter: &Param<Tensor<D>>, values: Vec<f32>, gradients: &mut Gradients) {
+    let tensor = parameter.val();
+    let gradient = Tensor::from_data(TensorData::new(values, tensor.shape()), &tensor.device().inner());
+    tensor.grad_replace(gradients, gradient);
+}

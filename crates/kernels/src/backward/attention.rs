@@ -1,0 +1,249 @@
+//! Scaled dot-product attention of all heads and rows of a batch, with its probabilities kept for the backward pass.
+
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::norm::dot;
+use crate::attention::softmax;
+use crate::matrix::Matrix;
+use crate::panels::{NO_TOKEN, Panels, padded, panel_width};
+use crate::product::{Start, Transposed, product};
+
+/// A row of tokens in a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where its keys and values lie.
+    pub tokens: Range<usize>,
+    /// Where its queries lie among all queries.
+    pub queries: Range<usize>,
+}
+
+/// What the backward pass of attention needs, and memory for both passes.
+#[derive(Clone, Debug, Default)]
+pub struct AttentionTape {
+    /// Of each row and head, `[queries, tokens]`.
+    probabilities: Vec<Matrix>,
+    left: Panels,
+    right: Panels,
+    scores: Matrix,
+    result: Matrix,
+}
+
+impl AttentionTape {
+    /// `context` becomes what the queries attend to, `[queries, heads · head_size]`.
+    ///
+    /// `query` is `[queries, heads · head_size]`; `key_value`, `[tokens, 2 · heads · head_size]`, holds the keys and, right
+    /// of them, the values.
+    pub fn forward(
+        &mut self,
+        query: &Matrix,
+        key_value: &Matrix,
+        spans: &[Span],
+        heads: usize,
+        context: &mut Matrix,
+    ) {
+        context.reshape(query.rows(), query.width());
+        self.probabilities.resize_with(self.probabilities.len().max(spans.len() * heads), Matrix::default);
+        let Self { probabilities, left: keys, right: values, result, .. } = self;
+        for (index, (span, head)) in every(spans, heads).enumerate() {
+            let columns = Columns::of(query, heads, head);
+            let (token, queries) = (span.tokens.clone(), span.queries.clone());
+            keys.pack_columns(columns.size, rows(key_value, &token, &columns.keys));
+            values.pack_rows(columns.size, rows(key_value, &token, &columns.values));
+            let probabilities = &mut probabilities[index];
+            probabilities.reshape(queries.len(), token.len().next_multiple_of(panel_width()));
+            let start = padded(&vec![0.0; token.len()], NO_TOKEN);
+            let input = query.view(queries.clone(), columns.query.clone());
+            product(input, keys.all(), Start::Bias(&start), &mut probabilities.view_mut(0, 0));
+            Arch::new().dispatch(Softmax { scores: probabilities, scale: columns.scale });
+            result.reshape(queries.len(), columns.size);
+            let shares = probabilities.view(0..queries.len(), 0..token.len());
+            product(shares, values.all(), Start::Zero, &mut result.view_mut(0, 0));
+            place(result, context, queries.start, &columns.query);
+        }
+    }
+
+    /// `d_query` and `d_key_value` become the gradients of what [`AttentionTape::forward`] was given last.
+    pub fn backward(
+        &mut self,
+        (query, key_value): (&Matrix, &Matrix),
+        spans: &[Span],
+        heads: usize,
+        d_context: &Matrix,
+        (d_query, d_key_value): (&mut Matrix, &mut Matrix),
+    ) {
+        d_query.reshape(query.rows(), query.width());
+        d_key_value.reshape(key_value.rows(), key_value.width());
+        let Self { probabilities, left, right, scores, result } = self;
+        for (index, (span, head)) in every(spans, heads).enumerate() {
+            let columns = Columns::of(query, heads, head);
+            let (token, queries) = (span.tokens.clone(), span.queries.clone());
+            let probabilities = probabilities[index].view(0..queries.len(), 0..token.len());
+
+            right.pack_rows(columns.size, rows(d_context, &queries, &columns.query));
+            result.reshape(token.len(), columns.size);
+            product(Transposed(probabilities), right.all(), Start::Zero, &mut result.view_mut(0, 0));
+            place(result, d_key_value, token.start, &columns.values);
+
+            left.pack_columns(columns.size, rows(key_value, &token, &columns.values));
+            scores.reshape(queries.len(), token.len());
+            let input = d_context.view(queries.clone(), columns.query.clone());
+            product(input, left.all(), Start::Zero, &mut scores.view_mut(0, 0));
+            for row in 0..queries.len() {
+                let scores = scores.row_mut(row);
+                Arch::new().dispatch(SoftmaxBackward {
+                    shares: probabilities.row(row),
+                    scores,
+                    scale: columns.scale,
+                });
+            }
+
+            right.pack_rows(columns.size, rows(key_value, &token, &columns.keys));
+            result.reshape(queries.len(), columns.size);
+            product(scores.all(), right.all(), Start::Zero, &mut result.view_mut(0, 0));
+            place(result, d_query, queries.start, &columns.query);
+
+            right.pack_rows(columns.size, rows(query, &queries, &columns.query));
+            result.reshape(token.len(), columns.size);
+            product(Transposed(scores.all()), right.all(), Start::Zero, &mut result.view_mut(0, 0));
+            place(result, d_key_value, token.start, &columns.keys);
+        }
+    }
+}
+
+/// Where a head lies.
+struct Columns {
+    size: usize,
+    scale: f32,
+    query: Range<usize>,
+    keys: Range<usize>,
+    values: Range<usize>,
+}
+
+impl Columns {
+    fn of(query: &Matrix, heads: usize, head: usize) -> Self {
+        let size = query.width() / heads;
+        let at = |head: usize| head * size..(head + 1) * size;
+        let scale = (size as f32).powf(-0.5);
+        Self { size, scale, query: at(head), keys: at(head), values: at(heads + head) }
+    }
+}
+
+fn every(spans: &[Span], heads: usize) -> impl Iterator<Item = (&Span, usize)> {
+    spans.iter().flat_map(move |span| (0..heads).map(move |head| (span, head)))
+}
+
+fn rows<'a>(
+    of: &'a Matrix,
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+) -> impl ExactSizeIterator<Item = &'a [f32]> {
+    let view = of.view(rows.clone(), columns.clone());
+    (0..view.rows()).map(move |row| view.row(row))
+}
+
+fn place(from: &Matrix, to: &mut Matrix, first: usize, columns: &Range<usize>) {
+    for row in 0..from.rows() {
+        to.row_mut(first + row)[columns.clone()].copy_from_slice(from.row(row));
+    }
+}
+
+struct Softmax<'a> {
+    scores: &'a mut Matrix,
+    scale: f32,
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for row in 0..self.scores.rows() {
+            softmax(simd, self.scores.row_mut(row), self.scale);
+        }
+    }
+}
+
+/// Turns the gradient of the probabilities into that of the scores before scaling: p·(g − Σ p·g)·scale.
+struct SoftmaxBackward<'a> {
+    shares: &'a [f32],
+    scores: &'a mut [f32],
+    scale: f32,
+}
+
+impl WithSimd for SoftmaxBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let mean = dot(simd, self.shares, self.scores);
+        let pairs = self.scores.iter_mut().zip(self.shares);
+        pairs.for_each(|(g, p)| *g = p * (*g - mean) * self.scale);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::activation::softmax;
+    use burn::tensor::{Int, Tensor};
+
+    use super::*;
+    use crate::backward::tests::{assert_close, draw, tracked};
+    use crate::matrix::tests::matrix;
+
+    /// Lengths of the rows, and which of their tokens ask.
+    const ROWS: [(usize, &[usize]); 3] = [(5, &[0, 1, 2, 3, 4]), (1, &[0]), (37, &[3, 30])];
+
+    fn spans() -> Vec<Span> {
+        let (mut tokens, mut queries) = (0, 0);
+        let mut next = |(length, asked): (usize, &[usize])| {
+            (tokens, queries) = (tokens + length, queries + asked.len());
+            Span { tokens: tokens - length..tokens, queries: queries - asked.len()..queries }
+        };
+        ROWS.map(&mut next).to_vec()
+    }
+
+    fn plain(query: &Tensor<2>, key_value: &Tensor<2>, heads: usize, size: usize) -> Tensor<2> {
+        let of_head = |span: &Span, head: usize| {
+            let part = |of: &Tensor<2>, rows: &Range<usize>, column: usize| {
+                of.clone().narrow(0, rows.start, rows.len()).narrow(1, column * size, size)
+            };
+            let keys = part(key_value, &span.tokens, head);
+            let scores = part(query, &span.queries, head).matmul(keys.transpose());
+            softmax(scores / (size as f64).sqrt(), 1).matmul(part(key_value, &span.tokens, heads + head))
+        };
+        let row = |span: &Span| Tensor::cat((0..heads).map(|head| of_head(span, head)).collect(), 1);
+        Tensor::cat(spans().iter().map(row).collect(), 0)
+    }
+
+    #[test]
+    fn equals_automatic_differentiation() {
+        for (heads, size) in [(1, 3), (3, 20), (2, 64)] {
+            let width = heads * size;
+            let asked: Vec<i32> = vec![0, 1, 2, 3, 4, 5, 9, 36];
+            let x = draw(43 * width, "x");
+            let all = tracked(&x, [43, width]);
+            let index = Tensor::<1, Int>::from_ints(asked.as_slice(), &all.device());
+            let query = Tensor::from_inner(all.clone().inner().select(0, index)).require_grad();
+            let key_value = tracked(&draw(43 * 2 * width, "kv"), [43, 2 * width]);
+            let seed = draw(8 * width, "seed");
+            let output = plain(&query, &key_value, heads, size);
+            let backward = (output.clone() * tracked(&seed, [8, width])).sum().backward();
+
+            let read = |tensor: &Tensor<2>| {
+                let [_, width] = tensor.dims();
+                matrix(&tensor.clone().inner().try_into_vec_as::<f32>().expect("f32"), width)
+            };
+            let (q, kv) = (read(&query), read(&key_value));
+            let (mut tape, mut context) = (AttentionTape::default(), Matrix::default());
+            let (mut d_query, mut d_key_value) = (Matrix::default(), Matrix::default());
+            tape.forward(&q, &kv, &spans(), heads, &mut context);
+            let d_context = matrix(&seed, width);
+            tape.backward((&q, &kv), &spans(), heads, &d_context, (&mut d_query, &mut d_key_value));
+            assert_close(&context.to_vec(), output.inner());
+            assert_close(&d_query.to_vec(), query.grad(&backward).expect("tracked"));
+            assert_close(&d_key_value.to_vec(), key_value.grad(&backward).expect("tracked"));
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Forward passes that remember what their backward pass needs, and the backward passes.
+//!
+//! A gradient is called `d_x` for ∂loss/∂x. Gradients of inputs are written, gradients of parameters are added up, so
+//! that the parts of a batch can be computed one after the other.
+
+mod activation;
+mod attention;
+mod linear;
+mod norm;
+mod vocabulary;
+
+pub use attention::{AttentionTape, Span};
+pub use linear::{LinearGradient, TrainedLinear};
+pub use norm::{NormGradient, NormTape, TrainedNorm};
+pub use vocabulary::{TrainedVocabulary, VocabularyGradient};
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor, TensorData};
+    use entromask_random::{keyed, normals};
+
+    pub(super) fn draw(n: usize, purpose: &str) -> Vec<f32> {
+        normals(n, 1.0, &mut keyed(1, purpose, 0, 0))
+    }
+
+    /// A tensor that automatic differentiation follows.
+    pub(super) fn tracked(values: &[f32], shape: [usize; 2]) -> Tensor<2> {
+        let device = Device::flex().autodiff();
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), &device).require_grad()
+    }
+
+    pub(super) fn assert_close(found: &[f32], expected: Tensor<2>) {
+        let expected: Vec<f32> = expected.try_into_vec_as().expect("f32");
+        assert_eq!(found.len(), expected.len());
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let allowed = 3e-5 * expected.abs().max(1.0);
+            assert!((found - expected).abs() < allowed, "{index}: {found} {expected}");
+        }
+    }
+}
