@@ -24,6 +24,24 @@ impl Linear {
         Self { panels, bias: padded(bias, 0.0) }
     }
 
+    /// `weight` is `[outputs, inputs]`, as that of a decoder, and `bias` `[outputs]`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not agree.
+    pub fn from_columns(weight: &[f32], bias: &[f32]) -> Self {
+        assert!(weight.len().is_multiple_of(bias.len()), "one bias an output");
+        let inputs = weight.len() / bias.len();
+        let mut panels = Panels::default();
+        panels.pack_columns(inputs, weight.chunks_exact(inputs));
+        Self { panels, bias: padded(bias, 0.0) }
+    }
+
+    /// Values of a row that goes in.
+    pub fn inputs(&self) -> usize {
+        self.panels.depth()
+    }
+
     /// Values that come out for a row.
     pub fn outputs(&self) -> usize {
         self.panels.columns()

@@ -8,13 +8,14 @@
 //! G = λ_ce (softmax(z) − onehot(target)) / n + λ_kd T (softmax(z / T) − softmax(z_teacher / T)) / m ,
 //! ```
 //!
-//! so that it is written over the logits, chunk by chunk, and only the three products that use it are left:
+//! so that it is written over the logits, chunk by chunk (on the CPU by [`host`](crate::host), elsewhere in burn's operations), and only the three products that use it are left:
 //! ∂h = G·W, ∂W = Gᵀ·h, ∂b = Σ G. The plain form is [`cross_entropy`](crate::cross_entropy) and
 //! [`distillation`](crate::distillation); tests compare the two.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+use crate::host;
 use crate::logits::{Mean, Taught};
 use crate::rows::{self, RowLoss};
 use crate::soft::SoftTargets;
@@ -94,7 +95,9 @@ pub fn head_loss(
 ) -> HeadLoss {
     let rows = (CHUNK_LOGITS / decoder.weight.dims()[0]).max(1);
     let teacher = if objective.kd == 0.0 { Guide::Nobody } else { teacher };
-    head_loss_in_chunks(hidden, decoder, targets, teacher, objective, rows)
+    let on_host = decoder.weight.clone().inner().device() == Device::flex();
+    let how = if on_host { head_loss_on_host } else { head_loss_in_chunks };
+    how(hidden, decoder, targets, teacher, objective, rows)
 }
 
 /// Surprisal and accuracy of `targets` under hidden states (after the head's transform) without autodiff.
@@ -114,6 +117,13 @@ pub fn evaluate(hidden: &Tensor<2>, decoder: &Decoder, targets: &[u32]) -> Evalu
         total.positions += targets.len() as u64;
     }
     total
+}
+
+impl Decoder {
+    /// Without autodiff.
+    fn plain(&self) -> Self {
+        Self { weight: self.weight.clone().inner(), bias: self.bias.clone().inner() }
+    }
 }
 
 impl HeadLoss {
@@ -139,6 +149,30 @@ fn add_gradient<const D: usize>(
     }
 }
 
+fn head_loss_on_host(
+    hidden: Tensor<2>,
+    decoder: Decoder,
+    targets: &[Option<u32>],
+    teacher: Guide,
+    objective: &Objective,
+    rows: usize,
+) -> HeadLoss {
+    let (plain, mean) = (decoder.plain(), Mean::new(targets, objective));
+    let found = host::gradient(&hidden.clone().inner(), &plain, targets, teacher, &mean, rows);
+    let (width, device) = (plain.weight.dims(), plain.weight.device());
+    let gradient = Tensor::from_data(TensorData::new(found.hidden, hidden.dims()), &device);
+    HeadLoss {
+        ce: found.losses.ce / mean.targets,
+        kd: found.losses.kd / mean.positions,
+        surrogate: (hidden * Tensor::from_inner(gradient)).sum(),
+        gradient: Decoder {
+            weight: Tensor::from_data(TensorData::new(found.weight, width), &device),
+            bias: Tensor::from_data(TensorData::new(found.bias, [width[0]]), &device),
+        },
+        decoder,
+    }
+}
+
 fn head_loss_in_chunks(
     hidden: Tensor<2>,
     decoder: Decoder,
@@ -147,7 +181,7 @@ fn head_loss_in_chunks(
     objective: &Objective,
     rows: usize,
 ) -> HeadLoss {
-    let plain = Decoder { weight: decoder.weight.clone().inner(), bias: decoder.bias.clone().inner() };
+    let plain = decoder.plain();
     let (mean, inner) = (Mean::new(targets, objective), hidden.clone().inner());
     let mut sums = Sums::default();
     for (index, targets) in targets.chunks(rows).enumerate() {
@@ -205,7 +239,7 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Int, TensorData};
+    use burn::tensor::Int;
 
     use super::*;
     use crate::{cross_entropy, distillation};
@@ -268,11 +302,11 @@ mod tests {
         (ce.into_scalar::<f64>(), kd, gradients)
     }
 
-    fn fused(teacher: Option<&Tensor<2>>, rows: usize) -> (f64, f64, [Vec<f32>; 3]) {
+    type Fused = fn(Tensor<2>, Decoder, &[Option<u32>], Guide, &Objective, usize) -> HeadLoss;
+
+    fn fused(fused: Fused, teacher: Guide, rows: usize) -> (f64, f64, [Vec<f32>; 3]) {
         let (hidden, decoder) = student();
-        let teachers = self::decoder(1.1);
-        let teacher = teacher.map_or(Guide::Nobody, |hidden| Guide::Model(hidden, &teachers));
-        let loss = head_loss_in_chunks(hidden.clone(), decoder.clone(), &TARGETS, teacher, &OBJECTIVE, rows);
+        let loss = fused(hidden.clone(), decoder.clone(), &TARGETS, teacher, &OBJECTIVE, rows);
         let (ce, kd) = (loss.ce, loss.kd);
         let mut backward = loss.surrogate.backward();
         loss.add_gradients(&mut backward);
@@ -287,16 +321,40 @@ mod tests {
     #[test]
     fn agrees_with_autodiff_through_the_logits() {
         let teacher = wave([5, 4], 1.7);
+        let teachers = decoder(1.1);
         for teacher in [None, Some(&teacher)] {
-            let (ce, kd, gradients) = plain(teacher);
+            let exact = plain(teacher);
+            let guide = teacher.map_or(Guide::Nobody, |hidden| Guide::Model(hidden, &teachers));
             for rows in [1, 2, 5, 100] {
-                let (fused_ce, fused_kd, fused_gradients) = fused(teacher, rows);
-                assert!((ce - fused_ce).abs() < 1e-6 && (kd - fused_kd).abs() < 1e-5, "{kd} {fused_kd}");
-                for (exact, found) in gradients.iter().zip(&fused_gradients) {
-                    assert_close(exact, found);
-                }
+                assert_equal(&fused(head_loss_in_chunks, guide, rows), &exact);
+                assert_equal(&fused(head_loss_on_host, guide, rows), &exact);
             }
         }
+    }
+
+    #[test]
+    fn host_and_device_agree_on_soft_targets() {
+        let soft = SoftTargets {
+            k: 2,
+            tokens: vec![3, 0, 1, 2, 18, 4, 5, 6, 7, 8],
+            logits: vec(wave([10], 1.3)),
+            tail: vec![0.1, 0.5, 0.0, 0.9, 0.25],
+        };
+        for rows in [2, 100] {
+            let guide = Guide::Soft(&soft);
+            assert_equal(&fused(head_loss_on_host, guide, rows), &fused(head_loss_in_chunks, guide, rows));
+        }
+    }
+
+    /// Losses, and gradients of hidden states, weight and bias.
+    fn assert_equal(found: &(f64, f64, [Vec<f32>; 3]), exact: &(f64, f64, [Vec<f32>; 3])) {
+        assert!(
+            (found.0 - exact.0).abs() < 1e-6 && (found.1 - exact.1).abs() < 1e-5,
+            "{} {}",
+            found.1,
+            exact.1
+        );
+        found.2.iter().zip(&exact.2).for_each(|(found, exact)| assert_close(exact, found));
     }
 
     #[test]

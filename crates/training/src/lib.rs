@@ -13,6 +13,7 @@ mod adamw;
 mod checkpoint;
 mod gradients;
 mod head;
+mod host;
 mod lamb;
 mod logits;
 mod loss;

@@ -32,15 +32,13 @@ pub(crate) enum Teaching<'a> {
     Top(Top<'a>),
 }
 
-/// Replaces `logits` (without bias) by the gradient of the weighted losses with respect to them.
+/// Replaces `logits` by the gradient of the weighted losses with respect to them.
 pub(crate) fn losses_and_gradient(
     logits: &mut [f32],
-    bias: &[f32],
     target: Option<u32>,
     teacher: Option<Teaching>,
     weights: Weights,
 ) -> RowLoss {
-    add(logits, bias);
     let kd = teacher.map(|teacher| match teacher {
         Teaching::Logits(teacher) => {
             let (value, gradient) = divergence(logits, teacher, weights);
@@ -179,7 +177,7 @@ mod tests {
         let weights = Weights { ce: 1.0, kd: 1.0, temperature: 2.0 };
         let mut teacher = [-1e4, 1e4, 0.0];
         let teaching = Teaching::Logits(&mut teacher);
-        let loss = losses_and_gradient(&mut logits, &[0.0; 3], Some(1), Some(teaching), weights);
+        let loss = losses_and_gradient(&mut logits, Some(1), Some(teaching), weights);
         assert!((loss.ce - 2e4).abs() < 1.0 && loss.kd.is_finite());
         assert!(logits.iter().all(|g| g.is_finite()));
     }

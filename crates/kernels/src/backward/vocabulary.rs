@@ -4,9 +4,11 @@
 //! tiles, each on one thread from the logits to the gradient of the hidden states, and the gradient of the weights in
 //! tiles of the vocabulary, each of which adds up over all positions while it is in the caches.
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::linear::add;
+use crate::exponential::{LOWEST, exp};
 use crate::matrix::Matrix;
 use crate::panels::{NO_TOKEN, Panels, padded};
 use crate::product::{Start, Transposed, product};
@@ -60,6 +62,18 @@ impl TrainedVocabulary {
         product(hidden.all(), self.columns.all(), Start::Bias(&self.bias), &mut logits.view_mut(0, 0));
     }
 
+    /// Replaces a row of what [`TrainedVocabulary::forward`] wrote by the gradient of `share` · cross-entropy, which is
+    /// `share` · (softmax − onehot(target)). Returns the cross-entropy −ln softmax(target), nats.
+    pub fn cross_entropy(&self, logits: &mut Matrix, row: usize, target: usize, share: f32) -> f64 {
+        let padded = self.bias.len();
+        let logits = &mut logits.view_mut(row, 0);
+        let chosen = logits.at(0, target, 1)[0];
+        let logits = logits.at(0, 0, padded);
+        let (highest, sum) = Arch::new().dispatch(Softmax { logits, share });
+        logits[target] -= share;
+        f64::from(sum).ln() - f64::from(chosen - highest)
+    }
+
     /// `d_hidden` becomes `d_logits · weight`: `[n, vocab_size]` to `[n, hidden_size]`.
     pub fn backward(&self, d_logits: &Matrix, d_hidden: &mut Matrix) {
         d_hidden.reshape(d_logits.rows(), self.hidden_size());
@@ -98,6 +112,44 @@ impl VocabularyGradient {
     }
 }
 
+/// Replaces whole vectors of logits by their softmax times `share`; returns the highest and Σ e^(z − highest).
+struct Softmax<'a> {
+    logits: &'a mut [f32],
+    share: f32,
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = (f32, f32);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> (f32, f32) {
+        let vectors = S::as_mut_simd_f32s(self.logits).0;
+        let mut tops = [simd.splat_f32s(f32::NEG_INFINITY); 4];
+        for four in vectors.as_chunks::<4>().0 {
+            tops.iter_mut().zip(four).for_each(|(top, &z)| *top = simd.max_f32s(*top, z));
+        }
+        for &z in vectors.as_chunks::<4>().1 {
+            tops[0] = simd.max_f32s(tops[0], z);
+        }
+        let [a, b, c, d] = tops;
+        let highest = simd.reduce_max_f32s(simd.max_f32s(simd.max_f32s(a, b), simd.max_f32s(c, d)));
+        let (top, lowest) = (simd.splat_f32s(highest), simd.splat_f32s(LOWEST));
+        let mut sums = [simd.splat_f32s(0.0); 2];
+        for two in vectors.as_chunks_mut::<2>().0 {
+            for (z, sum) in two.iter_mut().zip(&mut sums) {
+                *z = exp(simd, simd.max_f32s(simd.sub_f32s(*z, top), lowest));
+                *sum = simd.add_f32s(*sum, *z);
+            }
+        }
+        let sum = simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]));
+        let share = simd.splat_f32s(self.share / sum);
+        for z in vectors {
+            *z = simd.mul_f32s(*z, share);
+        }
+        (highest, sum)
+    }
+}
+
 fn packed(hidden: &Matrix) -> Panels {
     let mut panels = Panels::default();
     panels.pack_rows(hidden.width(), (0..hidden.rows()).map(|row| hidden.row(row)));
@@ -109,6 +161,36 @@ mod tests {
     use super::*;
     use crate::backward::tests::{assert_close, draw, tracked};
     use crate::matrix::tests::matrix;
+
+    #[test]
+    fn cross_entropy_is_that_of_the_plain_formula() {
+        let (n, width, vocab) = (7, 5, 1003);
+        let (hidden, weight, bias) = (draw(n * width, "h"), draw(vocab * width, "w"), draw(vocab, "b"));
+        let vocabulary = TrainedVocabulary::new(&weight, &bias);
+        let mut logits = Matrix::default();
+        vocabulary.forward(&matrix(&hidden, width), &mut logits);
+        for row in 0..n {
+            let (target, share) = (row * 997 % vocab, 0.3);
+            let before: Vec<f64> = logits.row(row).iter().map(|&z| f64::from(z)).collect();
+            let sum: f64 = before.iter().map(|z| z.exp()).sum();
+            let found = vocabulary.cross_entropy(&mut logits, row, target, share);
+            assert!((found - (sum.ln() - before[target])).abs() < 1e-5, "{found}");
+            for (token, (found, z)) in logits.row(row).iter().zip(&before).enumerate() {
+                let expected = 0.3 * (z.exp() / sum - f64::from(u8::from(token == target)));
+                assert!((f64::from(*found) - expected).abs() < 1e-7, "{token}: {found} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn cross_entropy_of_huge_logits_is_finite_and_does_not_hide_what_is_no_number() {
+        let vocabulary = TrainedVocabulary::new(&[1.0, -1.0, 0.0], &[0.0; 3]);
+        let mut logits = Matrix::default();
+        vocabulary.forward(&matrix(&[1e4, f32::NAN], 1), &mut logits);
+        assert!((vocabulary.cross_entropy(&mut logits, 0, 1, 1.0) - 2e4).abs() < 1.0);
+        assert!(logits.row(0).iter().all(|g| g.is_finite()));
+        assert!(vocabulary.cross_entropy(&mut logits, 1, 1, 1.0).is_nan());
+    }
 
     #[test]
     fn equals_automatic_differentiation_in_tiles() {

@@ -1,0 +1,153 @@
+//! The losses' gradient with respect to hidden states and decoder in host memory.
+//!
+//! Positions are computed in tiles, each on one thread from the logits to the gradient of the hidden states. Their number
+//! follows the number of threads, which changes no bit: a position's results do not depend on its tile, and the decoder's
+//! gradient is summed over the positions in order.
+
+use burn::tensor::Tensor;
+use entromask_kernels::{Linear, Matrix, TrainedVocabulary};
+use rayon::prelude::*;
+
+use crate::head::{Decoder, Guide};
+use crate::logits::Mean;
+use crate::rows::{self, RowLoss, Teaching};
+use crate::soft::SoftTargets;
+
+/// What the losses of some positions give.
+pub(crate) struct HostGradient {
+    /// Summed over the positions, not weighted.
+    pub losses: RowLoss,
+    /// `[n, hidden_size]`
+    pub hidden: Vec<f32>,
+    /// `[vocab_size, hidden_size]`
+    pub weight: Vec<f32>,
+    /// `[vocab_size]`
+    pub bias: Vec<f32>,
+}
+
+/// Most and fewest positions of a tile: the decoder is read once for each of them.
+const TILE: std::ops::RangeInclusive<usize> = 24..=96;
+
+/// The gradient at all positions, with at most `rows` of them in memory at once.
+///
+/// # Shapes
+/// - hidden: `[n, hidden_size]`
+pub(crate) fn gradient(
+    hidden: &Tensor<2>,
+    decoder: &Decoder,
+    targets: &[Option<u32>],
+    guide: Guide,
+    mean: &Mean,
+    rows: usize,
+) -> HostGradient {
+    let [_, width] = hidden.dims();
+    let vocabulary = TrainedVocabulary::new(&read(&decoder.weight), &read(&decoder.bias));
+    let teacher = HostGuide::of(guide);
+    let (hidden, size) = (read(hidden), tile(targets.len(), rows));
+    let mut sum = vocabulary.zero_gradient();
+    let (mut losses, mut d_hidden) = (Vec::new(), Vec::with_capacity(hidden.len()));
+    let positions: Vec<usize> = (0..targets.len()).collect();
+    for chunk in positions.chunks(rows.next_multiple_of(size)) {
+        let work = Work { vocabulary: &vocabulary, teacher: &teacher, targets, mean };
+        let tiles: Vec<Tile> = (chunk.par_chunks(size))
+            .map(|tile| {
+                work.tile(tile, Matrix::from_rows(&hidden[tile[0] * width..][..tile.len() * width], width))
+            })
+            .collect();
+        let mut states = Vec::new();
+        for tile in tiles {
+            losses.extend(tile.losses);
+            d_hidden.extend(tile.d_hidden);
+            states.push(tile.states);
+        }
+        sum.add(&states);
+    }
+    let losses = RowLoss { ce: losses.iter().map(|l| l.ce).sum(), kd: losses.iter().map(|l| l.kd).sum() };
+    let (weight, bias) = sum.into_parts();
+    HostGradient { losses, hidden: d_hidden, weight, bias }
+}
+
+/// A teacher in host memory.
+enum HostGuide<'a> {
+    Nobody,
+    /// Its hidden states at the positions, and its decoder.
+    Model(Vec<f32>, Linear),
+    Soft(&'a SoftTargets),
+}
+
+impl<'a> HostGuide<'a> {
+    fn of(guide: Guide<'a>) -> Self {
+        match guide {
+            Guide::Nobody => Self::Nobody,
+            Guide::Model(hidden, decoder) => {
+                Self::Model(read(hidden), Linear::from_columns(&read(&decoder.weight), &read(&decoder.bias)))
+            }
+            Guide::Soft(soft) => Self::Soft(soft),
+        }
+    }
+
+    /// Its logits at `positions`, if it is a model.
+    fn logits(&self, positions: &[usize]) -> Matrix {
+        let mut logits = Matrix::default();
+        if let Self::Model(hidden, decoder) = self {
+            let width = decoder.inputs();
+            let hidden = &hidden[positions[0] * width..][..positions.len() * width];
+            decoder.forward(&Matrix::from_rows(hidden, width), &mut logits);
+        }
+        logits
+    }
+}
+
+struct Work<'a> {
+    vocabulary: &'a TrainedVocabulary,
+    teacher: &'a HostGuide<'a>,
+    targets: &'a [Option<u32>],
+    mean: &'a Mean,
+}
+
+struct Tile {
+    losses: Vec<RowLoss>,
+    d_hidden: Vec<f32>,
+    /// Hidden states, and the gradient of their logits.
+    states: (Matrix, Matrix),
+}
+
+impl Work<'_> {
+    fn tile(&self, positions: &[usize], hidden: Matrix) -> Tile {
+        let mut logits = Matrix::default();
+        self.vocabulary.forward(&hidden, &mut logits);
+        let mut teacher = self.teacher.logits(positions);
+        let row = |(row, &position): (usize, &usize)| self.row(row, position, &mut logits, &mut teacher);
+        let losses = positions.iter().enumerate().map(row).collect();
+        let mut d_hidden = Matrix::default();
+        self.vocabulary.backward(&logits, &mut d_hidden);
+        Tile { losses, d_hidden: d_hidden.to_vec(), states: (hidden, logits) }
+    }
+
+    /// Replaces a row of logits by their gradient.
+    fn row(&self, row: usize, position: usize, logits: &mut Matrix, teacher: &mut Matrix) -> RowLoss {
+        let (target, weights) = (self.targets[position], self.mean.weights);
+        let teaching = match self.teacher {
+            HostGuide::Nobody => None,
+            HostGuide::Model(..) => Some(Teaching::Logits(teacher.row_mut(row))),
+            HostGuide::Soft(soft) => Some(Teaching::Top(soft.at(position))),
+        };
+        match (target, teaching) {
+            (Some(target), None) => {
+                let ce = self.vocabulary.cross_entropy(logits, row, target as usize, weights.ce);
+                RowLoss { ce, kd: 0.0 }
+            }
+            (target, teaching) => rows::losses_and_gradient(logits.row_mut(row), target, teaching, weights),
+        }
+    }
+}
+
+/// Positions of a tile, so that each thread has several.
+fn tile(positions: usize, rows: usize) -> usize {
+    let fair = positions.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(6);
+    fair.clamp(*TILE.start(), *TILE.end()).min(rows)
+}
+
+fn read<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+    tensor.clone().into_data_as::<f32>().try_into_vec().expect("converted to f32")
+}
