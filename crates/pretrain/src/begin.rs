@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use entromask_encoder::{EncoderConfig, MaskedLm};
+use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, TrainedBody};
 use entromask_fault::Fault;
 use entromask_training::{Checkpoint, Optimizer};
 use fs_err as fs;
 
 use crate::counters::Counters;
 use crate::job::{Job, Start};
-use crate::step;
+use crate::step::{self, HostBody};
 use crate::train::{COUNTERS, OPTIMIZER};
 
 /// Weights, optimizer and counters to begin with.
@@ -29,9 +29,17 @@ pub(crate) struct Begin {
 pub(crate) enum Teacher {
     Nobody,
     /// A model, on a device without autodiff.
-    Model(Box<(MaskedLm, EncoderConfig)>),
+    Model(Box<Model>),
     /// Soft targets beside the masks.
     Cached,
+}
+
+/// A teacher that is in memory.
+pub(crate) struct Model {
+    model: MaskedLm,
+    config: EncoderConfig,
+    /// Where the CPU computes it without tensors.
+    body: Option<HostBody>,
 }
 
 impl Begin {
@@ -97,14 +105,16 @@ impl Teacher {
             check_width(config.hidden_size, job.student.hidden_size)?;
         }
         check_depths(job, &config)?;
-        Ok(Self::Model(Box::new((model, config))))
+        let on_host = *device == Device::flex().autodiff() && TrainedBody::computes(&config);
+        let body = on_host.then(|| HostBody::new(&model, &config, Lanes::default()));
+        Ok(Self::Model(Box::new(Model { model, config, body })))
     }
 
     /// As a step needs it.
     pub(crate) fn for_step(&self) -> step::Teacher<'_> {
         match self {
             Self::Nobody => step::Teacher::Nobody,
-            Self::Model(teacher) => step::Teacher::Model(&teacher.0),
+            Self::Model(teacher) => step::Teacher::Model(&teacher.model, teacher.body.as_ref()),
             Self::Cached => step::Teacher::Cached,
         }
     }
@@ -112,7 +122,7 @@ impl Teacher {
     /// Shape of a model that is asked at every step.
     pub(crate) fn config(&self) -> Option<&EncoderConfig> {
         match self {
-            Self::Model(teacher) => Some(&teacher.1),
+            Self::Model(teacher) => Some(&teacher.config),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use entromask_artifact::Workbench;
 use entromask_cli::{Progress, interrupted};
-use entromask_encoder::{EncoderConfig, MaskedLm};
+use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, TrainedBody};
 use entromask_fault::Fault;
 use entromask_random::keyed;
 use entromask_training::{Checkpoints, Gradients, Optimizer, Schedule};
@@ -23,7 +23,7 @@ use crate::finite::is_finite;
 use crate::job::Job;
 use crate::journal::{Journal, METRICS, StepRow};
 use crate::online::{self, Freshness, Now, Online};
-use crate::step::{self, Counts, Losses, Pass};
+use crate::step::{self, Counts, HostBody, Losses, Pass};
 use crate::validation::Validation;
 
 /// File names inside a checkpoint.
@@ -65,6 +65,8 @@ struct Trainer<'a> {
     teacher: Teacher,
     online: Option<Online>,
     optimizer: Optimizer,
+    /// Memory of a step on the CPU.
+    lanes: Lanes,
     schedule: Schedule,
     validation: Validation,
     counters: Counters,
@@ -101,6 +103,7 @@ impl<'a> Trainer<'a> {
             teacher: Teacher::load(job, &device)?,
             online: online.transpose()?,
             optimizer,
+            lanes: Lanes::default(),
             schedule: job.config.schedule(counters.done(job.config.budget, job.plan.steps()).total),
             validation: Validation::read(
                 &job.paths.tokens,
@@ -165,7 +168,9 @@ impl<'a> Trainer<'a> {
         let objective = config.objective.at(&config.transfer, done);
         let rate = self.schedule.between(done.at, self.after(done, tokens));
         self.device.seed(keyed(config.seed, "dropout", self.counters.step, 0).next_u64());
-        let (losses, gradients, entropies) = self.gradients(batch, &objective)?;
+        let body = self.host_body();
+        let (losses, gradients, entropies) = self.gradients(batch, &objective, body.as_ref())?;
+        self.lanes = body.map(HostBody::into_lanes).unwrap_or_default();
         let mut row = self.row(&losses, tokens, rate);
         let now = self.now();
         if let Some(online) = &mut self.online {
@@ -198,16 +203,25 @@ impl<'a> Trainer<'a> {
         online.choose(batch, &model, now, (rows, self.job.student.pad_token_id, &device))
     }
 
+    /// The student's body laid out for a step, where the CPU can compute it without tensors.
+    fn host_body(&mut self) -> Option<HostBody> {
+        let possible = self.device == Device::flex().autodiff() && TrainedBody::trains(&self.job.student);
+        let lanes = std::mem::take(&mut self.lanes);
+        possible.then(|| HostBody::new(self.model(), &self.job.student, lanes))
+    }
+
     /// Losses and gradients of a batch, which may be computed in parts, and the entropies at its masked positions where
     /// they are wanted.
     fn gradients(
         &self,
         batch: &[Example],
         objective: &ObjectiveConfig,
+        body: Option<&HostBody>,
     ) -> Result<(Losses, Gradients, Vec<f32>)> {
         let teacher = self.teacher.for_step();
         let whole = Counts::of(batch, teacher, objective);
-        let pass = Pass { objective, whole, pad: self.job.student.pad_token_id, device: &self.device };
+        let pad = self.job.student.pad_token_id;
+        let pass = Pass { objective, whole, pad, device: &self.device, body };
         let (mut losses, mut gradients) = (Losses::default(), None::<Gradients>);
         let (mut entropies, learns) = (Vec::new(), self.online.as_ref().is_some_and(Online::learns));
         for part in batch.chunks(self.job.config.micro_batch.unwrap_or(batch.len())) {
@@ -220,7 +234,7 @@ impl<'a> Trainer<'a> {
             }
             losses = losses.plus(forward.losses);
             losses.check()?;
-            let more = Gradients::collect(self.model(), forward.backward());
+            let more = Gradients::collect(self.model(), forward.backward(self.model()));
             match &mut gradients {
                 None => gradients = Some(more),
                 Some(sum) => sum.add(more),

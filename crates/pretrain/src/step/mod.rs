@@ -1,5 +1,6 @@
 //! One training step's forward pass: from rows to the losses.
 
+mod host;
 mod wanted;
 
 #[cfg(test)]
@@ -17,6 +18,8 @@ use entromask_training::{
 
 use crate::config::{ObjectiveConfig, Positions};
 use crate::data::Example;
+use host::Back;
+pub(crate) use host::HostBody;
 use wanted::{States, Wanted};
 
 /// The losses of one batch, or of a part of one: what it adds to the means over the positions of the batch.
@@ -31,13 +34,15 @@ pub(crate) struct Losses {
 }
 
 /// The losses, and what the backward pass needs.
-pub(crate) struct Forward {
+pub(crate) struct Forward<'a> {
     pub losses: Losses,
     /// What the decoder sees at the masked positions, without autodiff: `[n, embedding_size]`.
     pub seen: Option<Seen>,
     /// A scalar to call `backward` on; its value means nothing.
     scalar: Tensor<1>,
     head: HeadLoss,
+    /// Through the body, where automatic differentiation began behind it.
+    back: Option<Back<'a>>,
 }
 
 /// Hidden states after the head's transform at positions of which those with a target are masked.
@@ -47,11 +52,11 @@ pub(crate) struct Seen {
 }
 
 /// Who guides the student.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) enum Teacher<'a> {
     Nobody,
-    /// A model, on a device without autodiff.
-    Model(&'a MaskedLm),
+    /// A model, on a device without autodiff, and its body where that is computed without tensors.
+    Model(&'a MaskedLm, Option<&'a HostBody>),
     /// What a model said when it was asked; it is in the examples.
     Cached,
 }
@@ -66,13 +71,15 @@ pub(crate) struct Counts {
 }
 
 /// How a forward pass is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
     pub objective: &'a ObjectiveConfig,
     /// Of the whole batch, of which the rows may be a part.
     pub whole: Counts,
     pub pad: u32,
     pub device: &'a Device,
+    /// The student's body, where it is computed without tensors.
+    pub body: Option<&'a HostBody>,
 }
 
 impl Losses {
@@ -99,11 +106,14 @@ impl Losses {
     }
 }
 
-impl Forward {
-    /// The gradients of all parameters.
-    pub(crate) fn backward(self) -> burn::tensor::Gradients {
+impl Forward<'_> {
+    /// The gradients of all parameters of `model`, which made the forward pass.
+    pub(crate) fn backward(self, model: &MaskedLm) -> burn::tensor::Gradients {
         let mut gradients = self.scalar.backward();
         self.head.add_gradients(&mut gradients);
+        if let Some(back) = self.back {
+            back.add_gradients(model, &mut gradients);
+        }
         gradients
     }
 }
@@ -133,10 +143,22 @@ impl Counts {
 }
 
 /// Forward pass of `model`, and of the teacher where the objective needs one.
-pub(crate) fn forward(model: &MaskedLm, teacher: Teacher, batch: &[Example], pass: Pass) -> Forward {
+pub(crate) fn forward<'a>(
+    model: &MaskedLm,
+    teacher: Teacher,
+    batch: &[Example],
+    pass: Pass<'a>,
+) -> Forward<'a> {
     let objective = pass.objective;
     let wanted = if everywhere(teacher, objective) { Wanted::all(batch) } else { Wanted::masked(batch) };
-    let states = wanted.states(model, batch, &depths(objective, 0), pass.pad, pass.device);
+    let depths = depths(objective, 0);
+    let (states, back) = match pass.body {
+        None => (wanted.states(model, batch, &depths, pass.pad, pass.device), None),
+        Some(body) => {
+            let (states, back) = body.tracked(&wanted, batch, &depths);
+            (states, Some(back))
+        }
+    };
     let taught = Taught::by(teacher, &wanted, batch, pass);
     let soft = cached(teacher, batch);
     let guide = match (&taught, &soft) {
@@ -156,7 +178,7 @@ pub(crate) fn forward(model: &MaskedLm, teacher: Teacher, batch: &[Example], pas
     let scalar = more.map_or(head.surrogate.clone(), |more| head.surrogate.clone() + more);
     let (ce, kd) = (head.ce * masked, head.kd * guided);
     let total = objective.ce * ce + objective.kd * kd + objective.cos * cos + objective.hidden * hidden;
-    Forward { losses: Losses { ce, kd, cos, hidden, total }, seen, scalar, head }
+    Forward { losses: Losses { ce, kd, cos, hidden, total }, seen, scalar, head, back }
 }
 
 /// Hidden states after the head's transform at the masked positions of `batch`, and the targets there.
@@ -186,12 +208,15 @@ struct Taught {
 impl Taught {
     /// What `teacher` says, if it is a model and is asked.
     fn by(teacher: Teacher, wanted: &Wanted, batch: &[Example], pass: Pass) -> Option<Self> {
-        let Teacher::Model(teacher) = teacher else { return None };
+        let Teacher::Model(teacher, body) = teacher else { return None };
         if !pass.objective.needs_teacher() {
             return None;
         }
         let (depths, device) = (depths(pass.objective, 1), pass.device.clone().inner());
-        let states = wanted.states(teacher, batch, &depths, pass.pad, &device);
+        let states = match body {
+            None => wanted.states(teacher, batch, &depths, pass.pad, &device),
+            Some(body) => body.states(wanted, batch, &depths),
+        };
         let transformed = teacher.transform(states.last.clone());
         Some(Self { states, transformed, decoder: decoder(teacher) })
     }
@@ -213,7 +238,7 @@ fn depths(objective: &ObjectiveConfig, side: usize) -> Vec<usize> {
 
 /// Whether the teacher guides at all positions.
 fn everywhere(teacher: Teacher, objective: &ObjectiveConfig) -> bool {
-    let asked = matches!(teacher, Teacher::Model(_)) && objective.needs_teacher();
+    let asked = matches!(teacher, Teacher::Model(..)) && objective.needs_teacher();
     asked && objective.positions == Positions::All
 }
 

@@ -1,7 +1,7 @@
 //! What holds for any step: means over positions, guidance, learning by heart.
 
 use burn::module::Module;
-use entromask_encoder::{EncoderConfig, Family, ModernBertConfig};
+use entromask_encoder::{EncoderConfig, Family, Lanes, ModernBertConfig, TrainedBody};
 use entromask_training::{AdamWConfig, Gradients, Optimizer, evaluate};
 
 use super::*;
@@ -23,8 +23,58 @@ fn config() -> EncoderConfig {
     }
 }
 
-fn model() -> MaskedLm {
-    MaskedLm::init(&config(), 3, &Device::flex().autodiff())
+/// A model, and how its body is computed.
+struct Student {
+    model: MaskedLm,
+    body: Option<HostBody>,
+}
+
+impl Student {
+    /// Without tensors where that is possible, as the CPU does it.
+    fn new(config: &EncoderConfig) -> Self {
+        Self::of(MaskedLm::init(config, 3, &Device::flex().autodiff()), config)
+    }
+
+    fn of(model: MaskedLm, config: &EncoderConfig) -> Self {
+        let body = TrainedBody::trains(config).then(|| HostBody::new(&model, config, Lanes::default()));
+        Self { model, body }
+    }
+
+    fn with_tensors(self) -> Self {
+        Self { body: None, ..self }
+    }
+
+    fn pass<'a>(&'a self, objective: &'a ObjectiveConfig, whole: Counts, device: &'a Device) -> Pass<'a> {
+        Pass { objective, whole, pad: PAD, device, body: self.body.as_ref() }
+    }
+
+    /// The losses, and the gradients of all parameters.
+    fn learn(
+        &self,
+        batch: &[Example],
+        teacher: Option<&MaskedLm>,
+        objective: &ObjectiveConfig,
+    ) -> (Losses, Vec<f32>) {
+        let teacher = teacher.map_or(Teacher::Nobody, |teacher| Teacher::Model(teacher, None));
+        let whole = Counts::of(batch, teacher, objective);
+        self.learn_part(batch, teacher, objective, whole)
+    }
+
+    fn learn_part(
+        &self,
+        part: &[Example],
+        teacher: Teacher,
+        objective: &ObjectiveConfig,
+        whole: Counts,
+    ) -> (Losses, Vec<f32>) {
+        let device = Device::flex().autodiff();
+        let forward = forward(&self.model, teacher, part, self.pass(objective, whole, &device));
+        (forward.losses, gradients(&self.model, forward))
+    }
+}
+
+fn model() -> Student {
+    Student::new(&config())
 }
 
 fn batch() -> Vec<Example> {
@@ -33,20 +83,6 @@ fn batch() -> Vec<Example> {
         Example::masked(&ids, positions.iter().copied(), std::iter::repeat(4)).expect("inside")
     };
     vec![row(9, &[1, 4, 5]), row(6, &[2]), row(12, &[0, 7])]
-}
-
-fn pass<'a>(objective: &'a ObjectiveConfig, whole: Counts, device: &'a Device) -> Pass<'a> {
-    Pass { objective, whole, pad: PAD, device }
-}
-
-fn losses(
-    model: &MaskedLm,
-    batch: &[Example],
-    teacher: Option<&MaskedLm>,
-    objective: &ObjectiveConfig,
-) -> Forward {
-    let (teacher, device) = (teacher.map_or(Teacher::Nobody, Teacher::Model), Device::flex().autodiff());
-    forward(model, teacher, batch, pass(objective, Counts::of(batch, teacher, objective), &device))
 }
 
 fn gradients(model: &MaskedLm, losses: Forward) -> Vec<f32> {
@@ -59,13 +95,13 @@ fn gradients(model: &MaskedLm, losses: Forward) -> Vec<f32> {
         }
     }
     let mut values = Vec::new();
-    model.visit(&mut Collect(losses.backward(), &mut values));
+    model.visit(&mut Collect(losses.backward(model), &mut values));
     values
 }
 
 #[test]
 fn an_untrained_model_is_uniform() {
-    let loss = losses(&model(), &batch(), None, &ObjectiveConfig::default()).losses.total;
+    let loss = model().learn(&batch(), None, &ObjectiveConfig::default()).0.total;
     assert!((loss - 50f64.ln()).abs() < 0.05, "{loss}");
 }
 
@@ -74,15 +110,13 @@ fn an_untrained_model_is_uniform() {
 #[test]
 fn a_padded_batch_is_the_mean_of_its_rows() {
     let (model, batch, objective) = (model(), batch(), ObjectiveConfig::default());
-    let together = losses(&model, &batch, None, &objective);
-    let loss = together.losses.ce;
-    let gradient = gradients(&model, together);
+    let (together, gradient) = model.learn(&batch, None, &objective);
+    let loss = together.ce;
     let (mut mean, mut sum) = (0.0, vec![0.0; gradient.len()]);
     for row in &batch {
         let share = row.positions.len() as f64 / 6.0;
-        let alone = losses(&model, std::slice::from_ref(row), None, &objective);
-        mean += share * alone.losses.ce;
-        let part = gradients(&model, alone);
+        let (alone, part) = model.learn(std::slice::from_ref(row), None, &objective);
+        mean += share * alone.ce;
         sum.iter_mut().zip(&part).for_each(|(sum, part)| *sum += share as f32 * part);
     }
     assert!((mean - loss).abs() < 1e-5, "{mean} {loss}");
@@ -96,31 +130,30 @@ fn guidance_everywhere_keeps_the_cross_entropy_of_the_masked_positions() {
     let teacher = MaskedLm::init(&config(), 4, &Device::flex());
     let guided = |positions| {
         let objective = ObjectiveConfig { kd: 0.5, cos: 0.25, positions, ..ObjectiveConfig::default() };
-        losses(&model, &batch, Some(&teacher), &objective).losses
+        model.learn(&batch, Some(&teacher), &objective).0
     };
-    let alone = losses(&model, &batch, None, &ObjectiveConfig::default()).losses;
+    let alone = model.learn(&batch, None, &ObjectiveConfig::default()).0;
     let (masked, all) = (guided(Positions::Masked), guided(Positions::All));
     for losses in [&masked, &all] {
         assert!((losses.ce - alone.ce).abs() < 1e-5 && losses.kd > 0.0 && losses.cos > 0.0);
         assert!((losses.total - (losses.ce + 0.5 * losses.kd + 0.25 * losses.cos)).abs() < 1e-9);
     }
     assert!((masked.kd - all.kd).abs() > 1e-6, "other positions, other divergence");
-    let itself = model.valid();
+    let itself = model.model.valid();
     let objective = ObjectiveConfig { kd: 1.0, cos: 1.0, ..ObjectiveConfig::default() };
-    let same = losses(&model, &batch, Some(&itself), &objective).losses;
+    let same = model.learn(&batch, Some(&itself), &objective).0;
     assert!(same.kd.abs() < 1e-5 && same.cos.abs() < 1e-5, "{} {}", same.kd, same.cos);
 }
 
 /// Gradients of a batch that is computed in parts.
 fn accumulated(rows: usize, teacher: Option<&MaskedLm>, objective: &ObjectiveConfig) -> (Losses, Vec<f32>) {
-    let (model, batch, device) = (model(), batch(), Device::flex().autodiff());
-    let teacher = teacher.map_or(Teacher::Nobody, Teacher::Model);
+    let (model, batch) = (model(), batch());
+    let teacher = teacher.map_or(Teacher::Nobody, |teacher| Teacher::Model(teacher, None));
     let whole = Counts::of(&batch, teacher, objective);
     let (mut losses, mut sum) = (Losses::default(), Vec::new());
     for part in batch.chunks(rows) {
-        let forward = forward(&model, teacher, part, pass(objective, whole, &device));
-        losses = losses.plus(forward.losses);
-        let more = gradients(&model, forward);
+        let (own, more) = model.learn_part(part, teacher, objective, whole);
+        losses = losses.plus(own);
         sum.resize(more.len(), 0.0);
         sum.iter_mut().zip(more).for_each(|(sum, more): (&mut f32, f32)| *sum += more);
     }
@@ -162,8 +195,8 @@ fn accumulation_equals_a_larger_batch() {
 fn the_order_of_rows_changes_nothing() {
     let (model, objective) = (model(), ObjectiveConfig::default());
     let [forth, back] = [batch(), batch().into_iter().rev().collect()].map(|batch| {
-        let forward = losses(&model, &batch, None, &objective);
-        (forward.losses.total, gradients(&model, forward))
+        let (losses, gradients) = model.learn(&batch, None, &objective);
+        (losses.total, gradients)
     });
     assert!((forth.0 - back.0).abs() < 1e-6);
     assert!(forth.1.iter().zip(&back.1).all(|(a, b)| (a - b).abs() < 1e-6));
@@ -175,23 +208,46 @@ fn hidden_states_are_compared_layer_by_layer() {
     let objective =
         |hidden_layers| ObjectiveConfig { ce: 0.0, hidden: 1.0, hidden_layers, ..ObjectiveConfig::default() };
     let of = |pairs: &[[usize; 2]]| {
-        losses(&model, &batch, Some(&model.valid()), &objective(pairs.to_vec())).losses.hidden
+        model.learn(&batch, Some(&model.model.valid()), &objective(pairs.to_vec())).0.hidden
     };
     assert!(of(&[[0, 0], [1, 1], [2, 2]]).abs() < 1e-12, "a model is near itself");
     let (near, far) = (of(&[[1, 2]]), of(&[[0, 2]]));
     assert!(near > 0.0 && far > 0.0 && (near - far).abs() > 1e-9);
     assert!((of(&[[1, 2], [0, 2]]) - f64::midpoint(near, far)).abs() < 1e-9, "a mean over pairs");
     let all = ObjectiveConfig { positions: Positions::All, ..objective(vec![[1, 2]]) };
-    assert!((losses(&model, &batch, Some(&model.valid()), &all).losses.hidden - near).abs() > 1e-9);
+    let everywhere = model.learn(&batch, Some(&model.model.valid()), &all).0.hidden;
+    assert!((everywhere - near).abs() > 1e-9);
+}
+
+/// Bodies of student and teacher with and without tensors, all losses, guidance everywhere.
+#[test]
+fn tensors_give_the_same_losses_and_gradients() {
+    let objective = ObjectiveConfig {
+        ce: 0.7,
+        kd: 0.5,
+        cos: 0.25,
+        hidden: 2.0,
+        hidden_layers: vec![[1, 2], [0, 0]],
+        positions: Positions::All,
+        ..ObjectiveConfig::default()
+    };
+    let teacher = MaskedLm::init(&config(), 4, &Device::flex());
+    let (tensors, expected) = model().with_tensors().learn(&batch(), Some(&teacher), &objective);
+    let body = HostBody::new(&teacher, &config(), Lanes::default());
+    let guide = Teacher::Model(&teacher, Some(&body));
+    let whole = Counts::of(&batch(), guide, &objective);
+    let (host, found) = model().learn_part(&batch(), guide, &objective, whole);
+    assert!(model().body.is_some() && (tensors.total - host.total).abs() < 1e-5);
+    assert!(expected.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5));
 }
 
 /// With all tokens kept, cached targets are the teacher.
 #[test]
 fn cached_targets_of_all_tokens_are_the_teacher() {
-    let (model, device) = (model(), Device::flex().autodiff());
+    let model = model();
     let teacher = MaskedLm::init(&config(), 4, &Device::flex());
     let objective = ObjectiveConfig { kd: 0.5, ..ObjectiveConfig::default() };
-    let live = losses(&model, &batch(), Some(&teacher), &objective);
+    let live = model.learn(&batch(), Some(&teacher), &objective);
     let mut cached = batch();
     for row in &mut cached {
         let (hidden, _) = masked_states(&teacher, std::slice::from_ref(row), PAD, &Device::flex());
@@ -206,10 +262,9 @@ fn cached_targets_of_all_tokens_are_the_teacher() {
         };
     }
     let whole = Counts::of(&cached, Teacher::Cached, &objective);
-    let from_cache = forward(&model, Teacher::Cached, &cached, pass(&objective, whole, &device));
-    assert!((from_cache.losses.kd - live.losses.kd).abs() < 1e-5 && live.losses.kd > 1e-3);
-    let [a, b] = [live, from_cache].map(|forward| gradients(&model, forward));
-    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5));
+    let from_cache = model.learn_part(&cached, Teacher::Cached, &objective, whole);
+    assert!((from_cache.0.kd - live.0.kd).abs() < 1e-5 && live.0.kd > 1e-3);
+    assert!(live.1.iter().zip(&from_cache.1).all(|(a, b)| (a - b).abs() < 1e-5));
 }
 
 /// A small model of each family, with what makes it one: shared layers, narrow embeddings, windows, offsets.
@@ -241,16 +296,14 @@ fn families() -> Vec<EncoderConfig> {
 fn the_gradient_of_each_family_is_the_slope_of_its_loss() {
     for config in families() {
         config.check().expect("a shape");
-        let model = MaskedLm::init(&config, 3, &Device::flex().autodiff());
-        let objective = ObjectiveConfig::default();
-        let forward = losses(&model, &batch(), None, &objective);
-        let guessing = forward.losses.total - 50f64.ln();
+        let (student, objective) = (Student::new(&config), ObjectiveConfig::default());
+        let (losses, gradient) = student.learn(&batch(), None, &objective);
+        let guessing = losses.total - 50f64.ln();
         assert!(guessing.abs() < 0.05, "{:?}: {guessing} above ln V", config.model_type);
-        let gradient = gradients(&model, forward);
         let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
         let loss = |step: f64| {
-            let moved = shifted(model.clone(), &gradient, (step / norm) as f32);
-            losses(&moved, &batch(), None, &objective).losses.total
+            let moved = shifted(student.model.clone(), &gradient, (step / norm) as f32);
+            Student::of(moved, &config).learn(&batch(), None, &objective).0.total
         };
         let slope = (loss(1e-3) - loss(-1e-3)) / 2e-3;
         assert!((slope / norm - 1.0).abs() < 0.01, "{:?}: {slope} {norm}", config.model_type);
@@ -261,11 +314,14 @@ fn the_gradient_of_each_family_is_the_slope_of_its_loss() {
 fn each_family_learns_a_batch_by_heart() {
     for config in families() {
         let mut model = MaskedLm::init(&config, 3, &Device::flex().autodiff());
-        let batch = batch();
+        let (batch, objective) = (batch(), ObjectiveConfig::default());
+        let device = Device::flex().autodiff();
+        let whole = Counts::of(&batch, Teacher::Nobody, &objective);
         let mut optimizer = Optimizer::new(AdamWConfig::default());
         for _ in 0..200 {
-            let forward = losses(&model, &batch, None, &ObjectiveConfig::default());
-            let gradients = Gradients::collect(&model, forward.backward());
+            let student = Student::of(model.clone(), &config);
+            let forward = forward(&model, Teacher::Nobody, &batch, student.pass(&objective, whole, &device));
+            let gradients = Gradients::collect(&model, forward.backward(&model));
             (model, _) = optimizer.step(5e-3, model, gradients).expect("finite");
         }
         let (hidden, targets) = masked_states(&model.valid(), &batch, PAD, &Device::flex());

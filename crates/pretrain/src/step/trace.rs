@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use entromask_encoder::Lanes;
 use entromask_training::{AdamWConfig, Decay, Gradients, Optimizer, Schedule};
 use safetensors::SafeTensors;
 
@@ -30,19 +31,22 @@ fn distillation_follows_torch() -> Result<()> {
 
 fn follow(name: &str, teacher: Option<&MaskedLm>, objective: &ObjectiveConfig) -> Result<()> {
     let (trace, device) = (Trace::read(name)?, Device::flex().autodiff());
-    let (mut model, _) = MaskedLm::from_pretrained(&fixtures().join("student"), &device)?;
+    let (mut model, config) = MaskedLm::from_pretrained(&fixtures().join("student"), &device)?;
     let mut optimizer = Optimizer::new(AdamWConfig::default());
     let schedule = Schedule::new(5e-3, 0.06, Decay::Linear, STEPS as u64);
-    let teacher = teacher.map_or(Teacher::Nobody, Teacher::Model);
+    let teacher = teacher.map_or(Teacher::Nobody, |teacher| Teacher::Model(teacher, None));
+    let mut lanes = Lanes::default();
     for (step, &expected) in trace.losses.iter().enumerate() {
         let batch = trace.batch(step);
         let whole = Counts::of(&batch, teacher, objective);
-        let pass = Pass { objective, whole, pad: 0, device: &device };
+        let body = HostBody::new(&model, &config, lanes);
+        let pass = Pass { objective, whole, pad: 0, device: &device, body: Some(&body) };
         let forward = forward(&model, teacher, &batch, pass);
         let found = forward.losses.total;
         let relative = (found / expected - 1.0).abs();
         assert!(relative < TOLERANCE, "{name} step {step}: {found} is not {expected}");
-        let gradients = Gradients::collect(&model, forward.backward());
+        let gradients = Gradients::collect(&model, forward.backward(&model));
+        lanes = body.into_lanes();
         (model, _) = optimizer.step(schedule.rate(step as u64), model, gradients)?;
     }
     let (first, last) = (trace.losses[0], trace.losses[STEPS - 1]);

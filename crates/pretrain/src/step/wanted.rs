@@ -1,7 +1,7 @@
 //! Positions whose hidden states are wanted.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::{Batch, MaskedLm};
+use entromask_encoder::{Batch, MaskedLm, Wanted as Row};
 
 use crate::data::Example;
 
@@ -10,6 +10,8 @@ use crate::data::Example;
 /// The last layer is computed at these positions only: `grid` has as many columns as the row with most of them, and
 /// `chosen` are the cells of the grid that count, row by row.
 pub(super) struct Wanted {
+    /// Of each row.
+    positions: Vec<Vec<u16>>,
     grid: Vec<i32>,
     columns: usize,
     chosen: Vec<i32>,
@@ -17,6 +19,7 @@ pub(super) struct Wanted {
 }
 
 /// Hidden states at the n wanted positions, `[n, hidden_size]` each.
+#[derive(Clone)]
 pub(super) struct States {
     /// Of the last layer.
     pub last: Tensor<2>,
@@ -46,6 +49,12 @@ impl Wanted {
             wanted.push(&positions, targets);
         }
         wanted
+    }
+
+    /// The rows of `batch`, and where their states are wanted.
+    pub(super) fn rows<'a>(&'a self, batch: &'a [Example]) -> Vec<Row<'a>> {
+        let pairs = batch.iter().zip(&self.positions);
+        pairs.map(|(row, positions)| Row { input_ids: &row.input_ids, positions }).collect()
     }
 
     /// The states of the last layer and of `depths`, for which all layers are computed everywhere.
@@ -83,10 +92,11 @@ impl Wanted {
     }
 
     fn empty(columns: usize) -> Self {
-        Self { grid: Vec::new(), columns, chosen: Vec::new(), targets: Vec::new() }
+        Self { positions: Vec::new(), grid: Vec::new(), columns, chosen: Vec::new(), targets: Vec::new() }
     }
 
     fn push(&mut self, positions: &[u32], targets: impl IntoIterator<Item = Option<u32>>) {
+        self.positions.push(positions.iter().map(|&position| position as u16).collect());
         let start = self.grid.len();
         self.grid.extend(positions.iter().map(|&position| position as i32));
         self.grid.resize(start + self.columns, 0);

@@ -24,7 +24,8 @@ use layer::Layer;
 
 /// The body of a masked language model, laid out for a training step.
 ///
-/// Embeddings with learned absolute positions only, and no dropout; see [`TrainedBody::trains`].
+/// Embeddings with learned absolute positions only, and no dropout; see [`TrainedBody::computes`] and
+/// [`TrainedBody::trains`].
 #[derive(Clone, Debug)]
 pub struct TrainedBody {
     embeddings: Embeddings,
@@ -62,19 +63,24 @@ pub struct BodyGradient<'a> {
 const GRADIENTS: usize = 256 << 20;
 
 impl TrainedBody {
-    /// Whether models of this configuration can be trained so.
+    /// Whether models of this configuration can be laid out.
+    pub fn computes(config: &EncoderConfig) -> bool {
+        config.model_type != Family::ModernBert
+    }
+
+    /// Whether they can be trained so, too: nothing is dropped out.
     pub fn trains(config: &EncoderConfig) -> bool {
         let dropout = config.hidden_dropout_prob + config.attention_probs_dropout_prob;
-        config.model_type != Family::ModernBert && dropout == 0.0
+        Self::computes(config) && dropout == 0.0
     }
 
     /// Lays out `model`, whose tensors must be on the CPU.
     ///
     /// # Panics
     ///
-    /// If it cannot be trained so.
+    /// If [`TrainedBody::computes`] is false.
     pub fn new(model: &MaskedLm, config: &EncoderConfig) -> Self {
-        assert!(Self::trains(config), "of a family with learned positions, without dropout");
+        assert!(Self::computes(config), "of a family with learned positions");
         convert::body(model, config)
     }
 
