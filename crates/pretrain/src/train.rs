@@ -200,7 +200,7 @@ impl<'a> Trainer<'a> {
         let model = self.model.as_ref().expect("taken only while the optimizer updates it").valid();
         let rows = self.job.config.micro_batch.unwrap_or(began);
         let device = self.device.clone().inner();
-        online.choose(batch, &model, now, (rows, self.job.student.pad_token_id, &device))
+        online.choose(batch, (&model, &self.job.student), now, (rows, &device))
     }
 
     /// The student's body laid out for a step, where the CPU can compute it without tensors.
@@ -290,8 +290,7 @@ impl<'a> Trainer<'a> {
     fn validate(&mut self) -> Result<bool> {
         let (job, began) = (self.job, Instant::now());
         let model = self.model();
-        let score =
-            self.validation.score(model, job.config.batch_size, job.student.pad_token_id, &self.device);
+        let score = self.validation.score(model, &job.student, job.config.batch_size, &self.device);
         let Some(score) = score else { return Ok(false) };
         let rise = job.config.run.divergence;
         let best = self.counters.count_validation(score, (rise > 0.0).then_some(rise))?;

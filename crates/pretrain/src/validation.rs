@@ -7,7 +7,7 @@ use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
 use entromask_artifact::Manifest;
-use entromask_encoder::MaskedLm;
+use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_random::{keyed, shuffled};
 use entromask_tables::{TokenColumns, Tokens};
 use entromask_training::{Evaluation, evaluate};
@@ -58,14 +58,14 @@ impl Validation {
     pub(crate) fn score(
         &self,
         model: &MaskedLm,
+        config: &EncoderConfig,
         batch_size: usize,
-        pad: u32,
         device: &Device,
     ) -> Option<Score> {
         let (model, device) = (model.valid(), device.clone().inner());
         let mut total = Evaluation::default();
         for batch in self.examples.chunks(batch_size) {
-            let (hidden, targets) = masked_states(&model, batch, pad, &device);
+            let (hidden, targets) = masked_states((&model, config), batch, &device);
             let part = evaluate(&hidden, &decoder(&model), &targets);
             total.surprisal += part.surprisal;
             total.hits += part.hits;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::Device;
-use entromask_encoder::MaskedLm;
+use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_policy::corruption::Vocabulary;
 use entromask_policy::rank::spearman;
 use entromask_policy::{Config as MaskConfig, Row, Schedule, Scores, Selector, budget};
@@ -91,9 +91,9 @@ impl Online {
     pub(crate) fn choose(
         &mut self,
         batch: &mut [Example],
-        model: &MaskedLm,
+        model: (&MaskedLm, &EncoderConfig),
         now: Now,
-        pass: (usize, u32, &Device),
+        pass: (usize, &Device),
     ) -> Result<()> {
         if self.config.mode == OnlineMode::Running && now.step.is_multiple_of(self.config.refresh) {
             self.averages.refresh(self.config.decay as f32);
@@ -160,8 +160,8 @@ impl Online {
     fn first_pass(
         &self,
         lines: &[Line],
-        model: &MaskedLm,
-        (rows, pad, device): (usize, u32, &Device),
+        model: (&MaskedLm, &EncoderConfig),
+        (rows, device): (usize, &Device),
     ) -> Vec<Vec<Option<f32>>> {
         let hidden = |line: &Line| {
             let chosen = candidates::of(line, self.config.candidates, &self.config.mask);
@@ -172,7 +172,7 @@ impl Online {
         let mut scores = Vec::new();
         for part in examples.chunks(rows.max(1)) {
             if part.iter().any(|row| !row.positions.is_empty()) {
-                scores.extend(entropies(model, &masked_states(model, part, pad, device).0));
+                scores.extend(entropies(model.0, &masked_states(model, part, device).0));
             }
         }
         let mut scores = scores.into_iter();

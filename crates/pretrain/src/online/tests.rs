@@ -25,8 +25,8 @@ fn open(folder: &Path, mode: OnlineMode, mask: &str) -> Result<Online> {
     Online::open(&config, vocabulary(), folder, (None, None))
 }
 
-fn model() -> MaskedLm {
-    let config = EncoderConfig {
+fn config() -> EncoderConfig {
+    EncoderConfig {
         vocab_size: 50,
         hidden_size: 16,
         num_hidden_layers: 2,
@@ -35,8 +35,11 @@ fn model() -> MaskedLm {
         max_position_embeddings: 24,
         initializer_range: 0.5,
         ..EncoderConfig::default()
-    };
-    MaskedLm::init(&config, 1, &Device::flex())
+    }
+}
+
+fn model() -> MaskedLm {
+    MaskedLm::init(&config(), 1, &Device::flex())
 }
 
 fn batch() -> Vec<Example> {
@@ -54,7 +57,7 @@ fn batch() -> Vec<Example> {
 fn chosen(online: &mut Online, step: u64) -> Result<Vec<Example>> {
     let mut batch = batch();
     let now = Now { step, tokens: 100 * step };
-    online.choose(&mut batch, &model(), now, (2, 0, &Device::flex()))?;
+    online.choose(&mut batch, (&model(), &config()), now, (2, &Device::flex()))?;
     Ok(batch)
 }
 
@@ -73,7 +76,7 @@ fn the_highest_of_the_candidates_are_masked_and_the_budget_is_that_of_the_row() 
         }
     }
     let lines: Vec<Line> = batch.iter().filter_map(|row| row.line.clone()).collect();
-    let columns = online.first_pass(&lines, &model(), (4, 0, &Device::flex()));
+    let columns = online.first_pass(&lines, (&model(), &config()), (4, &Device::flex()));
     let scored: Vec<f32> = columns[0].iter().flatten().copied().collect();
     assert_eq!(scored.len(), 10, "half of the tokens were candidates");
     let lowest = batch[0].positions.iter().filter_map(|&position| columns[0][position as usize]);

@@ -10,7 +10,7 @@ mod trace;
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::MaskedLm;
+use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, TrainedBody};
 use entromask_fault::Fault;
 use entromask_training::{
     Decoder, Guide, HeadLoss, Objective, SoftTargets, cosine, head_loss, squared_distance,
@@ -182,15 +182,20 @@ pub(crate) fn forward<'a>(
 }
 
 /// Hidden states after the head's transform at the masked positions of `batch`, and the targets there.
+///
+/// `model` is on `device`, without autodiff.
 pub(crate) fn masked_states(
-    model: &MaskedLm,
+    (model, config): (&MaskedLm, &EncoderConfig),
     batch: &[Example],
-    pad: u32,
     device: &Device,
 ) -> (Tensor<2>, Vec<u32>) {
     let wanted = Wanted::masked(batch);
-    let hidden = model.transform(wanted.states(model, batch, &[], pad, device).last);
-    (hidden, wanted.targets.into_iter().flatten().collect())
+    let states = if *device == Device::flex() && TrainedBody::computes(config) {
+        HostBody::new(model, config, Lanes::default()).states(&wanted, batch, &[])
+    } else {
+        wanted.states(model, batch, &[], config.pad_token_id, device)
+    };
+    (model.transform(states.last), wanted.targets.into_iter().flatten().collect())
 }
 
 pub(crate) fn decoder(model: &MaskedLm) -> Decoder {

@@ -250,7 +250,7 @@ fn cached_targets_of_all_tokens_are_the_teacher() {
     let live = model.learn(&batch(), Some(&teacher), &objective);
     let mut cached = batch();
     for row in &mut cached {
-        let (hidden, _) = masked_states(&teacher, std::slice::from_ref(row), PAD, &Device::flex());
+        let (hidden, _) = masked_states((&teacher, &config()), std::slice::from_ref(row), &Device::flex());
         let Decoder { weight, bias } = decoder(&teacher);
         let logits = hidden.matmul(weight.transpose()) + bias.unsqueeze();
         let n = row.positions.len();
@@ -324,7 +324,7 @@ fn each_family_learns_a_batch_by_heart() {
             let gradients = Gradients::collect(&model, forward.backward(&model));
             (model, _) = optimizer.step(5e-3, model, gradients).expect("finite");
         }
-        let (hidden, targets) = masked_states(&model.valid(), &batch, PAD, &Device::flex());
+        let (hidden, targets) = masked_states((&model.valid(), &config), &batch, &Device::flex());
         let found = evaluate(&hidden, &decoder(&model.valid()), &targets);
         assert_eq!((found.hits, found.positions), (6, 6), "{:?}", config.model_type);
         assert!(found.surprisal / 6.0 < 0.1, "{:?}: {}", config.model_type, found.surprisal / 6.0);
