@@ -171,7 +171,10 @@ mod tests {
         assert!(of(&fifth, Fate::Train).iter().all(|&n| half[n] == Fate::Train));
         // 3,800 draws at 1/2: mean 1,900, standard deviation 31.
         let trained = of(&half, Fate::Train).len();
-        assert!(trained.abs_diff(1900) < 160 && left.left_out as usize == of(&half, Fate::Skipped).len(), "{trained}");
+        assert!(
+            trained.abs_diff(1900) < 160 && left.left_out as usize == of(&half, Fate::Skipped).len(),
+            "{trained}"
+        );
     }
 
     #[test]

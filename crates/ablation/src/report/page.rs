@@ -1,0 +1,19 @@
+//! A report as one self-contained HTML page.
+
+use anyhow::Context;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Value};
+
+use super::document::Document;
+
+/// The page; plots are inline SVG, and there is no script.
+pub(super) fn render(document: &Document) -> anyhow::Result<String> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.add_template("ablation.html", include_str!("../../templates/ablation.html"))?;
+    // No template: braces mean something else in it.
+    environment
+        .add_global("style", Value::from_safe_string(include_str!("../../templates/style.css").into()));
+    environment.get_template("ablation.html")?.render(Serde(document)).context("failed to make the page")
+}
