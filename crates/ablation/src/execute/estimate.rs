@@ -47,7 +47,7 @@ impl<'a> Estimate<'a> {
                 .or_else(|| mean(&|key| key.0 == stage.program))
         };
         let estimates: Vec<_> = (0..self.plan.stages.len()).filter(|&index| open(index)).map(of).collect();
-        if estimates.is_empty() {
+        if estimates.iter().all(Option::is_none) {
             return String::new();
         }
         let total = estimates.iter().flatten().sum::<f64>() / self.jobs as f64;

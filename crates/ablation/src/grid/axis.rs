@@ -10,7 +10,7 @@ pub enum Axis {
     Seed,
     /// Text: a file in `pipelines/corpus/`.
     Corpus,
-    /// Share of the corpus's training documents, in (0, 1].
+    /// Share of the training documents that the corpus has, in (0, 1].
     Data,
     /// Shape of the model: `pipelines/student/`.
     Student,

@@ -66,6 +66,15 @@ impl Catalogue {
         }
     }
 
+    /// The share of its training documents that the corpus `name` takes by itself.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if its file cannot be read.
+    pub fn train_fraction(&self, name: &str) -> anyhow::Result<f64> {
+        let file: toml::Table = entromask_cli::load_file(&self.path("corpus", name))?;
+        Ok(file.get("train_fraction").and_then(toml::Value::as_float).unwrap_or(1.0))
+    }
+
     /// Who `name` is.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! From values of axes to runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use entromask_fault::{Class, Fault, class_of};
@@ -132,7 +132,12 @@ fn sort_by_seed(runs: &mut [Run]) {
 
 /// The axes in which runs differ, without the seed.
 fn varied(runs: &[Run]) -> Vec<Axis> {
-    let differs = |axis: &Axis| runs.iter().any(|run| run.choice.get(*axis) != runs[0].choice.get(*axis));
+    let differs = |axis: &Axis| {
+        let values: BTreeSet<_> = runs.iter().map(|run| run.choice.get(*axis)).collect();
+        // Whether these have a bearing on a run follows from other axes.
+        let dependent = [Axis::Teacher, Axis::Score, Axis::Rounds, Axis::InitFraction].contains(axis);
+        values.iter().filter(|value| !dependent || !value.is_empty()).count() > 1
+    };
     // The strategy comes first in a name.
     let mut axes: Vec<_> = ALL.into_iter().filter(|axis| *axis != Axis::Seed).filter(differs).collect();
     axes.sort_by_key(|axis| *axis != Axis::Strategy);

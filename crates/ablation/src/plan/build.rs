@@ -49,7 +49,7 @@ impl<'a> Builder<'a> {
     /// The stages of a run; those that are there already are taken.
     pub fn run(&mut self, choice: &Choice) -> anyhow::Result<RunStages> {
         let mut done = Timeline::new();
-        self.tokens(choice, &mut done);
+        self.tokens(choice, &mut done)?;
         let teacher = self.teacher(choice, &mut done)?;
         let model = match choice.source {
             Source::None => self.random(choice, teacher.as_deref(), &mut done),
@@ -124,10 +124,11 @@ impl<'a> Builder<'a> {
         model
     }
 
-    fn tokens(&mut self, choice: &Choice, done: &mut Timeline) {
+    fn tokens(&mut self, choice: &Choice, done: &mut Timeline) -> anyhow::Result<()> {
         let mut args = vec!["--config".into(), self.names.config("corpus", &choice.corpus)];
         if choice.data < 1.0 {
-            args.extend(set("train_fraction", choice.data));
+            let of = self.catalogue.train_fraction(&choice.corpus)?;
+            args.extend(set("train_fraction", choice.data * of));
         }
         let draft = Draft {
             program: Program::Tokenize,
@@ -137,6 +138,7 @@ impl<'a> Builder<'a> {
             class: self.names.tokens_name(choice),
         };
         self.add(draft, done, Account::Corpus);
+        Ok(())
     }
 
     /// The model that scores or teaches.
