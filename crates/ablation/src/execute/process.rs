@@ -92,5 +92,6 @@ fn nap(time: Duration) -> bool {
 }
 
 fn last_line(text: &str) -> Option<String> {
-    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(String::from)
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.strip_prefix("ERROR ").unwrap_or(line).into())
 }
