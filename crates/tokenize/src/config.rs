@@ -170,7 +170,7 @@ impl Config {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_whole(share: &f64) -> bool {
-    *share == 1.0
+    *share >= 1.0
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::names::{Names, recipe, text};
+use super::names::{Names, recipe, text, tokens_name, transfer};
 use super::{Account, Program, RunStages, Stage};
 use crate::grid::{Axis, Catalogue, Choice, Grid, Source, Teacher, Transfer};
 
@@ -90,7 +90,7 @@ impl<'a> Builder<'a> {
         let masks = self.masks(&selection, done, Account::Selection);
         let later = choice.transfer != Transfer::Complete;
         let first = later.then(|| self.random_masks(choice, epochs, done, Account::Selection));
-        let until = self.names.transfer(choice);
+        let until = transfer(choice);
         let name = format!("{folder}{until}{}", self.names.variant(choice));
         let folder = self.names.model_folder(choice, &name);
         let guide = (!choice.distillation.is_empty()).then_some(model);
@@ -135,7 +135,7 @@ impl<'a> Builder<'a> {
             out: self.names.tokens_folder(choice),
             inputs: Vec::new(),
             args,
-            class: self.names.tokens_name(choice),
+            class: tokens_name(choice),
         };
         self.add(draft, done, Account::Corpus);
         Ok(())
@@ -220,7 +220,7 @@ impl<'a> Builder<'a> {
         let schedule = self.names.schedule(choice).filter(|(key, _)| own || !key.starts_with("policy."));
         args.extend(schedule.flat_map(|(key, value)| set(key, value)));
         args.extend([set("first_epoch", epochs[0]), set("epochs", epochs[1])].into_iter().flatten());
-        let class = self.names.tokens_name(choice);
+        let class = tokens_name(choice);
         self.add(Draft { program: Program::Select, out: out.clone(), inputs, args, class }, done, account);
         out
     }
@@ -239,8 +239,8 @@ impl<'a> Builder<'a> {
         args.extend([set("epochs", choice.epochs), set("seed", choice.seed)].into_iter().flatten());
         if choice.transfer != Transfer::Complete {
             let phase = |key: &str| {
-                let mode = set(&format!("{key}.mode"), choice.get(Axis::Transfer));
-                mode.into_iter().chain(set(&format!("{key}.init_fraction"), choice.init_fraction))
+                let kind = set(&format!("{key}.mode"), choice.get(Axis::Transfer));
+                kind.into_iter().chain(set(&format!("{key}.init_fraction"), choice.init_fraction))
             };
             args.extend(more.first.iter().flat_map(|_| phase("mask_transfer")));
             args.extend(more.teacher.iter().flat_map(|_| phase("transfer")));
@@ -253,7 +253,7 @@ impl<'a> Builder<'a> {
             args.extend([flag.into(), text(path)]);
             inputs.push(path.into());
         }
-        let class = format!("{} {} {}", choice.student, recipe(choice), self.names.tokens_name(choice));
+        let class = format!("{} {} {}", choice.student, recipe(choice), tokens_name(choice));
         let draft = Draft { program: Program::Pretrain, out: out.into(), inputs, args, class };
         self.add(draft, done, Account::Training)
     }

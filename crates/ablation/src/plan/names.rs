@@ -22,23 +22,18 @@ impl<'a> Names<'a> {
         text(&self.catalogue.path(kind, name))
     }
 
-    /// The corpus, or the share of it.
-    pub fn tokens_name(&self, choice: &Choice) -> String {
-        if choice.data < 1.0 { format!("{}-x{}", choice.corpus, choice.data) } else { choice.corpus.clone() }
-    }
-
     pub fn tokens_folder(&self, choice: &Choice) -> PathBuf {
-        self.data.join("tokens").join(self.tokens_name(choice))
+        self.data.join("tokens").join(tokens_name(choice))
     }
 
     pub fn entropy_folder(&self, choice: &Choice) -> PathBuf {
-        self.data.join("entropy").join(self.tokens_name(choice))
+        self.data.join("entropy").join(tokens_name(choice))
     }
 
     /// Masks that are chosen as `how` says, for so many epochs from one on.
     pub fn masks_folder(&self, choice: &Choice, how: &str, [first, count]: [u64; 2]) -> PathBuf {
         let seeded = format!("{how}{}-s{}", self.variant(choice), choice.seed);
-        let corpus = self.data.join("masks").join(self.tokens_name(choice));
+        let corpus = self.data.join("masks").join(tokens_name(choice));
         corpus.join(seeded).join(format!("epochs-{first}-{count}"))
     }
 
@@ -47,10 +42,10 @@ impl<'a> Names<'a> {
         let guide = if choice.distillation.is_empty() {
             String::new()
         } else {
-            format!("-from-{}{}", self.teacher_folder(choice), self.transfer(choice))
+            format!("-from-{}{}", self.teacher_folder(choice), transfer(choice))
         };
         let above = format!("{}-{}{guide}-e{}", choice.student, recipe(choice), choice.epochs);
-        let corpus = self.data.join("models").join(self.tokens_name(choice));
+        let corpus = self.data.join("models").join(tokens_name(choice));
         corpus.join(above).join(format!("{masks}-s{}", choice.seed))
     }
 
@@ -71,14 +66,6 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// When the teacher begins, unless it is there from the beginning.
-    pub fn transfer(&self, choice: &Choice) -> String {
-        match choice.transfer {
-            Transfer::Complete => String::new(),
-            _ => format!("-{}-{}", choice.get(Axis::Transfer), choice.init_fraction),
-        }
-    }
-
     /// Rate and schedule, where they are not those of the strategy's file.
     pub fn variant(&self, choice: &Choice) -> String {
         let rate = choice.rate.map(|rate| format!("-p{rate}")).unwrap_or_default();
@@ -93,6 +80,19 @@ impl<'a> Names<'a> {
     /// What the schedule of masking sets.
     pub fn schedule(&self, choice: &Choice) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
         self.grid.schedules.get(&choice.schedule).into_iter().flatten()
+    }
+}
+
+/// The corpus, or the share of it.
+pub(super) fn tokens_name(choice: &Choice) -> String {
+    if choice.data < 1.0 { format!("{}-x{}", choice.corpus, choice.data) } else { choice.corpus.clone() }
+}
+
+/// When the teacher begins, unless it is there from the beginning.
+pub(super) fn transfer(choice: &Choice) -> String {
+    match choice.transfer {
+        Transfer::Complete => String::new(),
+        _ => format!("-{}-{}", choice.get(Axis::Transfer), choice.init_fraction),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use entromask_artifact::Manifest;
-use entromask_report::metrics::Metrics;
+use entromask_report::metrics::{Metrics, Validation};
 use serde::Serialize;
 
 use super::costs::Spent;
@@ -58,20 +58,22 @@ pub(super) fn read(parts: &[(Account, &Path, &Manifest)]) -> anyhow::Result<Vec<
         let spent = Spent::of(manifest);
         if *account == Account::Training {
             let metrics = Metrics::read(&folder.join("metrics.jsonl"))?;
-            points.extend(round(&metrics, manifest, before, points.last()));
+            let new = round(&metrics, manifest, before, points.last());
+            points.extend(new);
         }
         before = before.and(spent);
     }
     Ok(points)
 }
 
-/// The validations of one round; its log may begin with those of the rounds before.
+/// The validations of one round; its log may begin with those of the rounds before. What is spent between two rounds does
+/// not change the loss, so a round begins with the loss of the one before.
 fn round(metrics: &Metrics, manifest: &Manifest, before: Spent, last: Option<&Point>) -> Vec<Point> {
     let (spent, own) = (Spent::of(manifest), manifest.cost.tokens as f64);
     let earlier = manifest.stats["tokens"].as_f64().unwrap_or(own) - own;
-    let after = last.map(|point| point.step);
-    let new = metrics.validations.iter().filter(|valid| after.is_none_or(|after| valid.step > after));
-    new.map(|valid| {
+    let start = last.map(|last| Point { flops: before.flops, seconds: before.seconds, ..*last });
+    let new = metrics.validations.iter().filter(|valid| last.is_none_or(|last| valid.step > last.step));
+    let point = |valid: &Validation| {
         let share = ((valid.tokens as f64 - earlier) / own.max(1.0)).clamp(0.0, 1.0);
         Point {
             step: valid.step,
@@ -80,8 +82,8 @@ fn round(metrics: &Metrics, manifest: &Manifest, before: Spent, last: Option<&Po
             seconds: before.seconds + share * spent.seconds,
             loss: valid.valid_loss,
         }
-    })
-    .collect()
+    };
+    start.into_iter().chain(new.map(point)).collect()
 }
 
 /// The loss at a place between two validations, in a straight line; none before the first and after the last.
@@ -98,29 +100,28 @@ pub(super) fn shortest(runs: &[RunFindings], axis: Axis) -> Option<f64> {
     runs.iter().filter_map(|run| run.curve.last()).map(|point| point.at(axis)).reduce(f64::min)
 }
 
-/// The mean over runs of those validations that all of them have.
+/// The mean over runs of the validations that all of them have; runs of one system are validated at the same steps.
 pub(super) fn mean(curves: &[&[Point]]) -> Vec<Point> {
-    let Some(first) = curves.first() else { return vec![] };
-    let at = |step: u64| curves.iter().map(move |curve| curve.iter().find(|point| point.step == step));
+    let shortest = curves.iter().map(|curve| curve.len()).min().unwrap_or(0);
     let n = curves.len() as f64;
-    let mean_of = |points: &[&Point], value: fn(&Point) -> f64| {
-        points.iter().map(|point| value(point)).sum::<f64>() / n
+    let mean_at = |index: usize, value: fn(&Point) -> f64| {
+        curves.iter().map(|curve| value(&curve[index])).sum::<f64>() / n
     };
-    let point = |step: u64| {
-        let points: Vec<&Point> = at(step).collect::<Option<_>>()?;
-        Some(Point {
-            step,
-            tokens: mean_of(&points, |point| point.tokens),
-            flops: mean_of(&points, |point| point.flops),
-            seconds: mean_of(&points, |point| point.seconds),
-            loss: mean_of(&points, |point| point.loss),
-        })
+    let same = |index: &usize| curves.iter().all(|curve| curve[*index].step == curves[0][*index].step);
+    let point = |index: usize| Point {
+        step: curves[0][index].step,
+        tokens: mean_at(index, |point| point.tokens),
+        flops: mean_at(index, |point| point.flops),
+        seconds: mean_at(index, |point| point.seconds),
+        loss: mean_at(index, |point| point.loss),
     };
-    first.iter().filter_map(|found| point(found.step)).collect()
+    (0..shortest).take_while(same).map(point).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn point(step: u64, flops: f64, loss: f64) -> Point {
@@ -142,10 +143,36 @@ mod tests {
 
     #[test]
     fn the_mean_is_over_validations_that_all_have() {
-        let (a, b) = (
-            [point(0, 0.0, 10.0), point(1, 2.0, 8.0), point(2, 4.0, 7.0)],
-            [point(0, 0.0, 9.0), point(2, 6.0, 5.0)],
-        );
-        assert_eq!(mean(&[&a, &b]), [point(0, 0.0, 9.5), point(2, 5.0, 6.0)]);
+        let a = [point(0, 0.0, 10.0), point(1, 2.0, 8.0), point(2, 4.0, 7.0)];
+        let b = [point(0, 0.0, 9.0), point(1, 4.0, 5.0)];
+        assert_eq!(mean(&[&a, &b]), [point(0, 0.0, 9.5), point(1, 3.0, 6.5)]);
+        assert_eq!(mean(&[]), []);
+    }
+
+    fn manifest(tokens: u64, all: u64) -> Manifest {
+        let cost = json!({"seconds": 10.0, "flops": 100.0, "tokens": tokens, "device": "cpu", "peak_memory_bytes": 0});
+        let tool = json!({"name": "", "version": "", "git": "", "backends": []});
+        let manifest = json!({"kind": "model", "format": 1, "key": "", "config": {}, "inputs": [], "outputs": [],
+            "content": "", "stats": {"tokens": all}, "cost": cost, "tool": tool});
+        serde_json::from_value(manifest).expect("a manifest")
+    }
+
+    fn log(losses: &[(u64, f64)]) -> Metrics {
+        let valid = |&(step, valid_loss): &(u64, f64)| {
+            let (valid_accuracy, valid_perplexity) = (0.0, 0.0);
+            Validation { step, tokens: 10 * step, valid_loss, valid_accuracy, valid_perplexity }
+        };
+        Metrics { steps: vec![], validations: losses.iter().map(valid).collect() }
+    }
+
+    #[test]
+    fn between_two_rounds_the_loss_stays() {
+        let mut curve = round(&log(&[(0, 10.0), (5, 8.0)]), &manifest(50, 50), Spent::default(), None);
+        let spent = Spent { flops: 130.0, seconds: 13.0 };
+        let new = round(&log(&[(0, 10.0), (5, 8.0), (10, 7.0)]), &manifest(50, 100), spent, curve.last());
+        curve.extend(new);
+        let shown: Vec<_> = curve.iter().map(|point| (point.step, point.flops, point.loss)).collect();
+        assert_eq!(shown, [(0, 0.0, 10.0), (5, 100.0, 8.0), (5, 130.0, 8.0), (10, 230.0, 7.0)]);
+        assert_eq!(loss_at(&curve, Axis::Flops, 120.0), Some(8.0), "nothing is learned while it scores");
     }
 }

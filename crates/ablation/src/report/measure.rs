@@ -64,23 +64,32 @@ pub(super) fn groups(
         digits: 4,
         lines: lines("validation loss", true, &|run| Some((run.valid_loss?, None))),
     }];
-    if let Some(flops) = equal_flops {
-        let at = |run: &RunFindings| Some((loss_at(&run.curve, Axis::Flops, flops)?, None));
-        groups.push(Group {
-            title: "Validation loss at equal compute".into(),
-            note: format!(
-                "The same loss when {} were spent, the teacher's training and all scoring included: where the cheapest run \
-                 ends. Between validations it is interpolated. The learning rate of a longer run has not fallen yet there, so \
-                 a run planned for this budget would do better.",
-                entromask_report::number::flops(flops)
-            ),
-            lower_is_better: true,
-            digits: 4,
-            lines: lines("validation loss", true, &at),
-        });
-    }
+    groups.extend(equal_flops.map(|flops| at_compute(systems, runs, flops)));
     groups.extend(glue.iter().map(|name| fine_tuning(systems, runs, name)));
     groups
+}
+
+/// The loss where so much was spent. A run that was still waiting for its teacher then has none.
+fn at_compute(systems: &[System], runs: &[RunFindings], flops: f64) -> Group {
+    let at = |run: &RunFindings| Some((loss_at(&run.curve, Axis::Flops, flops)?, None));
+    let mut lines = lines(systems, runs, "validation loss", true, &at);
+    for line in lines.iter_mut().filter(|line| line.values.is_empty()) {
+        if systems[line.system].runs.iter().any(|&run| !runs[run].curve.is_empty()) {
+            line.verdict = "not begun by then".into();
+        }
+    }
+    Group {
+        title: "Validation loss at equal compute".into(),
+        note: format!(
+            "The same loss when {} were spent, the teacher's training and all scoring included: where the cheapest run ends. \
+             Between validations it is interpolated. The learning rate of a longer run has not fallen yet there, so a run \
+             planned for this budget would do better.",
+            entromask_report::number::flops(flops)
+        ),
+        lower_is_better: true,
+        digits: 4,
+        lines,
+    }
 }
 
 fn fine_tuning(systems: &[System], runs: &[RunFindings], name: &str) -> Group {
@@ -103,7 +112,7 @@ fn fine_tuning(systems: &[System], runs: &[RunFindings], name: &str) -> Group {
         title: format!("Fine-tuning: {name}"),
         note: format!(
             "Percent on that half of each dev split which nothing is chosen on (`pipelines/glue/{name}.toml`); each value is \
-             the mean over {seeds} fine-tuning seeds, and what is paired is the pretraining seed."
+             the mean over the fine-tuning seeds ({seeds}), and what is paired is the pretraining seed."
         ),
         lower_is_better: false,
         digits: 2,
@@ -173,6 +182,7 @@ fn mean_and_sd(values: &[(u64, f64)]) -> (Option<f64>, Option<f64>) {
 mod tests {
     use super::*;
     use crate::grid::Choice;
+    use crate::report::Point;
 
     fn system(baseline: Option<usize>, runs: &[usize]) -> System {
         System { label: String::new(), choice: Choice::default(), baseline, runs: runs.to_vec() }
@@ -197,6 +207,19 @@ mod tests {
         assert!((low + 0.25 + half).abs() < 1e-8 && (high + 0.25 - half).abs() < 1e-8, "{low} {high}");
         assert_eq!(line.verdict, "better");
         assert_eq!((groups[0].lines[0].verdict.as_str(), groups[0].lines[0].sd), ("baseline", Some(0.5)));
+    }
+
+    #[test]
+    fn a_run_that_has_not_begun_at_some_compute_is_not_missing() {
+        let at = |flops: f64, loss: f64| Point { step: 0, tokens: 0.0, flops, seconds: 0.0, loss };
+        let systems = [system(None, &[0]), system(Some(0), &[1]), system(Some(0), &[2])];
+        let mut runs = [run(0, 1, 6.0), run(1, 1, 5.0), run(2, 1, 5.0)];
+        runs[0].curve = vec![at(0.0, 10.0), at(4.0, 6.0)];
+        runs[1].curve = vec![at(9.0, 10.0), at(13.0, 5.0)];
+        let group = at_compute(&systems, &runs, 2.0);
+        assert_eq!(group.lines[0].mean, Some(8.0));
+        let verdicts: Vec<_> = group.lines.iter().map(|line| line.verdict.as_str()).collect();
+        assert_eq!(verdicts, ["baseline", "not begun by then", "missing"]);
     }
 
     #[test]

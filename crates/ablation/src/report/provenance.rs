@@ -33,7 +33,7 @@ pub(super) fn runs(findings: &Findings) -> Section {
 
 /// Each stage with its command.
 pub(super) fn stages(findings: &Findings, grid: &Path) -> Section {
-    let mut table = Table::new(&["#", "key", "cost#", "command"]);
+    let mut table = Table::new(&["no.#", "key", "cost#", "command"]);
     for (index, stage) in findings.stages.iter().enumerate() {
         table.rows.push(vec![
             (index + 1).to_string().into(),
