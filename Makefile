@@ -31,7 +31,7 @@ RUN     ?= self-mask# which run `glue` and `report` look at: random, teacher-mas
 # ---- Where to run; none of this changes a result's key ------------------------------------------------------------
 DEVICE    ?= cpu#   cpu, wgpu[:n], vulkan[:n], cuda[:n]
 THREADS   ?=#       all cores by default
-JOBS      ?=#       fine-tuning runs at once, each a process
+JOBS      ?=#       fine-tuning runs, or stages of a grid, at once, each a process
 FLAGS     ?=#       further flags for every stage, e.g. FLAGS=-q
 DATA      ?= data
 PIPELINES ?= pipelines
@@ -223,6 +223,11 @@ glue-data: $(BUILD) ## Fetch GLUE's official files into data/glue-data and check
 report: $(glue)/manifest.json ## Write one HTML page about the model of RUN (or MODEL)
 	@$(if $(PLAN),true,$(BIN)/entromask-report html --model $(MODEL) --glue $(glue) --out $(page))
 
+ablation: $(BUILD) ## Run the grid GRID (pipelines/grid/): each stage of all its runs once, side by side, then one report
+	@$(BIN)/entromask-ablation run $(GRID) --data $(DATA) --pipelines $(PIPELINES) --bin $(BIN) $(on) \
+	  $(if $(JOBS),--jobs $(JOBS)) $(if $(PLAN),--dry-run) $(FLAGS)
+GRID ?= $(PIPELINES)/grid/sample.toml
+
 plan: $(BUILD) ## Say for each stage of GOAL (default pretrain-self-mask) whether it is up to date, or why it would run
 	@pending=$$(mktemp); trap 'rm -f "$$pending"' EXIT; \
 	  $(MAKE) --no-print-directory $(GOAL) BUILD= PLAN="--dry-run --pending $$pending"
@@ -285,7 +290,7 @@ gc: build ## List files in data/ that no manifest lists; GC=--delete removes the
 GC ?=
 
 clean: ## Remove everything that was made in data/ (the samples stay)
-	rm -rf $(foreach kind,tokens entropy masks targets models glue report,$(DATA)/$(kind))
+	rm -rf $(foreach kind,tokens entropy masks targets models glue report ablation,$(DATA)/$(kind))
 
 help: ## This list
 	@echo "make pretrain-self-mask && make glue && make report     runs on data/sample, on the CPU, in minutes"; echo
@@ -294,5 +299,5 @@ help: ## This list
 	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\2\t\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-14s %-10s %s\n", $$1, $$2, $$3}'
 
 FORCE:
-.PHONY: FORCE build test check parity bench bench-select bench-score bench-train bench-glue gpu-check doctor gc clean help plan glue glue-data report pretrain-self-mask pretrain-random \
+.PHONY: FORCE build test check parity bench bench-select bench-score bench-train bench-glue gpu-check doctor gc clean help plan ablation glue glue-data report pretrain-self-mask pretrain-random \
   pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd

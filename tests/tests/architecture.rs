@@ -10,11 +10,13 @@ const LEVELS: &[(u32, &[&str])] = &[
     (1, &["artifact", "tables", "device", "encoder", "policy"]),
     (2, &["cli", "training"]),
     (3, &["tokenize", "score", "select", "pretrain", "glue", "report"]),
+    // Calls the stages as programs, and reads what they made as the report does.
+    (4, &["ablation"]),
 ];
 
 /// Crates that build without burn, so that tokenizing, selecting and inspecting need no backend.
 const WITHOUT_BURN: &[&str] =
-    &["fault", "random", "policy", "artifact", "tables", "cli", "tokenize", "select", "report"];
+    &["fault", "random", "policy", "artifact", "tables", "cli", "tokenize", "select", "report", "ablation"];
 
 fn normal_dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs in the workspace");

@@ -53,7 +53,8 @@ fn filter(level: &str) -> String {
         return level.into();
     }
     let ours = [
-        "tokenize", "score", "select", "pretrain", "glue", "report", "training", "encoder", "cli", "artifact",
+        "tokenize", "score", "select", "pretrain", "glue", "report", "ablation", "training", "encoder",
+        "cli", "artifact",
     ];
     ours.iter().fold("warn".into(), |filter, name| format!("{filter},entromask_{name}={level}"))
 }

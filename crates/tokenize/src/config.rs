@@ -68,6 +68,10 @@ pub struct Config {
     pub invalid_utf8: InvalidUtf8,
     /// Share of the documents that is held out, chosen by a hash of the text.
     pub valid_fraction: f64,
+    /// Share of the other documents that is trained on, chosen by a hash of the text, so that a smaller share is part of a
+    /// larger one, and what is held out is the same for all. Not written while it is 1.
+    #[serde(skip_serializing_if = "is_whole")]
+    pub train_fraction: f64,
     /// Rows of a part; absent: 65,536, or fewer where rows are longer than 128 tokens, see [`Config::shard_rows`].
     pub shard_rows: Option<usize>,
     /// What changes speed and memory only.
@@ -98,6 +102,7 @@ impl Default for Config {
             deduplicate: false,
             invalid_utf8: InvalidUtf8::Replace,
             valid_fraction: 0.05,
+            train_fraction: 1.0,
             shard_rows: None,
             run: Run::default(),
         }
@@ -130,6 +135,9 @@ impl Config {
             share,
             "choose a share from 0 up to, not including, 1",
         )?;
+        let share = format!("train_fraction = {}", self.train_fraction);
+        let some = self.train_fraction > 0.0 && self.train_fraction <= 1.0;
+        check(some, share, "choose a share above 0, at most 1")?;
         let rows = self.shard_rows();
         let fits = rows > 0 && rows.saturating_mul(self.seq_len) < 1 << 31;
         check(fits, format!("shard_rows = {rows}"), "choose 1 to 2^31 / seq_len rows, or leave it out")?;
@@ -160,6 +168,11 @@ impl Config {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_whole(share: &f64) -> bool {
+    *share >= 1.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +190,8 @@ mod tests {
             (Config { seq_len: 7, ..valid() }, "seq_len = 7"),
             (Config { valid_fraction: 1.0, ..valid() }, "valid_fraction = 1"),
             (Config { valid_fraction: f64::NAN, ..valid() }, "valid_fraction = NaN"),
+            (Config { train_fraction: 0.0, ..valid() }, "train_fraction = 0"),
+            (Config { train_fraction: 1.1, ..valid() }, "train_fraction = 1.1"),
             (Config { shard_rows: Some(0), ..valid() }, "shard_rows = 0"),
             (Config { shard_rows: Some(1 << 30), ..valid() }, "shard_rows = 1073741824"),
             (Config { min_chars: 5, max_chars: Some(4), ..valid() }, "max_chars = Some(4)"),
@@ -210,6 +225,8 @@ mod tests {
         assert_eq!(moved.semantic()?, valid().semantic()?);
         assert_eq!(faster.semantic()?, valid().semantic()?);
         assert_ne!(Config { seq_len: 64, ..valid() }.semantic()?, valid().semantic()?);
+        assert!(valid().semantic()?.get("train_fraction").is_none(), "corpora without it keep their keys");
+        assert_eq!(Config { train_fraction: 0.5, ..valid() }.semantic()?["train_fraction"], 0.5);
         Ok(())
     }
 }

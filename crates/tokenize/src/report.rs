@@ -121,6 +121,7 @@ impl Counts {
             (self.skipped.too_short, "documents too short"),
             (self.skipped.too_long, "documents too long"),
             (self.skipped.duplicate, "documents duplicate"),
+            (self.skipped.left_out, "documents left out by train_fraction"),
             (self.skipped.empty, "documents without a token"),
             (self.long_documents, "documents packed in pieces"),
             (self.dropped_rows, "rows too short"),

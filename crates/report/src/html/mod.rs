@@ -108,7 +108,7 @@ fn render(page: &page::Page) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// A [`Fault`] of class usage if `out` cannot be written.
-pub(crate) fn publish(out: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub fn publish(out: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let name = out.file_name().ok_or_else(|| Fault::usage(format!("{}: not a file", out.display())))?;
     let beside = out.with_file_name(format!(".tmp-{}-{}", std::process::id(), name.to_string_lossy()));
     let folder = out.parent().map_or(Ok(()), fs::create_dir_all);

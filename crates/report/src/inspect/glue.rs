@@ -67,7 +67,10 @@ pub struct Line<'a> {
 }
 
 /// Reads the results in `dir`.
-pub(crate) fn view(dir: &Path) -> anyhow::Result<GlueView> {
+///
+/// # Errors
+/// A [`Fault`] of class input if there are none.
+pub fn view(dir: &Path) -> anyhow::Result<GlueView> {
     let path = dir.join("results.json");
     let text = fs::read_to_string(&path).map_err(|error| {
         Fault::input(error.to_string()).remedy("run entromask-glue again, or check the path")

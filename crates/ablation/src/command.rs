@@ -1,0 +1,209 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP, emit};
+use entromask_fault::Fault;
+use serde_json::json;
+
+use crate::execute::{Options, Outcome, Standing, check, execute};
+use crate::grid::Grid;
+use crate::plan::{Place, Plan};
+use crate::report;
+
+/// Runs grids of experiments and reports on them
+///
+/// Inputs: a grid (TOML, see pipelines/grid/), the configurations that it names, and the stage programs. Outputs: the
+/// artifacts of all runs, each made once, and a report in Markdown, HTML and JSON.
+#[derive(Debug, Parser)]
+#[command(name = "entromask-ablation", version, after_help = EXIT_CODES_HELP)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print warnings and errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Print more: -v for details, -vv for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make what is not there yet, then write the report
+    ///
+    /// Can be stopped at any moment and started again. Example: entromask-ablation run pipelines/grid/sample.toml
+    Run {
+        #[command(flatten)]
+        where_: Where,
+        /// Stages to make side by side, instead of what the grid says
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        jobs: Option<u16>,
+        /// List the stages and why they would run, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Write the report about what is there
+    ///
+    /// Example: entromask-ablation report pipelines/grid/sample.toml --out docs
+    Report {
+        #[command(flatten)]
+        where_: Where,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Where {
+    /// The grid
+    grid: PathBuf,
+    /// Folder of the artifacts
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Folder of the configurations
+    #[arg(long, value_name = "DIR", default_value = "pipelines")]
+    pipelines: PathBuf,
+    /// Folder of the stage programs; by default that of this one
+    #[arg(long, value_name = "DIR")]
+    bin: Option<PathBuf>,
+    /// Where to compute: cpu, wgpu, vulkan or cuda
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+    /// Threads of each stage, instead of what the grid says
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Folder of the report; by default report/ below the artifacts
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// A grid with its stages.
+struct Experiment<'a> {
+    at: &'a Where,
+    grid: Grid,
+    plan: Plan,
+    place: Place,
+    jobs: usize,
+}
+
+impl Args {
+    /// The flags that it has in common with the stages.
+    pub fn common(&self) -> CommonArgs {
+        CommonArgs { json: self.json, quiet: self.quiet, verbose: self.verbose, ..CommonArgs::default() }
+    }
+
+    /// Does what was asked for.
+    pub fn run(&self) -> anyhow::Result<()> {
+        let common = self.common();
+        match &self.command {
+            Command::Run { where_, jobs, dry_run: true } => Experiment::new(where_, *jobs)?.show(&common),
+            Command::Run { where_, jobs, dry_run: false } => Experiment::new(where_, *jobs)?.run(&common),
+            Command::Report { where_ } => Experiment::new(where_, None)?.report(&common),
+        }
+    }
+}
+
+impl<'a> Experiment<'a> {
+    fn new(at: &'a Where, jobs: Option<u16>) -> anyhow::Result<Self> {
+        let grid = Grid::load(&at.grid, &at.pipelines)?;
+        let plan = Plan::new(&grid, &at.data, &at.pipelines)?;
+        let jobs = jobs.map_or(grid.jobs, usize::from);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = at.threads.or(grid.threads).unwrap_or((cores / jobs).max(1));
+        if threads == 0 {
+            return Err(Fault::usage("--threads 0").remedy("give at least one thread").into());
+        }
+        let place = Place { bin: bin(at)?, device: at.device.clone(), threads: Some(threads) };
+        Ok(Self { at, grid, plan, place, jobs })
+    }
+
+    fn run(&self, common: &CommonArgs) -> anyhow::Result<()> {
+        let (runs, stages) = (self.grid.runs.len(), self.plan.stages.len());
+        tracing::info!("{}: {runs} runs, {stages} stages, {} side by side", self.grid.name, self.jobs);
+        let logs = self.at.data.join("ablation").join(&self.grid.name);
+        let data = self.at.data.clone();
+        let options = Options { place: self.place.clone(), jobs: self.jobs, logs, data };
+        let outcome = execute(&self.plan, &options)?;
+        if outcome.interrupted {
+            return Err(Fault::interrupted().into());
+        }
+        self.report(common)?;
+        self.judge(&outcome)
+    }
+
+    /// Names the runs that something was missing for.
+    fn judge(&self, outcome: &Outcome) -> anyhow::Result<()> {
+        if outcome.failed.is_empty() {
+            return Ok(());
+        }
+        let lost: Vec<_> =
+            outcome.failed.iter().map(|(stage, _)| *stage).chain(outcome.skipped.iter().copied()).collect();
+        let failed = self
+            .plan
+            .of(&self.grid)
+            .filter(|(_, stages)| self.plan.stages_of(stages).iter().any(|stage| lost.contains(stage)));
+        let names: Vec<_> = failed
+            .map(|(run, _)| format!("{} (seed {})", self.grid.label(&run.choice), run.choice.seed))
+            .collect();
+        let (n, all) = (names.len(), self.grid.runs.len());
+        Err(Fault::failed(format!("{n} of {all} runs failed: {}", names.join("; ")))
+            .remedy("see above what went wrong; the same command goes on with what is left")
+            .into())
+    }
+
+    fn show(&self, common: &CommonArgs) -> anyhow::Result<()> {
+        let standings = check(&self.plan, &self.place, &self.at.data)?;
+        let stages = self.plan.stages.iter().zip(&standings);
+        let lines: Vec<_> =
+            stages.clone().map(|(stage, standing)| line(&stage.name(&self.at.data), standing)).collect();
+        let done = standings.iter().filter(|standing| **standing == Standing::UpToDate).count();
+        let summary = format!(
+            "{}: {} runs, {} stages, {done} of them up to date",
+            self.grid.name,
+            self.grid.runs.len(),
+            standings.len()
+        );
+        let json: Vec<_> = stages
+            .map(|(stage, standing)| json!({"out": stage.out, "command": stage.line(), "up_to_date": *standing == Standing::UpToDate}))
+            .collect();
+        emit(common, format!("{}\n{summary}", lines.join("\n")), &json)?;
+        let broken = standings.iter().filter(|standing| matches!(standing, Standing::Broken(_))).count();
+        if broken > 0 {
+            return Err(Fault::usage(format!("{broken} stages cannot run")).remedy("see above why").into());
+        }
+        Ok(())
+    }
+
+    fn report(&self, common: &CommonArgs) -> anyhow::Result<()> {
+        let standings = check(&self.plan, &self.place, &self.at.data)?;
+        let findings = report::read(&self.grid, &self.plan, &standings, &self.at.data)?;
+        let out = self.at.out.clone().unwrap_or_else(|| self.at.data.join("report"));
+        let files = report::write(&findings, &out, &self.at.grid)?;
+        let shown: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        emit(
+            common,
+            format!("{}\n{}", report::headline(&findings), shown.join("\n")),
+            &json!({"files": files}),
+        )
+    }
+}
+
+fn line(name: &str, standing: &Standing) -> String {
+    match standing {
+        Standing::UpToDate => format!("{name}: up to date"),
+        Standing::Pending(reasons) => format!("{name}: will run\n    {}", reasons.join("\n    ")),
+        Standing::Broken(why) => format!("{name}: cannot run\n    {}", why.replace('\n', "\n    ")),
+    }
+}
+
+/// The stage programs lie beside this one.
+fn bin(at: &Where) -> anyhow::Result<PathBuf> {
+    if let Some(bin) = &at.bin {
+        return Ok(bin.clone());
+    }
+    let own = std::env::current_exe()?;
+    Ok(own.parent().unwrap_or(Path::new(".")).into())
+}

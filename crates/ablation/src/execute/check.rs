@@ -1,0 +1,58 @@
+//! What is up to date, and why the rest is not.
+
+use std::path::Path;
+use std::process::Command;
+
+use entromask_fault::Fault;
+use serde::Deserialize;
+
+use crate::plan::{Place, Plan, Stage};
+
+/// Where a stage stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its artifact is what it would make.
+    UpToDate,
+    /// It would run, for these reasons.
+    Pending(Vec<String>),
+    /// It would fail, with these words.
+    Broken(String),
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    up_to_date: bool,
+    reasons: Vec<String>,
+}
+
+/// Asks each stage of `plan` whether there is work; nothing is made.
+///
+/// # Errors
+/// A [`Fault`] of class input if a program cannot be started.
+pub fn check(plan: &Plan, place: &Place, data: &Path) -> anyhow::Result<Vec<Standing>> {
+    let mut standings = Vec::with_capacity(plan.stages.len());
+    for (index, stage) in plan.stages.iter().enumerate() {
+        let first = plan.needs(index).find(|&needed| standings[needed] != Standing::UpToDate);
+        standings.push(match first {
+            Some(needed) => {
+                Standing::Pending(vec![format!("{} will be made first", plan.stages[needed].name(data))])
+            }
+            None => ask(stage, place)?,
+        });
+    }
+    Ok(standings)
+}
+
+fn ask(stage: &Stage, place: &Place) -> anyhow::Result<Standing> {
+    let (program, args) = stage.command(place);
+    let output =
+        Command::new(&program).args(args).args(["--dry-run", "--json", "-q"]).output().map_err(|error| {
+            Fault::input(format!("{}: cannot be started: {error}", program.display()))
+                .remedy("build the stages with `make build`, or name their folder with --bin")
+        })?;
+    if !output.status.success() {
+        return Ok(Standing::Broken(String::from_utf8_lossy(&output.stderr).trim().into()));
+    }
+    let answer: Answer = serde_json::from_slice(&output.stdout)?;
+    Ok(if answer.up_to_date { Standing::UpToDate } else { Standing::Pending(answer.reasons) })
+}

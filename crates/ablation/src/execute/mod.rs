@@ -1,0 +1,106 @@
+//! Workers that make the stages of a plan side by side, each stage once.
+
+mod check;
+mod estimate;
+mod process;
+mod queue;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use entromask_artifact::Manifest;
+use entromask_cli::interrupted;
+
+use crate::plan::{Place, Plan};
+pub use check::{Standing, check};
+use estimate::Estimate;
+use process::Exit;
+use queue::Queue;
+
+/// How a plan is carried out.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where stages run.
+    pub place: Place,
+    /// Stages that run side by side.
+    pub jobs: usize,
+    /// Folder for what the stages say.
+    pub logs: PathBuf,
+    /// Folder of the artifacts, which names are shown without.
+    pub data: PathBuf,
+}
+
+/// What has become of the stages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Stages that failed, and the last they said.
+    pub failed: Vec<(usize, String)>,
+    /// Stages that were not made because one before them failed.
+    pub skipped: Vec<usize>,
+    /// Whether the user asked to stop.
+    pub interrupted: bool,
+}
+
+/// Makes all stages of `plan` that are not up to date. What fails takes along what follows from it, and nothing else.
+///
+/// # Errors
+/// If a program cannot be started or a log cannot be written.
+pub fn execute(plan: &Plan, options: &Options) -> anyhow::Result<Outcome> {
+    fs_err::create_dir_all(&options.logs)?;
+    let (queue, estimate) = (Queue::new(plan), Estimate::new(plan, options.jobs));
+    let worker = || -> anyhow::Result<()> {
+        while let Some(index) = queue.next() {
+            let exit = Work { plan, options, queue: &queue, estimate: &estimate }.make(index);
+            queue.finish(index, exit.as_ref().ok());
+            exit?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..options.jobs).map(|_| scope.spawn(worker)).collect();
+        let joined = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked")));
+        joined.collect::<Vec<_>>().into_iter().collect::<anyhow::Result<Vec<()>>>()
+    })?;
+    Ok(queue.outcome(interrupted()))
+}
+
+/// What it takes to make a stage.
+struct Work<'a> {
+    plan: &'a Plan,
+    options: &'a Options,
+    queue: &'a Queue<'a>,
+    estimate: &'a Estimate<'a>,
+}
+
+impl Work<'_> {
+    fn make(&self, index: usize) -> anyhow::Result<Exit> {
+        let (stage, started) = (&self.plan.stages[index], Instant::now());
+        let name = stage.name(&self.options.data);
+        let key = || Manifest::load_any(&stage.out).ok().map(|manifest| manifest.key);
+        let before = key();
+        tracing::debug!("{name}: begins");
+        let log = self.options.logs.join(format!("{}.log", name.replace('/', "-")));
+        let exit = process::call(stage, &self.options.place, &log)?;
+        match &exit {
+            Exit::Done => {
+                self.estimate.made(index);
+                let outcome =
+                    if before.is_some() && before == key() { "up to date".into() } else { seconds(started) };
+                let (done, all) = self.queue.count_with(index);
+                tracing::info!(
+                    "[{done}/{all}] {name}: {outcome}{}",
+                    self.estimate.left(|stage| self.queue.is_open(stage, index))
+                );
+            }
+            Exit::Interrupted => tracing::info!("{name}: stopped"),
+            Exit::Failed(said) => tracing::error!("{name}: failed: {said} (all of it in {})", log.display()),
+        }
+        Ok(exit)
+    }
+}
+
+fn seconds(started: Instant) -> String {
+    format!("made in {}", entromask_report::number::duration(started.elapsed().as_secs_f64()))
+}

@@ -1,0 +1,92 @@
+//! What a grid can vary.
+
+use serde::{Deserialize, Serialize};
+
+/// An axis of a grid. In a product the later ones vary faster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Axis {
+    /// Seed of initial weights, order of rows, and masks.
+    Seed,
+    /// Text: a file in `pipelines/corpus/`.
+    Corpus,
+    /// Share of the training documents that the corpus has, in (0, 1].
+    Data,
+    /// Shape of the model: `pipelines/student/`.
+    Student,
+    /// Recipe without distillation: `pipelines/train/`.
+    Train,
+    /// Passes over the corpus.
+    Epochs,
+    /// Who scores or teaches: `pipelines/teacher/`, or a Hugging Face folder.
+    Teacher,
+    /// How entropy is measured: `pipelines/score/`.
+    Score,
+    /// Share of the tokens to mask, in (0, 1]; by default that of the strategy's file.
+    Rate,
+    /// How masking changes over epochs: a table in `[schedules]`, or `constant`.
+    Schedule,
+    /// Rounds of self-masking after the first, random one.
+    Rounds,
+    /// Whose entropy decides: `none`, `teacher` or `self`.
+    Source,
+    /// Recipe with distillation, `pipelines/train/`, or `none`.
+    Distillation,
+    /// When the teacher's masks or guidance begin: `complete`, `after-init` or `anneal`.
+    Transfer,
+    /// Share of the horizon that `after-init` and `anneal` take.
+    InitFraction,
+    /// Which tokens are masked: `pipelines/mask/`.
+    Strategy,
+    /// What fine-tuning leaves alone, instead of what its file says: `none`, `embeddings`, `bottom-N`, `body`, `gradual`.
+    Freezing,
+}
+
+/// All axes.
+pub const ALL: [Axis; 17] = [
+    Axis::Seed,
+    Axis::Corpus,
+    Axis::Data,
+    Axis::Student,
+    Axis::Train,
+    Axis::Epochs,
+    Axis::Teacher,
+    Axis::Score,
+    Axis::Rate,
+    Axis::Schedule,
+    Axis::Rounds,
+    Axis::Source,
+    Axis::Distillation,
+    Axis::Transfer,
+    Axis::InitFraction,
+    Axis::Strategy,
+    Axis::Freezing,
+];
+
+impl Axis {
+    /// As it is written in a grid.
+    pub fn name(self) -> String {
+        let value = serde_json::to_value(self).expect("a name is plain data");
+        value.as_str().unwrap_or_default().into()
+    }
+
+    /// A choice in words.
+    pub(super) fn phrase(self, value: &str) -> String {
+        match self {
+            Self::Strategy | Self::Schedule => value.into(),
+            Self::Source if value == "self" => "by itself".into(),
+            Self::Source if value == "teacher" => "by a teacher".into(),
+            Self::Source => "by nobody".into(),
+            Self::Distillation if value == "none" => "no distillation".into(),
+            Self::Distillation => format!("with {value}"),
+            Self::Transfer => format!("{value} transfer"),
+            Self::InitFraction => format!("until {value}"),
+            Self::Freezing => format!("{value} frozen"),
+            Self::Rounds => format!("{value} rounds"),
+            Self::Epochs => format!("{value} epochs"),
+            Self::Rate => format!("rate {value}"),
+            Self::Data => format!("data {value}"),
+            other => format!("{} {value}", other.name()),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! From values of axes to runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use entromask_fault::{Class, Fault, class_of};
+use toml::Value;
+
+use super::axis::ALL;
+use super::file::{Block, File, values};
+use super::{Axis, Catalogue, Choice, Grid, Run};
+
+/// The runs of `file`, which was read from `path`.
+pub(super) fn expand(file: File, path: &Path, catalogue: &Catalogue) -> anyhow::Result<Grid> {
+    let named = |error: anyhow::Error| name_file(&error, path);
+    check(&file, catalogue).map_err(named)?;
+    let runs = runs(&file, catalogue).map_err(named)?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Grid {
+        name,
+        title: file.title,
+        about: file.about,
+        jobs: file.jobs,
+        threads: file.threads,
+        glue: file.glue,
+        schedules: file.schedules,
+        varied: varied(&runs),
+        runs,
+    })
+}
+
+fn check(file: &File, catalogue: &Catalogue) -> anyhow::Result<()> {
+    file.glue.iter().try_for_each(|name| catalogue.check("glue", "glue", name))?;
+    for (name, block) in [("baseline", &file.baseline), ("fixed", &file.fixed)] {
+        if let Some((axis, _)) = block.iter().find(|(_, value)| value.is_array()) {
+            let found = format!("[{name}]: `{}` is a list", axis.name());
+            return Err(Fault::usage(found).remedy("give one value, or move it to [axes]").into());
+        }
+    }
+    if file.jobs == 0 || file.threads == Some(0) {
+        return Err(Fault::usage("jobs or threads are 0").remedy("give at least one").into());
+    }
+    Ok(())
+}
+
+/// The runs in order: seeds as they come, and for each seed the product of the axes, then the further runs.
+fn runs(file: &File, catalogue: &Catalogue) -> anyhow::Result<Vec<Run>> {
+    let blocks: Vec<_> =
+        (!file.axes.is_empty()).then_some(&file.axes).into_iter().chain(&file.runs).collect();
+    if blocks.is_empty() {
+        return Err(Fault::usage("there is no run").remedy("give [axes] or [[runs]] some values").into());
+    }
+    let schedules: Vec<_> = file.schedules.keys().collect();
+    let mut runs: Vec<Run> = Vec::new();
+    for block in blocks {
+        let points = product(block)?;
+        for point in points.iter().filter(|point| !is_excluded(point, file)) {
+            let with = |blocks: &[&Block]| choice(blocks)?.resolved(catalogue, &schedules);
+            let chosen = with(&[&file.fixed, point])?;
+            check_teacher(&chosen, catalogue)?;
+            let baseline = with(&[&file.fixed, point, &file.baseline])?;
+            let run = Run { baseline: Some(baseline).filter(|baseline| *baseline != chosen), choice: chosen };
+            if runs.iter().all(|earlier| earlier.choice != run.choice) {
+                runs.push(run);
+            }
+        }
+    }
+    if runs.is_empty() {
+        return Err(Fault::usage("[[exclude]] leaves no run").remedy("exclude less").into());
+    }
+    sort_by_seed(&mut runs);
+    Ok(runs)
+}
+
+/// Each value with each, the last axis fastest.
+fn product(block: &Block) -> anyhow::Result<Vec<Block>> {
+    let mut points = vec![Block::new()];
+    for (axis, value) in block {
+        let values = values(value);
+        if values.is_empty() {
+            return Err(Fault::usage(format!("`{}` is empty", axis.name()))
+                .remedy("give it a value, or leave it out")
+                .into());
+        }
+        let with = |point: &Block, value: &Value| {
+            let mut point = point.clone();
+            point.insert(*axis, value.clone());
+            point
+        };
+        points = points.iter().flat_map(|point| values.iter().map(|value| with(point, value))).collect();
+    }
+    Ok(points)
+}
+
+fn is_excluded(point: &Block, file: &File) -> bool {
+    let has = |axis: &Axis, value: &Value| {
+        let found = point.get(axis).or_else(|| file.fixed.get(axis));
+        found.is_some_and(|found| values(value).contains(found))
+    };
+    file.exclude
+        .iter()
+        .any(|pattern| !pattern.is_empty() && pattern.iter().all(|(axis, value)| has(axis, value)))
+}
+
+fn choice(blocks: &[&Block]) -> anyhow::Result<Choice> {
+    let mut choice = Choice::default();
+    for (axis, value) in blocks.iter().flat_map(|block| block.iter()) {
+        choice.set(*axis, value)?;
+    }
+    Ok(choice)
+}
+
+fn check_teacher(choice: &Choice, catalogue: &Catalogue) -> anyhow::Result<()> {
+    if choice.teacher.is_empty() {
+        return Ok(());
+    }
+    if let super::Teacher::Own { student, .. } = catalogue.teacher(&choice.teacher)? {
+        catalogue.check("student", "student", &student)?;
+    }
+    Ok(())
+}
+
+/// All of the first seed, then all of the second, …: a grid that is cut short is balanced.
+fn sort_by_seed(runs: &mut [Run]) {
+    let mut order = BTreeMap::new();
+    for run in runs.iter() {
+        let next = order.len();
+        order.entry(run.choice.seed).or_insert(next);
+    }
+    runs.sort_by_key(|run| order[&run.choice.seed]);
+}
+
+/// The axes in which runs differ, without the seed.
+fn varied(runs: &[Run]) -> Vec<Axis> {
+    let differs = |axis: &Axis| {
+        let values: BTreeSet<_> = runs.iter().map(|run| run.choice.get(*axis)).collect();
+        // Whether these have a bearing on a run follows from other axes.
+        let dependent = [Axis::Teacher, Axis::Score, Axis::Rounds, Axis::InitFraction].contains(axis);
+        values.iter().filter(|value| !dependent || !value.is_empty()).count() > 1
+    };
+    // The strategy comes first in a name.
+    let mut axes: Vec<_> = ALL.into_iter().filter(|axis| *axis != Axis::Seed).filter(differs).collect();
+    axes.sort_by_key(|axis| *axis != Axis::Strategy);
+    axes
+}
+
+/// The same error with the grid's file, unless it names another file.
+fn name_file(error: &anyhow::Error, path: &Path) -> anyhow::Error {
+    let (text, path) = (format!("{error:#}"), path.display().to_string());
+    if text.starts_with(&path) {
+        return Fault::usage(text).into();
+    }
+    let text = format!("{path}: {text}");
+    match class_of(error.as_ref()) {
+        Class::Input => Fault::input(text).into(),
+        _ => Fault::usage(text).into(),
+    }
+}

@@ -1,0 +1,65 @@
+//! A grid as it is written.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::Axis;
+
+/// Axes with a value or a list of values each.
+pub(super) type Block = BTreeMap<Axis, Value>;
+
+/// The grid file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    /// Headline of the report.
+    pub title: String,
+    /// What it asks.
+    #[serde(default)]
+    pub about: String,
+    /// Stages that are made side by side.
+    #[serde(default = "one")]
+    pub jobs: usize,
+    /// Threads of each stage.
+    #[serde(default)]
+    pub threads: Option<usize>,
+    /// Fine-tuning configurations.
+    #[serde(default)]
+    pub glue: Vec<String>,
+    /// Choices that a run's baseline makes instead of the run's own.
+    #[serde(default)]
+    pub baseline: Block,
+    /// Values of all runs.
+    #[serde(default)]
+    pub fixed: Block,
+    /// Values that are combined, each with each.
+    #[serde(default)]
+    pub axes: Block,
+    /// Combinations that are left out.
+    #[serde(default)]
+    pub exclude: Vec<Block>,
+    /// Further runs.
+    #[serde(default)]
+    pub runs: Vec<Block>,
+    /// Named schedules.
+    #[serde(default)]
+    pub schedules: BTreeMap<String, Table>,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl File {
+    pub(super) fn load(path: &Path) -> anyhow::Result<Self> {
+        entromask_cli::load_file(path)
+    }
+}
+
+/// The values of an axis: those of a list, or the one that is no list.
+pub(super) fn values(value: &Value) -> &[Value] {
+    value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice)
+}

@@ -1,0 +1,90 @@
+//! The grid file, and the runs that it stands for.
+//!
+//! ```toml
+//! title = "Strategies"
+//! glue = ["probe"]                     # files in pipelines/glue/, each run is measured by all of them
+//! baseline = { strategy = "random" }   # what a run is compared with: itself, but for these choices
+//!
+//! [fixed]                              # one value an axis
+//! corpus = "sample"
+//!
+//! [axes]                               # several values an axis: each with each
+//! strategy = ["random", "sample"]
+//! source = ["teacher", "self"]
+//! seed = [1, 2, 3]
+//!
+//! [[exclude]]                          # runs that are left out
+//! strategy = "sample"
+//! source = "self"
+//!
+//! [[runs]]                             # further runs: values or lists, each with each
+//! strategy = "high"
+//! source = "self"
+//! seed = [1, 2, 3]
+//! ```
+
+mod axis;
+mod catalogue;
+mod choice;
+mod expand;
+mod file;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub use axis::Axis;
+pub use catalogue::{Catalogue, Teacher};
+pub use choice::{Choice, Source, Transfer};
+
+/// A grid, expanded.
+#[derive(Clone, Debug)]
+pub struct Grid {
+    /// Stem of the file's name.
+    pub name: String,
+    /// Headline of the report.
+    pub title: String,
+    /// What it asks, in a paragraph; empty for none.
+    pub about: String,
+    /// Stages that are made side by side.
+    pub jobs: usize,
+    /// Threads of each stage; all cores divided by `jobs` without.
+    pub threads: Option<usize>,
+    /// Fine-tuning configurations that each run is measured by.
+    pub glue: Vec<String>,
+    /// Schedules of masking by name: keys of a mask configuration.
+    pub schedules: BTreeMap<String, toml::Table>,
+    /// The runs in the order in which they are made: seed by seed.
+    pub runs: Vec<Run>,
+    /// The axes in which runs differ, without the seed.
+    pub varied: Vec<Axis>,
+}
+
+/// One pretraining with all that comes before and after it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// What was chosen; what has no bearing on this run is empty.
+    pub choice: Choice,
+    /// What it is compared with; none for a baseline.
+    pub baseline: Option<Choice>,
+}
+
+impl Grid {
+    /// Reads and expands a grid; `pipelines` is the folder with the configurations that it names.
+    ///
+    /// # Errors
+    /// A [`Fault`](entromask_fault::Fault) of class usage that names the file, the value and the remedy.
+    pub fn load(path: &Path, pipelines: &Path) -> anyhow::Result<Self> {
+        let file = file::File::load(path)?;
+        expand::expand(file, path, &Catalogue::new(pipelines))
+    }
+
+    /// What tells the runs of `choice` from those of other choices, in words; the seed is left out.
+    pub fn label(&self, choice: &Choice) -> String {
+        let shown = |axis: &Axis| {
+            let value = choice.get(*axis);
+            (!value.is_empty()).then(|| axis.phrase(&value))
+        };
+        let words: Vec<_> = self.varied.iter().filter_map(shown).collect();
+        if words.is_empty() { choice.get(Axis::Strategy) } else { words.join(", ") }
+    }
+}

@@ -1,0 +1,106 @@
+//! Where artifacts lie.
+//!
+//! All paths begin with the kind of artifact and the corpus, as those of the Makefile do; what follows names every choice
+//! that bears on the content.
+
+use std::path::{Path, PathBuf};
+
+use toml::Value;
+
+use crate::grid::{Axis, Catalogue, Choice, Grid, Teacher, Transfer};
+
+/// Names of artifacts below a data folder.
+pub(super) struct Names<'a> {
+    pub grid: &'a Grid,
+    pub data: &'a Path,
+    pub catalogue: &'a Catalogue,
+}
+
+impl<'a> Names<'a> {
+    /// A configuration, as an argument.
+    pub fn config(&self, kind: &str, name: &str) -> String {
+        text(&self.catalogue.path(kind, name))
+    }
+
+    pub fn tokens_folder(&self, choice: &Choice) -> PathBuf {
+        self.data.join("tokens").join(tokens_name(choice))
+    }
+
+    pub fn entropy_folder(&self, choice: &Choice) -> PathBuf {
+        self.data.join("entropy").join(tokens_name(choice))
+    }
+
+    /// Masks that are chosen as `how` says, for so many epochs from one on.
+    pub fn masks_folder(&self, choice: &Choice, how: &str, [first, count]: [u64; 2]) -> PathBuf {
+        let seeded = format!("{how}{}-s{}", self.variant(choice), choice.seed);
+        let corpus = self.data.join("masks").join(tokens_name(choice));
+        corpus.join(seeded).join(format!("epochs-{first}-{count}"))
+    }
+
+    /// Below the models of the corpus: shape, recipe, guidance and horizon, then the masks and the seed.
+    pub fn model_folder(&self, choice: &Choice, masks: &str) -> PathBuf {
+        let guide = if choice.distillation.is_empty() {
+            String::new()
+        } else {
+            format!("-from-{}{}", self.teacher_folder(choice), transfer(choice))
+        };
+        let above = format!("{}-{}{guide}-e{}", choice.student, recipe(choice), choice.epochs);
+        let corpus = self.data.join("models").join(tokens_name(choice));
+        corpus.join(above).join(format!("{masks}-s{}", choice.seed))
+    }
+
+    /// Another kind of artifact about the model in `folder`.
+    pub fn about(&self, folder: &Path, kind: &str) -> PathBuf {
+        let below = folder.strip_prefix(self.data.join("models")).unwrap_or(folder);
+        self.data.join(kind).join(below)
+    }
+
+    /// The teacher, with what the grid decides about its training.
+    pub fn teacher_folder(&self, choice: &Choice) -> String {
+        let name = Path::new(&choice.teacher).file_name().unwrap_or_default().to_string_lossy();
+        match self.catalogue.teacher(&choice.teacher) {
+            Ok(Teacher::Own { epochs, .. }) => {
+                format!("{name}-{}-e{}", choice.train, epochs.unwrap_or(choice.epochs))
+            }
+            _ => name.into_owned(),
+        }
+    }
+
+    /// Rate and schedule, where they are not those of the strategy's file.
+    pub fn variant(&self, choice: &Choice) -> String {
+        let rate = choice.rate.map(|rate| format!("-p{rate}")).unwrap_or_default();
+        let keys: Vec<_> = self.schedule(choice).map(|(key, value)| format!("{key}={value}")).collect();
+        if keys.is_empty() {
+            return rate;
+        }
+        let digest = blake3::hash(keys.join("\n").as_bytes()).to_hex();
+        format!("{rate}-{}-{}", choice.schedule, &digest[..8])
+    }
+
+    /// What the schedule of masking sets.
+    pub fn schedule(&self, choice: &Choice) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
+        self.grid.schedules.get(&choice.schedule).into_iter().flatten()
+    }
+}
+
+/// The corpus, or the share of it.
+pub(super) fn tokens_name(choice: &Choice) -> String {
+    if choice.data < 1.0 { format!("{}-x{}", choice.corpus, choice.data) } else { choice.corpus.clone() }
+}
+
+/// When the teacher begins, unless it is there from the beginning.
+pub(super) fn transfer(choice: &Choice) -> String {
+    match choice.transfer {
+        Transfer::Complete => String::new(),
+        _ => format!("-{}-{}", choice.get(Axis::Transfer), choice.init_fraction),
+    }
+}
+
+/// The recipe of the student.
+pub(super) fn recipe(choice: &Choice) -> &str {
+    if choice.distillation.is_empty() { &choice.train } else { &choice.distillation }
+}
+
+pub(super) fn text(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,107 @@
+//! One call of a stage program.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// One stage: what is called, and what it makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Which program.
+    pub program: Program,
+    /// The artifact that it makes.
+    pub out: PathBuf,
+    /// Artifacts of other stages that it reads.
+    pub inputs: Vec<PathBuf>,
+    /// Its arguments, but for where and on how many threads it runs.
+    pub args: Vec<String>,
+    /// Stages that take about as long have this in common.
+    pub class: String,
+}
+
+/// The stage programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Program {
+    /// Text to tokens.
+    Tokenize,
+    /// Tokens to entropy.
+    Score,
+    /// Entropy to masks.
+    Select,
+    /// Masks to a model.
+    Pretrain,
+    /// A model to scores.
+    Glue,
+}
+
+/// Where stages run; nothing of it bears on a result.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Folder of the stage programs.
+    pub bin: PathBuf,
+    /// Device.
+    pub device: String,
+    /// Threads of each stage; the stage's own choice without.
+    pub threads: Option<usize>,
+}
+
+impl Program {
+    /// The name of the program's file.
+    pub fn file(self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        format!("entromask-{}", value.as_str().unwrap_or_default())
+    }
+
+    /// Whether it computes with a model.
+    fn uses_device(self) -> bool {
+        !matches!(self, Self::Tokenize | Self::Select)
+    }
+}
+
+impl Stage {
+    /// The program's path, and all arguments.
+    pub fn command(&self, place: &Place) -> (PathBuf, Vec<String>) {
+        let mut args = self.args.clone();
+        if self.program.uses_device() {
+            args.extend(["--device".into(), place.device.clone()]);
+        }
+        if let Some(threads) = place.threads {
+            args.extend(["--threads".into(), threads.to_string()]);
+        }
+        (place.bin.join(self.program.file()), args)
+    }
+
+    /// The command as one would type it, without what does not bear on the result.
+    pub fn line(&self) -> String {
+        let words = std::iter::once(self.program.file()).chain(self.args.iter().map(|word| quoted(word)));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// The artifact's folder below `data`, for people.
+    pub fn name(&self, data: &Path) -> String {
+        self.out.strip_prefix(data).unwrap_or(&self.out).display().to_string()
+    }
+}
+
+/// A word that a shell reads as it is.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted("--set"), "--set");
+        assert_eq!(quoted("rate={ shape = \"linear\" }"), "'rate={ shape = \"linear\" }'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+    }
+}

@@ -1,0 +1,239 @@
+//! The numbers behind a report.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use entromask_artifact::Manifest;
+use entromask_report::inspect::glue::{GlueView, view};
+use serde::Serialize;
+
+use super::costs::{self, Spent};
+use super::curve::{self, Point};
+use super::measure::{self, Group};
+use crate::execute::Standing;
+use crate::grid::{Choice, Grid, Run};
+use crate::plan::{Account, Plan, Program, RunStages};
+
+/// All that a report says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Findings {
+    /// The grid's name.
+    pub name: String,
+    /// Its headline.
+    pub title: String,
+    /// What it asks.
+    pub about: String,
+    /// What is compared: runs that differ in nothing but the seed.
+    pub systems: Vec<System>,
+    /// All runs, in the order of the grid.
+    pub runs: Vec<RunFindings>,
+    /// Tables.
+    pub groups: Vec<Group>,
+    /// All stages.
+    pub stages: Vec<StageFindings>,
+    /// Operations at which losses are compared at equal compute; none without complete runs.
+    pub equal_flops: Option<f64>,
+}
+
+/// Runs that differ in nothing but the seed.
+#[derive(Clone, Debug, Serialize)]
+pub struct System {
+    /// What tells it from the others.
+    pub label: String,
+    /// Its choices, those of its first run.
+    pub choice: Choice,
+    /// What it is compared with; none for a baseline, and where the baseline is not in the grid.
+    pub baseline: Option<usize>,
+    /// Its runs.
+    pub runs: Vec<usize>,
+}
+
+/// One run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RunFindings {
+    /// Its system.
+    pub system: usize,
+    /// Its seed.
+    pub seed: u64,
+    /// Its model's folder.
+    pub model: PathBuf,
+    /// Key of the model's manifest; none if it is missing.
+    pub key: Option<String>,
+    /// What is missing, in words.
+    pub missing: Option<String>,
+    /// Validation loss on the fixed mask, in nats a masked token.
+    pub valid_loss: Option<f64>,
+    /// Share of these tokens that are the most probable one.
+    pub valid_accuracy: Option<f64>,
+    /// The validations.
+    pub curve: Vec<Point>,
+    /// What was spent until the model was there, by account.
+    pub costs: BTreeMap<String, Spent>,
+    /// Fine-tuning by configuration.
+    pub glue: BTreeMap<String, Scores>,
+    /// Its stages, as indices into [`Findings::stages`].
+    pub stages: Vec<usize>,
+}
+
+/// One fine-tuning, averaged over its own seeds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Scores {
+    /// Key of the manifest.
+    pub key: String,
+    /// Number of fine-tuning seeds.
+    pub seeds: usize,
+    /// What was spent.
+    pub spent: Spent,
+    /// Task, floor and mean score in percent; the average comes last.
+    pub tasks: Vec<(String, f64, f64)>,
+}
+
+/// One stage.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageFindings {
+    /// The artifact's folder.
+    pub out: PathBuf,
+    /// Which program.
+    pub program: Program,
+    /// The command that makes it.
+    pub command: String,
+    /// Key of its manifest; none if it is not up to date.
+    pub key: Option<String>,
+    /// Why it is not.
+    pub reason: Option<String>,
+    /// What it took.
+    pub spent: Spent,
+}
+
+/// Reads what the stages of `plan` have made, as far as it is up to date.
+///
+/// # Errors
+/// If an artifact that is up to date cannot be read.
+pub fn read(grid: &Grid, plan: &Plan, standings: &[Standing], data: &Path) -> anyhow::Result<Findings> {
+    let manifests: Vec<Option<Manifest>> = plan
+        .stages
+        .iter()
+        .zip(standings)
+        .map(|(stage, standing)| match standing {
+            Standing::UpToDate => Manifest::load_any(&stage.out).map(Some),
+            _ => Ok(None),
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let reader = Reader { plan, manifests: &manifests, data };
+    let systems = systems(grid);
+    let runs: Vec<_> = plan
+        .of(grid)
+        .map(|(run, stages)| reader.run(run, stages, &systems))
+        .collect::<anyhow::Result<_>>()?;
+    let equal_flops = curve::shortest(&runs, curve::Axis::Flops);
+    let stages = plan.stages.iter().zip(&manifests).zip(standings);
+    let stages = stages.map(|((stage, manifest), standing)| StageFindings {
+        out: stage.out.clone(),
+        program: stage.program,
+        command: stage.line(),
+        key: manifest.as_ref().map(|manifest| manifest.key.clone()),
+        reason: reason(standing),
+        spent: manifest.as_ref().map(Spent::of).unwrap_or_default(),
+    });
+    Ok(Findings {
+        name: grid.name.clone(),
+        title: grid.title.clone(),
+        about: grid.about.clone(),
+        groups: measure::groups(&systems, &runs, &grid.glue, equal_flops),
+        stages: stages.collect(),
+        systems,
+        runs,
+        equal_flops,
+    })
+}
+
+/// Runs by what they are but for the seed, in the order of the grid.
+fn systems(grid: &Grid) -> Vec<System> {
+    let mut systems: Vec<System> = Vec::new();
+    for (index, run) in grid.runs.iter().enumerate() {
+        match systems.iter_mut().find(|system| system.choice.replicates(&run.choice)) {
+            Some(system) => system.runs.push(index),
+            None => systems.push(System {
+                label: grid.label(&run.choice),
+                choice: run.choice.clone(),
+                baseline: None,
+                runs: vec![index],
+            }),
+        }
+    }
+    let place = |choice: &Choice| systems.iter().position(|system| system.choice.replicates(choice));
+    let baselines: Vec<_> =
+        systems.iter().map(|system| grid.runs[system.runs[0]].baseline.as_ref().and_then(place)).collect();
+    systems.iter_mut().zip(baselines).for_each(|(system, baseline)| system.baseline = baseline);
+    systems
+}
+
+struct Reader<'a> {
+    plan: &'a Plan,
+    manifests: &'a [Option<Manifest>],
+    data: &'a Path,
+}
+
+impl Reader<'_> {
+    fn run(&self, run: &Run, stages: &RunStages, systems: &[System]) -> anyhow::Result<RunFindings> {
+        let is_its = |system: &System| system.choice.replicates(&run.choice);
+        let mut found = RunFindings {
+            system: systems.iter().position(is_its).expect("systems are made of the runs"),
+            seed: run.choice.seed,
+            model: self.plan.stages[stages.model].out.clone(),
+            stages: self.plan.stages_of(stages).into_iter().collect(),
+            ..RunFindings::default()
+        };
+        let absent = found.stages.iter().find(|&&stage| self.manifests[stage].is_none());
+        found.missing = absent.map(|&stage| self.plan.stages[stage].name(self.data));
+        self.add_model(stages, &mut found)?;
+        for (name, stage) in &stages.glue {
+            if let Some(manifest) = &self.manifests[*stage] {
+                let view = view(&self.plan.stages[*stage].out)?;
+                found.glue.insert(name.clone(), scores(manifest, &view));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is known of the model, if it is there with all that it was made from.
+    fn add_model(&self, stages: &RunStages, found: &mut RunFindings) -> anyhow::Result<()> {
+        let parts: Option<Vec<(Account, &Path, &Manifest)>> = stages
+            .timeline
+            .iter()
+            .map(|&(account, stage)| {
+                let manifest = self.manifests[stage].as_ref()?;
+                Some((account, self.plan.stages[stage].out.as_path(), manifest))
+            })
+            .collect();
+        let (Some(parts), Some(model)) = (parts, &self.manifests[stages.model]) else { return Ok(()) };
+        found.key = Some(model.key.clone());
+        found.valid_loss = model.stats["valid_loss"].as_f64();
+        found.valid_accuracy = model.stats["valid_accuracy"].as_f64();
+        found.costs = costs::by_account(&parts);
+        found.curve = curve::read(&parts)?;
+        Ok(())
+    }
+}
+
+/// Tasks, then the average, that without WNLI where there are two.
+fn scores(manifest: &Manifest, view: &GlueView) -> Scores {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let mut tasks: Vec<_> = view
+        .tasks
+        .iter()
+        .map(|task| (task.task.clone(), task.score.floor, mean(&task.score.values)))
+        .collect();
+    if let Some(average) = view.averages.first().filter(|_| view.tasks.len() > 1) {
+        tasks.push((average.name.clone(), average.floor, mean(&average.values)));
+    }
+    Scores { key: manifest.key.clone(), seeds: view.seeds.len(), spent: Spent::of(manifest), tasks }
+}
+
+fn reason(standing: &Standing) -> Option<String> {
+    match standing {
+        Standing::UpToDate => None,
+        Standing::Pending(reasons) => Some(reasons.join("; ")),
+        Standing::Broken(why) => Some(why.clone()),
+    }
+}

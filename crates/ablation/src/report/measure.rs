@@ -1,0 +1,236 @@
+//! What is measured, and how much systems differ in it.
+
+use entromask_report::compare::Difference;
+use serde::Serialize;
+
+use super::curve::{Axis, loss_at};
+use super::findings::{RunFindings, System};
+
+/// Measures of one kind.
+#[derive(Clone, Debug, Serialize)]
+pub struct Group {
+    /// Headline.
+    pub title: String,
+    /// What has to be known to read it.
+    pub note: String,
+    /// Whether lower is better.
+    pub lower_is_better: bool,
+    /// Digits after the point.
+    pub digits: usize,
+    /// One line a measure and system.
+    pub lines: Vec<Line>,
+}
+
+/// One measure of one system.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// What is measured: a task, or the loss.
+    pub measure: String,
+    /// What knows nothing gets.
+    pub floor: Option<f64>,
+    /// The system.
+    pub system: usize,
+    /// Value by seed, of the runs that are there.
+    pub values: Vec<(u64, f64)>,
+    /// Runs that there should be.
+    pub wanted: usize,
+    /// Their mean; none without a run.
+    pub mean: Option<f64>,
+    /// Their standard deviation (n − 1); none for fewer than two.
+    pub sd: Option<f64>,
+    /// Over seeds that both have, by how much it lies above its baseline; none for a baseline and without pairs.
+    pub difference: Option<Difference>,
+    /// What that shows, in words.
+    pub verdict: String,
+}
+
+/// Value of a run, and what knows nothing gets.
+type Value<'a> = dyn Fn(&RunFindings) -> Option<(f64, Option<f64>)> + 'a;
+
+/// All groups: losses, then fine-tuning by configuration.
+pub(super) fn groups(
+    systems: &[System],
+    runs: &[RunFindings],
+    glue: &[String],
+    equal_flops: Option<f64>,
+) -> Vec<Group> {
+    let lines = |measure: &str, lower, value: &Value| lines(systems, runs, measure, lower, value);
+    let mut groups = vec![Group {
+        title: "Validation loss at equal tokens".into(),
+        note: "Nats a masked token on one fixed random 15 % mask of the held-out rows, the same for all runs, at the end of \
+               training."
+            .into(),
+        lower_is_better: true,
+        digits: 4,
+        lines: lines("validation loss", true, &|run| Some((run.valid_loss?, None))),
+    }];
+    groups.extend(equal_flops.map(|flops| at_compute(systems, runs, flops)));
+    groups.extend(glue.iter().map(|name| fine_tuning(systems, runs, name)));
+    groups
+}
+
+/// The loss where so much was spent. A run that was still waiting for its teacher then has none.
+fn at_compute(systems: &[System], runs: &[RunFindings], flops: f64) -> Group {
+    let at = |run: &RunFindings| Some((loss_at(&run.curve, Axis::Flops, flops)?, None));
+    let mut lines = lines(systems, runs, "validation loss", true, &at);
+    for line in lines.iter_mut().filter(|line| line.values.is_empty()) {
+        if systems[line.system].runs.iter().any(|&run| !runs[run].curve.is_empty()) {
+            line.verdict = "not begun by then".into();
+        }
+    }
+    Group {
+        title: "Validation loss at equal compute".into(),
+        note: format!(
+            "The same loss when {} were spent, the teacher's training and all scoring included: where the cheapest run ends. \
+             Between validations it is interpolated. The learning rate of a longer run has not fallen yet there, so a run \
+             planned for this budget would do better.",
+            entromask_report::number::flops(flops)
+        ),
+        lower_is_better: true,
+        digits: 4,
+        lines,
+    }
+}
+
+fn fine_tuning(systems: &[System], runs: &[RunFindings], name: &str) -> Group {
+    let scores: Vec<_> = runs.iter().filter_map(|run| run.glue.get(name)).collect();
+    let tasks = scores.first().map(|scores| &scores.tasks[..]).unwrap_or_default();
+    let seeds = scores.first().map_or(0, |scores| scores.seeds);
+    let task = |(task, ..): &(String, f64, f64)| {
+        let value = |run: &RunFindings| {
+            let (_, floor, score) = run.glue.get(name)?.tasks.iter().find(|found| found.0 == *task)?;
+            Some((*score, Some(*floor)))
+        };
+        lines(systems, runs, task, false, &value)
+    };
+    let mut found: Vec<Line> = tasks.iter().rev().take(1).flat_map(task).collect();
+    found.extend(tasks.iter().take(tasks.len().saturating_sub(1)).flat_map(task));
+    if tasks.is_empty() {
+        found = lines(systems, runs, "all tasks", false, &|_| None);
+    }
+    Group {
+        title: format!("Fine-tuning: {name}"),
+        note: format!(
+            "Percent on that half of each dev split which nothing is chosen on (`pipelines/glue/{name}.toml`); each value is \
+             the mean over the fine-tuning seeds ({seeds}), and what is paired is the pretraining seed."
+        ),
+        lower_is_better: false,
+        digits: 2,
+        lines: found,
+    }
+}
+
+fn lines(systems: &[System], runs: &[RunFindings], measure: &str, lower: bool, value: &Value) -> Vec<Line> {
+    let values = |system: &System| -> Vec<(u64, f64)> {
+        let found = system.runs.iter().map(|&run| &runs[run]);
+        found.filter_map(|run| Some((run.seed, value(run)?.0))).collect()
+    };
+    let line = |(index, system): (usize, &System)| {
+        let own = values(system);
+        let baseline = system.baseline.map(|baseline| values(&systems[baseline]));
+        let difference = baseline.and_then(|baseline| paired(&own, &baseline));
+        let (mean, sd) = mean_and_sd(&own);
+        Line {
+            measure: measure.into(),
+            floor: system.runs.iter().find_map(|&run| value(&runs[run])?.1),
+            system: index,
+            wanted: system.runs.len(),
+            verdict: verdict(system, &own, difference.as_ref(), lower),
+            values: own,
+            mean,
+            sd,
+            difference,
+        }
+    };
+    systems.iter().enumerate().map(line).collect()
+}
+
+/// Own less baseline, over seeds that both have.
+fn paired(own: &[(u64, f64)], baseline: &[(u64, f64)]) -> Option<Difference> {
+    let of = |(seed, value): &(u64, f64)| {
+        let (_, other) = baseline.iter().find(|(found, _)| found == seed)?;
+        Some(value - other)
+    };
+    let differences: Vec<_> = own.iter().filter_map(of).collect();
+    (!differences.is_empty()).then(|| Difference::new(differences))
+}
+
+fn verdict(system: &System, own: &[(u64, f64)], difference: Option<&Difference>, lower: bool) -> String {
+    match (own.is_empty(), system.baseline, difference) {
+        (true, ..) => "missing".into(),
+        (_, None, _) => "baseline".into(),
+        (_, _, None) => "no baseline of the same seed".into(),
+        (_, _, Some(difference)) => {
+            let sign = if lower { -1.0 } else { 1.0 };
+            let good = Difference::new(difference.values.iter().map(|value| sign * value).collect());
+            good.verdict().words().into()
+        }
+    }
+}
+
+fn mean_and_sd(values: &[(u64, f64)]) -> (Option<f64>, Option<f64>) {
+    let n = values.len() as f64;
+    if values.is_empty() {
+        return (None, None);
+    }
+    let mean = values.iter().map(|(_, value)| value).sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|(_, value)| (value - mean).powi(2)).sum();
+    (Some(mean), (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::Choice;
+    use crate::report::Point;
+
+    fn system(baseline: Option<usize>, runs: &[usize]) -> System {
+        System { label: String::new(), choice: Choice::default(), baseline, runs: runs.to_vec() }
+    }
+
+    fn run(system: usize, seed: u64, loss: f64) -> RunFindings {
+        RunFindings { system, seed, valid_loss: Some(loss), ..RunFindings::default() }
+    }
+
+    /// Differences −0.2, −0.3, −0.25: mean −0.25, standard error 0.05/√3, t(0.975; 2) = 4.302653.
+    #[test]
+    fn differences_are_paired_by_seed_and_lower_losses_are_better() {
+        let systems = [system(None, &[0, 1, 2]), system(Some(0), &[5, 3, 4])];
+        let runs =
+            [run(0, 1, 6.0), run(0, 2, 6.5), run(0, 3, 7.0), run(1, 1, 5.8), run(1, 2, 6.2), run(1, 3, 6.75)];
+        let groups = groups(&systems, &runs, &[], None);
+        let line = &groups[0].lines[1];
+        let difference = line.difference.as_ref().expect("three pairs");
+        let [low, high] = difference.t.expect("three pairs");
+        let half = 4.302_652_73 * 0.05 / 3f64.sqrt();
+        assert!((difference.mean + 0.25).abs() < 1e-12);
+        assert!((low + 0.25 + half).abs() < 1e-8 && (high + 0.25 - half).abs() < 1e-8, "{low} {high}");
+        assert_eq!(line.verdict, "better");
+        assert_eq!((groups[0].lines[0].verdict.as_str(), groups[0].lines[0].sd), ("baseline", Some(0.5)));
+    }
+
+    #[test]
+    fn a_run_that_has_not_begun_at_some_compute_is_not_missing() {
+        let at = |flops: f64, loss: f64| Point { step: 0, tokens: 0.0, flops, seconds: 0.0, loss };
+        let systems = [system(None, &[0]), system(Some(0), &[1]), system(Some(0), &[2])];
+        let mut runs = [run(0, 1, 6.0), run(1, 1, 5.0), run(2, 1, 5.0)];
+        runs[0].curve = vec![at(0.0, 10.0), at(4.0, 6.0)];
+        runs[1].curve = vec![at(9.0, 10.0), at(13.0, 5.0)];
+        let group = at_compute(&systems, &runs, 2.0);
+        assert_eq!(group.lines[0].mean, Some(8.0));
+        let verdicts: Vec<_> = group.lines.iter().map(|line| line.verdict.as_str()).collect();
+        assert_eq!(verdicts, ["baseline", "not begun by then", "missing"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let systems = [system(None, &[0]), system(Some(0), &[1, 2]), system(Some(0), &[3])];
+        let mut runs = [run(0, 1, 6.0), run(1, 1, 5.0), run(1, 2, 5.0), run(2, 1, 4.0)];
+        runs[3].valid_loss = None;
+        let group = &groups(&systems, &runs, &["probe".into()], None);
+        let verdicts: Vec<_> = group[0].lines.iter().map(|line| line.verdict.as_str()).collect();
+        assert_eq!(verdicts, ["baseline", "one seed: nothing shown", "missing"]);
+        assert_eq!((group[0].lines[1].values.len(), group[0].lines[1].wanted), (2, 2));
+        assert!(group[1].lines.iter().all(|line| line.verdict == "missing"));
+    }
+}

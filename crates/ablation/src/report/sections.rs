@@ -1,0 +1,231 @@
+//! What a report says, and in which order.
+
+use std::path::Path;
+
+use entromask_report::number::{duration, flops};
+
+use super::costs::Spent;
+use super::curve::{self, Axis, Point};
+use super::document::{Cell, Document, Figure, Section, Table};
+use super::findings::{Findings, RunFindings, System};
+use super::measure::{Group, Line};
+use super::plot::{self, Curve};
+use super::provenance;
+use crate::plan::Account;
+
+const DASH: &str = "–";
+
+/// The report about `findings`; `grid` is the grid's file.
+pub(super) fn document(findings: &Findings, grid: &Path) -> Document {
+    let mut sections: Vec<_> = findings.groups.iter().map(|group| section(findings, group)).collect();
+    // The curves belong to the losses, which come first.
+    let losses = sections.iter().filter(|section| section.title.starts_with("Validation")).count();
+    sections.insert(losses, curves(findings));
+    sections.push(costs(findings));
+    sections.push(provenance::runs(findings));
+    sections.push(provenance::stages(findings, grid));
+    Document { title: findings.title.clone(), lead: lead(findings), sections }
+}
+
+fn lead(findings: &Findings) -> Vec<String> {
+    let runs = &findings.runs;
+    let complete = runs.iter().filter(|run| run.missing.is_none()).count();
+    let mut lead = vec![findings.about.trim().to_string()];
+    lead.push(format!(
+        "{complete} of {} runs are complete. Values are mean ± standard deviation over pretraining seeds. A difference is that \
+         to the baseline over paired seeds (same initial weights, same order of rows), with 95 % intervals by Student's t and \
+         by bootstrap; it counts as shown only if neither contains 0. With few seeds the bootstrap is too short, and of \
+         twenty intervals one misses by chance.",
+        runs.len()
+    ));
+    let missing: Vec<_> = runs
+        .iter()
+        .filter_map(|run| {
+            let stage = run.missing.as_ref()?;
+            Some(format!("{}, seed {} ({stage})", findings.systems[run.system].label, run.seed))
+        })
+        .collect();
+    if !missing.is_empty() {
+        lead.push(format!("Missing: {}.", missing.join("; ")));
+    }
+    lead.retain(|text| !text.is_empty());
+    lead
+}
+
+fn section(findings: &Findings, group: &Group) -> Section {
+    let mut table = Table::new(&[
+        "measure",
+        "run",
+        "floor#",
+        "n#",
+        "value#",
+        "against",
+        "difference#",
+        "95 %, t#",
+        "95 %, bootstrap#",
+        "verdict",
+    ]);
+    table.rows = group.lines.iter().map(|line| row(findings, group, line)).collect();
+    for column in [2, 0] {
+        drop_if_same(&mut table, column);
+    }
+    let better = if group.lower_is_better { "Lower is better." } else { "Higher is better." };
+    Section {
+        notes: vec![format!("{} {better}", group.note)],
+        tables: vec![table],
+        ..Section::new(&group.title)
+    }
+}
+
+fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
+    let digits = group.digits;
+    let system = &findings.systems[line.system];
+    let value = match (line.mean, line.sd) {
+        (Some(mean), Some(sd)) => format!("{mean:.digits$} ± {sd:.digits$}"),
+        (Some(mean), None) => format!("{mean:.digits$}"),
+        _ => DASH.into(),
+    };
+    let difference = line.difference.as_ref();
+    let interval = |interval: Option<[f64; 2]>| {
+        interval.map_or(DASH.into(), |[low, high]| format!("{low:+.digits$} to {high:+.digits$}"))
+    };
+    let count = match line.values.len() {
+        n if n == line.wanted => n.to_string(),
+        n => format!("{n} of {}", line.wanted),
+    };
+    let strong = ["better", "worse"].contains(&line.verdict.as_str());
+    vec![
+        line.measure.clone().into(),
+        system.label.clone().into(),
+        line.floor.map_or(DASH.into(), |floor| format!("{floor:.1}")).into(),
+        count.into(),
+        value.into(),
+        system.baseline.map_or(DASH, |baseline| &findings.systems[baseline].label).into(),
+        difference.map_or(DASH.into(), |difference| format!("{:+.digits$}", difference.mean)).into(),
+        interval(difference.and_then(|difference| difference.t)).into(),
+        interval(difference.and_then(|difference| difference.bootstrap)).into(),
+        Cell { text: line.verdict.clone(), strong, code: false },
+    ]
+}
+
+/// Removes a column that says the same in every row.
+fn drop_if_same(table: &mut Table, column: usize) {
+    let same = table.rows.windows(2).all(|pair| pair[0][column] == pair[1][column]);
+    if same && !table.rows.is_empty() {
+        table.header.remove(column);
+        table.numeric.remove(column);
+        table.rows.iter_mut().for_each(|row| drop(row.remove(column)));
+    }
+}
+
+/// The loss over tokens, operations and seconds.
+fn curves(findings: &Findings) -> Section {
+    let mean = |system: &System| {
+        let curves: Vec<&[Point]> = system
+            .runs
+            .iter()
+            .map(|&run| &findings.runs[run].curve[..])
+            .filter(|curve| !curve.is_empty())
+            .collect();
+        curve::mean(&curves)
+    };
+    let curves: Vec<_> = findings
+        .systems
+        .iter()
+        .map(|system| Curve { label: system.label.clone(), points: mean(system) })
+        .collect();
+    let drawn: Vec<_> = curves.into_iter().filter(|curve| curve.points.len() > 1).collect();
+    let mut section = Section::new("Learning curves");
+    section.notes.push(
+        "Validation loss on the fixed mask, mean over the seeds that are there. At equal compute, the training of the teacher \
+         and all scoring stand before the first step that needs them; a lone run would pay them in full. Operations are by \
+         formula; seconds are those of the machine that ran the grid, on the threads that each stage had."
+            .into(),
+    );
+    if drawn.is_empty() {
+        section.notes.push("Missing: no run has a curve yet.".into());
+        return section;
+    }
+    let axes = [
+        (Axis::Tokens, "tokens", "tokens trained on"),
+        (Axis::Flops, "compute", "floating-point operations, teacher and scoring charged"),
+        (Axis::Seconds, "seconds", "seconds, teacher and scoring charged"),
+    ];
+    section.figures = axes
+        .into_iter()
+        .map(|(axis, name, title)| Figure {
+            file: format!("{}-{name}.svg", findings.name),
+            svg: plot::render(&drawn, axis, title),
+            alt: plot::in_words(&drawn, title),
+        })
+        .collect();
+    section
+}
+
+/// What a run of each system costs by itself, on average.
+fn costs(findings: &Findings) -> Section {
+    let accounts = [Account::Training, Account::Teacher, Account::Scoring, Account::Selection];
+    let mut table = Table::new(&[
+        "run",
+        "training#",
+        "teacher#",
+        "scoring#",
+        "selection#",
+        "together#",
+        "against#",
+        "fine-tuning#",
+    ]);
+    for system in &findings.systems {
+        let runs: Vec<_> = of(findings, system).filter(|run| run.key.is_some()).collect();
+        let mean = |spent: &dyn Fn(&RunFindings) -> Spent| {
+            let sum = runs.iter().map(|run| spent(run)).fold(Spent::default(), Spent::and);
+            let n = runs.len().max(1) as f64;
+            Spent { flops: sum.flops / n, seconds: sum.seconds / n }
+        };
+        let account = |account: Account| {
+            shown(mean(&|run: &RunFindings| run.costs.get(account.name()).copied().unwrap_or_default()))
+        };
+        let all = |run: &RunFindings| run.costs.values().copied().fold(Spent::default(), Spent::and);
+        let tuning = |run: &RunFindings| {
+            run.glue.values().map(|scores| scores.spent).fold(Spent::default(), Spent::and)
+        };
+        let baseline = system.baseline.map(|baseline| {
+            let runs: Vec<_> =
+                of(findings, &findings.systems[baseline]).filter(|run| run.key.is_some()).collect();
+            runs.iter().map(|run| all(run).flops).sum::<f64>() / runs.len().max(1) as f64
+        });
+        let mut row: Vec<Cell> = vec![system.label.clone().into()];
+        if runs.is_empty() {
+            row.extend(vec![Cell::from("missing"); 7]);
+        } else {
+            row.extend(accounts.map(|one| account(one).into()));
+            row.push(shown(mean(&all)).into());
+            let times = baseline
+                .filter(|flops| *flops > 0.0)
+                .map(|flops| format!("{:.2} ×", mean(&all).flops / flops));
+            row.push(times.unwrap_or(DASH.into()).into());
+            row.push(shown(mean(&tuning)).into());
+        }
+        table.rows.push(row);
+    }
+    let total = findings.stages.iter().map(|stage| stage.spent).fold(Spent::default(), Spent::and);
+    let note = format!(
+        "Operations by formula, and seconds on the threads that each stage had, mean over seeds. Each run is charged what it \
+         would cost by itself; shared stages were made once, and the whole grid took {}. `against` is operations beside the \
+         baseline's, without fine-tuning.",
+        shown(total)
+    );
+    Section { notes: vec![note], tables: vec![table], ..Section::new("Cost") }
+}
+
+fn of<'a>(findings: &'a Findings, system: &'a System) -> impl Iterator<Item = &'a RunFindings> {
+    system.runs.iter().map(|&run| &findings.runs[run])
+}
+
+pub(super) fn shown(spent: Spent) -> String {
+    match (spent.flops > 0.0, spent.seconds > 0.0) {
+        (false, false) => DASH.into(),
+        (false, true) => duration(spent.seconds),
+        _ => format!("{}, {}", flops(spent.flops), duration(spent.seconds)),
+    }
+}

@@ -1,0 +1,224 @@
+//! From a grid's text to its runs and stages, and what is said about mistakes.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use entromask_ablation::grid::{Axis, Grid};
+use entromask_ablation::plan::{Account, Plan, Program};
+use entromask_fault::class_of;
+use fs_err as fs;
+
+fn pipelines() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines")
+}
+
+fn load(text: &str) -> anyhow::Result<Grid> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("test.toml");
+    fs::write(&path, text)?;
+    Grid::load(&path, &pipelines())
+}
+
+fn plan(grid: &Grid) -> Plan {
+    Plan::new(grid, Path::new("data"), &pipelines()).expect("the configurations are there")
+}
+
+fn labels(grid: &Grid) -> Vec<String> {
+    grid.runs.iter().map(|run| format!("{} {}", run.choice.seed, grid.label(&run.choice))).collect()
+}
+
+const PRODUCT: &str = r#"
+title = "t"
+glue = ["sample"]
+baseline = { strategy = "random" }
+[fixed]
+epochs = 2
+rounds = 1
+[axes]
+strategy = ["random", "sample", "high"]
+source = ["teacher", "self"]
+seed = [1, 2]
+[[exclude]]
+strategy = "high"
+source = "self"
+"#;
+
+#[test]
+fn a_product_is_expanded_seed_by_seed_and_equal_runs_are_one() -> anyhow::Result<()> {
+    let grid = load(PRODUCT)?;
+    let of_a_seed = ["random", "sample, by a teacher", "high, by a teacher", "sample, by itself"];
+    let expected: Vec<_> =
+        [1, 2].iter().flat_map(|seed| of_a_seed.map(|label| format!("{seed} {label}"))).collect();
+    let mut found = labels(&grid);
+    assert!(found[..4].iter().all(|label| label.starts_with('1')), "{found:?}");
+    let order = found.clone();
+    found.sort();
+    let mut sorted = expected;
+    sorted.sort();
+    assert_eq!(found, sorted);
+    assert_eq!(labels(&load(PRODUCT)?), order, "the same text, the same order");
+    let random = grid.runs.iter().find(|run| run.choice.strategy == "random").expect("there");
+    assert_eq!((random.baseline.is_none(), random.choice.get(Axis::Teacher).as_str()), (true, ""));
+    let high = grid.runs.iter().find(|run| run.choice.strategy == "high").expect("there");
+    assert_eq!(high.baseline, Some(random.choice.clone()), "the baseline of the same seed");
+    Ok(())
+}
+
+#[test]
+fn runs_share_stages_and_other_results_have_other_paths() -> anyhow::Result<()> {
+    let grid = load(PRODUCT)?;
+    let plan = plan(&grid);
+    let count = |program| plan.stages.iter().filter(|stage| stage.program == program).count();
+    // One corpus; the teacher, and a seed: random, two by the teacher, the first round and one more by itself.
+    assert_eq!((count(Program::Tokenize), count(Program::Pretrain)), (1, 1 + 2 * 5));
+    // The teacher's scores once, the first round's for each seed.
+    assert_eq!((count(Program::Score), count(Program::Glue)), (1 + 2, 2 * 4));
+    let outs: BTreeSet<_> = plan.stages.iter().map(|stage| &stage.out).collect();
+    assert_eq!(outs.len(), plan.stages.len());
+    for (index, stage) in plan.stages.iter().enumerate() {
+        let made = stage.inputs.iter().filter(|input| input.starts_with("data")).count();
+        assert_eq!(plan.needs(index).count(), made, "what a stage needs comes before it: {stage:?}");
+    }
+    let teachers = plan
+        .runs
+        .iter()
+        .map(|run| run.timeline.iter().filter(|(account, _)| *account == Account::Teacher).count());
+    let by_teacher = grid.runs.iter().filter(|run| !run.choice.teacher.is_empty()).count();
+    assert_eq!(teachers.filter(|&parts| parts > 0).count(), by_teacher, "charged to those that use it");
+    Ok(())
+}
+
+/// Whatever axis changes: either nothing does, or the path of some stage.
+#[test]
+fn every_axis_is_in_some_path() -> anyhow::Result<()> {
+    let base = "title = \"t\"\nglue = [\"sample\"]\n[fixed]\nsource = \"teacher\"\nepochs = 4\nrounds = 3\ntransfer = \"after-init\"\n\
+                distillation = \"kd\"\n[schedules]\nup = { rate = { shape = \"linear\", from = 0.1, to = 0.2, epochs = 4 } }\n";
+    let variants = [
+        ("seed", "1", "2"),
+        ("corpus", "\"sample\"", "\"enwiki2015\""),
+        ("data", "1.0", "0.5"),
+        ("student", "\"tiny\"", "\"small\""),
+        ("train", "\"mlm\"", "\"cpu\""),
+        ("epochs", "4", "8"),
+        ("teacher", "\"mini\"", "\"small\""),
+        ("score", "\"kfold\"", "\"unmasked\""),
+        ("rate", "0.15", "0.3"),
+        ("schedule", "\"constant\"", "\"up\""),
+        ("source", "\"teacher\"", "\"self\""),
+        ("distillation", "\"kd\"", "\"none\""),
+        ("transfer", "\"after-init\"", "\"complete\""),
+        ("init_fraction", "0.25", "0.5"),
+        ("strategy", "\"sample\"", "\"high\""),
+        ("freezing", "\"body\"", "\"gradual\""),
+    ];
+    for (axis, one, other) in variants {
+        let strategy = if axis == "strategy" { "" } else { "strategy = \"sample\"\n" };
+        let grid = load(&format!("{base}[axes]\n{strategy}{axis} = [{one}, {other}]\n"))?;
+        assert_eq!(grid.runs.len(), 2, "{axis}");
+        let plan = plan(&grid);
+        let last = |run: usize| &plan.stages[plan.runs[run].glue[0].1].out;
+        assert_ne!(last(0), last(1), "{axis}");
+    }
+    let rounds = "[axes]\nstrategy = \"sample\"\nrounds = [1, 3]\n";
+    let grid = load(&format!("{}{rounds}", base.replace("\"teacher\"", "\"self\"")))?;
+    let plan = plan(&grid);
+    assert_ne!(plan.stages[plan.runs[0].model].out, plan.stages[plan.runs[1].model].out);
+    Ok(())
+}
+
+#[test]
+fn seeds_pair_runs() -> anyhow::Result<()> {
+    let grid = load(PRODUCT)?;
+    let plan = plan(&grid);
+    for (run, stages) in plan.of(&grid) {
+        let seeded = |program: Program| {
+            let all = stages
+                .timeline
+                .iter()
+                .filter(|(account, _)| *account != Account::Teacher)
+                .map(|(_, stage)| &plan.stages[*stage]);
+            all.filter(move |stage| stage.program == program)
+        };
+        let set = format!("seed={}", run.choice.seed);
+        assert!(
+            seeded(Program::Pretrain).chain(seeded(Program::Select)).all(|stage| stage.args.contains(&set))
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_teacher_folder_is_no_stage() -> anyhow::Result<()> {
+    let model = tempfile::tempdir()?;
+    fs::write(model.path().join("config.json"), "{}")?;
+    let text = format!(
+        "title = \"t\"\n[axes]\nstrategy = \"high\"\nsource = \"teacher\"\nteacher = {:?}\n",
+        model.path()
+    );
+    let plan = plan(&load(&text)?);
+    let programs: Vec<_> = plan.stages.iter().map(|stage| stage.program).collect();
+    assert_eq!(programs, [Program::Tokenize, Program::Score, Program::Select, Program::Pretrain]);
+    Ok(())
+}
+
+#[test]
+fn the_committed_grids_are_good() -> anyhow::Result<()> {
+    let mut found = 0;
+    for entry in fs::read_dir(pipelines().join("grid"))? {
+        let grid = Grid::load(&entry?.path(), &pipelines())?;
+        let plan = plan(&grid);
+        assert!(grid.runs.iter().any(|run| run.baseline.is_some()), "{}", grid.name);
+        for baseline in grid.runs.iter().filter_map(|run| run.baseline.as_ref()) {
+            assert!(
+                grid.runs.iter().any(|run| run.choice == *baseline),
+                "{}: {baseline:?} is not in it",
+                grid.name
+            );
+        }
+        for stage in &plan.stages {
+            let config =
+                stage.args.windows(2).find(|pair| pair[0] == "--config").map(|pair| PathBuf::from(&pair[1]));
+            assert!(config.is_some_and(|config| config.is_file()), "{stage:?}");
+        }
+        found += 1;
+    }
+    assert!(found >= 9, "{found}");
+    Ok(())
+}
+
+#[test]
+fn mistakes_name_file_value_and_remedy() {
+    let title = "title = \"t\"\n";
+    let cases = [
+        ("[axes]\nstrategie = [\"random\"]", "strategie"),
+        ("[axes]\nstrategy = []", "`strategy` is empty"),
+        ("[axes]\nstrategy = [\"hihg\"]\nsource = \"self\"", "hihg"),
+        ("[axes]\nstrategy = [\"high\"]", "needs entropies"),
+        ("[axes]\nstrategy = [\"reducible\"]\nsource = \"self\"", "reference"),
+        ("[axes]\nsource = [\"teachr\"]", "one of: none, teacher, self"),
+        ("[axes]\nrate = [1.5]", "rate = 1.5"),
+        ("[axes]\nseed = [-1]", "seed = -1"),
+        ("[axes]\nteacher = \"nobody\"\nstrategy = \"high\"\nsource = \"teacher\"", "nobody"),
+        ("[axes]\nfreezing = \"all\"", "bottom-N"),
+        ("[axes]\nschedule = \"up\"", "[schedules]"),
+        (
+            "[axes]\nstrategy = \"high\"\nsource = \"self\"\nepochs = 3\nrounds = 1",
+            "epochs = 3 with rounds = 1",
+        ),
+        ("[fixed]\nseed = [1, 2]\n[axes]\nstrategy = \"random\"", "`seed` is a list"),
+        ("glue = [\"none\"]\n[axes]\nstrategy = \"random\"", "none.toml"),
+        ("jobs = 0\n[axes]\nstrategy = \"random\"", "jobs"),
+        ("job = 1\n[axes]\nstrategy = \"random\"", "job"),
+        ("[axes]\nstrategy = \"random\"\n[[exclude]]\nstrategy = \"random\"", "leaves no run"),
+        ("", "there is no run"),
+    ];
+    for (text, named) in cases {
+        let error = load(&format!("{title}{text}\n")).expect_err(text);
+        assert_eq!(class_of(error.as_ref()).exit_code(), 2, "{error:#}");
+        let words = format!("{error:#}");
+        assert!(words.contains("test.toml") || words.contains("pipelines/"), "no file: {words}");
+        assert!(words.contains(named), "{words}");
+    }
+    let error = Grid::load(Path::new("nowhere.toml"), &pipelines()).expect_err("there is none");
+    assert!(error.to_string().contains("nowhere.toml: no such file"), "{error}");
+}

@@ -1,0 +1,273 @@
+//! Runs small grids from the corpus to the report: each stage once, kills, failures, and the report's numbers.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use entromask_artifact::Manifest;
+use fs_err as fs;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A data folder of its own.
+struct World {
+    folder: TempDir,
+}
+
+impl World {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        fs::create_dir(folder.path().join("data"))?;
+        Ok(Self { folder })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self, name: &str, grid: &str, flags: &[&str]) -> Command {
+        let mut command = Command::new(binaries().join("entromask-ablation"));
+        let pipelines = Path::new("tests/pipelines");
+        command.current_dir(repository()).arg(name).arg(pipelines.join("grid").join(format!("{grid}.toml")));
+        command
+            .arg("--pipelines")
+            .arg(pipelines)
+            .arg("--data")
+            .arg(self.data())
+            .args(flags)
+            .env_remove("RUST_LOG");
+        command
+    }
+
+    fn run(&self, grid: &str, flags: &[&str]) -> Result<Output> {
+        Ok(self.command("run", grid, flags).output()?)
+    }
+
+    /// The manifests: folder below the data -> manifest, and when it was made.
+    fn manifests(&self) -> Result<BTreeMap<String, (Manifest, SystemTime)>> {
+        let mut found = BTreeMap::new();
+        collect(&self.data(), &self.data(), &mut found)?;
+        Ok(found)
+    }
+
+    fn report(&self, file: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.data().join("report").join(file))?)
+    }
+}
+
+/// The micro grid, made once for all tests, and what was said.
+fn micro() -> &'static (World, String, Duration) {
+    static MICRO: OnceLock<(World, String, Duration)> = OnceLock::new();
+    MICRO.get_or_init(|| {
+        let world = World::new().expect("a folder");
+        let started = Instant::now();
+        let output = world.run("micro", &[]).expect("it starts");
+        let said = said(&output);
+        assert!(output.status.success(), "{said}");
+        (world, said, started.elapsed())
+    })
+}
+
+#[test]
+fn each_stage_is_made_once_and_a_second_time_there_is_nothing_to_do() -> Result<()> {
+    let (world, first, _) = micro();
+    let before = world.manifests()?;
+    // The corpus; the teacher, on masks that a first round has too, and its entropies; and for each seed: masks of random, of the first round, by the
+    // teacher and by itself; four models; one scoring; three fine-tunings.
+    assert_eq!(before.len(), 1 + 2 + 2 * (4 + 4 + 1 + 3), "{:?}", before.keys());
+    let made: Vec<_> = first.lines().filter(|line| line.contains(": made in ")).collect();
+    assert_eq!(made.len(), before.len(), "{first}");
+    assert!(first.contains(&format!("[{0}/{0}]", before.len())) && first.contains(" left"), "{first}");
+
+    let again = world.run("micro", &["--jobs", "3"])?;
+    assert!(again.status.success() && !said(&again).contains(": made in "), "{}", said(&again));
+    assert_eq!(before, world.manifests()?, "nothing was touched");
+    let plan = world.run("micro", &["--dry-run"])?;
+    let text = String::from_utf8(plan.stdout)?;
+    assert!(text.contains("6 runs, 27 stages, 27 of them up to date"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_made_and_makes_nothing() -> Result<()> {
+    let world = World::new()?;
+    let mut make = Command::new("make");
+    make.current_dir(repository()).args(["plan", "GOAL=ablation", "BUILD=", "PIPELINES=tests/pipelines"]);
+    make.args([format!("BIN={}", binaries().display()), format!("DATA={}", world.data().display())]);
+    let output = make.arg("GRID=tests/pipelines/grid/micro.toml").env_remove("MAKEFLAGS").output()?;
+    let text = String::from_utf8(output.stdout.clone())?;
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(text.contains("tokens/small: will run\n    there is none yet"), "{text}");
+    assert!(text.contains("6 runs, 27 stages, 0 of them up to date"), "{text}");
+    assert!(world.manifests()?.is_empty());
+    Ok(())
+}
+
+/// The difference of two strategies, recomputed from the manifests; t(0.975; 1) = 12.706205.
+#[test]
+fn the_reports_numbers_are_those_of_the_manifests() -> Result<()> {
+    let (world, ..) = micro();
+    let manifests = world.manifests()?;
+    let loss = |model: &str| {
+        let (manifest, _) =
+            manifests.get(&format!("models/small/micro-mlm-e2/{model}")).context("a model")?;
+        manifest.stats["valid_loss"].as_f64().context("a loss")
+    };
+    let differences = [1, 2].map(|seed| -> Result<f64> {
+        Ok(loss(&format!("sample-by-a-mlm-e1-kfold-s{seed}"))? - loss(&format!("random-s{seed}"))?)
+    });
+    let [one, two] = differences;
+    let (one, two) = (one?, two?);
+    let (mean, half) = (f64::midpoint(one, two), 12.706_205 * (one - two).abs() / 2.0);
+
+    let report: Value = serde_json::from_str(&world.report("micro.json")?)?;
+    let systems = report["systems"].as_array().context("systems")?;
+    let place =
+        systems.iter().position(|system| system["label"] == "sample, by a teacher").context("the system")?;
+    let lines = report["groups"][0]["lines"].as_array().context("lines")?;
+    let line = lines.iter().find(|line| line["system"] == place).context("its line")?;
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    assert!((number(&line["difference"]["mean"]) - mean).abs() < 1e-12, "{line}");
+    assert!((number(&line["difference"]["t"][0]) - (mean - half)).abs() < 1e-6 * half.max(1.0), "{line}");
+    assert!((number(&line["difference"]["t"][1]) - (mean + half)).abs() < 1e-6 * half.max(1.0), "{line}");
+
+    let markdown = world.report("micro.md")?;
+    let shown = format!("| {mean:+.4} | {:+.4} to {:+.4} |", mean - half, mean + half);
+    let row = markdown.lines().find(|line| line.starts_with("| sample, by a teacher")).context("a row")?;
+    assert!(row.contains(&shown), "{shown} in {row}");
+    for (manifest, _) in manifests.values() {
+        assert!(markdown.contains(&manifest.key[..16]), "each key is named");
+    }
+    assert!(markdown.contains("entromask-select --out") && markdown.contains("make ablation GRID="));
+    check_costs(&report, &manifests)?;
+    check_page(world)
+}
+
+/// Self-masking is charged its two rounds and the scoring between them, and its curve ends there.
+fn check_costs(report: &Value, manifests: &BTreeMap<String, (Manifest, SystemTime)>) -> Result<()> {
+    let flops = |name: &str| manifests[name].0.cost.flops;
+    let (models, last) = ("models/small/micro-mlm-e2", "sample-by-itself-kfold-r1x1-s1/round-1");
+    let training = flops(&format!("{models}/first-1-s1")) + flops(&format!("{models}/{last}"));
+    let scoring = flops("entropy/small/micro-mlm-e2/first-1-s1/kfold");
+    let runs = report["runs"].as_array().context("runs")?;
+    let ends_with = |run: &&Value| run["model"].as_str().is_some_and(|model| model.ends_with(last));
+    let run = runs.iter().find(ends_with).context("the run")?;
+    assert!(scoring > 0.0 && training > 0.0);
+    assert_eq!(run["costs"]["scoring"]["flops"].as_f64(), Some(scoring));
+    assert_eq!(run["costs"]["training"]["flops"].as_f64(), Some(training));
+    let curve = run["curve"].as_array().context("a curve")?;
+    let end = curve.last().context("an end")?;
+    assert!((end["flops"].as_f64().unwrap_or(0.0) / (training + scoring) - 1.0).abs() < 1e-9, "{end}");
+    assert_eq!(end["loss"], run["valid_loss"], "the last validation is that of the model");
+    let steps: Vec<_> = curve.iter().map(|point| point["step"].as_u64()).collect();
+    assert!(
+        steps.windows(2).all(|pair| pair[0] <= pair[1]) && steps[0] == Some(0),
+        "both rounds, once: {steps:?}"
+    );
+    let twice = steps.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    assert_eq!(twice, 1, "once where round 0 ends and once where round 1 begins: {steps:?}");
+    Ok(())
+}
+
+/// One file, without scripts and without a network.
+fn check_page(world: &World) -> Result<()> {
+    let page = world.report("micro.html")?;
+    assert_eq!(page.matches("<svg").count(), 3);
+    for foreign in ["<script", "src=", "@import", "url(", "<link"] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    let addresses = page.matches("http").count();
+    assert_eq!(addresses, page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
+    assert!(world.report("micro-compute.svg")?.starts_with("<svg"));
+    Ok(())
+}
+
+#[test]
+fn killed_at_any_moment_it_goes_on_to_the_same_artifacts() -> Result<()> {
+    let (whole, _, duration) = micro();
+    let world = World::new()?;
+    for (share, signal) in [(0.1, "TERM"), (0.2, "KILL"), (0.3, "TERM")] {
+        let mut command = world.command("run", "micro", &[]);
+        let mut child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(duration.mul_f64(share));
+        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status()?;
+        let status = child.wait()?;
+        // It may have been through already, on a machine whose load has changed.
+        assert!(signal == "KILL" || [Some(130), Some(0)].contains(&status.code()), "{status}");
+    }
+    // A stage that outlived its grid when that was killed is waited for, not made twice.
+    let output = world.run("micro", &[])?;
+    assert!(output.status.success(), "{}", said(&output));
+    let (left, right) = (whole.manifests()?, world.manifests()?);
+    assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
+    for (name, (manifest, _)) in &left {
+        assert_eq!(manifest.content, right[name].0.content, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failed_run_is_named_and_the_others_go_on() -> Result<()> {
+    let world = World::new()?;
+    let output = world.run("broken", &[])?;
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("1 of 2 runs failed: student impossible (seed 1)"), "{text}");
+    assert!(text.contains("33"), "the stage's own words: {text}");
+    assert!(world.data().join("models/small/micro-mlm-e1/random-s1/manifest.json").exists());
+    let markdown = world.report("broken.md")?;
+    assert!(
+        markdown.contains("1 of 2 runs are complete") && markdown.contains("Missing: student impossible"),
+        "{markdown}"
+    );
+    assert!(
+        markdown.lines().any(|line| line.contains("student impossible") && line.ends_with("missing |")),
+        "{markdown}"
+    );
+
+    let report =
+        world.command("report", "broken", &["--out"]).arg(world.folder.path().join("docs")).output()?;
+    ensure!(report.status.success(), "{}", said(&report));
+    assert_eq!(
+        fs::read_to_string(world.folder.path().join("docs/broken.md"))?,
+        markdown,
+        "the report alone is the same"
+    );
+    Ok(())
+}
+
+fn collect(root: &Path, dir: &Path, found: &mut BTreeMap<String, (Manifest, SystemTime)>) -> Result<()> {
+    let path = dir.join("manifest.json");
+    if path.exists() {
+        let name = dir.strip_prefix(root)?.display().to_string();
+        found.insert(name, (Manifest::load_any(dir)?, fs::metadata(&path)?.modified()?));
+    }
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(root, &path, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").into()
+}
+
+/// The folder of the binaries that were built together with this test: `…/debug`, where the test is `…/debug/deps/x`.
+fn binaries() -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie in <profile>/deps").to_path_buf();
+    let program = folder.join("entromask-ablation");
+    assert!(program.exists(), "{} is not built: run `cargo test --workspace`", program.display());
+    folder
+}
