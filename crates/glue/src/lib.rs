@@ -19,6 +19,7 @@ mod batches;
 pub mod command;
 mod config;
 mod data;
+mod features;
 mod finetune;
 mod freezing;
 mod halves;

@@ -100,6 +100,11 @@ impl FineTuning {
         AdamWConfig { betas: self.betas, eps: self.eps, weight_decay: self.weight_decay, clip: self.clip }
     }
 
+    /// Whether the body says the same about a row in each epoch: it is frozen, and nothing drops out.
+    pub fn is_probe(&self) -> bool {
+        self.freeze == Freeze::Body && self.dropout == 0.0
+    }
+
     pub(super) fn check(&self) -> anyhow::Result<()> {
         at_least_one("batch_size", self.batch_size)?;
         at_least_one("epochs", self.epochs as usize)?;

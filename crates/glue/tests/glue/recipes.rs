@@ -35,6 +35,37 @@ fn a_probe_trains_its_head_only() {
     assert_eq!(run["parameters"]["trainable"][0], run["parameters"]["total"]);
 }
 
+/// Dropping out one number of a billion drops out none of these few, but is not a probe's recipe: then the body runs in each
+/// epoch, with tensors.
+#[test]
+fn a_probe_runs_its_body_once_a_row_and_learns_the_same() {
+    let world = World::new();
+    for head in ["cls", "mean", "pooler"] {
+        let head_key = format!("recipe.head={head}");
+        let run = |dropout: &str| {
+            let out = format!("{head}-{dropout}");
+            let dropout = format!("recipe.dropout={dropout}");
+            let set = ["recipe.freeze=body", "recipe.epochs=4", "recipe.patience=4", "seeds=2"];
+            stdout(world.stage(&out, &[&set[..], &[&head_key, &dropout]].concat()));
+            [1, 2].map(|seed| result(&world, &out, &format!("SST-2-seed{seed}")))
+        };
+        let (once, often) = (run("0.0"), run("1e-9"));
+        assert_ne!(once[0]["train"]["loss"], once[1]["train"]["loss"], "seeds differ");
+        for (once, often) in once.iter().zip(&often) {
+            assert_eq!((&once["metrics"], &once["choose"]), (&often["metrics"], &often["choose"]), "{head}");
+            for losses in ["loss", "valid_loss"] {
+                let [found, wanted] = [once, often].map(|run| numbers(&run["train"][losses]));
+                assert_eq!(found.len(), 4);
+                let near = found.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-5);
+                assert!(near, "{head} {losses}: {found:?} {wanted:?}");
+            }
+            // 64 training rows and 20 to score, once and not in each of four epochs.
+            let [once, often] = [once, often].map(|run| run["tokens"].as_f64().expect("a number"));
+            assert!(often > 3.0 * once, "{once} {often}");
+        }
+    }
+}
+
 #[test]
 fn gradual_unfreezing_trains_more_each_epoch_and_too_much_freezing_is_refused() {
     let world = World::new();
