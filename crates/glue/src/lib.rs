@@ -30,6 +30,7 @@ mod plan;
 mod predict;
 mod results;
 mod rows;
+mod sample;
 mod stage;
 mod stop;
 mod submission;

@@ -67,6 +67,27 @@ fn a_probe_runs_its_body_once_a_row_and_learns_the_same() {
 }
 
 #[test]
+fn a_task_may_have_some_of_its_training_rows_and_says_so() {
+    let world = World::new();
+    let text = stdout(world.stage("out", &["recipe.train_rows=40", "seeds=2"]));
+    assert!(text.contains("NOT THE WHOLE TASK, trained on a sample of the rows: SST-2 40 of 64"), "{text}");
+    let run = result(&world, "out", "SST-2-seed1");
+    assert_eq!(
+        (&run["train"]["split"]["rows"], &run["train"]["split"]["sampled_from"]),
+        (&40.into(), &64.into())
+    );
+    assert_eq!(
+        (&run["train"]["steps"], &run["recipe"]["train_rows"]),
+        (&18.into(), &40.into()),
+        "6 epochs of 3"
+    );
+    let text = stdout(world.stage("all", &["recipe.train_rows=1000", "recipe.epochs=1"]));
+    assert!(!text.contains("sample"), "there are no more than 64: {text}");
+    let text = complaint(world.stage("few", &["task.SST-2.train_rows=1"]), 3);
+    assert!(text.contains("one label in all of 1 sampled rows"), "{text}");
+}
+
+#[test]
 fn gradual_unfreezing_trains_more_each_epoch_and_too_much_freezing_is_refused() {
     let world = World::new();
     stdout(world.stage("out", &["recipe.freeze=gradual", "recipe.epochs=3"]));

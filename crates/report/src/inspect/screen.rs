@@ -315,6 +315,9 @@ impl Screen {
             2,
             view.lines().into_iter().map(row).collect(),
         );
+        if let Some(samples) = view.samples() {
+            self.line(&samples);
+        }
     }
 
     pub(super) fn passage(&mut self, passage: Option<&Passage>, range: Range) {
