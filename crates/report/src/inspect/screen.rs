@@ -208,6 +208,7 @@ impl Screen {
         if let Some(limit) = view.ln_vocabulary {
             self.line(&format!("  largest possible entropy, ln of the vocabulary's size: {limit:.2}"));
         }
+        self.drift(view.drift.as_ref());
         self.heading("entropies (nats)");
         let bars: Vec<_> =
             view.histogram.iter().map(|bin| (format!("{:.2}–{:.2}", bin.from, bin.to), bin.count)).collect();
