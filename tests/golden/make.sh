@@ -19,6 +19,8 @@ num_hidden_layers = 1
 num_attention_heads = 2
 intermediate_size = 16
 max_position_embeddings = 32
+hidden_dropout_prob = 0.1
+attention_probs_dropout_prob = 0.1
 S
 cat > glue.toml <<'S'
 data = "glue"

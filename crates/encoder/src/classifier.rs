@@ -109,6 +109,11 @@ impl SequenceClassifier {
     /// Logits, `[batch_size, num_labels]`. Where the classifier reads the first token only, the last layer computes
     /// nothing else.
     pub fn logits(&self, batch: &Batch) -> Tensor<2> {
+        self.logits_of(self.features(batch))
+    }
+
+    /// What the classifier reads of the encoder: `[batch_size, hidden_size]`.
+    pub fn features(&self, batch: &Batch) -> Tensor<2> {
         let [batch_size, _] = batch.dims();
         let hidden = match self.pooling {
             Pooling::Cls => {
@@ -117,10 +122,21 @@ impl SequenceClassifier {
             }
             Pooling::Mean => self.encoder.forward(batch),
         };
-        let pooled = self.pooled(hidden, batch);
-        let read =
-            self.pooler.as_ref().map_or(pooled.clone(), |pooler| self.activated(pooler.forward(pooled)));
+        self.pooled(hidden, batch)
+    }
+
+    /// Logits from [`features`](Self::features).
+    pub fn logits_of(&self, features: Tensor<2>) -> Tensor<2> {
+        let read = match &self.pooler {
+            Some(pooler) => self.activated(pooler.forward(features)),
+            None => features,
+        };
         self.classifier.forward(self.dropout.forward(read))
+    }
+
+    /// What is made of a row's states before anything else.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
     }
 
     fn activated(&self, dense: Tensor<2>) -> Tensor<2> {

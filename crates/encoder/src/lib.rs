@@ -42,7 +42,7 @@ pub use checkpoint::pretrained_files;
 pub use classifier::SequenceClassifier;
 pub use config::EncoderConfig;
 pub use cpu::train::{BodyGradient, Lanes, States, TrainedBody};
-pub use cpu::{Buffers, CpuMaskedLm, Wanted};
+pub use cpu::{Buffers, CpuEncoder, CpuMaskedLm, Sentence, Wanted};
 pub use encoder::Encoder;
 pub use families::Family;
 pub use masked_lm::{Inheritance, MaskedLm, MlmHead};

@@ -124,6 +124,14 @@ impl Embeddings {
         }
     }
 
+    /// What each segment but the first one adds to [`first_places`](Self::first_places), `[segments - 1, embedding_size]`.
+    pub(crate) fn later_segments(&self) -> Option<Tensor<2>> {
+        let table = self.token_type_embeddings.as_ref()?.weight.val();
+        let [segments, _] = table.dims();
+        let first = table.clone().narrow(0, 0, 1);
+        (segments > 1).then(|| table.narrow(0, 1, segments - 1) - first)
+    }
+
     /// Position and segment of each token, `[batch_size or 1, seq_length, embedding_size]`.
     fn places(&self, batch: &Batch) -> Tensor<3> {
         let [_, seq_length] = batch.input_ids.dims();

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use entromask_encoder::{Batch, Buffers, CpuMaskedLm, EncoderConfig, MaskedLm, SequenceClassifier, Wanted};
+use entromask_encoder::{
+    Batch, Buffers, CpuEncoder, CpuMaskedLm, EncoderConfig, MaskedLm, Pooling, Sentence, SequenceClassifier,
+    Wanted,
+};
 use safetensors::SafeTensors;
 
 /// Largest difference that the order of f32 sums explains; for entropies in nats.
@@ -73,6 +76,33 @@ fn the_cpu_path_gives_the_same_states() {
         let some = cpu.states(&[wanted(0, &[13, 0, 7])], &mut buffers);
         let of_all = [13, 0, 7].iter().flat_map(|&p: &usize| &states[p * width..(p + 1) * width]);
         assert!(some.iter().eq(of_all), "{}: neighbours change no bit", case.display());
+    }
+}
+
+#[test]
+fn what_the_cpu_path_pools_is_what_classifiers_read() {
+    for case in cases() {
+        let device = Device::flex();
+        let config = EncoderConfig::from_pretrained(&case).expect("reads");
+        let reference = Reference::read(&case, &config, &device);
+        let (rows, types) = (reference.rows(), reference.token_types());
+        let sentence = |row: usize| Sentence { input_ids: &rows[row], token_type_ids: &types[row] };
+        let sentences: Vec<Sentence<'_>> = (0..rows.len()).map(sentence).collect();
+        for pooling in [Pooling::Cls, Pooling::Mean] {
+            let probe =
+                SequenceClassifier::init_probe(&case, &config, 2, pooling, 1, &device).expect("loads");
+            let expected = probe.features(&reference.batch).try_into_vec_as::<f32>().expect("f32");
+            let cpu = CpuEncoder::new(&probe.encoder, &config);
+            let found = cpu.pooled(&sentences, pooling, &mut Buffers::default());
+            assert_eq!(found.len(), expected.len());
+            for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let near = (found - expected).abs() < TOLERANCE;
+                assert!(near, "{} {pooling:?} {index}: {found} {expected}", case.display());
+            }
+            let alone = cpu.pooled(&sentences[1..2], pooling, &mut Buffers::default());
+            let width = config.hidden_size;
+            assert_eq!(alone, found[width..2 * width], "{}: neighbours change no bit", case.display());
+        }
     }
 }
 
@@ -146,7 +176,20 @@ impl Reference {
 
     /// The rows without padding.
     fn rows(&self) -> Vec<Vec<u32>> {
-        let ((shape, ids), (_, mask)) = (ints(&self.bytes, "input_ids"), ints(&self.bytes, "attention_mask"));
+        self.real("input_ids")
+    }
+
+    /// The segments of the rows' tokens, where the model has any.
+    fn token_types(&self) -> Vec<Vec<u32>> {
+        match self.batch.token_type_ids {
+            Some(_) => self.real("token_type_ids"),
+            None => vec![Vec::new(); self.rows().len()],
+        }
+    }
+
+    /// A tensor of integers without what stands at padding.
+    fn real(&self, name: &str) -> Vec<Vec<u32>> {
+        let ((shape, ids), (_, mask)) = (ints(&self.bytes, name), ints(&self.bytes, "attention_mask"));
         let rows = ids.chunks_exact(shape[1]).zip(mask.chunks_exact(shape[1]));
         let real = |(ids, mask): (&[i32], &[i32])| -> Vec<u32> {
             ids.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(&id, _)| id as u32).collect()

@@ -110,8 +110,8 @@ impl Config {
         for name in self.task.keys() {
             check_names("[task]", std::slice::from_ref(name), known)?;
         }
-        if self.grid.contains_key("max_length") {
-            return Err(Fault::usage("`grid` has max_length")
+        if let Some(key) = ["max_length", "train_rows"].into_iter().find(|key| self.grid.contains_key(*key)) {
+            return Err(Fault::usage(format!("`grid` has {key}"))
                 .remedy("choose it beforehand: it changes the rows")
                 .into());
         }
@@ -260,6 +260,9 @@ mod tests {
             ("recipe.lr = nan", "`lr` is NaN"),
             ("recipe.dropout = 1.0", "`dropout` is 1"),
             ("recipe.batch_size = 0", "`batch_size` is 0"),
+            ("recipe.train_rows = 0", "`train_rows` is 0"),
+            ("[task.RTE]\ntrain_rows = 0", "`train_rows` is 0"),
+            ("[grid]\ntrain_rows = [64, 128]", "`grid` has train_rows"),
             ("recipe.max_length = 4", "`max_length` is 4"),
             ("recipe.betas = [0.9, 1.0]", "`betas` is 1"),
             ("run.eval_batch_size = 0", "`run.eval_batch_size` is 0"),

@@ -35,6 +35,8 @@ pub struct Split {
     pub skipped: usize,
     /// Official number of rows, where it is another.
     pub official: Option<usize>,
+    /// Rows that these were sampled from.
+    pub sampled_from: Option<usize>,
 }
 
 impl Split {

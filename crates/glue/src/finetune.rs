@@ -12,6 +12,7 @@ use rand::Rng;
 
 use crate::batches::train_batches;
 use crate::config::FineTuning;
+use crate::features::{Body, Features, TaskFeatures};
 use crate::freezing;
 use crate::model::Source;
 use crate::predict::{Predictions, Predictor};
@@ -42,6 +43,9 @@ pub struct FineTune<'a> {
     pub data: &'a TaskData,
     /// The recipe.
     pub recipe: &'a FineTuning,
+    /// What the body says about the rows, for a recipe that [is a probe](FineTuning::is_probe); see
+    /// [`features`](FineTune::features).
+    pub features: Option<&'a TaskFeatures>,
     /// Rows of a forward pass when scoring.
     pub eval_batch_size: usize,
     /// Where to compute, without automatic differentiation.
@@ -71,8 +75,9 @@ struct Course {
 }
 
 impl TaskData {
-    /// Tokens that a run with `epochs` epochs reads.
-    pub fn tokens(&self, epochs: u64) -> u64 {
+    /// Tokens that a run reads, if it trains all epochs.
+    pub fn tokens(&self, recipe: &FineTuning) -> u64 {
+        let epochs = if recipe.is_probe() { 1 } else { recipe.epochs };
         epochs * self.train.tokens() + self.scored().map(Tokenized::tokens).sum::<u64>()
     }
 
@@ -95,7 +100,8 @@ impl FineTune<'_> {
         self.device.seed(self.draw(seed, "dropout"));
         let parameters = model.num_params() as u64;
         let Trained { model, steps, best_epoch, course } = self.train(model, seed)?;
-        let (choose, dev) = (self.predict_all(&model, &data.choose)?, self.predict_all(&model, &data.dev)?);
+        let choose = self.predict_all(&model, &data.choose, self.features.map(|all| &all.choose))?;
+        let dev = self.predict_all(&model, &data.dev, self.features.map(|all| &all.dev))?;
         if let Some(dir) = save {
             self.save(&model, dir)?;
         }
@@ -114,6 +120,18 @@ impl FineTune<'_> {
         })
     }
 
+    /// Runs the frozen body once on each row. The head and the seed do not matter, but what it pools does.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn features(&self) -> anyhow::Result<TaskFeatures> {
+        let outputs = self.data.task.outputs();
+        let model = self.source.classifier(self.recipe.head, outputs, 0, self.device)?.valid();
+        let (config, batch_size) = (&self.source.config, self.eval_batch_size);
+        let body = Body { model: &model, config, batch_size, device: self.device, progress: self.progress };
+        TaskFeatures::of(&body, self.data)
+    }
+
     fn train(&self, mut model: SequenceClassifier, seed: u64) -> anyhow::Result<Trained> {
         let (recipe, split) = (self.recipe, &self.data.train);
         let layers = freezing::layers(&model, recipe.freeze)?;
@@ -126,10 +144,12 @@ impl FineTune<'_> {
             model = next;
             course.loss.push(loss);
             course.trainable.push(numbers);
-            course.tokens += split.tokens();
-            // Nothing goes back into frozen layers, which lie below all others.
-            let back = 1.0 - blocks.saturating_sub(1) as f64 / layers.max(1) as f64;
-            course.flops += (1.0 + 2.0 * back) * self.forward_flops(split);
+            if self.features.is_none() || epoch == 0 {
+                course.tokens += split.tokens();
+                // Nothing goes back into frozen layers, which lie below all others.
+                let back = 1.0 - blocks.saturating_sub(1) as f64 / layers.max(1) as f64;
+                course.flops += (1.0 + 2.0 * back) * self.forward_flops(split);
+            }
             if recipe.patience > 0 {
                 match stop.after(self.validate(&model.valid(), &mut course)?) {
                     Verdict::Best => best = Some((model.valid(), epoch)),
@@ -147,13 +167,15 @@ impl FineTune<'_> {
     /// The mean loss of the rows to choose on.
     fn validate(&self, model: &SequenceClassifier, course: &mut Course) -> anyhow::Result<f64> {
         let splits = &self.data.choose;
-        let found = self.predict_all(model, splits)?;
+        let found = self.predict_all(model, splits, self.features.map(|all| &all.choose))?;
         let rows: usize = splits.iter().map(|split| split.rows.len()).sum();
         let sum = |(found, split): (&Predictions, &Tokenized)| found.loss * split.rows.len() as f64;
         let loss = found.iter().zip(splits).map(sum).sum::<f64>() / rows as f64;
         course.valid_loss.push(loss);
-        course.tokens += splits.iter().map(Tokenized::tokens).sum::<u64>();
-        course.flops += splits.iter().map(|split| self.forward_flops(split)).sum::<f64>();
+        if self.features.is_none() {
+            course.tokens += splits.iter().map(Tokenized::tokens).sum::<u64>();
+            course.flops += splits.iter().map(|split| self.forward_flops(split)).sum::<f64>();
+        }
         Ok(loss)
     }
 
@@ -161,6 +183,7 @@ impl FineTune<'_> {
         &self,
         model: &SequenceClassifier,
         splits: &[Tokenized],
+        features: Option<&Vec<Features>>,
     ) -> anyhow::Result<Vec<Predictions>> {
         let predictor = Predictor {
             task: &self.data.task,
@@ -169,7 +192,11 @@ impl FineTune<'_> {
             device: self.device,
             progress: self.progress,
         };
-        splits.iter().map(|split| predictor.predict(model, split)).collect()
+        let Some(features) = features else {
+            return splits.iter().map(|split| predictor.predict(model, split)).collect();
+        };
+        let pairs = splits.iter().zip(features);
+        pairs.map(|(split, features)| predictor.predict_from(model, split, features)).collect()
     }
 
     fn save(&self, model: &SequenceClassifier, dir: &Path) -> anyhow::Result<()> {
@@ -229,7 +256,9 @@ impl<'a> Trainer<'a> {
             let rate = self.schedule.rate(self.optimizer.steps());
             (model, _) = self.optimizer.step(rate, model, gradients)?;
             sum += loss.into_scalar::<f64>() * batch.len() as f64;
-            self.tuning.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());
+            if self.tuning.features.is_none() {
+                self.tuning.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());
+            }
         }
         Ok((model, sum / split.rows.len() as f64))
     }
@@ -238,7 +267,10 @@ impl<'a> Trainer<'a> {
     fn loss(&self, model: &SequenceClassifier, batch: &[usize]) -> Tensor<1> {
         let (task, split) = (&self.tuning.data.task, &self.tuning.data.train);
         let device = self.tuning.device.clone().autodiff();
-        let logits = model.logits(&split.batch(batch, task.is_pair(), &self.tuning.source.config, &device));
+        let logits = match self.tuning.features {
+            Some(features) => model.logits_of(features.train.batch(batch, &device)),
+            None => model.logits(&split.batch(batch, task.is_pair(), &self.tuning.source.config, &device)),
+        };
         let labels = batch.iter().map(|&row| split.labels[row]);
         if task.is_regression() {
             let targets = TensorData::new(labels.collect::<Vec<f32>>(), [batch.len(), 1]);

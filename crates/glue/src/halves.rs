@@ -22,7 +22,7 @@ pub fn halves(split: Split, path: &Path) -> anyhow::Result<[Split; 2]> {
             .remedy("leave `grid`, `patience` and `halves` out of the recipe of this task")
             .into());
     }
-    let half = |examples| Split { examples, skipped: split.skipped, official: split.official };
+    let half = |examples| Split { examples, sampled_from: None, ..split };
     Ok([half(choose), half(report)])
 }
 

@@ -13,6 +13,7 @@ use crate::halves::halves;
 use crate::model::{self, Source};
 use crate::results::RunResult;
 use crate::rows::{RowTokenizer, Tokenized};
+use crate::sample::sample;
 use crate::stage::Job;
 use crate::task::Task;
 
@@ -155,7 +156,9 @@ impl Planned {
     pub(crate) fn data(&self, data: &Path, source: &Source) -> anyhow::Result<TaskData> {
         let recipe = &self.recipes[0];
         let tokenizer = source.tokenizer(recipe.max_length)?;
-        let train = tokenizer.encode(&data::read(data, &self.task, &self.task.train)?)?;
+        let train = data::read(data, &self.task, &self.task.train)?;
+        let path = self.task.dir(data).join(&self.task.train);
+        let train = tokenizer.encode(&sample(train, recipe.train_rows, &path)?)?;
         let splits = self.task.dev.iter().map(|split| self.dev(data, &split.file, recipe.halves, &tokenizer));
         let (choose, dev): (Vec<_>, Vec<_>) = splits.collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
         Ok(TaskData { task: self.task.clone(), train, choose: choose.into_iter().flatten().collect(), dev })

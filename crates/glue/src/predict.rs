@@ -1,10 +1,11 @@
 //! What a classifier says about the rows of a split.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use entromask_cli::{Progress, check_interrupt};
 use entromask_encoder::{EncoderConfig, SequenceClassifier};
 
 use crate::batches::eval_batches;
+use crate::features::Features;
 use crate::rows::Tokenized;
 use crate::task::Task;
 
@@ -40,19 +41,39 @@ impl Predictor<'_> {
     /// # Errors
     /// A [`Fault`](entromask_fault::Fault) of class interrupted if the user asks to stop.
     pub fn predict(&self, model: &SequenceClassifier, split: &Tokenized) -> anyhow::Result<Predictions> {
+        self.predictions(split, |batch| {
+            let inputs = split.batch(batch, self.task.is_pair(), self.config, self.device);
+            self.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());
+            model.logits(&inputs)
+        })
+    }
+
+    /// As [`predict`](Self::predict), from what the body says about the rows.
+    pub fn predict_from(
+        &self,
+        model: &SequenceClassifier,
+        split: &Tokenized,
+        features: &Features,
+    ) -> anyhow::Result<Predictions> {
+        self.predictions(split, |batch| model.logits_of(features.batch(batch, self.device)))
+    }
+
+    fn predictions(
+        &self,
+        split: &Tokenized,
+        logits: impl Fn(&[usize]) -> Tensor<2>,
+    ) -> anyhow::Result<Predictions> {
         let rows = split.rows.len();
         let mut found = Predictions { values: vec![0.0; rows], loss: 0.0, logits: vec![vec![]; rows] };
         for batch in eval_batches(&split.lengths(), self.batch_size) {
             check_interrupt()?;
-            let logits = model.logits(&split.batch(&batch, self.task.is_pair(), self.config, self.device));
-            let logits = logits.try_into_vec_as::<f32>()?;
+            let logits = logits(&batch).try_into_vec_as::<f32>()?;
             for (&row, logits) in batch.iter().zip(logits.chunks_exact(self.task.outputs())) {
                 let (value, loss) = self.one(logits, split.labels[row]);
                 found.values[row] = value;
                 found.loss += loss / split.rows.len() as f64;
                 found.logits[row] = logits.to_vec();
             }
-            self.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());
         }
         Ok(found)
     }

@@ -51,6 +51,9 @@ pub struct SplitFacts {
     /// Official number of rows of the file, where it is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub official: Option<usize>,
+    /// Rows of the file that these were sampled from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled_from: Option<usize>,
 }
 
 /// What training did.
@@ -92,8 +95,8 @@ pub struct Score {
 
 impl SplitFacts {
     pub(crate) fn of(split: &Tokenized) -> Self {
-        let Tokenized { rows, skipped, truncated, official, .. } = split;
-        Self { rows: rows.len(), skipped: *skipped, truncated: *truncated, official: *official }
+        let &Tokenized { skipped, truncated, official, sampled_from, .. } = split;
+        Self { rows: split.rows.len(), skipped, truncated, official, sampled_from }
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Tokenized {
     pub skipped: usize,
     /// Official number of rows, where it is another.
     pub official: Option<usize>,
+    /// Rows that these were sampled from.
+    pub sampled_from: Option<usize>,
 }
 
 /// The tokenizer of a model folder, for rows of at most a given length.
@@ -93,6 +95,7 @@ impl RowTokenizer {
             labels: split.labels(),
             skipped: split.skipped,
             official: split.official,
+            sampled_from: split.sampled_from,
         })
     }
 }

@@ -1,8 +1,10 @@
 //! The stage: what is to be done, what an earlier run has done, the rest, the artifact.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use burn::tensor::Device;
@@ -12,7 +14,8 @@ use entromask_tables::Scores;
 use fs_err as fs;
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::config::{Config, Head};
+use crate::features::TaskFeatures;
 use crate::finetune::{FineTune, TaskData};
 use crate::model::{self, Source};
 use crate::plan::{Plan, Unit};
@@ -87,9 +90,10 @@ impl Plan<'_> {
         let device = entromask_device::open(&self.job.device, &self.job.dtype)?;
         let source = Source::open(&self.job.model)?;
         let data = self.read(&todo, &source)?;
-        let tokens = |unit: &Unit| data[&unit.task].tokens(self.recipe_of(*unit).epochs);
+        let tokens = |unit: &Unit| data[&unit.task].tokens(self.recipe_of(*unit));
         let progress = Progress::new("fine-tuning", todo.iter().map(tokens).sum());
-        let runner = Runner { plan: self, bench, device: &device, source: &source, progress: &progress };
+        let (device, source, progress, features) = (&device, &source, &progress, RefCell::default());
+        let runner = Runner { plan: self, bench, device, source, progress, features };
         let done = todo.iter().try_for_each(|unit| runner.run(*unit, &data[&unit.task]));
         progress.finish();
         done
@@ -164,6 +168,16 @@ struct Runner<'a> {
     device: &'a Device,
     source: &'a Source,
     progress: &'a Progress,
+    /// Those of the last probe: its runs with other seeds and recipes read them again.
+    features: RefCell<Option<(Pooled, Rc<TaskFeatures>)>>,
+}
+
+/// What features depend on within a stage: task, head, and the run whose body it is, if it is not the model's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pooled {
+    task: usize,
+    head: Head,
+    origin: Option<String>,
 }
 
 impl Runner<'_> {
@@ -171,27 +185,45 @@ impl Runner<'_> {
         let (plan, started) = (self.plan, Instant::now());
         let (recipe, out, name) = (plan.recipe_of(unit), self.bench.out(), plan.name(unit));
         let mut source = self.source.with_dropout(recipe.dropout);
+        let mut pooled = Pooled { task: unit.task, head: recipe.head, origin: None };
         if let Some(origin) = plan.origin(unit) {
             if plan.finished(out, origin).is_none() {
                 tracing::debug!("{name} waits for {}", plan.name(origin));
                 return Ok(());
             }
             source = source.at(&out.join(plan.name(origin)));
+            pooled.origin = Some(plan.name(origin));
         }
         self.progress.label(format!("{} seed {}", data.task.name, unit.seed));
-        let tuning = FineTune {
+        let mut tuning = FineTune {
             source,
             data,
             recipe,
+            features: None,
             eval_batch_size: plan.job.config.run.eval_batch_size,
             device: self.device,
             progress: self.progress,
         };
+        let features = recipe.is_probe().then(|| self.features(pooled, &tuning)).transpose()?;
+        tuning.features = features.as_deref();
         let folder = out.join(&name);
         let result = tuning.run(unit.seed, plan.is_saved(unit).then_some(folder.as_path()))?;
         self.bench.write_bytes(&format!("{name}.json"), &to_json(&result)?)?;
         tracing::info!("{}, {:.1} s", line(&result), started.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// What the body says about the rows: what it said before, where nothing that matters has changed.
+    fn features(&self, pooled: Pooled, tuning: &FineTune) -> anyhow::Result<Rc<TaskFeatures>> {
+        if let Some((of, features)) = &*self.features.borrow()
+            && *of == pooled
+        {
+            self.progress.inc(tuning.data.tokens(tuning.recipe));
+            return Ok(features.clone());
+        }
+        let features = Rc::new(tuning.features()?);
+        self.features.replace(Some((pooled, features.clone())));
+        Ok(features)
     }
 }
 

@@ -32,6 +32,7 @@ pub mod corruption;
 mod picks;
 pub mod policies;
 pub mod rank;
+mod ranking;
 mod row;
 mod schedule;
 mod units;

@@ -1,9 +1,14 @@
 //! What was chosen so far within one budget, and what may still be.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::config::{Config, Spread};
+use crate::ranking::Ranking;
 use crate::units::Units;
+
+/// So many units are offered for each that is taken, or fewer, in most rows that have a cap or a spread.
+const LIKELY: usize = 2;
 
 /// The choice from one budget's units. Policies offer units in the order in which they want them; a unit that does not
 /// fit into the budget, or that cap or spread forbid, is turned down.
@@ -23,7 +28,15 @@ impl<'a> Picks<'a> {
     pub(crate) fn new(config: &Config, units: &'a Units, budget: usize) -> Self {
         let cap = config.cap.map(|share| Cap::new(share, budget));
         let spacing = config.spread.map(|spread| Spacing::new(spread, units));
-        Self { units, budget, spent: 0, taken: vec![false; units.len()], chosen: Vec::new(), cap, spacing }
+        Self {
+            units,
+            budget,
+            spent: 0,
+            taken: vec![false; units.len()],
+            chosen: Vec::with_capacity(budget),
+            cap,
+            spacing,
+        }
     }
 
     /// Tokens that are still to be chosen.
@@ -40,12 +53,6 @@ impl<'a> Picks<'a> {
     pub fn open(&self) -> Vec<u32> {
         let open = self.taken.iter().enumerate().filter(|(_, taken)| !**taken);
         open.map(|(unit, _)| unit as u32).collect()
-    }
-
-    /// How many of `n` open units have to be ranked: all of them, unless none of the first can be turned down.
-    pub fn depth(&self, n: usize) -> usize {
-        let certain = !self.is_limited() && self.units.are_tokens();
-        if certain { self.left().min(n) } else { n }
     }
 
     /// Takes a unit if it is open, fits and is allowed.
@@ -83,10 +90,16 @@ impl<'a> Picks<'a> {
     }
 
     /// Spends what is left on the open units of the highest priority; of equal ones, the earlier unit.
-    pub fn prefer(&mut self, priority: impl FnMut(u32) -> f64) {
-        let open = self.open();
-        let depth = self.depth(open.len());
-        self.fill(top(&open, depth, priority), self.left());
+    pub fn prefer(&mut self, mut priority: impl FnMut(u32) -> f64) {
+        let left = self.left();
+        let open = (0..).zip(&self.taken).filter(|(_, taken)| !**taken);
+        let ranking = Ranking::new(open.map(|(unit, _)| (priority(unit), unit)), LIKELY * left);
+        // Where nothing can be turned down, the order among the first ones does not matter.
+        if !self.is_limited() && self.units.are_tokens() {
+            self.fill(ranking.first(left), left);
+        } else {
+            self.fill(ranking, left);
+        }
     }
 
     /// True if cap or spread may turn units down.
@@ -109,29 +122,21 @@ impl<'a> Picks<'a> {
     }
 }
 
-/// The `depth` units of the highest priority, in no order unless they are all.
-fn top(units: &[u32], depth: usize, mut priority: impl FnMut(u32) -> f64) -> impl Iterator<Item = u32> {
-    let mut ranked: Vec<(f64, u32)> = units.iter().map(|&unit| (priority(unit), unit)).collect();
-    let order = |a: &(f64, u32), b: &(f64, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-    if depth < ranked.len() {
-        ranked.select_nth_unstable_by(depth, order);
-        ranked.truncate(depth);
-    } else {
-        ranked.sort_unstable_by(order);
-    }
-    ranked.into_iter().map(|(_, unit)| unit)
-}
-
 /// How often each token id was chosen, and how often it may be.
 #[derive(Debug)]
 struct Cap {
     limit: usize,
-    counts: HashMap<u32, usize>,
+    counts: HashMap<u32, usize, BuildHasherDefault<Scatter>>,
 }
+
+/// Multiplicative hashing (Knuth, *The Art of Computer Programming* 3, 6.4): token ids are small numbers that nobody
+/// chooses in order to collide.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scatter(u64);
 
 impl Cap {
     fn new(share: f64, budget: usize) -> Self {
-        Self { limit: ((share * budget as f64 + 1e-9) as usize).max(1), counts: HashMap::new() }
+        Self { limit: ((share * budget as f64 + 1e-9) as usize).max(1), counts: HashMap::default() }
     }
 
     fn allows(&self, ids: &[u32]) -> bool {
@@ -145,6 +150,20 @@ impl Cap {
         for id in ids {
             *self.counts.entry(*id).or_default() += 1;
         }
+    }
+}
+
+impl Hasher for Scatter {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(byte.into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The masks of the rows that share a budget.
 
+use std::ops::Range;
+
 use entromask_fault::Fault;
 use entromask_random::keyed;
 use rand_chacha::ChaCha8Rng;
@@ -74,6 +76,17 @@ impl Scores<'_> {
             Self::Column(values) => of(values),
             Self::Difference(values, reference) => of(values) - of(reference),
             Self::ByToken(values) => values.get(id as usize).copied().unwrap_or(0.0),
+        }
+    }
+
+    /// Appends the scores of the tokens `ids` at the positions `run`, if there are any.
+    pub(crate) fn append(&self, run: Range<usize>, ids: &[u32], to: &mut Vec<f32>) {
+        match self {
+            Self::Nothing => {}
+            Self::Column(values) if run.end <= values.len() => {
+                to.extend(values[run].iter().map(|value| value.unwrap_or(0.0)));
+            }
+            _ => to.extend(run.zip(ids).map(|(position, &id)| self.at(position, id))),
         }
     }
 

@@ -72,23 +72,35 @@ impl Units {
         self.ids.reserve(size);
         self.words.reserve(size);
         self.starts.reserve(size);
+        self.scores.reserve(size);
     }
 
+    /// Adds run after run of neighbours, a column at a time.
     fn add_tokens(&mut self, row: &Row, begin: u32, excluded: &[bool]) {
         let mut before = None;
-        for (position, &word) in row.word.iter().enumerate() {
-            let id = row.input_ids[position];
-            if word.is_none() || is_excluded(excluded, id) {
-                continue;
-            }
-            let number = self.words.last().map_or(0, |last| last + u32::from(before != word));
-            before = word;
-            self.push(begin + position as u32, id, number);
-            self.starts.push(self.places.len() as u32);
-            if row.scores.are_there() {
-                self.scores.push(row.scores.at(position, id));
-            }
+        let mut position = 0;
+        while position < row.word.len() {
+            let run = run(row, position, excluded);
+            position = run.end + 1;
+            let first = self.places.len() as u32;
+            self.places.extend(begin + run.start as u32..begin + run.end as u32);
+            self.starts.extend(first + 1..=first + run.len() as u32);
+            self.ids.extend_from_slice(&row.input_ids[run.clone()]);
+            before = self.number_words(&row.word[run.clone()], before);
+            row.scores.append(run.clone(), &row.input_ids[run], &mut self.scores);
         }
+    }
+
+    /// Numbers the words of neighbours, of which the one before them belongs to the word `before`. Returns the last word.
+    fn number_words(&mut self, words: &[Option<u16>], mut before: Option<u16>) -> Option<u16> {
+        // The first number is 0, so that it follows on the one before.
+        let mut last = self.words.last().copied().unwrap_or(u32::MAX);
+        self.words.extend(words.iter().map(|&word| {
+            last = last.wrapping_add(u32::from(before != word));
+            before = word;
+            last
+        }));
+        before
     }
 
     fn add_words(&mut self, row: &Row, begin: u32, excluded: &[bool], score: WordScore) {
@@ -124,6 +136,13 @@ impl WordScore {
             Self::Mean => pieces.sum::<f32>() / n,
         }
     }
+}
+
+/// The tokens from `position` on that can be chosen; empty where the first one cannot.
+fn run(row: &Row, position: usize, excluded: &[bool]) -> Range<usize> {
+    let tokens = row.word[position..].iter().zip(&row.input_ids[position..]);
+    let length = tokens.take_while(|(word, id)| word.is_some() && !is_excluded(excluded, **id)).count();
+    position..position + length
 }
 
 fn is_excluded(excluded: &[bool], id: u32) -> bool {

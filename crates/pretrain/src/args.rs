@@ -8,7 +8,7 @@ use entromask_pretrain::{Paths, Start};
 /// Trains a masked language model on tokens and masks, with or without a teacher.
 ///
 /// Inputs: a tokens artifact, a masks artifact made from it, and the student's shape (TOML with the field names of a
-/// Hugging Face config.json). Output: a Hugging Face folder with metrics.jsonl (losses in nats, one line a step).
+/// Hugging Face config.json; without dropout unless it says otherwise). Output: a Hugging Face folder with metrics.jsonl (losses in nats, one line a step).
 /// A killed or interrupted run resumes when it is started again.
 ///
 /// Example: entromask-pretrain --config pipelines/train/mlm.toml --student pipelines/student/tiny.toml

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::config::{Config, Init, Positions};
 use crate::data::{Beside, Corpus};
 use crate::plan::Plan;
+use crate::student::shape;
 
 /// Version of the model artifact and of what training means.
 const FORMAT: u32 = 1;
@@ -128,7 +129,7 @@ impl Job {
         let masks = Manifest::load(&paths.masks, Kind::Masks)?;
         check_origin(&tokens, &masks, (&paths.masks, &paths.tokens))?;
         let facts: Facts = read(&tokens.stats, &paths.tokens)?;
-        let student = student(paths, &facts, &tokens)?;
+        let student = shape(&paths.student, &facts, &tokens)?;
         let earlier = match &paths.start {
             Start::Continue(model) => Some(Manifest::load(model, Kind::Model)?),
             _ => None,
@@ -335,22 +336,6 @@ fn check_span(span: Span, rows: usize, config: &Config, paths: &Paths) -> Result
         .into());
     }
     Ok(())
-}
-
-fn student(paths: &Paths, facts: &Facts, tokens: &Manifest) -> Result<EncoderConfig> {
-    let shape: EncoderConfig = entromask_cli::load_file(&paths.student)?;
-    let student = EncoderConfig { vocab_size: facts.vocab_size, pad_token_id: facts.special.pad, ..shape };
-    student.check()?;
-    let longest = tokens.config.get("seq_len").and_then(serde_json::Value::as_u64).unwrap_or(0) as usize;
-    if longest > student.max_seq_length() {
-        let (file, most) = (paths.student.display(), student.max_seq_length());
-        return Err(Fault::usage(format!(
-            "{file}: max_position_embeddings is enough for {most} tokens, but rows have up to {longest} tokens"
-        ))
-        .remedy("raise max_position_embeddings, or tokenize with a smaller seq_len")
-        .into());
-    }
-    Ok(student)
 }
 
 fn inputs(paths: &Paths, tokens: &Manifest, masks: &Manifest, extra: &Extra) -> Result<Vec<Input>> {

@@ -21,6 +21,7 @@ mod online;
 mod plan;
 mod publish;
 mod step;
+mod student;
 mod tokenizer;
 mod train;
 mod validation;

@@ -22,7 +22,9 @@ fn what_was_trained_when_format_1_was_fixed_keeps_its_key() -> Result<()> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/format-1");
     let folder = tempfile::tempdir()?;
     let student = folder.path().join("student.toml");
-    let heads = "hidden_size = 8\nnum_hidden_layers = 1\nnum_attention_heads = 2\n";
+    // What a student that said nothing about dropout had then.
+    let dropout = "hidden_dropout_prob = 0.1\nattention_probs_dropout_prob = 0.1\n";
+    let heads = format!("{dropout}hidden_size = 8\nnum_hidden_layers = 1\nnum_attention_heads = 2\n");
     std::fs::write(&student, format!("{heads}intermediate_size = 16\nmax_position_embeddings = 32\n"))?;
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("entromask-pretrain"));
     command.args(["--dry-run", "--set", "epochs=1", "--student"]).arg(student);
@@ -154,13 +156,33 @@ fn a_budget_ends_the_run_and_spans_the_schedule() -> Result<()> {
     Ok(())
 }
 
+/// Neither in the key nor in the folder that comes out.
+#[test]
+fn a_student_that_says_nothing_about_dropout_has_none() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let silent: String =
+        session::STUDENT.lines().filter(|line| !line.contains("dropout")).map(|l| format!("{l}\n")).collect();
+    let hidden = "hidden_dropout_prob = 0.25\n";
+    let cases = [("silent", silent.clone(), [0.0, 0.0]), ("one", format!("{silent}{hidden}"), [0.25, 0.0])];
+    for (name, student, wanted) in cases {
+        session.fixture.file("student.toml", &student)?;
+        let model = session.train(&masks, name, &[])?;
+        let config = json(&model.join("config.json"))?;
+        let found = ["hidden_dropout_prob", "attention_probs_dropout_prob"].map(|key| config[key].as_f64());
+        assert_eq!(found, wanted.map(Some), "{name}");
+        let student = &json(&model.join("manifest.json"))?["config"]["student"];
+        assert_eq!(student["hidden_dropout_prob"].as_f64(), Some(wanted[0]), "{name}");
+    }
+    Ok(())
+}
+
 #[test]
 fn parts_of_a_batch_are_the_batch() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 4)?;
     // Dropout draws one mask for a batch and others for its parts.
-    let still = "hidden_dropout_prob = 0.0\nattention_probs_dropout_prob = 0.0\n";
-    session.fixture.file("student.toml", &format!("{}{still}", session::STUDENT))?;
+    session.fixture.file("student.toml", &session::STUDENT.replace("prob = 0.1", "prob = 0.0"))?;
     let run =
         |name: &str, more: &[&str]| session.train(&masks, name, &sets(&[&["batch_size=6"], more].concat()));
     let (whole, parts) = (run("whole", &[])?, run("parts", &["micro_batch=4"])?);

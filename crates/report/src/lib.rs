@@ -13,6 +13,7 @@ pub mod command;
 pub mod compare;
 pub mod corpus;
 pub mod doctor;
+pub mod drift;
 pub mod gc;
 pub mod html;
 pub mod inspect;

@@ -20,7 +20,9 @@ fn results(
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         json!({"name": "accuracy", "floor": 50.0, "mean": mean, "std": null, "values": values})
     };
-    let task = |name: &str, rows: u64, values: &[f64]| json!({"task": name, "dev": [{"rows": rows}], "metrics": [estimate(values)], "score": estimate(values)});
+    let train =
+        if name == "sampled" { json!({"rows": 64, "sampled_from": 2490}) } else { json!({"rows": 2490}) };
+    let task = |name: &str, rows: u64, values: &[f64]| json!({"task": name, "train": train, "dev": [{"rows": rows}], "metrics": [estimate(values)], "score": estimate(values)});
     let wnli = vec![56.3; seeds.len()];
     let tasks = [task("MRPC", 408, scores[0]), task("RTE", rows, scores[1]), task("WNLI", 71, &wnli)];
     let results = json!({"model": name, "seeds": seeds, "tasks": tasks, "averages": []});
@@ -97,6 +99,18 @@ fn what_cannot_be_compared_is_said() -> anyhow::Result<()> {
     assert!(complaint(compare(&world, &["one", "odd"], &[]), 3).contains("it shares no seed with"));
     assert!(complaint(compare(&world, &["base", "nowhere"], &[]), 3).contains("nowhere"));
     compare(&world, &["base"], &[]).assert().code(2);
+    Ok(())
+}
+
+#[test]
+fn samples_of_training_rows_are_named() -> anyhow::Result<()> {
+    let world = world()?;
+    let seeds = [1, 2, 3, 4, 5];
+    results(world.path(), "sampled", &seeds, [&[70.0; 5], &[60.0; 5]], 277)?;
+    let text = stdout(compare(&world, &["base", "sampled"], &[]));
+    let said =
+        "sampled: not the whole task, trained on a sample of the rows: MRPC 64 of 2490, RTE 64 of 2490";
+    assert!(text.contains(said) && !text.contains("base: not the whole"), "{text}");
     Ok(())
 }
 

@@ -55,6 +55,41 @@ fn tokens_are_shown_with_lengths_and_text() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Halved entropies have the same ranks, negated ones the opposite; in between the model trained 60 steps of 3,000 tokens.
+#[test]
+fn a_round_is_compared_with_the_round_before() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let drift = |name: &str, kind: &str| json(&fixture.dir(name))["view"][kind]["drift"].clone();
+    assert!(drift("entropy-1", "entropy").is_null() && drift("masks-1", "masks").is_null(), "the first ones");
+    fixture.make_entropy("same", "model-1", |nats| nats / 2.0)?;
+    fixture.make_entropy("opposite", "model-1", |nats| 10.5 - nats)?;
+    fixture.make_masks("masks-2", 2, Some("opposite"))?;
+    let scored = json(&fixture.dir("entropy-1"))["view"]["entropy"]["entropy"]["count"].clone();
+    for (name, kind, rank) in
+        [("same", "entropy", 1.0), ("opposite", "entropy", -1.0), ("masks-2", "masks", -1.0)]
+    {
+        let found = drift(name, kind);
+        for key in ["spearman", "spearman_in_rows"] {
+            let correlation = found[key].as_f64().expect("a number");
+            // A few entropies are cut at the same 0.01 or 10 nats.
+            assert!((correlation - rank).abs() < 1e-6, "{name} {key}: {correlation}");
+        }
+        assert_eq!((&found["staleness"], &found["tokens"]), (&180_000.into(), &scored), "{name}");
+    }
+    let text = inspect(&fixture.dir("masks-2"), &[]);
+    assert_has(
+        &text,
+        &["against the round before", "-1.000 (Spearman, 3,182 tokens)", "180,000 tokens trained on"],
+    );
+    // Another model's entropies are no round before.
+    fixture.make_model("stranger", "masks-1", None)?;
+    fixture.make_entropy("strange", "stranger", |nats| nats)?;
+    assert!(drift("strange", "entropy").is_null());
+    std::fs::remove_dir_all(fixture.dir("entropy-1"))?;
+    assert!(drift("same", "entropy").is_null(), "nothing is left to compare with");
+    Ok(())
+}
+
 #[test]
 fn entropies_are_shown_with_their_extremes_and_a_passage() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;

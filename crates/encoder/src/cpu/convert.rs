@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use entromask_kernels::{Activation, LayerNorm, Linear};
 
 use super::CpuMaskedLm;
+use super::body::Body;
 use super::embeddings::Embeddings;
 use super::layer::{Dense, Layer, Mlp, SelfAttention};
 use super::rotation::Rotation;
@@ -18,27 +19,21 @@ use crate::{EncoderConfig, MaskedLm};
 
 pub(super) fn masked_lm(model: &MaskedLm, config: &EncoderConfig) -> CpuMaskedLm {
     let epsilon = config.layer_norm_eps as f32;
-    let body = match &model.encoder {
-        Encoder::Absolute(body) => absolute(body, config),
-        Encoder::Rotary(body) => rotary(body, config),
-    };
     CpuMaskedLm {
+        body: body(&model.encoder, config),
         transform: Dense {
             linear: linear(&[&model.head.dense]),
             activation: activation(model.head.activation),
         },
         transform_norm: norm(&model.head.norm, epsilon),
-        embeddings: body.embeddings,
-        layers: body.layers,
-        order: config.layer_order(),
-        norm: body.norm,
     }
 }
 
-struct Body {
-    embeddings: Embeddings,
-    layers: Vec<Layer>,
-    norm: Option<LayerNorm>,
+pub(super) fn body(encoder: &Encoder, config: &EncoderConfig) -> Body {
+    match encoder {
+        Encoder::Absolute(body) => absolute(body, config),
+        Encoder::Rotary(body) => rotary(body, config),
+    }
 }
 
 fn absolute(body: &Transformer, config: &EncoderConfig) -> Body {
@@ -49,11 +44,13 @@ fn absolute(body: &Transformer, config: &EncoderConfig) -> Body {
         embeddings: Embeddings {
             words: read(embeddings.word_embeddings.weight.val()),
             places: read(places),
+            segments: embeddings.later_segments().map(read).unwrap_or_default(),
             width: config.embedding_size(),
             norm: embeddings.norm.as_ref().map(|of| norm(of, epsilon)),
             projection: embeddings.projection.as_ref().map(|projection| linear(&[projection])),
         },
         layers: body.layers.iter().map(|layer| absolute_layer(layer, epsilon)).collect(),
+        order: config.layer_order(),
         norm: body.norm.as_ref().map(|of| norm(of, epsilon)),
     }
 }
@@ -95,11 +92,13 @@ fn rotary(body: &ModernBert, config: &EncoderConfig) -> Body {
         embeddings: Embeddings {
             words: read(body.word_embeddings()),
             places: Vec::new(),
+            segments: Vec::new(),
             width: config.hidden_size,
             norm: Some(norm(&body.embeddings.norm, epsilon)),
             projection: None,
         },
         layers: body.layers.iter().map(layer).collect(),
+        order: config.layer_order(),
         norm: Some(norm(&body.norm, epsilon)),
     }
 }

@@ -10,19 +10,32 @@ pub(super) struct Embeddings {
     pub(super) words: Vec<f32>,
     /// Position and first segment, `[positions, width]`; empty where positions are rotary.
     pub(super) places: Vec<f32>,
+    /// What each segment but the first one adds, `[segments - 1, width]`; empty where all tokens are in one.
+    pub(super) segments: Vec<f32>,
     pub(super) width: usize,
     pub(super) norm: Option<LayerNorm>,
     pub(super) projection: Option<Linear>,
 }
 
 impl Embeddings {
-    /// `hidden` becomes the rows, one after the other: `[tokens, hidden_size]`.
-    pub(super) fn forward(&self, rows: &[Wanted<'_>], buffers: &mut Buffers) {
+    /// `hidden` becomes the rows, one after the other: `[tokens, hidden_size]`. `segments` has the segment of each token,
+    /// or ends where all others are in the first one.
+    pub(super) fn forward(
+        &self,
+        rows: &[Wanted<'_>],
+        segments: impl Iterator<Item = u32>,
+        buffers: &mut Buffers,
+    ) {
         let Buffers { hidden, inner, .. } = buffers;
         hidden.reshape(rows.iter().map(|row| row.input_ids.len()).sum(), self.width);
         let tokens = rows.iter().flat_map(|row| row.input_ids.iter().enumerate());
         for (index, (position, &id)) in tokens.enumerate() {
             self.write(id, position, hidden.row_mut(index));
+        }
+        let has_segments = !self.segments.is_empty();
+        for (index, segment) in segments.enumerate().filter(|(_, segment)| *segment > 0 && has_segments) {
+            let more = &self.segments[(segment as usize - 1) * self.width..][..self.width];
+            hidden.row_mut(index).iter_mut().zip(more).for_each(|(to, more)| *to += more);
         }
         if let Some(norm) = &self.norm {
             norm.apply(hidden);

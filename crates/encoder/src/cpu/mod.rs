@@ -4,8 +4,10 @@
 //! other without padding, buffers are used again, and what is not asked for is not computed. One thread computes a
 //! batch; batches run side by side. A row's result does not depend on the rows beside it.
 
+mod body;
 mod convert;
 mod embeddings;
+mod encoder;
 mod layer;
 mod rotation;
 pub(crate) mod train;
@@ -15,17 +17,14 @@ use std::ops::Range;
 use entromask_kernels::{Attention, LayerNorm, Matrix};
 
 use crate::{EncoderConfig, MaskedLm};
-use embeddings::Embeddings;
-use layer::{Dense, Layer};
+use body::Body;
+pub use encoder::{CpuEncoder, Sentence};
+use layer::Dense;
 
 /// A masked language model, up to its decoder, for forward passes on the CPU.
 #[derive(Clone, Debug)]
 pub struct CpuMaskedLm {
-    embeddings: Embeddings,
-    layers: Vec<Layer>,
-    /// Which of `layers` is applied at each depth.
-    order: Vec<usize>,
-    norm: Option<LayerNorm>,
+    body: Body,
     transform: Dense,
     transform_norm: LayerNorm,
 }
@@ -66,21 +65,7 @@ impl CpuMaskedLm {
     ///
     /// If a token is not in the vocabulary, or a row or position is too long.
     pub fn states(&self, rows: &[Wanted<'_>], buffers: &mut Buffers) -> Vec<f32> {
-        let places = Places::of(rows);
-        self.embeddings.forward(rows, buffers);
-        match self.order.split_last() {
-            Some((last, before)) => {
-                let everywhere = places.everywhere();
-                for &layer in before {
-                    self.layers[layer].forward(&everywhere, buffers);
-                }
-                self.layers[*last].forward(&places, buffers);
-            }
-            None => buffers.pick(&places),
-        }
-        if let Some(norm) = &self.norm {
-            norm.apply(&mut buffers.hidden);
-        }
+        self.body.forward(rows, std::iter::empty(), buffers);
         self.transform.forward(&buffers.hidden, &mut buffers.inner);
         self.transform_norm.apply(&mut buffers.inner);
         buffers.inner.to_vec()

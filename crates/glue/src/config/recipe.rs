@@ -49,6 +49,10 @@ pub struct FineTuning {
     /// choose, so they halve.
     #[serde(skip_serializing_if = "is_default")]
     pub halves: bool,
+    /// At most so many rows of the training split, sampled by their texts; all by default. Scores are not those of the task
+    /// then, and say so.
+    #[serde(skip_serializing_if = "is_default")]
+    pub train_rows: Option<usize>,
     /// Task whose model of the same seed this one starts from, with a new classifier.
     #[serde(skip_serializing_if = "is_default")]
     pub from: Option<String>,
@@ -85,6 +89,7 @@ impl Default for FineTuning {
             head: Head::Pooler,
             patience: 0,
             halves: false,
+            train_rows: None,
             from: None,
         }
     }
@@ -100,9 +105,15 @@ impl FineTuning {
         AdamWConfig { betas: self.betas, eps: self.eps, weight_decay: self.weight_decay, clip: self.clip }
     }
 
+    /// Whether the body says the same about a row in each epoch: it is frozen, and nothing drops out.
+    pub fn is_probe(&self) -> bool {
+        self.freeze == Freeze::Body && self.dropout == 0.0
+    }
+
     pub(super) fn check(&self) -> anyhow::Result<()> {
         at_least_one("batch_size", self.batch_size)?;
         at_least_one("epochs", self.epochs as usize)?;
+        at_least_one("train_rows", self.train_rows.unwrap_or(1))?;
         // Room for two tokens of each sentence beside three special tokens.
         within("max_length", self.max_length as f64, 8.0, f64::from(u16::MAX))?;
         within("lr", self.lr, f64::MIN_POSITIVE, 1.0)?;

@@ -169,7 +169,7 @@ pub(super) mod tests {
     pub(in crate::results) fn run(task: &str, seed: u64, metrics: &[(&str, f64, f64)]) -> RunResult {
         let metrics =
             metrics.iter().map(|&(name, floor, value)| Score { name: name.into(), floor, value }).collect();
-        let split = SplitFacts { rows: 10, skipped: 0, truncated: 2, official: Some(20) };
+        let split = SplitFacts { rows: 10, skipped: 0, truncated: 2, official: Some(20), sampled_from: None };
         let train =
             TrainFacts { split, steps: 1, loss: vec![0.9, 0.5], valid_loss: vec![], best_epoch: None };
         RunResult {

@@ -16,6 +16,7 @@ impl fmt::Display for Summary {
         self.count(f, "rows cut to the longest length", |split| split.truncated)?;
         self.count(f, "short rows left out", |split| split.skipped)?;
         self.note(f, "not the official splits", subset)?;
+        self.note(f, "NOT THE WHOLE TASK, trained on a sample of the rows", sampled)?;
         self.note(f, "of the parameters trained", trained)?;
         self.note(f, "on one half of the dev rows, chosen on the other", |task| {
             task.recipe.halves.then(|| chosen(task))
@@ -71,6 +72,11 @@ fn subset(task: &TaskSummary) -> Option<String> {
         |(split, what): (SplitFacts, &str)| Some(format!("{} of {} {what}", split.rows, split.official?));
     let parts: Vec<_> = train.chain(dev).filter_map(part).collect();
     (!parts.is_empty()).then(|| format!("({})", parts.join(", ")))
+}
+
+/// `10000 of 104743`
+fn sampled(task: &TaskSummary) -> Option<String> {
+    Some(format!("{} of {}", task.train.rows, task.train.sampled_from?))
 }
 
 /// `1.2 %`, or of the first and the last epoch; nothing if all are trained.
@@ -146,6 +152,18 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
         assert!(!text.contains("short rows") && !text.contains("chosen"), "{text}");
+    }
+
+    #[test]
+    fn a_sample_of_the_training_rows_is_said() {
+        let mut summary = summary();
+        assert!(!summary.to_string().contains("sample"), "{summary}");
+        summary.tasks[1].train.sampled_from = Some(34);
+        let text = summary.to_string();
+        assert!(
+            text.contains("NOT THE WHOLE TASK, trained on a sample of the rows: WNLI 10 of 34"),
+            "{text}"
+        );
     }
 
     #[test]

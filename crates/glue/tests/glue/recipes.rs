@@ -35,6 +35,58 @@ fn a_probe_trains_its_head_only() {
     assert_eq!(run["parameters"]["trainable"][0], run["parameters"]["total"]);
 }
 
+/// Dropping out one number of a billion drops out none of these few, but is not a probe's recipe: then the body runs in each
+/// epoch, with tensors.
+#[test]
+fn a_probe_runs_its_body_once_a_row_and_learns_the_same() {
+    let world = World::new();
+    for head in ["cls", "mean", "pooler"] {
+        let head_key = format!("recipe.head={head}");
+        let run = |dropout: &str| {
+            let out = format!("{head}-{dropout}");
+            let dropout = format!("recipe.dropout={dropout}");
+            let set = ["recipe.freeze=body", "recipe.epochs=4", "recipe.patience=4", "seeds=2"];
+            stdout(world.stage(&out, &[&set[..], &[&head_key, &dropout]].concat()));
+            [1, 2].map(|seed| result(&world, &out, &format!("SST-2-seed{seed}")))
+        };
+        let (once, often) = (run("0.0"), run("1e-9"));
+        assert_ne!(once[0]["train"]["loss"], once[1]["train"]["loss"], "seeds differ");
+        for (once, often) in once.iter().zip(&often) {
+            assert_eq!((&once["metrics"], &once["choose"]), (&often["metrics"], &often["choose"]), "{head}");
+            for losses in ["loss", "valid_loss"] {
+                let [found, wanted] = [once, often].map(|run| numbers(&run["train"][losses]));
+                assert_eq!(found.len(), 4);
+                let near = found.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-5);
+                assert!(near, "{head} {losses}: {found:?} {wanted:?}");
+            }
+            // 64 training rows and 20 to score, once and not in each of four epochs.
+            let [once, often] = [once, often].map(|run| run["tokens"].as_f64().expect("a number"));
+            assert!(often > 3.0 * once, "{once} {often}");
+        }
+    }
+}
+
+#[test]
+fn a_task_may_have_some_of_its_training_rows_and_says_so() {
+    let world = World::new();
+    let text = stdout(world.stage("out", &["recipe.train_rows=40", "seeds=2"]));
+    assert!(text.contains("NOT THE WHOLE TASK, trained on a sample of the rows: SST-2 40 of 64"), "{text}");
+    let run = result(&world, "out", "SST-2-seed1");
+    assert_eq!(
+        (&run["train"]["split"]["rows"], &run["train"]["split"]["sampled_from"]),
+        (&40.into(), &64.into())
+    );
+    assert_eq!(
+        (&run["train"]["steps"], &run["recipe"]["train_rows"]),
+        (&18.into(), &40.into()),
+        "6 epochs of 3"
+    );
+    let text = stdout(world.stage("all", &["recipe.train_rows=1000", "recipe.epochs=1"]));
+    assert!(!text.contains("sample"), "there are no more than 64: {text}");
+    let text = complaint(world.stage("few", &["task.SST-2.train_rows=1"]), 3);
+    assert!(text.contains("one label in all of 1 sampled rows"), "{text}");
+}
+
 #[test]
 fn gradual_unfreezing_trains_more_each_epoch_and_too_much_freezing_is_refused() {
     let world = World::new();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Method;
 use crate::config::{Config, refuse};
 use crate::picks::Picks;
+use crate::ranking::ranks;
 use crate::units::Units;
 
 /// At random among the units whose score lies between two quantiles; if they are too few, the next ones on either side.
@@ -45,15 +46,4 @@ impl Method for Band {
         }
         Ok(())
     }
-}
-
-/// The rank of each score, 0 for the lowest; of equal scores the earlier one is the lower one.
-fn ranks(scores: &[f32]) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-    order.sort_unstable_by(|&a, &b| scores[a as usize].total_cmp(&scores[b as usize]).then(a.cmp(&b)));
-    let mut ranks = vec![0; scores.len()];
-    for (rank, unit) in (0..).zip(order) {
-        ranks[unit as usize] = rank;
-    }
-    ranks
 }

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use crate::fixture::Fixture;
 
-/// Shape of the student.
+/// Shape of the student, whose dropout has to be drawn again exactly by whoever goes on.
 pub const STUDENT: &str = "hidden_size = 8\nnum_hidden_layers = 2\nnum_attention_heads = 2\nintermediate_size = 16\n\
-                       max_position_embeddings = 8\n";
+                       max_position_embeddings = 8\nhidden_dropout_prob = 0.1\n\
+                       attention_probs_dropout_prob = 0.1\n";
 const TRAIN: &str = "batch_size = 1\nepochs = 4\nvalidation.every = 10\n\
                      run.checkpoint_every = 7\nrun.log_every = 1\n";
 

@@ -189,7 +189,9 @@ impl Cell {
 }
 
 fn notes(results: &[Results], systems: &[System], shared: &[String]) -> Vec<String> {
-    let mut notes = Vec::new();
+    let pairs = results.iter().zip(systems);
+    let samples = pairs.filter_map(|(one, system)| Some(format!("{}: {}", system.name, one.view.samples()?)));
+    let mut notes: Vec<_> = samples.collect();
     for (one, system) in results.iter().zip(systems).skip(1) {
         let (baseline, name) = (&results[0], &system.name);
         let left_out = baseline.view.tasks.iter().chain(&one.view.tasks).map(|task| &task.task);

@@ -56,6 +56,8 @@ pub(crate) struct Section {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Results {
     pub seeds: String,
+    /// Which tasks have a sample of their training rows only.
+    pub samples: Option<String>,
     /// Ends of the scale on which the scores are drawn.
     pub low: f64,
     pub high: f64,
@@ -186,7 +188,8 @@ fn glue(results: &GlueView) -> Results {
             average: line.average,
         }
     };
-    Results { seeds: seeds.join(", "), low, high, lines: results.lines().into_iter().map(line).collect() }
+    let lines = results.lines().into_iter().map(line).collect();
+    Results { seeds: seeds.join(", "), samples: results.samples(), low, high, lines }
 }
 
 /// The tens around all scores and floors.

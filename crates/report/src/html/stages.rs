@@ -4,9 +4,11 @@ use entromask_artifact::{Input, Kind, Manifest};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::lineage::{Group, Lineage, Stage};
+use super::lineage::{Artifact, Group, Lineage, Stage};
+use crate::drift::Drift;
 use crate::leaves::leaves;
 use crate::number::{bytes, count, duration, flops, short};
+use crate::sample;
 
 /// One line of the table of stages.
 #[derive(Clone, Debug, Serialize)]
@@ -71,7 +73,7 @@ fn line(stage: &Stage, longest: f64) -> StageLine {
     StageLine {
         group: group(stage.group),
         kind: manifest.kind.to_string(),
-        what: what(manifest),
+        what: [what(manifest)].into_iter().chain(drift(stage)).collect::<Vec<_>>().join(", "),
         tokens: known(short(cost.tokens as f64), cost.tokens > 0),
         time: known(duration(cost.seconds), cost.seconds > 0.0),
         share: (1000.0 * cost.seconds / longest.max(1e-9)).round() / 10.0,
@@ -124,6 +126,16 @@ fn what(manifest: &Manifest) -> String {
         ],
     };
     facts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// How alike the ranks of entropies are in two rounds. What is damaged is not compared; `inspect` says what is wrong.
+fn drift(stage: &Stage) -> Option<String> {
+    let Artifact { dir, manifest } = &stage.artifact;
+    if manifest.kind != Kind::Entropy {
+        return None;
+    }
+    let drift = Drift::of(dir, manifest, Some(sample::ROWS)).ok().flatten()?;
+    Some(format!("rank correlation {:.2} with the round before", drift.spearman?))
 }
 
 fn epochs(first: Option<u64>, number: Option<u64>) -> Option<String> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::target::Target;
 use super::{Options, rows};
 use crate::corpus::Corpus;
+use crate::drift::Drift;
 use crate::nats::{Bin, Nats, Summary};
 use crate::passage::Passage;
 use crate::sample::{self, LookedAt};
@@ -35,6 +36,8 @@ pub struct EntropyView {
     pub histogram: Vec<Bin>,
     /// The hardest and the easiest tokens.
     pub ranking: Ranking,
+    /// Against the round of self-masking before, if there was one.
+    pub drift: Option<Drift>,
     /// A row as text.
     pub passage: Option<Passage>,
 }
@@ -70,6 +73,9 @@ pub(super) fn view(
         histogram: scan.entropy.histogram(scan.entropy.range(), BARS),
         ..EntropyView::default()
     };
+    if let (Some(manifest), None) = (&target.manifest, &target.part) {
+        view.drift = Drift::of(&target.dir, manifest, options.budget())?;
+    }
     if let (Some(corpus), Some(&first)) = (&corpus, chosen.first()) {
         view.ranking = scan.ranking(RANKED, options.min_count, &corpus.names);
         let (part, row) = options

@@ -24,6 +24,9 @@ pub struct GlueView {
 pub struct Task {
     /// Name.
     pub task: String,
+    /// The training rows.
+    #[serde(default)]
+    pub train: Split,
     /// The splits that were scored.
     #[serde(default)]
     pub dev: Vec<Split>,
@@ -33,11 +36,14 @@ pub struct Task {
     pub score: Estimate,
 }
 
-/// One split that was scored.
+/// One split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     /// Rows.
     pub rows: u64,
+    /// Rows that these were sampled from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled_from: Option<u64>,
 }
 
 /// A quantity over seeds.
@@ -83,6 +89,17 @@ pub fn view(dir: &Path) -> anyhow::Result<GlueView> {
 }
 
 impl GlueView {
+    /// Says which tasks have a sample of their training rows only; `None` if none has.
+    pub fn samples(&self) -> Option<String> {
+        let sample = |task: &Task| {
+            let Split { rows, sampled_from } = task.train;
+            Some(format!("{} {rows} of {}", task.task, sampled_from?))
+        };
+        let samples: Vec<_> = self.tasks.iter().filter_map(sample).collect();
+        (!samples.is_empty())
+            .then(|| format!("not the whole task, trained on a sample of the rows: {}", samples.join(", ")))
+    }
+
     /// The lines of the table: each metric, the mean of tasks with several, the averages.
     pub fn lines(&self) -> Vec<Line<'_>> {
         let metric = |task| move |estimate| Line { task, estimate, average: false };
@@ -135,6 +152,7 @@ mod tests {
         let one = estimate(None, &[60.0]);
         let task = |task: &str, n| Task {
             task: task.into(),
+            train: Split::default(),
             dev: vec![],
             metrics: vec![one.clone(); n],
             score: one.clone(),

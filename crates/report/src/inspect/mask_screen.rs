@@ -25,6 +25,7 @@ impl Screen {
             self.heading("entropies of the masked tokens (nats)");
             self.summaries(&[("entropy", entropy)]);
         }
+        self.drift(view.drift.as_ref());
         match &view.selection {
             Some(selection) => self.selection(selection),
             None => self.most_masked(&view.most_masked),

@@ -11,6 +11,7 @@ use super::selection::Selection;
 use super::target::Target;
 use super::{Options, rows};
 use crate::corpus::Corpus;
+use crate::drift::Drift;
 use crate::nats::Summary;
 use crate::passage::Passage;
 use crate::sample::{self, LookedAt};
@@ -41,6 +42,8 @@ pub struct MasksView {
     pub most_masked: Vec<TokenMasked>,
     /// The report of the selection; artifacts of older versions have none.
     pub selection: Option<Selection>,
+    /// The entropies that they were chosen by, against the round of self-masking before, if there was one.
+    pub drift: Option<Drift>,
     /// A row as text.
     pub passage: Option<Passage>,
 }
@@ -59,6 +62,9 @@ pub(super) fn view(
         sources.scan(&mut scan, parts[index], &masks);
     }
     let mut view = sources.view(&scan, &parts);
+    if let Some((dir, manifest)) = &sources.entropy {
+        view.drift = Drift::of(dir, manifest, options.budget())?;
+    }
     view.selection = target.manifest.as_ref().and_then(Selection::of);
     if let Some(&first) = chosen.first() {
         view.passage = sources.passage(target, &parts, first, options.row)?;
@@ -108,6 +114,7 @@ impl Sources {
             entropy: (!scan.entropy.is_empty()).then(|| scan.entropy.summary()),
             most_masked: self.corpus.as_ref().map(most_masked).unwrap_or_default(),
             selection: None,
+            drift: None,
             passage: None,
         }
     }

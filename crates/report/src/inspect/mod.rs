@@ -1,5 +1,6 @@
 //! What an artifact is, as far as a person wants to know: from its manifest, and from a sample of its rows.
 
+mod drift_screen;
 mod entropy;
 pub mod glue;
 mod mask_screen;

@@ -208,6 +208,7 @@ impl Screen {
         if let Some(limit) = view.ln_vocabulary {
             self.line(&format!("  largest possible entropy, ln of the vocabulary's size: {limit:.2}"));
         }
+        self.drift(view.drift.as_ref());
         self.heading("entropies (nats)");
         let bars: Vec<_> =
             view.histogram.iter().map(|bin| (format!("{:.2}–{:.2}", bin.from, bin.to), bin.count)).collect();
@@ -315,6 +316,9 @@ impl Screen {
             2,
             view.lines().into_iter().map(row).collect(),
         );
+        if let Some(samples) = view.samples() {
+            self.line(&samples);
+        }
     }
 
     pub(super) fn passage(&mut self, passage: Option<&Passage>, range: Range) {

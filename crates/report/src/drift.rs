@@ -1,0 +1,90 @@
+//! How much a model's view of its corpus changes from round to round of self-masking.
+
+use std::path::{Path, PathBuf};
+
+use entromask_artifact::Manifest;
+use entromask_policy::rank::spearman;
+use entromask_tables::Entropies;
+use serde::Serialize;
+
+use crate::sample;
+use crate::trace::{input, locate, scorer};
+
+/// The entropies of a round against those of the round before, by rank, since ranks decide what is masked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Drift {
+    /// The entropies of the round before.
+    pub before: PathBuf,
+    /// Tokens compared.
+    pub tokens: u64,
+    /// Spearman's correlation over all of them; `None` where one side has no differences.
+    pub spearman: Option<f64>,
+    /// Its mean over the rows, in which budgets are spent.
+    pub spearman_in_rows: Option<f64>,
+    /// Tokens that the model trained on between the two.
+    pub staleness: u64,
+}
+
+impl Drift {
+    /// Compares the entropies in `dir`, of some parts if they have more than `budget` rows. `None` unless a model scored
+    /// them that was trained on masks by its own, earlier entropies, and these are still there.
+    ///
+    /// # Errors
+    /// A `Fault` of class input if a part of either is damaged.
+    pub fn of(dir: &Path, entropy: &Manifest, budget: Option<u64>) -> anyhow::Result<Option<Self>> {
+        let Some((before, earlier, staleness)) = before(dir, entropy) else { return Ok(None) };
+        let parts: Vec<_> = entropy.parts("part").collect();
+        let (chosen, _) = sample::choose(&parts, budget);
+        let mut pairs = Pairs::default();
+        for (index, other) in earlier.parts("part").enumerate().filter(|(index, _)| chosen.contains(index)) {
+            let [old, new] = [before.join(&other.file), dir.join(&parts[index].file)];
+            pairs.add(&Entropies::read(&old)?, &Entropies::read(&new)?);
+        }
+        Ok(Some(pairs.drift(before, staleness)))
+    }
+}
+
+/// The entropies of the round before, and how many tokens the scorer trained on since.
+fn before(dir: &Path, entropy: &Manifest) -> Option<(PathBuf, Manifest, u64)> {
+    let follow = |manifest: &Manifest, dir: &Path, role: &str| locate(input(manifest, role)?, dir).found();
+    let (model_dir, model) = locate(scorer(entropy)?, dir).found()?;
+    let (masks_dir, masks) = follow(&model, &model_dir, "masks")?;
+    let (earlier_dir, earlier) = follow(&masks, &masks_dir, "entropy")?;
+    let content = |manifest, role| input(manifest, role).map(|input| &input.content);
+    let is_own = scorer(&earlier).map(|model| &model.content) == content(&model, "continue_from");
+    let same_tokens = content(entropy, "tokens") == content(&earlier, "tokens");
+    (is_own && same_tokens).then_some((earlier_dir, earlier, model.cost.tokens))
+}
+
+/// Entropies of the same tokens, before and after.
+#[derive(Default)]
+struct Pairs {
+    old: Vec<f32>,
+    new: Vec<f32>,
+    of_rows: Vec<f64>,
+}
+
+impl Pairs {
+    fn add(&mut self, old: &Entropies, new: &Entropies) {
+        for (row, scores) in new.entropy.iter().enumerate().take(old.entropy.rows()) {
+            let first = self.old.len();
+            let both = old.entropy.row(row).iter().zip(scores);
+            for (old, new) in both.filter_map(|(old, new)| old.zip(*new)) {
+                self.old.push(old);
+                self.new.push(new);
+            }
+            self.of_rows.extend(spearman(&self.old[first..], &self.new[first..]));
+        }
+    }
+
+    fn drift(&self, before: PathBuf, staleness: u64) -> Drift {
+        let rows = self.of_rows.len();
+        Drift {
+            before,
+            tokens: self.old.len() as u64,
+            spearman: spearman(&self.old, &self.new),
+            spearman_in_rows: (rows > 0).then(|| self.of_rows.iter().sum::<f64>() / rows as f64),
+            staleness,
+        }
+    }
+}
