@@ -105,7 +105,7 @@ impl Teacher {
             check_width(config.hidden_size, job.student.hidden_size)?;
         }
         check_depths(job, &config)?;
-        let on_host = *device == Device::flex().autodiff() && TrainedBody::computes(&config);
+        let on_host = entromask_device::is_cpu(device) && TrainedBody::computes(&config);
         let body = on_host.then(|| HostBody::new(&model, &config, Lanes::default()));
         Ok(Self::Model(Box::new(Model { model, config, body })))
     }

@@ -205,7 +205,7 @@ impl<'a> Trainer<'a> {
 
     /// The student's body laid out for a step, where the CPU can compute it without tensors.
     fn host_body(&mut self) -> Option<HostBody> {
-        let possible = self.device == Device::flex().autodiff() && TrainedBody::trains(&self.job.student);
+        let possible = entromask_device::is_cpu(&self.device) && TrainedBody::trains(&self.job.student);
         let lanes = std::mem::take(&mut self.lanes);
         possible.then(|| HostBody::new(self.model(), &self.job.student, lanes))
     }

@@ -190,7 +190,7 @@ pub(crate) fn masked_states(
     device: &Device,
 ) -> (Tensor<2>, Vec<u32>) {
     let wanted = Wanted::masked(batch);
-    let states = if *device == Device::flex() && TrainedBody::computes(config) {
+    let states = if entromask_device::is_cpu(device) && TrainedBody::computes(config) {
         HostBody::new(model, config, Lanes::default()).states(&wanted, batch, &[])
     } else {
         wanted.states(model, batch, &[], config.pad_token_id, device)
