@@ -38,7 +38,7 @@ pub enum Axis {
     InitFraction,
     /// Which tokens are masked: `pipelines/mask/`.
     Strategy,
-    /// What fine-tuning leaves alone, instead of what its file says: `none`, `embeddings`, `bottom-N`, `body`, `gradual`.
+    /// What fine-tuning leaves alone: what its file says (`recipe`), or `none`, `embeddings`, `bottom-N`, `body`, `gradual`.
     Freezing,
 }
 

@@ -72,6 +72,7 @@ pub enum Transfer {
 
 const NONE: &str = "none";
 const CONSTANT: &str = "constant";
+const RECIPE: &str = "recipe";
 
 impl Default for Choice {
     fn default() -> Self {
@@ -128,7 +129,13 @@ impl Choice {
         match axis {
             Axis::Seed => self.seed.to_string(),
             Axis::Corpus => self.corpus.clone(),
-            Axis::Data => number(self.data),
+            Axis::Data => {
+                if self.data < 1.0 {
+                    number(self.data)
+                } else {
+                    String::new()
+                }
+            }
             Axis::Student => self.student.clone(),
             Axis::Train => self.train.clone(),
             Axis::Epochs => self.epochs.to_string(),
@@ -258,12 +265,15 @@ fn share(axis: Axis, value: &Value) -> anyhow::Result<f64> {
 }
 
 fn freezing(value: &Value) -> anyhow::Result<String> {
-    let name = name(Axis::Freezing, value)?;
+    let name = unless(RECIPE, name(Axis::Freezing, value)?);
+    if name.is_empty() {
+        return Ok(name);
+    }
     let layers = name.strip_prefix("bottom-").is_some_and(|n| n.parse::<u32>().is_ok());
     if layers || ["none", "embeddings", "body", "gradual"].contains(&name.as_str()) {
         return Ok(name);
     }
-    Err(wrong(Axis::Freezing, value, "one of: none, embeddings, bottom-N, body, gradual"))
+    Err(wrong(Axis::Freezing, value, "one of: recipe, none, embeddings, bottom-N, body, gradual"))
 }
 
 fn wrong(axis: Axis, value: &Value, wanted: &str) -> anyhow::Error {

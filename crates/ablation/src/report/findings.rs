@@ -44,6 +44,8 @@ pub struct System {
     pub choice: Choice,
     /// What it is compared with; none for a baseline, and where the baseline is not in the grid.
     pub baseline: Option<usize>,
+    /// Whether it is a baseline itself.
+    pub is_baseline: bool,
     /// Its runs.
     pub runs: Vec<usize>,
 }
@@ -157,6 +159,7 @@ fn systems(grid: &Grid) -> Vec<System> {
                 label: grid.label(&run.choice),
                 choice: run.choice.clone(),
                 baseline: None,
+                is_baseline: run.baseline.is_none(),
                 runs: vec![index],
             }),
         }

@@ -158,7 +158,8 @@ fn paired(own: &[(u64, f64)], baseline: &[(u64, f64)]) -> Option<Difference> {
 fn verdict(system: &System, own: &[(u64, f64)], difference: Option<&Difference>, lower: bool) -> String {
     match (own.is_empty(), system.baseline, difference) {
         (true, ..) => "missing".into(),
-        (_, None, _) => "baseline".into(),
+        (_, None, _) if system.is_baseline => "baseline".into(),
+        (_, None, _) => "its baseline is not in the grid".into(),
         (_, _, None) => "no baseline of the same seed".into(),
         (_, _, Some(difference)) => {
             let sign = if lower { -1.0 } else { 1.0 };
@@ -185,7 +186,13 @@ mod tests {
     use crate::report::Point;
 
     fn system(baseline: Option<usize>, runs: &[usize]) -> System {
-        System { label: String::new(), choice: Choice::default(), baseline, runs: runs.to_vec() }
+        System {
+            label: String::new(),
+            choice: Choice::default(),
+            baseline,
+            is_baseline: baseline.is_none(),
+            runs: runs.to_vec(),
+        }
     }
 
     fn run(system: usize, seed: u64, loss: f64) -> RunFindings {
@@ -220,6 +227,13 @@ mod tests {
         assert_eq!(group.lines[0].mean, Some(8.0));
         let verdicts: Vec<_> = group.lines.iter().map(|line| line.verdict.as_str()).collect();
         assert_eq!(verdicts, ["baseline", "not begun by then", "missing"]);
+    }
+
+    #[test]
+    fn a_system_without_its_baseline_is_no_baseline() {
+        let alone = System { is_baseline: false, ..system(None, &[0]) };
+        let group = &groups(&[alone], &[run(0, 1, 6.0)], &[], None)[0];
+        assert_eq!(group.lines[0].verdict, "its baseline is not in the grid");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod costs;
 mod curve;
 mod document;
+mod expenses;
 mod findings;
 mod markdown;
 mod measure;

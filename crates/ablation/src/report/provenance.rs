@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::document::{Cell, Section, Table};
+use super::expenses::shown;
 use super::findings::Findings;
-use super::sections::shown;
 
 /// Digits of a key that are shown: enough to find it, all of them are in the JSON file.
 const KEY: usize = 16;

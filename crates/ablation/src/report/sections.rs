@@ -2,18 +2,15 @@
 
 use std::path::Path;
 
-use entromask_report::number::{duration, flops};
-
-use super::costs::Spent;
 use super::curve::{self, Axis, Point};
 use super::document::{Cell, Document, Figure, Section, Table};
-use super::findings::{Findings, RunFindings, System};
+use super::expenses;
+use super::findings::{Findings, System};
 use super::measure::{Group, Line};
 use super::plot::{self, Curve};
 use super::provenance;
-use crate::plan::Account;
 
-const DASH: &str = "–";
+pub(super) const DASH: &str = "–";
 
 /// The report about `findings`; `grid` is the grid's file.
 pub(super) fn document(findings: &Findings, grid: &Path) -> Document {
@@ -21,7 +18,7 @@ pub(super) fn document(findings: &Findings, grid: &Path) -> Document {
     // The curves belong to the losses, which come first.
     let losses = sections.iter().filter(|section| section.title.starts_with("Validation")).count();
     sections.insert(losses, curves(findings));
-    sections.push(costs(findings));
+    sections.push(expenses::section(findings));
     sections.push(provenance::runs(findings));
     sections.push(provenance::stages(findings, grid));
     Document { title: findings.title.clone(), lead: lead(findings), sections }
@@ -38,6 +35,11 @@ fn lead(findings: &Findings) -> Vec<String> {
          twenty intervals one misses by chance.",
         runs.len()
     ));
+    if findings.systems.iter().any(|system| !system.choice.teacher.is_empty()) {
+        lead.push(
+            "One teacher serves all seeds, so the intervals say how students vary with the seed, not how teachers do.".into(),
+        );
+    }
     let missing: Vec<_> = runs
         .iter()
         .filter_map(|run| {
@@ -160,72 +162,4 @@ fn curves(findings: &Findings) -> Section {
         })
         .collect();
     section
-}
-
-/// What a run of each system costs by itself, on average.
-fn costs(findings: &Findings) -> Section {
-    let accounts = [Account::Training, Account::Teacher, Account::Scoring, Account::Selection];
-    let mut table = Table::new(&[
-        "run",
-        "training#",
-        "teacher#",
-        "scoring#",
-        "selection#",
-        "together#",
-        "against#",
-        "fine-tuning#",
-    ]);
-    for system in &findings.systems {
-        let runs: Vec<_> = of(findings, system).filter(|run| run.key.is_some()).collect();
-        let mean = |spent: &dyn Fn(&RunFindings) -> Spent| {
-            let sum = runs.iter().map(|run| spent(run)).fold(Spent::default(), Spent::and);
-            let n = runs.len().max(1) as f64;
-            Spent { flops: sum.flops / n, seconds: sum.seconds / n }
-        };
-        let account = |account: Account| {
-            shown(mean(&|run: &RunFindings| run.costs.get(account.name()).copied().unwrap_or_default()))
-        };
-        let all = |run: &RunFindings| run.costs.values().copied().fold(Spent::default(), Spent::and);
-        let tuning = |run: &RunFindings| {
-            run.glue.values().map(|scores| scores.spent).fold(Spent::default(), Spent::and)
-        };
-        let baseline = system.baseline.map(|baseline| {
-            let runs: Vec<_> =
-                of(findings, &findings.systems[baseline]).filter(|run| run.key.is_some()).collect();
-            runs.iter().map(|run| all(run).flops).sum::<f64>() / runs.len().max(1) as f64
-        });
-        let mut row: Vec<Cell> = vec![system.label.clone().into()];
-        if runs.is_empty() {
-            row.extend(vec![Cell::from("missing"); 7]);
-        } else {
-            row.extend(accounts.map(|one| account(one).into()));
-            row.push(shown(mean(&all)).into());
-            let times = baseline
-                .filter(|flops| *flops > 0.0)
-                .map(|flops| format!("{:.2} ×", mean(&all).flops / flops));
-            row.push(times.unwrap_or(DASH.into()).into());
-            row.push(shown(mean(&tuning)).into());
-        }
-        table.rows.push(row);
-    }
-    let total = findings.stages.iter().map(|stage| stage.spent).fold(Spent::default(), Spent::and);
-    let note = format!(
-        "Operations by formula, and seconds on the threads that each stage had, mean over seeds. Each run is charged what it \
-         would cost by itself; shared stages were made once, and the whole grid took {}. `against` is operations beside the \
-         baseline's, without fine-tuning.",
-        shown(total)
-    );
-    Section { notes: vec![note], tables: vec![table], ..Section::new("Cost") }
-}
-
-fn of<'a>(findings: &'a Findings, system: &'a System) -> impl Iterator<Item = &'a RunFindings> {
-    system.runs.iter().map(|&run| &findings.runs[run])
-}
-
-pub(super) fn shown(spent: Spent) -> String {
-    match (spent.flops > 0.0, spent.seconds > 0.0) {
-        (false, false) => DASH.into(),
-        (false, true) => duration(spent.seconds),
-        _ => format!("{}, {}", flops(spent.flops), duration(spent.seconds)),
-    }
 }
