@@ -41,18 +41,18 @@ impl Blocks {
         (weight.device() != Device::flex()).then(|| Self { blocks: blocks(), vocab_size })
     }
 
-    /// Measures of each row of `hidden` `[n, hidden_size]`; `ids` are the `targets` on the device.
-    pub(crate) fn measure(
-        &self,
-        hidden: &Tensor<2>,
-        ids: Tensor<1, Int>,
-        targets: &[u32],
-    ) -> Result<Vec<(Measures, Details)>> {
+    /// What the blocks reduce to for each row of `hidden` `[n, hidden_size]` and its target, `[n, blocks · SUMS]`.
+    pub(crate) fn sums(&self, hidden: &Tensor<2>, targets: &Tensor<1, Int>) -> Tensor<2> {
         let sums = self.blocks.iter().map(|block| {
             let logits = linear(hidden.clone(), block.weight.clone(), None);
-            softmax_sums(logits, block.bias.clone(), ids.clone(), block.start)
+            softmax_sums(logits, block.bias.clone(), targets.clone(), block.start)
         });
-        let sums = Tensor::cat(sums.collect(), 1).try_into_vec_as::<f32>()?;
+        Tensor::cat(sums.collect(), 1)
+    }
+
+    /// The measures of positions, from what [`Blocks::sums`] began to compute.
+    pub(crate) fn read(&self, sums: Tensor<2>, targets: &[u32]) -> Result<Vec<(Measures, Details)>> {
+        let sums = sums.try_into_vec_as::<f32>()?;
         let rows = sums.chunks_exact(SUMS * self.blocks.len()).zip(targets);
         Ok(rows.map(|(row, &target)| self.output(row, target as usize)).collect())
     }

@@ -37,7 +37,7 @@ pub use backward::{
     AttentionTape, LinearGradient, NormGradient, NormTape, Span, TrainedLinear, TrainedNorm,
     TrainedVocabulary, VocabularyGradient,
 };
-pub use device_head::DeviceHead;
+pub use device_head::{DeviceHead, Pending};
 pub use head::{Details, Head, Measures, head_entropy};
 pub use linear::Linear;
 pub use matrix::Matrix;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use entromask_encoder::{Batch, Buffers, CpuMaskedLm, EncoderConfig, MaskedLm, Wanted};
-use entromask_kernels::{DeviceHead, Head};
+use entromask_kernels::{DeviceHead, Head, Pending};
 use entromask_tables::{Entropies, Tokens};
 use rayon::prelude::*;
 
@@ -99,14 +99,21 @@ impl<'a> Scorer<'a> {
         }
     }
 
+    /// The device computes a batch while the next one is prepared and the one before is read.
     fn measure_on_device(&self, part: &Tokens, batches: &[&[Pass]], widths: &Widths) -> Result<Vec<Scored>> {
-        let mut scored = Vec::new();
+        let (mut scored, mut pending) = (Vec::new(), None::<Pending>);
+        let mut read = |pending: Pending| {
+            let measured = pending.read()?.into_iter();
+            scored.extend(measured.map(|(measures, details)| Scored { measures, details }));
+            anyhow::Ok(())
+        };
         for batch in batches {
             let states = self.states(part, batch, widths);
             let targets: Vec<u32> = targets(part, batch).collect();
-            let measured = self.head.measure(&states, &targets, needs_details(&self.config.measures))?;
-            scored.extend(measured.into_iter().map(|(measures, details)| Scored { measures, details }));
+            let launched = self.head.launch(&states, &targets, needs_details(&self.config.measures));
+            pending.replace(launched).map_or(Ok(()), &mut read)?;
         }
+        pending.map_or(Ok(()), &mut read)?;
         Ok(scored)
     }
 
@@ -140,7 +147,9 @@ impl<'a> Scorer<'a> {
 impl Fused {
     fn new(model: &MaskedLm, shape: &EncoderConfig) -> Self {
         let (weight, bias) = model.decoder();
-        Self { model: CpuMaskedLm::new(model, shape), head: Head::new(&read(weight), &read(bias)) }
+        let body = || CpuMaskedLm::new(model, shape);
+        let (model, head) = rayon::join(body, || Head::new(&read(weight), &read(bias)));
+        Self { model, head }
     }
 }
 

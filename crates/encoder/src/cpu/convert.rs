@@ -6,6 +6,7 @@ use burn::module::Param;
 use burn::nn;
 use burn::tensor::Tensor;
 use entromask_kernels::{Activation, LayerNorm, Linear};
+use rayon::prelude::*;
 
 use super::CpuMaskedLm;
 use super::body::Body;
@@ -49,7 +50,7 @@ fn absolute(body: &Transformer, config: &EncoderConfig) -> Body {
             norm: embeddings.norm.as_ref().map(|of| norm(of, epsilon)),
             projection: embeddings.projection.as_ref().map(|projection| linear(&[projection])),
         },
-        layers: body.layers.iter().map(|layer| absolute_layer(layer, epsilon)).collect(),
+        layers: body.layers.par_iter().map(|layer| absolute_layer(layer, epsilon)).collect(),
         order: config.layer_order(),
         norm: body.norm.as_ref().map(|of| norm(of, epsilon)),
     }
@@ -97,7 +98,7 @@ fn rotary(body: &ModernBert, config: &EncoderConfig) -> Body {
             norm: Some(norm(&body.embeddings.norm, epsilon)),
             projection: None,
         },
-        layers: body.layers.iter().map(layer).collect(),
+        layers: body.layers.par_iter().map(layer).collect(),
         order: config.layer_order(),
         norm: Some(norm(&body.norm, epsilon)),
     }
