@@ -162,7 +162,7 @@ fn a_student_that_says_nothing_about_dropout_has_none() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 4)?;
     let silent: String =
-        session::STUDENT.lines().filter(|line| !line.contains("dropout")).map(|l| format!("{l}\n")).collect();
+        session::STUDENT.split_inclusive('\n').filter(|line| !line.contains("dropout")).collect();
     let hidden = "hidden_dropout_prob = 0.25\n";
     let cases = [("silent", silent.clone(), [0.0, 0.0]), ("one", format!("{silent}{hidden}"), [0.25, 0.0])];
     for (name, student, wanted) in cases {

@@ -143,7 +143,7 @@ fn check_scores(tokens: &Tokens, measure: &Measure, path: &Path, name: &str) -> 
             let row = tokens.row[index];
             let found = format!("{}: row {row} has tokens without a score in `{name}`", path.display());
             return Err(Fault::input(found)
-                .remedy("score the whole corpus (no --rows or --fraction) before selecting masks")
+                .remedy("score the whole corpus, without `rows` or `fraction` in the configuration, before selecting masks")
                 .into());
         }
     }
