@@ -115,8 +115,8 @@ impl Pending {
                 Chunk::Plain(entropy, surprisal, details) => {
                     let details = details.map(read_details).transpose()?;
                     let at = |i: usize| details.as_ref().map(|details| details[i]);
-                    let measures = measures(entropy, surprisal)?.into_iter().enumerate();
-                    measured.extend(measures.map(|(i, measures)| (measures, at(i))));
+                    let both = measures(entropy, surprisal)?.into_iter().enumerate();
+                    measured.extend(both.map(|(i, measures)| (measures, at(i))));
                 }
                 #[cfg(feature = "cube")]
                 Chunk::Sums(blocks, sums, targets) => {

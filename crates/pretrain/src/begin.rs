@@ -29,13 +29,13 @@ pub(crate) struct Begin {
 pub(crate) enum Teacher {
     Nobody,
     /// A model, on a device without autodiff.
-    Model(Box<Model>),
+    Model(Box<Guide>),
     /// Soft targets beside the masks.
     Cached,
 }
 
 /// A teacher that is in memory.
-pub(crate) struct Model {
+pub(crate) struct Guide {
     model: MaskedLm,
     config: EncoderConfig,
     /// Where the CPU computes it without tensors.
@@ -107,7 +107,7 @@ impl Teacher {
         check_depths(job, &config)?;
         let on_host = entromask_device::is_cpu(device) && TrainedBody::computes(&config);
         let body = on_host.then(|| HostBody::new(&model, &config, Lanes::default()));
-        Ok(Self::Model(Box::new(Model { model, config, body })))
+        Ok(Self::Model(Box::new(Guide { model, config, body })))
     }
 
     /// As a step needs it.

@@ -43,7 +43,8 @@ impl Embeddings {
         tape: &mut EmbeddingsTape,
         output: &mut Matrix,
     ) {
-        (tape.ids.clear(), tape.positions.clear());
+        tape.ids.clear();
+        tape.positions.clear();
         for row in rows {
             tape.ids.extend(row);
             tape.positions.extend(0..row.len());
