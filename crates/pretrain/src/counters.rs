@@ -111,6 +111,18 @@ mod tests {
         Score { loss, accuracy: 0.0, perplexity: loss.exp() }
     }
 
+    /// A run that is killed must go on with the very numbers that it had.
+    #[test]
+    fn numbers_read_back_to_the_last_bit() -> Result<()> {
+        for hits in 0..111 {
+            let valid = Some(Score { accuracy: f64::from(hits) / 111.0, ..score(f64::from(hits) / 7.0) });
+            let counters = Counters { valid, smooth: Some(f64::from(hits).sqrt()), ..Counters::default() };
+            let read: Counters = serde_json::from_str(&serde_json::to_string(&counters)?)?;
+            assert_eq!(read, counters);
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_rising_validation_loss_is_divergence() -> Result<()> {
         let mut counters = Counters::default();

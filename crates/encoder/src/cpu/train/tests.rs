@@ -187,6 +187,29 @@ fn states_and_gradients_are_those_of_automatic_differentiation() {
 }
 
 #[test]
+fn what_was_computed_before_changes_no_bit() {
+    for config in families() {
+        let model = MaskedLm::init(&config, 3, &Device::flex().autodiff());
+        let mut lanes = Lanes::default();
+        by_lanes(&model, &config, &rows(), &mut lanes);
+        let all = rows();
+        for (first, count) in [(0, 1), (3, 2), (4, 1), (2, 9), (0, 19)] {
+            let rows = Rows {
+                ids: all.ids[first..first + count].to_vec(),
+                positions: all.positions[first..first + count].to_vec(),
+            };
+            let (used_states, used) = by_lanes(&model, &config, &rows, &mut lanes);
+            let (states, fresh) = by_lanes(&model, &config, &rows, &mut Lanes::default());
+            assert!(used_states == states, "{:?} {first} {count}", config.model_type);
+            let (used, fresh) = (by_path(&model, &used), by_path(&model, &fresh));
+            for (path, fresh) in fresh {
+                assert!(used[&path] == fresh, "{:?} {first} {count} {path}", config.model_type);
+            }
+        }
+    }
+}
+
+#[test]
 fn threads_change_no_bit() {
     let config = family(Family::Bert);
     let model = MaskedLm::init(&config, 3, &Device::flex().autodiff());
