@@ -16,6 +16,7 @@ mod spec;
 use anyhow::Result;
 use burn::tensor::{Device, FloatDType};
 use entromask_fault::Fault;
+use entromask_kernels::Products;
 
 use probe::Types;
 
@@ -43,7 +44,7 @@ pub struct Devices {
     /// At least one, in the order in which they were named.
     pub all: Vec<Device>,
     /// Type of the matrix products.
-    pub products: FloatDType,
+    pub products: Products,
 }
 
 /// Opens the devices of `list`, one spec or several of one backend (`cuda:0,1,2`), for matrix products in `dtype` (`f32`
@@ -54,8 +55,9 @@ pub struct Devices {
 /// As [`open()`], and a usage fault for lists of several backends or with a device twice.
 pub fn open_all(list: &str, dtype: &str) -> Result<Devices> {
     let specs = spec::list(list)?;
-    let products = float_dtype(dtype, specs[0])?;
-    let types = Types { new: FloatDType::F32, products };
+    let (dtype, new) = (float_dtype(dtype, specs[0])?, FloatDType::F32);
+    let products = if dtype == new { Products::AsTensors } else { Products::Bf16 };
+    let types = Types { new, products: dtype };
     let all = specs.into_iter().map(|spec| probe::first_use(spec.device()?, types, spec));
     Ok(Devices { all: all.collect::<Result<_>>()?, products })
 }
@@ -108,7 +110,7 @@ mod tests {
     #[test]
     fn several_devices_open_or_none() {
         let devices = open_all("cpu,cpu,cpu", "f32").expect("opens");
-        assert_eq!((devices.all.len(), devices.products), (3, FloatDType::F32));
+        assert_eq!((devices.all.len(), devices.products), (3, Products::AsTensors));
         let of = |list, dtype| class(open_all(list, dtype).map(|devices| devices.all[0].clone()));
         assert_eq!(of("cpu,cuda:0", "f32"), Class::Usage);
         assert_eq!(of("cpu,cpu", "bf16"), Class::Usage);

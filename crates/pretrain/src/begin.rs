@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, TrainedBody};
 use entromask_fault::Fault;
+use entromask_kernels::Products;
 use entromask_training::{Checkpoint, Optimizer};
 use fs_err as fs;
 
@@ -94,7 +95,7 @@ impl Begin {
 
 impl Teacher {
     /// The teacher of `job`, if it has one, on a device without autodiff.
-    pub(crate) fn load(job: &Job, device: &Device) -> Result<Self> {
+    pub(crate) fn load(job: &Job, device: &Device, products: Products) -> Result<Self> {
         if job.paths.targets.is_some() {
             return Ok(Self::Cached);
         }
@@ -105,12 +106,12 @@ impl Teacher {
             check_width(config.hidden_size, job.student.hidden_size)?;
         }
         check_depths(job, &config)?;
-        Ok(Self::of(model, config))
+        Ok(Self::of(model.with_products(products), config))
     }
 
     /// A model on a device without autodiff.
     pub(crate) fn of(model: MaskedLm, config: EncoderConfig) -> Self {
-        let on_host = entromask_device::is_cpu(&model.decoder().1.device()) && TrainedBody::computes(&config);
+        let on_host = HostBody::serves(&model) && TrainedBody::computes(&config);
         let body = on_host.then(|| HostBody::new(&model, &config, Lanes::default()));
         Self::Model(Box::new(Model { model, config, body }))
     }

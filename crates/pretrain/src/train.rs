@@ -75,7 +75,7 @@ struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     fn open(job: &'a Job, bench: &Workbench, devices: &Devices) -> Result<Self> {
-        let device = devices.all[0].clone().autodiff();
+        let (device, products) = (devices.all[0].clone().autodiff(), devices.products);
         let folder = bench.state_dir();
         fs::create_dir_all(&folder)?;
         let run = job.config.run;
@@ -95,7 +95,9 @@ impl<'a> Trainer<'a> {
         progress.resume_at(counters.tokens - counters.earlier_tokens);
         Ok(Self {
             job,
-            shards: Shards::new(&model, &job.student, &devices.all, |device| Teacher::load(job, device))?,
+            shards: Shards::new(&model.with_products(products), &job.student, &devices.all, |device| {
+                Teacher::load(job, device, products)
+            })?,
             online: online.transpose()?,
             optimizer,
             schedule: job.config.schedule(counters.done(job.config.budget, job.plan.steps()).total),

@@ -79,9 +79,16 @@ impl Shards {
         let replica = |device: &Device| {
             let teacher = teacher(device)?;
             let device = device.clone().autodiff();
-            let model = Some(model.clone().fork(&device));
-            let on_host = entromask_device::is_cpu(&device) && TrainedBody::trains(config);
-            Ok(Replica { device, model, config: config.clone(), teacher, on_host, lanes: Lanes::default() })
+            let model = model.clone().fork(&device);
+            let on_host = HostBody::serves(&model) && TrainedBody::trains(config);
+            Ok(Replica {
+                device,
+                model: Some(model),
+                config: config.clone(),
+                teacher,
+                on_host,
+                lanes: Lanes::default(),
+            })
         };
         let replicas: Vec<_> = devices.iter().map(replica).collect::<Result<_>>()?;
         let threads =
