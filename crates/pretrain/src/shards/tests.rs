@@ -44,30 +44,38 @@ fn guided(positions: Positions) -> ObjectiveConfig {
 
 /// A student on `n` devices, with or without tensors, with a teacher where one is asked for.
 fn student(config: &EncoderConfig, n: usize, on_host: bool, taught: bool) -> Shards {
-    let device = Device::flex();
-    let model = MaskedLm::init(config, 3, &device.clone().autodiff());
-    let teacher = |device: &Device| {
-        let of = || Teacher::of(MaskedLm::init(config, 4, device), config.clone());
-        Ok(if taught { of() } else { Teacher::Nobody })
-    };
-    let mut shards = Shards::new(&model, config, &vec![device; n], teacher).expect("starts");
+    let mut shards = student_on(&vec![Device::flex(); n], config, taught);
     shards.replicas.iter_mut().for_each(|replica| replica.on_host = on_host);
     shards
 }
 
+fn student_on(devices: &[Device], config: &EncoderConfig, taught: bool) -> Shards {
+    let model = MaskedLm::init(config, 3, &devices[0].clone().autodiff());
+    let teacher = |device: &Device| {
+        let of = || Teacher::of(MaskedLm::init(config, 4, device), config.clone());
+        Ok(if taught { of() } else { Teacher::Nobody })
+    };
+    Shards::new(&model, config, devices, teacher).expect("starts")
+}
+
 fn assert_close(found: &Lesson, expected: &Lesson) {
+    assert_within(1e-5, found, expected);
+}
+
+fn assert_within(tolerance: f64, found: &Lesson, expected: &Lesson) {
     let losses = |lesson: &Lesson| {
         let Losses { ce, kd, cos, hidden, total } = lesson.losses;
         [ce, kd, cos, hidden, total]
     };
     let (a, b) = (losses(found), losses(expected));
-    assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} {b:?}");
+    assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < tolerance), "{a:?} {b:?}");
+    let near = |a: &Vec<f32>, b: &Vec<f32>| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| f64::from(a - b).abs() < tolerance)
+    };
     let (a, b) = (found.gradients.to_host(), expected.gradients.to_host());
     assert!(a.keys().eq(b.keys()) && b.values().flatten().any(|value| value.abs() > 1e-3));
-    let close = |(a, b): (&Vec<f32>, &Vec<f32>)| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
-    assert!(a.values().zip(b.values()).all(close));
-    assert_eq!(found.entropies.len(), expected.entropies.len());
-    assert!(found.entropies.iter().zip(&expected.entropies).all(|(a, b)| (a - b).abs() < 1e-5));
+    assert!(a.values().zip(b.values()).all(|(a, b)| near(a, b)));
+    assert!(near(&found.entropies, &expected.entropies));
 }
 
 #[test]
@@ -98,6 +106,28 @@ fn shards_add_up_to_the_batch() {
                 assert_close(&learn(n, rows), &expected);
             }
         }
+    }
+}
+
+/// The device that `ENTROMASK_TEST_DEVICE` names, as one replica and as several, which then share it, for some steps.
+#[test]
+fn shards_on_the_device_add_up_to_the_batch_on_the_cpu() {
+    let spec = std::env::var("ENTROMASK_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    let device = entromask_device::open_all(&spec, "f32").expect("opens").all.swap_remove(0);
+    let objective = guided(Positions::All);
+    let task = Task { objective: &objective, rows: Some(2), entropies: true };
+    let train = |devices: &[Device]| {
+        let mut shards = student_on(devices, &config(), true);
+        let mut optimizer = Optimizer::new(AdamWConfig::default());
+        for _ in 0..3 {
+            let lesson = shards.learn(&batch(), task).expect("finite");
+            shards.update(|model| optimizer.step(1e-3, model, lesson.gradients)).expect("finite");
+        }
+        shards.learn(&batch(), task).expect("finite")
+    };
+    let expected = train(&[Device::flex()]);
+    for n in [1, 3] {
+        assert_within(1e-3, &train(&vec![device.clone(); n]), &expected);
     }
 }
 
