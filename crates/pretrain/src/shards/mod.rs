@@ -134,9 +134,13 @@ impl Shards {
     pub(crate) fn update<T>(&mut self, change: impl FnOnce(MaskedLm) -> Result<(MaskedLm, T)>) -> Result<T> {
         let (first, others) = self.replicas.split_first_mut().expect("at least one");
         // A copy on the same device shares the memory, which the optimizer could not take over then.
-        others.iter_mut().for_each(|replica| replica.model = None);
+        for replica in others.iter_mut() {
+            replica.model = None;
+        }
         let (model, said) = change(first.model.take().expect("put back below"))?;
-        others.iter_mut().for_each(|replica| replica.model = Some(model.clone().fork(&replica.device)));
+        for replica in others {
+            replica.model = Some(model.clone().fork(&replica.device));
+        }
         first.model = Some(model);
         Ok(said)
     }

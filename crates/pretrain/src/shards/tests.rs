@@ -45,7 +45,9 @@ fn guided(positions: Positions) -> ObjectiveConfig {
 /// A student on `n` devices, with or without tensors, with a teacher where one is asked for.
 fn student(config: &EncoderConfig, n: usize, on_host: bool, taught: bool) -> Shards {
     let mut shards = student_on(&vec![Device::flex(); n], config, taught);
-    shards.replicas.iter_mut().for_each(|replica| replica.on_host = on_host);
+    for replica in &mut shards.replicas {
+        replica.on_host = on_host;
+    }
     shards
 }
 

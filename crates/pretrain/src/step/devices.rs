@@ -13,9 +13,12 @@ use super::mixed::{assert_near, guided, learn, learned};
 use super::tests::{config, families};
 use super::*;
 
+fn spec() -> String {
+    std::env::var("ENTROMASK_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
+}
+
 fn device() -> Device {
-    let spec = std::env::var("ENTROMASK_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
-    entromask_device::open_all(&spec, "f32").expect("opens").all.swap_remove(0).autodiff()
+    entromask_device::open_all(&spec(), "f32").expect("opens").all.swap_remove(0).autodiff()
 }
 
 fn student(config: &EncoderConfig, device: &Device) -> MaskedLm {
@@ -41,7 +44,7 @@ fn gradients_on_the_device_are_those_of_the_cpu() {
 fn products_in_bf16_on_the_device_are_near_those_in_f32() {
     let (device, cpu) = (device(), Device::flex().autodiff());
     if !device.supports_dtype(DType::BF16) {
-        eprintln!("{device:?} has no bf16");
+        assert!(entromask_device::open_all(&spec(), "bf16").is_err(), "refused before it is used");
         return;
     }
     for config in families() {
