@@ -20,6 +20,7 @@ TRAIN   ?= mlm#     recipe                           pipelines/train/
 KD      ?= kd#      recipe with distillation         pipelines/train/
 FIRST   ?=#         masks that teacher-mask begins on: random, or nothing for none
 FIRST_UNTIL ?= 0.25# share of the horizon after which the teacher's take their place
+FIRST_MODE ?= after-init# how: all at once (after-init), or in more and more rows until then (anneal)
 DISTILL ?= live#    teacher in memory (live), or asked before (cached)
 TARGETS ?= top64#   what is kept of it then          pipelines/targets/
 GLUE    ?= sample#  fine-tuning                      pipelines/glue/
@@ -29,7 +30,7 @@ REFERENCE ?=#       entropy artifact of a reference model, for MASK=reducible
 RUN     ?= self-mask# which run `glue` and `report` look at: random, teacher-mask, self-mask, kd, self-mask-kd
 
 # ---- Where to run; none of this changes a result's key ------------------------------------------------------------
-DEVICE    ?= cpu#   cpu, wgpu[:n], vulkan[:n], cuda[:n]
+DEVICE    ?= cpu#   cpu, wgpu[:n], vulkan[:n], cuda[:n]; several GPUs pretrain together: cuda:0,1
 THREADS   ?=#       all cores by default
 JOBS      ?=#       fine-tuning runs, or stages of a grid, at once, each a process
 FLAGS     ?=#       further flags for every stage, e.g. FLAGS=-q
@@ -38,16 +39,16 @@ PIPELINES ?= pipelines
 CARGO     ?= cargo
 
 # A comment behind a value leaves blanks at its end.
-$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD FIRST FIRST_UNTIL DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS JOBS,\
+$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS JOBS,\
   $(eval override $(v) := $(strip $($(v)))))
 
 CARGO_TARGET_DIR ?=
 # One target folder per backend: a CPU build must never replace a GPU build without a word.
-BACKEND := $(filter-out cpu,$(firstword $(subst :, ,$(DEVICE))))
+comma   := ,
+BACKEND := $(filter-out cpu,$(firstword $(subst :, ,$(subst $(comma), ,$(DEVICE)))))
 TARGET  := $(or $(CARGO_TARGET_DIR),target)$(if $(BACKEND),/$(BACKEND))
 BIN     ?= $(TARGET)/release
 BUILD   ?= build
-comma   := ,
 # Fused and tuned GPU kernels; empty for software Vulkan, which cannot run them.
 TUNED   ?= yes
 
@@ -60,7 +61,10 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.tri
 # Set by `make plan`.
 PLAN ?=
 run = @$(if $(PLAN),,echo "== $(@D)" >&2; )$(BIN)/entromask-$(1) --out $(@D) $(PLAN) $(FLAGS)
-on  = --device $(DEVICE) $(if $(THREADS),--threads $(THREADS))
+threads = $(if $(THREADS),--threads $(THREADS))
+on      = --device $(DEVICE) $(threads)
+# Scoring computes on one device.
+on_one  = --device $(firstword $(subst $(comma), ,$(DEVICE))) $(threads)
 
 reference = $(if $(REFERENCE),--reference $(REFERENCE))
 
@@ -123,19 +127,19 @@ guide        = $(if $(cached),--targets $(call targets_of,$(1)),--teacher $(teac
 define targets_rule
 $(call targets_of,$(1))/manifest.json: $(1)/manifest.json $(teacher_ready) FORCE | $(BUILD)
 	@$$(if $$(PLAN),,echo "== $$(@D)" >&2; )$$(BIN)/entromask-score distill --out $$(@D) $$(PLAN) $$(FLAGS) \
-	  --config $(PIPELINES)/targets/$(TARGETS).toml --tokens $(tokens) --masks $(1) --model $(teacher) $$(on)
+	  --config $(PIPELINES)/targets/$(TARGETS).toml --tokens $(tokens) --masks $(1) --model $(teacher) $$(on_one)
 endef
 
 # ---- Entropy and masks by a teacher ------------------------------------------------------------------------------------
 teacher_entropy := $(DATA)/entropy/$(CORPUS)/$(teacher_name)/$(SCORE)
 teacher_masks   := $(masks)/$(teacher_name)-$(SCORE)-$(MASK)/epochs-0-$(total_epochs)
-teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(MASK)-e$(total_epochs)$(if $(FIRST),-after-$(FIRST)-$(FIRST_UNTIL))
+teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(MASK)-e$(total_epochs)$(if $(FIRST),-$(FIRST_MODE:after-init=after)-$(FIRST)-$(FIRST_UNTIL))
 first_masks     := $(if $(FIRST),$(masks)/$(FIRST)/epochs-0-$(total_epochs))
 kd_masks        := $(masks)/random/epochs-0-$(total_epochs)
 kd_model        := $(models)/$(STUDENT)-$(KD)/teacher-$(kd_name)-random-e$(total_epochs)
 
 $(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE | $(BUILD)
-	$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml --tokens $(tokens) --model $(teacher) $(on)
+	$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml --tokens $(tokens) --model $(teacher) $(on_one)
 
 $(teacher_masks)/manifest.json: $(teacher_entropy)/manifest.json FORCE | $(BUILD)
 	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) --entropy $(teacher_entropy) \
@@ -143,7 +147,7 @@ $(teacher_masks)/manifest.json: $(teacher_entropy)/manifest.json FORCE | $(BUILD
 
 $(teacher_model)/manifest.json: $(teacher_masks)/manifest.json $(if $(FIRST),$(first_masks)/manifest.json) FORCE | $(BUILD)
 	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks)) $(if $(FIRST),--init-masks $(first_masks) \
-	  --set mask_transfer.mode=after-init --set mask_transfer.init_fraction=$(FIRST_UNTIL))
+	  --set mask_transfer.mode=$(FIRST_MODE) --set mask_transfer.init_fraction=$(FIRST_UNTIL))
 
 $(kd_model)/manifest.json: $(kd_masks)/manifest.json $(call guide_ready,$(kd_masks)) FORCE | $(BUILD)
 	$(call train,$(STUDENT),$(KD),$(total_epochs),$(kd_masks)) $(call guide,$(kd_masks))
@@ -164,7 +168,7 @@ self_guide   = $(if $(filter $(KD),$(1)),$(call guide,$(call self_masks,$(1),$(2
 define self_round
 $(call self_of,entropy,$(1))/round-$(2)/manifest.json: $(models)/$(call self,$(1))/round-$(3)/manifest.json FORCE | $(BUILD)
 	$$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml --tokens $(tokens) \
-	  --model $(models)/$(call self,$(1))/round-$(3) $$(on)
+	  --model $(models)/$(call self,$(1))/round-$(3) $$(on_one)
 
 $(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call self_of,entropy,$(1))/round-$(2)/manifest.json FORCE | $(BUILD)
 	$$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) \
@@ -271,12 +275,20 @@ bench-score: $(tokens)/manifest.json ## Measure scoring against PyTorch doing th
 	$(PYTHON) tests/bench/score.py $(BIN)/entromask-score $(tokens) --device $(DEVICE) $(BENCH)
 BENCH ?=
 
-gpu-check: $(tokens)/manifest.json ## Check scoring on the GPUs' backends and measure it: GPU="--devices cuda vulkan"
-	$(PYTHON) tests/bench/gpu_check.py --binaries release=$(BIN) --tokens $(tokens) --out $(DATA)/report/gpu.md $(GPU)
+# What a machine without compiler and network needs beside tests/, $(tokens) and the masks; gpu_check.py runs there.
+gpu-bundle: ## Collect stripped binaries and device tests of the backend of DEVICE in BUNDLE, for gpu-check elsewhere
+	CARGO_TARGET_DIR=$(TARGET) $(PYTHON) tests/bench/gpu_bundle.py $(BUNDLE) --cargo $(CARGO) \
+	  $(if $(BACKEND),--features entromask-device/$(BACKEND)$(if $(TUNED),$(comma)entromask-device/tuned))
+BUNDLE ?= $(TARGET)/bundle
+
+gpu-check: gpu-bundle $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Check scoring and training on DEVICE against the CPU and PyTorch, and measure them
+	$(PYTHON) tests/bench/gpu_check.py --binaries release=$(BUNDLE) --tokens $(tokens) --masks $(masks)/random/epochs-0-1 \
+	  --devices $(firstword $(subst $(comma), ,$(DEVICE))) $(if $(findstring $(comma),$(DEVICE)),--several $(DEVICE)) \
+	  --out $(DATA)/report/gpu.md $(GPU)
 GPU ?=
 
 bench-train: $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Measure pretraining against a PyTorch loop, in turns
-	$(PYTHON) tests/bench/train.py $(BIN)/entromask-pretrain $(tokens) $(masks)/random/epochs-0-1 $(BENCH)
+	$(PYTHON) tests/bench/train.py $(BIN)/entromask-pretrain $(tokens) $(masks)/random/epochs-0-1 --device $(DEVICE) $(BENCH)
 
 bench-glue: $(BUILD) ## Measure fine-tuning against a PyTorch loop, in turns (PYTHON with tests/requirements.txt)
 	$(PYTHON) tests/bench/glue.py $(BIN)/entromask-glue $(if $(THREADS),--threads $(THREADS)) $(BENCH_GLUE)
@@ -299,5 +311,5 @@ help: ## This list
 	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\2\t\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-14s %-10s %s\n", $$1, $$2, $$3}'
 
 FORCE:
-.PHONY: FORCE build test check parity bench bench-select bench-score bench-train bench-glue gpu-check doctor gc clean help plan ablation glue glue-data report pretrain-self-mask pretrain-random \
+.PHONY: FORCE build test check parity bench bench-select bench-score bench-train bench-glue gpu-bundle gpu-check doctor gc clean help plan ablation glue glue-data report pretrain-self-mask pretrain-random \
   pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd

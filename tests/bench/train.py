@@ -3,12 +3,15 @@
 
     pip install torch transformers pyarrow
     python tests/bench/train.py target/release/entromask-pretrain TOKENS MASKS [--shapes tiny mini base] [--turns N]
+                                [--device cpu] [--torch-device cpu] [--dtype f32] [--compile] [--batch N] [--peak TFLOPS]
 
-Both train a BERT with random weights on masked rows of the corpus: batches of 32 rows padded to the longest, logits at the
+Both train a BERT with random weights on masked rows of the corpus: batches of rows padded to the longest, logits at the
 masked positions only, AdamW without decay on norms and biases, gradients clipped at 1, no dropout, all threads. PyTorch has
-its scaled dot-product attention and its fused AdamW, and torch.compile on request; its time is that of the steps alone.
-Ours is that of the whole process less that of a process that makes one step. Memory is the peak of each process. The last
-lines are the table.
+its scaled dot-product attention and its fused AdamW, autocast with bf16, and torch.compile on request beside itself without;
+its time is that of the steps alone. On the CPU ours is that of the whole process less that of a process that makes one
+step. On a GPU kernels are chosen and compiled while the first steps run: both sides are measured over the second half of
+their steps, ours by its own speed.jsonl. The ratio is to the faster of PyTorch's two. Utilisation is the share of --peak
+that the model's operations come to. Memory is the peak of each process, and not that of a GPU. The last lines are the table.
 """
 
 import argparse
@@ -26,8 +29,11 @@ from score import SHAPES
 from transformers import BertConfig, BertForMaskedLM
 
 STEPS = {"tiny": 60, "mini": 20, "small": 8, "medium": 6, "base": 3}
-BATCH = 32
-COLUMNS = "| shape | PyTorch tokens/s | ours tokens/s | **ratio** | of CPU seconds | PyTorch memory | ours |"
+STEPS_ON_GPU = {"tiny": 120, "mini": 120, "small": 80, "medium": 60, "base": 40}
+COLUMNS = (
+    "| shape | PyTorch tokens/s | compiled | ours tokens/s | **ratio** | of CPU seconds | utilisation: PyTorch, ours "
+    "| PyTorch memory | ours |"
+)
 
 
 def main() -> None:
@@ -36,8 +42,8 @@ def main() -> None:
     for shape in args.shapes:
         lines.append(compare(args, shape))
         print(lines[-1], flush=True)
-    compiled = ", compiled" if args.compile else ""
-    print(f"torch {torch.__version__}{compiled}, {torch.get_num_threads()} threads, f32, batches of {BATCH}, median of {args.turns} turns")
+    theirs = f"torch {torch.__version__} on {args.torch_device}, {torch.get_num_threads()} threads"
+    print(f"{theirs}; ours on {args.device}; {args.dtype}, batches of {args.batch}, median of {args.turns} turns")
     print("\n".join(lines))
 
 
@@ -48,30 +54,48 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("masks", type=Path)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["tiny", "mini", "base"])
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--compile", action="store_true", help="torch.compile PyTorch's side")
-    return parser.parse_args()
+    parser.add_argument("--device", default="cpu", help="of our side")
+    parser.add_argument("--torch-device", help="of PyTorch's side (default: cpu, or cuda beside any GPU)")
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="of the matrix products")
+    parser.add_argument("--compile", action="store_true", help="measure PyTorch with torch.compile too")
+    parser.add_argument("--batch", type=int, help="rows of a batch (default: 32, on a GPU 256)")
+    parser.add_argument("--steps", type=int, help="steps of a turn (default: by shape)")
+    parser.add_argument("--peak", type=float, help="what the device can do, TFLOP/s")
+    args = parser.parse_args()
+    on_cpu = args.device.startswith("cpu")
+    args.torch_device = args.torch_device or ("cpu" if on_cpu else "cuda")
+    args.batch = args.batch or (32 if on_cpu else 256)
+    args.on_gpu = not on_cpu
+    return args
 
 
 def compare(args: argparse.Namespace, shape: str) -> str:
-    steps = STEPS[shape]
-    theirs = Torch(shape, args)
-    batches = masked_batches(args, steps)
-    theirs.train(batches[:1])  # allocates, and compiles where that is asked for
-    turns = [(theirs.train(batches), ours(args, shape, steps)) for _ in range(args.turns)]
-    rates = [statistics.median(turn[side][0] for turn in turns) for side in (0, 1)]
-    busy = [statistics.median(turn[side][1] for turn in turns) for side in (0, 1)]
-    memory = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, max(ours[2] for _, ours in turns)]
-    columns = [f"{rate:,.0f}" for rate in rates] + [f"**{rates[1] / rates[0]:.2f}**", f"{busy[1] / busy[0]:.2f}"]
-    columns += [f"{amount:,.0f} MiB" for amount in memory]
+    batches = masked_batches(args, args.steps or (STEPS_ON_GPU if args.on_gpu else STEPS)[shape])
+    theirs = [Torch(shape, args, compiled) for compiled in ([False, True] if args.compile else [False])]
+    for side in theirs:
+        side.train(batches[:1])  # allocates, and compiles where that is asked for
+    turns = [([side.train(batches) for side in theirs], ours(args, shape, len(batches))) for _ in range(args.turns)]
+    rates = [statistics.median(turn[0][side][0] for turn in turns) for side in range(len(theirs))]
+    best = rates.index(max(rates))
+    our_rate, our_busy, memory, work = (statistics.median(turn[1][column] for turn in turns) for column in range(4))
+    busy = statistics.median(turn[0][best][1] for turn in turns)
+    used = [f"{rate * work / args.peak / 1e10:.1f} %" if args.peak else "–" for rate in (rates[best], our_rate)]
+    columns = [f"{rates[0]:,.0f}", f"{rates[1]:,.0f}" if args.compile else "–", f"{our_rate:,.0f}"]
+    columns += [f"**{our_rate / rates[best]:.2f}**", f"{our_busy / busy:.2f}", ", ".join(used)]
+    columns += [f"{amount:,.0f} MiB" for amount in (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, memory)]
     return f"| {shape} | " + " | ".join(columns) + " |"
 
 
 def masked_batches(args: argparse.Namespace, steps: int) -> list[tuple[torch.Tensor, ...]]:
-    """Masked ids and attention mask, flat masked positions, and what stands there, of each batch."""
-    tokens = pq.read_table(next(args.tokens.glob("part-*.parquet")), columns=["input_ids"])["input_ids"]
-    masks = pq.read_table(sorted(args.masks.glob("*.parquet"))[0], columns=["positions", "inputs"]).slice(0, steps * BATCH)
-    rows = list(zip(tokens.slice(0, steps * BATCH).to_pylist(), masks["positions"].to_pylist(), masks["inputs"].to_pylist(), strict=True))
-    return [batch(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
+    """Masked ids and attention mask, flat masked positions, and what stands there, of each batch: as many full ones as there
+    are in the first part, and at most `steps`."""
+    tokens = pq.read_table(min(args.tokens.glob("part-*.parquet")), columns=["input_ids"])["input_ids"]
+    masks = pq.read_table(min(args.masks.glob("*.parquet")), columns=["positions", "inputs"])
+    size = args.batch
+    count = min(steps, len(tokens) // size) * size
+    columns = (tokens, masks["positions"], masks["inputs"])
+    rows = list(zip(*(column.slice(0, count).to_pylist() for column in columns), strict=True))
+    return [tuple(tensor.to(args.torch_device) for tensor in batch(rows[start : start + size])) for start in range(0, count, size)]
 
 
 def batch(rows: list) -> tuple[torch.Tensor, ...]:
@@ -87,65 +111,80 @@ def batch(rows: list) -> tuple[torch.Tensor, ...]:
 
 
 class Torch:
-    def __init__(self, shape: str, args: argparse.Namespace) -> None:
+    def __init__(self, shape: str, args: argparse.Namespace, compiled: bool) -> None:
+        self.device, self.on_gpu, self.bf16 = args.torch_device, args.on_gpu, args.dtype == "bf16"
         layers, width = SHAPES[shape]
         torch.manual_seed(1)
         config = BertConfig(
             num_hidden_layers=layers, hidden_size=width, num_attention_heads=width // 64, intermediate_size=4 * width,
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="sdpa",
         )
-        self.model = BertForMaskedLM(config).train()
+        self.model = BertForMaskedLM(config).train().to(self.device)
         decayed = [p for name, p in self.model.named_parameters() if p.dim() > 1]
         others = [p for name, p in self.model.named_parameters() if p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98), eps=1e-6, fused=True)
-        self.loss = torch.compile(self.plain_loss, dynamic=True) if args.compile else self.plain_loss
+        self.loss = torch.compile(self.plain_loss, dynamic=True) if compiled else self.plain_loss
 
     def plain_loss(self, seen, real, flat, labels) -> torch.Tensor:
-        hidden = self.model.bert(input_ids=seen, attention_mask=real).last_hidden_state.flatten(0, 1)[flat]
-        return torch.nn.functional.cross_entropy(self.model.cls(hidden), labels)
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.bf16):
+            hidden = self.model.bert(input_ids=seen, attention_mask=real).last_hidden_state.flatten(0, 1)[flat]
+            return torch.nn.functional.cross_entropy(self.model.cls(hidden), labels)
 
     def train(self, batches: list) -> tuple[float, float]:
-        """Tokens a second, and a second of all processors."""
+        """Tokens a second, and a second of all processors; on a GPU of the second half."""
+        measured = batches[len(batches) // 2 :] if self.on_gpu else batches
+        if self.on_gpu:
+            self.steps(batches[: len(batches) - len(measured)])
         began, busy = time.perf_counter(), time.process_time()
-        tokens = 0
+        self.steps(measured)
+        wall, busy = time.perf_counter() - began, time.process_time() - busy
+        tokens = sum(int(real.sum()) for _, real, _, _ in measured)
+        return tokens / wall, tokens / busy
+
+    def steps(self, batches: list) -> None:
         for seen, real, flat, labels in batches:
             self.loss(seen, real, flat, labels).backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad()
-            tokens += int(real.sum())
-        return tokens / (time.perf_counter() - began), tokens / (time.process_time() - busy)
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize()
 
 
-def ours(args: argparse.Namespace, shape: str, steps: int) -> tuple[float, float, float]:
-    """Tokens a second, a second of all processors, and MiB."""
+def ours(args: argparse.Namespace, shape: str, steps: int) -> tuple[float, float, float, float]:
+    """Tokens a second, and a second of all processors; MiB; operations a token."""
     with tempfile.TemporaryDirectory() as folder:
         first, all_steps = (run(args, shape, count, Path(folder)) for count in (1, steps))
+        rows = [json.loads(line) for line in (Path(folder) / f"model-{steps}" / "speed.jsonl").read_text().splitlines()]
     wall, busy, tokens = (more - less for more, less in zip(all_steps[:3], first[:3], strict=True))
-    return tokens / wall, tokens / busy, all_steps[3]
+    later = rows[len(rows) // 2 :]
+    steady = sum(row["tokens_per_second"] * row["seconds"] for row in later) / sum(row["seconds"] for row in later)
+    return steady if args.on_gpu else tokens / wall, tokens / busy, *all_steps[3:]
 
 
-def run(args: argparse.Namespace, shape: str, steps: int, folder: Path) -> tuple[float, float, float, float]:
+def run(args: argparse.Namespace, shape: str, steps: int, folder: Path) -> tuple[float, float, float, float, float]:
     layers, width = SHAPES[shape]
     (folder / "student.toml").write_text(
         f"num_hidden_layers = {layers}\nhidden_size = {width}\nnum_attention_heads = {width // 64}\n"
         f"intermediate_size = {4 * width}\nhidden_dropout_prob = 0.0\nattention_probs_dropout_prob = 0.0\n"
     )
     (folder / "train.toml").write_text(
-        f"batch_size = {BATCH}\nlr = 1e-4\nbudget = {{ steps = {steps} }}\nvalidation = {{ rows = 1, every = 100000 }}\n"
+        f"batch_size = {args.batch}\nlr = 1e-4\nbudget = {{ steps = {steps} }}\nvalidation = {{ rows = 1, every = 100000 }}\n"
         "run = { checkpoint_every = 100000, log_every = 1 }\n"
     )
     out = folder / f"model-{steps}"
     command = [args.pretrain, "--config", folder / "train.toml", "--student", folder / "student.toml"]
     command += ["--tokens", args.tokens, "--masks", args.masks, "--out", out, "--quiet"]
+    command += ["--device", args.device, "--dtype", args.dtype]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    memory = json.loads((out / "manifest.json").read_text())["cost"]["peak_memory_bytes"] / 2**20
-    return wall, busy, max(row["tokens"] for row in rows if "tokens" in row), memory
+    cost = json.loads((out / "manifest.json").read_text())["cost"]
+    work = cost["flops"] / cost["tokens"]
+    return wall, busy, max(row["tokens"] for row in rows if "tokens" in row), cost["peak_memory_bytes"] / 2**20, work
 
 
 if __name__ == "__main__":

@@ -118,6 +118,11 @@ fn swapping_the_teacher_reruns_scoring_selection_and_training_only() -> Result<(
     assert!(masks.contains("/random/") && model.ends_with("-after-random-0.25"), "{made:?}");
     let config = &pipeline.manifests()?[model].config["mask_transfer"];
     assert_eq!((&config["mode"], &config["init_fraction"]), (&"after-init".into(), &0.25.into()));
+    let anneal = ["pretrain-teacher-mask", "TEACHER=a", "FIRST=random", "FIRST_MODE=anneal"];
+    let made = pipeline.changed_by(|| pipeline.make(&anneal).map(drop))?;
+    let [model] = &made[..] else { anyhow::bail!("a model: {made:?}") };
+    assert!(model.ends_with("-anneal-random-0.25"), "{model}");
+    assert_eq!(pipeline.manifests()?[model].config["mask_transfer"]["mode"], "anneal");
     Ok(())
 }
 

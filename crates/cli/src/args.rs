@@ -26,7 +26,8 @@ pub struct CommonArgs {
     /// Folder of the artifact to make
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Where to compute: cpu, wgpu, vulkan or cuda; wgpu:1 and its like name the second device
+    /// Where to compute: cpu, wgpu, vulkan or cuda; wgpu:1 and its like name the second device, and cuda:0,1 several for
+    /// stages that can use them
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
     /// Floating-point type of the matrix products: f32 or bf16

@@ -16,6 +16,9 @@ mod spec;
 use anyhow::Result;
 use burn::tensor::{Device, FloatDType};
 use entromask_fault::Fault;
+use entromask_kernels::Products;
+
+use probe::Types;
 
 pub use spec::{Backend, Spec};
 
@@ -32,7 +35,31 @@ pub fn open(spec: &str, dtype: &str) -> Result<Device> {
     let spec: Spec = spec.parse()?;
     let dtype = float_dtype(dtype, spec)?;
     let device = spec.device()?;
-    probe::first_use(device, dtype, spec)
+    probe::first_use(device, Types { new: dtype, products: dtype }, spec)
+}
+
+/// Devices of one backend that train together. New tensors on them are f32.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    /// At least one, in the order in which they were named.
+    pub all: Vec<Device>,
+    /// Type of the matrix products.
+    pub products: Products,
+}
+
+/// Opens the devices of `list`, one spec or several of one backend (`cuda:0,1,2`), for matrix products in `dtype` (`f32`
+/// or `bf16`) of weights that are f32, and tries such a product on each.
+///
+/// # Errors
+///
+/// As [`open()`], and a usage fault for lists of several backends or with a device twice.
+pub fn open_all(list: &str, dtype: &str) -> Result<Devices> {
+    let specs = spec::list(list)?;
+    let (dtype, new) = (float_dtype(dtype, specs[0])?, FloatDType::F32);
+    let products = if dtype == new { Products::AsTensors } else { Products::Bf16 };
+    let types = Types { new, products: dtype };
+    let all = specs.into_iter().map(|spec| probe::first_use(spec.device()?, types, spec));
+    Ok(Devices { all: all.collect::<Result<_>>()?, products })
 }
 
 /// Backends of this binary, in the order in which the help lists them.
@@ -81,8 +108,20 @@ mod tests {
     }
 
     #[test]
+    fn several_devices_open_or_none() {
+        let devices = open_all("cpu,cpu,cpu", "f32").expect("opens");
+        assert_eq!((devices.all.len(), devices.products), (3, Products::AsTensors));
+        let of = |list, dtype| class(open_all(list, dtype).map(|devices| devices.all[0].clone()));
+        assert_eq!(of("cpu,cuda:0", "f32"), Class::Usage);
+        assert_eq!(of("cpu,cpu", "bf16"), Class::Usage);
+        if !Backend::Cuda.is_compiled() {
+            assert_eq!(of("cuda:0,1", "bf16"), Class::Device);
+        }
+    }
+
+    #[test]
     fn unknown_names_are_usage_faults() {
-        for spec in ["", "gpu", "cpu:1", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
+        for spec in ["", "gpu", "cpu:1", "cuda:", "cuda:x", "cuda:-1", "CPU", "cpu,cpu"] {
             assert_eq!(class(open(spec, "f32")), Class::Usage, "{spec:?}");
         }
         assert_eq!(class(open("cpu", "f16")), Class::Usage);

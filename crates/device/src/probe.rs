@@ -11,12 +11,21 @@ use entromask_fault::Fault;
 
 use crate::Spec;
 
+/// Floating-point types of a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Types {
+    /// Of new tensors.
+    pub new: FloatDType,
+    /// Of matrix products.
+    pub products: FloatDType,
+}
+
 /// Fixes the dtype of `device` and computes one matrix product on it, which must be right: there are software drivers
 /// that run burn's kernels and return nonsense, and nonsense must not become an artifact.
-pub(crate) fn first_use(mut device: Device, dtype: FloatDType, spec: Spec) -> Result<Device> {
+pub(crate) fn first_use(mut device: Device, types: Types, spec: Spec) -> Result<Device> {
     let used = quietly(|| {
-        configure(&mut device, dtype)?;
-        check_product(&product(&device))?;
+        configure(&mut device, types.new)?;
+        check_product(&product(&device, types.products))?;
         Ok(device)
     });
     used.map_err(|reason| unavailable(spec, &reason))
@@ -54,11 +63,11 @@ fn right(k: usize, column: usize) -> f32 {
     (2 * k + column) as f32 % 5.0 - 2.0
 }
 
-fn product(device: &Device) -> Vec<f32> {
+fn product(device: &Device, dtype: FloatDType) -> Vec<f32> {
     let [rows, inner, columns] = SIZES;
     let matrix = |shape: [usize; 2], value: fn(usize, usize) -> f32| {
         let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| value(i / shape[1], i % shape[1])).collect();
-        Tensor::<2>::from_data(TensorData::new(values, shape), device)
+        Tensor::<2>::from_data(TensorData::new(values, shape), device).cast(dtype)
     };
     let product = matrix([rows, inner], left).matmul(matrix([inner, columns], right));
     product.try_into_vec_as().unwrap_or_default()
@@ -107,8 +116,9 @@ mod tests {
 
     #[test]
     fn a_device_that_multiplies_wrongly_is_found_out() {
-        let mut found = product(&Device::flex());
+        let mut found = product(&Device::flex(), FloatDType::F32);
         assert_eq!(check_product(&found), Ok(()));
+        assert_eq!(check_product(&product(&Device::flex(), FloatDType::BF16)), Ok(()), "integers are exact");
         assert!(found.iter().any(|&value| value > 50.0) && found.iter().any(|&value| value < -50.0));
         assert!(check_product(&found[1..]).is_err(), "too few");
         found[700] += 1.0;

@@ -83,12 +83,54 @@ impl FromStr for Spec {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if text.contains(',') {
+            return Err(Fault::usage(format!("`{text}` names several devices, this stage computes on one"))
+                .remedy("name one of them; training takes several")
+                .into());
+        }
         parse(text).ok_or_else(|| {
             Fault::usage(format!("device `{text}` is unknown"))
                 .remedy("use cpu, wgpu[:n], vulkan[:n] or cuda[:n]")
                 .into()
         })
     }
+}
+
+/// Devices that work together: one, or several of one backend (`cuda:0,1,2` or `cuda:0,cuda:1,cuda:2`), each GPU by its
+/// number and once. The CPU may be named several times, which is for tests: they have no other devices.
+pub(crate) fn list(text: &str) -> Result<Vec<Spec>> {
+    let mut specs: Vec<Spec> = Vec::new();
+    for name in text.split(',') {
+        let spec = match (specs.last(), name.parse()) {
+            (Some(Spec { backend, .. }), Ok(index)) if *backend != Backend::Cpu => {
+                Spec { backend: *backend, index: Some(index) }
+            }
+            _ => name.parse()?,
+        };
+        check_beside(&specs, spec, text)?;
+        specs.push(spec);
+    }
+    Ok(specs)
+}
+
+fn check_beside(others: &[Spec], spec: Spec, text: &str) -> Result<()> {
+    let Some(first) = others.first() else { return Ok(()) };
+    let numbered = first.index.is_some() && spec.index.is_some();
+    let problem = if first.backend != spec.backend {
+        "has several backends".to_owned()
+    } else if spec.backend == Backend::Cpu {
+        return Ok(());
+    } else if !numbered {
+        "has a GPU without its number".to_owned()
+    } else if others.contains(&spec) {
+        format!("has `{spec}` twice")
+    } else {
+        return Ok(());
+    };
+    let name = first.backend.name();
+    Err(Fault::usage(format!("the list of devices `{text}` {problem}"))
+        .remedy(format!("name different devices of one backend, as in {name}:0,1"))
+        .into())
 }
 
 fn parse(text: &str) -> Option<Spec> {
@@ -115,6 +157,8 @@ fn not_compiled(backend: Backend) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use entromask_fault::Class;
+
     use super::*;
 
     #[test]
@@ -122,5 +166,39 @@ mod tests {
         for text in ["cpu", "wgpu", "vulkan:1", "cuda:0", "cuda"] {
             assert_eq!(text.parse::<Spec>().expect("parses").to_string(), text);
         }
+    }
+
+    fn names(text: &str) -> Vec<String> {
+        list(text).expect("parses").iter().map(Spec::to_string).collect()
+    }
+
+    #[test]
+    fn lists_repeat_the_backend_or_not() {
+        assert_eq!(names("cuda:0,1,5"), ["cuda:0", "cuda:1", "cuda:5"]);
+        assert_eq!(names("vulkan:2,vulkan:0"), ["vulkan:2", "vulkan:0"]);
+        assert_eq!(names("cuda"), ["cuda"]);
+        assert_eq!(names("cpu,cpu"), ["cpu", "cpu"]);
+    }
+
+    #[test]
+    fn lists_that_cannot_be_meant_are_usage_faults() {
+        let cases = [
+            ("cuda:0,0", "twice"),
+            ("cuda:0,1,cuda:1", "twice"),
+            ("cuda:0,vulkan:1", "several backends"),
+            ("cpu,cuda:0", "several backends"),
+            ("cuda,1", "without its number"),
+            ("cuda:0,cuda", "without its number"),
+            ("cpu,1", "`1` is unknown"),
+            ("cuda:0,", "`` is unknown"),
+            ("0,1", "`0` is unknown"),
+        ];
+        for (text, named) in cases {
+            let error = list(text).expect_err(text);
+            assert_eq!(error.downcast_ref::<Fault>().expect("a fault").class(), Class::Usage);
+            assert!(error.to_string().contains(named), "{error}");
+        }
+        let error = "cuda:0,1".parse::<Spec>().expect_err("a list");
+        assert_eq!(error.downcast_ref::<Fault>().expect("a fault").class(), Class::Usage);
     }
 }

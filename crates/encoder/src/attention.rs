@@ -5,6 +5,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Int, Tensor};
+use entromask_kernels::Products;
 
 use crate::Batch;
 
@@ -14,25 +15,27 @@ const MASKED_SCORE: f32 = -1e9;
 /// Attention of queries `[batch_size, heads, n, head_size]` to keys and values `[batch_size, heads, seq_length,
 /// head_size]`; `hidden`, `[batch_size, heads, n, seq_length]`, is true where a key must not be seen.
 ///
-/// Without automatic differentiation this is burn's fused operation and nothing is dropped.
+/// Without automatic differentiation this is burn's fused operation and nothing is dropped; its softmax is in the type of
+/// the products, so that it is not used where that is another than the tensors'.
 pub(crate) fn attend(
     query: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
     hidden: Option<Tensor<4, Bool>>,
     dropout: &Dropout,
+    products: Products,
 ) -> Tensor<4> {
-    if !query.is_autodiff() {
+    if !query.is_autodiff() && products == Products::AsTensors {
         return attention(query, key, value, hidden, None, AttentionModuleOptions::default());
     }
     let [_, _, _, head_size] = query.dims();
     // Scaling the queries costs seq_length / head_size times less than scaling the scores.
-    let scores = (query * (head_size as f64).powf(-0.5)).matmul(key.swap_dims(2, 3));
+    let scores = products.matmul(query * (head_size as f64).powf(-0.5), key.swap_dims(2, 3));
     let scores = match hidden {
         Some(hidden) => scores.mask_fill(hidden, MASKED_SCORE),
         None => scores,
     };
-    dropout.forward(softmax(scores, 3)).matmul(value)
+    products.matmul(dropout.forward(softmax(scores, 3)), value)
 }
 
 /// `[batch_size, length, heads · head_size]` to `[batch_size, heads, length, head_size]`.

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
+use entromask_kernels::Products;
 
 use crate::checkpoint::{self, Stored};
 use crate::modernbert::ModernBert;
@@ -76,6 +77,13 @@ impl Encoder {
         match self {
             Self::Absolute(encoder) => encoder.word_embeddings(),
             Self::Rotary(encoder) => encoder.word_embeddings(),
+        }
+    }
+
+    pub(crate) fn set_products(&mut self, products: Products) {
+        match self {
+            Self::Absolute(encoder) => encoder.products = products,
+            Self::Rotary(encoder) => encoder.products = products,
         }
     }
 

@@ -29,6 +29,7 @@ mod checkpoint;
 mod classifier;
 mod config;
 mod cpu;
+mod dense;
 mod encoder;
 mod families;
 mod flops;

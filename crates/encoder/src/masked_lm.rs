@@ -5,12 +5,13 @@ use std::path::Path;
 use anyhow::Result;
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor};
+use entromask_kernels::Products;
 use serde_json::json;
 
 use crate::activation::Activation;
 use crate::checkpoint::{self, Drawn, Layers, Stored};
+use crate::dense::dense;
 use crate::families::names::Slot;
 use crate::families::{Family, json as config_json};
 use crate::{Batch, Encoder, EncoderConfig};
@@ -34,6 +35,8 @@ pub struct MlmHead {
     decoder: Option<Decoder>,
     #[module(skip)]
     pub(crate) activation: Activation,
+    #[module(skip)]
+    products: Products,
 }
 
 /// What a new model takes over from another one's checkpoint.
@@ -139,13 +142,13 @@ impl MaskedLm {
     /// Dense layer, activation and layer normalisation of the head, `[n, hidden_size]` to `[n, embedding_size]`.
     pub fn transform(&self, hidden: Tensor<2>) -> Tensor<2> {
         let head = &self.head;
-        head.norm.forward(head.activation.forward(head.dense.forward(hidden)))
+        head.norm.forward(head.activation.forward(dense(&head.dense, hidden, head.products)))
     }
 
     /// Logits over the vocabulary, `[n, hidden_size]` to `[n, vocab_size]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = self.decoder();
-        linear(self.transform(hidden), weight.transpose(), Some(bias))
+        self.products().linear(self.transform(hidden), weight.transpose(), Some(bias))
     }
 
     /// Weight `[vocab_size, embedding_size]`, which is the word embeddings where it is tied, and bias `[vocab_size]` of
@@ -157,6 +160,20 @@ impl MaskedLm {
         let bias = self.head.bias.as_ref().map(Param::val);
         let bias = bias.unwrap_or_else(|| Tensor::zeros([vocab_size], &weight.device()));
         (weight, bias)
+    }
+
+    /// The same weights, with matrix products in another type. New models have [`Products::AsTensors`]; this is no part of
+    /// a checkpoint.
+    #[must_use]
+    pub fn with_products(mut self, products: Products) -> Self {
+        self.encoder.set_products(products);
+        self.head.products = products;
+        self
+    }
+
+    /// In what type matrix products are computed, which holds for the decoder too.
+    pub fn products(&self) -> Products {
+        self.head.products
     }
 
     fn blank(config: &EncoderConfig, device: &Device) -> Self {
@@ -179,6 +196,7 @@ impl MlmHead {
             bias: (plain || modern.decoder_bias).then(bias),
             decoder: (!config.tie_word_embeddings).then(own),
             activation: (config.model_type.layout().head_act)(config),
+            products: Products::default(),
         }
     }
 }

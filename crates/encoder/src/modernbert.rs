@@ -8,10 +8,12 @@ use burn::nn::{
     Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
 };
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use entromask_kernels::Products;
 use serde::{Deserialize, Serialize};
 
 use crate::activation::Activation;
 use crate::attention::{attend, hide_keys, merge_heads, padding, pick, split_heads};
+use crate::dense::dense;
 use crate::{Batch, EncoderConfig};
 
 /// What ModernBERT has beyond the fields of [`EncoderConfig`]. Defaults are those of `transformers`.
@@ -85,6 +87,16 @@ pub struct ModernBert {
     pub(crate) embeddings: Embeddings,
     pub(crate) layers: Vec<Layer>,
     pub(crate) norm: LayerNorm,
+    #[module(skip)]
+    pub(crate) products: Products,
+}
+
+/// What is the same for all layers of a forward pass.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    /// True at padding, `[batch_size, seq_length]`.
+    padding: Option<&'a Tensor<2, Bool>>,
+    products: Products,
 }
 
 impl ModernBert {
@@ -93,6 +105,7 @@ impl ModernBert {
             embeddings: Embeddings::blank(config, device),
             layers: (0..config.num_hidden_layers).map(|depth| Layer::blank(config, depth, device)).collect(),
             norm: norm(config, device),
+            products: Products::default(),
         }
     }
 
@@ -102,18 +115,19 @@ impl ModernBert {
         let padding = padding(batch);
         let embedded = self.embeddings.forward(batch);
         let Some((last, before)) = self.layers.split_last() else { return pick(embedded, positions) };
-        let hidden =
-            before.iter().fold(embedded, |hidden, layer| layer.forward(hidden, None, padding.as_ref()));
-        self.norm.forward(last.forward(hidden, positions, padding.as_ref()))
+        let pass = Pass { padding: padding.as_ref(), products: self.products };
+        let hidden = before.iter().fold(embedded, |hidden, layer| layer.forward(hidden, None, pass));
+        self.norm.forward(last.forward(hidden, positions, pass))
     }
 
     /// As [`Encoder::forward_layers`](crate::Encoder::forward_layers).
     pub(crate) fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<3>> {
         let padding = padding(batch);
+        let pass = Pass { padding: padding.as_ref(), products: self.products };
         let mut states = vec![self.embeddings.forward(batch)];
         for layer in &self.layers {
             let below = states[states.len() - 1].clone();
-            states.push(layer.forward(below, None, padding.as_ref()));
+            states.push(layer.forward(below, None, pass));
         }
         if let Some(last) = states.last_mut() {
             *last = self.norm.forward(last.clone());
@@ -168,15 +182,10 @@ impl Layer {
     }
 
     /// `hidden` is `[batch_size, seq_length, hidden_size]`; only `positions` `[batch_size, n]` are computed if given.
-    fn forward(
-        &self,
-        hidden: Tensor<3>,
-        positions: Option<&Tensor<2, Int>>,
-        padding: Option<&Tensor<2, Bool>>,
-    ) -> Tensor<3> {
+    fn forward(&self, hidden: Tensor<3>, positions: Option<&Tensor<2, Int>>, pass: Pass) -> Tensor<3> {
         let seen = self.attention_norm.as_ref().map_or(hidden.clone(), |norm| norm.forward(hidden.clone()));
-        let attended = self.attention.forward(seen, positions, padding) + pick(hidden, positions);
-        self.mlp.forward(self.mlp_norm.forward(attended.clone())) + attended
+        let attended = self.attention.forward(seen, positions, pass) + pick(hidden, positions);
+        self.mlp.forward(self.mlp_norm.forward(attended.clone()), pass.products) + attended
     }
 }
 
@@ -208,14 +217,9 @@ impl SelfAttention {
         }
     }
 
-    fn forward(
-        &self,
-        seen: Tensor<3>,
-        positions: Option<&Tensor<2, Int>>,
-        padding: Option<&Tensor<2, Bool>>,
-    ) -> Tensor<3> {
+    fn forward(&self, seen: Tensor<3>, positions: Option<&Tensor<2, Int>>, pass: Pass) -> Tensor<3> {
         let [_, seq_length, width] = seen.dims();
-        let qkv = self.qkv.forward(seen);
+        let qkv = dense(&self.qkv, seen, pass.products);
         let part = |index: usize| qkv.clone().narrow(2, index * width, width);
         let rotation = Rotation::new(self.theta, seq_length, width / self.heads, &qkv.device());
         let query = split_heads(pick(part(0), positions), self.heads);
@@ -223,18 +227,13 @@ impl SelfAttention {
         let query = rotation.turn(query, positions);
         let key = rotation.turn(split_heads(part(1), self.heads), None);
         let value = split_heads(part(2), self.heads);
-        let hidden = self.hidden(positions, padding, [n, seq_length], &qkv.device());
+        let hidden = self.hidden(positions, pass.padding, [n, seq_length], &qkv.device());
         let hidden = hidden.map(|hidden| {
             let [batch_size, _, _, _] = value.dims();
             hidden.expand([batch_size, self.heads, n, seq_length])
         });
-        self.dropout.forward(self.output.forward(merge_heads(attend(
-            query,
-            key,
-            value,
-            hidden,
-            &self.dropout,
-        ))))
+        let context = merge_heads(attend(query, key, value, hidden, &self.dropout, pass.products));
+        self.dropout.forward(dense(&self.output, context, pass.products))
     }
 
     /// What a query must not see: padding, and what is outside of its window. `[batch_size or 1, heads or 1, n,
@@ -325,11 +324,11 @@ impl Mlp {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let both = self.input.forward(hidden);
+    fn forward(&self, hidden: Tensor<3>, products: Products) -> Tensor<3> {
+        let both = dense(&self.input, hidden, products);
         let [_, _, width] = both.dims();
         let [input, gate] = [0, width / 2].map(|start| both.clone().narrow(2, start, width / 2));
-        self.output.forward(self.dropout.forward(self.activation.forward(input) * gate))
+        dense(&self.output, self.dropout.forward(self.activation.forward(input) * gate), products)
     }
 }
 

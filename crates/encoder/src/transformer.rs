@@ -18,9 +18,11 @@ use burn::nn::{
     Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
 };
 use burn::tensor::{Bool, Device, Int, Tensor};
+use entromask_kernels::Products;
 
 use crate::activation::Activation;
 use crate::attention::{attend, hide_keys, merge_heads, padding, pick, split_heads};
+use crate::dense::dense;
 use crate::{Batch, EncoderConfig, Family};
 
 /// The body of BERT and its descendants, without a head.
@@ -32,6 +34,8 @@ pub struct Transformer {
     /// Which of `layers` is applied at each depth.
     #[module(skip)]
     order: Vec<usize>,
+    #[module(skip)]
+    pub(crate) products: Products,
 }
 
 impl Transformer {
@@ -43,6 +47,7 @@ impl Transformer {
             layers: (0..count).map(|_| Layer::blank(config, device)).collect(),
             norm: config.norm_first().then(|| norm(config, config.hidden_size, device)),
             order,
+            products: Products::default(),
         }
     }
 
@@ -50,21 +55,23 @@ impl Transformer {
     /// `[batch_size, n, hidden_size]`.
     pub(crate) fn forward(&self, batch: &Batch, positions: Option<&Tensor<2, Int>>) -> Tensor<3> {
         let padding = padding(batch);
-        let embedded = self.embeddings.forward(batch);
+        let embedded = self.embeddings.forward(batch, self.products);
         let Some((last, before)) = self.order.split_last() else { return pick(embedded, positions) };
-        let layer = |hidden, &index: &usize| self.layers[index].forward(hidden, None, padding.as_ref());
+        let pass = Pass { padding: padding.as_ref(), products: self.products };
+        let layer = |hidden, &index: &usize| self.layers[index].forward(hidden, None, pass);
         let hidden = before.iter().fold(embedded, layer);
-        let hidden = self.layers[*last].forward(hidden, positions, padding.as_ref());
+        let hidden = self.layers[*last].forward(hidden, positions, pass);
         self.norm.as_ref().map_or(hidden.clone(), |norm| norm.forward(hidden))
     }
 
     /// As [`Encoder::forward_layers`](crate::Encoder::forward_layers).
     pub(crate) fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<3>> {
         let padding = padding(batch);
-        let mut states = vec![self.embeddings.forward(batch)];
+        let pass = Pass { padding: padding.as_ref(), products: self.products };
+        let mut states = vec![self.embeddings.forward(batch, self.products)];
         for &index in &self.order {
             let below = states[states.len() - 1].clone();
-            states.push(self.layers[index].forward(below, None, padding.as_ref()));
+            states.push(self.layers[index].forward(below, None, pass));
         }
         if let (Some(norm), Some(last)) = (&self.norm, states.last_mut()) {
             *last = norm.forward(last.clone());
@@ -75,6 +82,14 @@ impl Transformer {
     pub(crate) fn word_embeddings(&self) -> Tensor<2> {
         self.embeddings.word_embeddings.weight.val()
     }
+}
+
+/// What is the same for all layers of a forward pass.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    /// True at padding, `[batch_size, seq_length]`.
+    padding: Option<&'a Tensor<2, Bool>>,
+    products: Products,
 }
 
 #[derive(Module, Debug)]
@@ -107,12 +122,12 @@ impl Embeddings {
     }
 
     /// `[batch_size, seq_length]` to `[batch_size, seq_length, hidden_size]`.
-    fn forward(&self, batch: &Batch) -> Tensor<3> {
+    fn forward(&self, batch: &Batch, products: Products) -> Tensor<3> {
         let words = self.word_embeddings.forward(batch.input_ids.clone());
         let summed = words + self.places(batch);
         let normed = self.norm.as_ref().map_or(summed.clone(), |norm| norm.forward(summed));
         let dropped = self.dropout.forward(normed);
-        self.projection.as_ref().map_or(dropped.clone(), |projection| projection.forward(dropped))
+        self.projection.as_ref().map_or(dropped.clone(), |projection| dense(projection, dropped, products))
     }
 
     /// Position and first segment of the first places, `[seq_length, embedding_size]`.
@@ -179,31 +194,26 @@ impl Layer {
     }
 
     /// `hidden` is `[batch_size, seq_length, hidden_size]`; only `positions` `[batch_size, n]` are computed if given.
-    fn forward(
-        &self,
-        hidden: Tensor<3>,
-        positions: Option<&Tensor<2, Int>>,
-        padding: Option<&Tensor<2, Bool>>,
-    ) -> Tensor<3> {
+    fn forward(&self, hidden: Tensor<3>, positions: Option<&Tensor<2, Int>>, pass: Pass) -> Tensor<3> {
         if self.norm_first {
             let seen = self.attention_norm.forward(hidden.clone());
-            let attended =
-                self.attended(pick(seen.clone(), positions), seen, padding) + pick(hidden, positions);
-            return self.feed_forward(self.output_norm.forward(attended.clone())) + attended;
+            let attended = self.attended(pick(seen.clone(), positions), seen, pass) + pick(hidden, positions);
+            return self.feed_forward(self.output_norm.forward(attended.clone()), pass.products) + attended;
         }
         let at = pick(hidden.clone(), positions);
-        let attended = self.attention_norm.forward(self.attended(at.clone(), hidden, padding) + at);
-        self.output_norm.forward(self.feed_forward(attended.clone()) + attended)
+        let attended = self.attention_norm.forward(self.attended(at.clone(), hidden, pass) + at);
+        self.output_norm.forward(self.feed_forward(attended.clone(), pass.products) + attended)
     }
 
     /// `at` `[batch_size, n, hidden_size]` attends to `all` `[batch_size, seq_length, hidden_size]`.
-    fn attended(&self, at: Tensor<3>, all: Tensor<3>, padding: Option<&Tensor<2, Bool>>) -> Tensor<3> {
-        self.dropout.forward(self.attention_output.forward(self.attention.forward(at, all, padding)))
+    fn attended(&self, at: Tensor<3>, all: Tensor<3>, pass: Pass) -> Tensor<3> {
+        let context = self.attention.forward(at, all, pass);
+        self.dropout.forward(dense(&self.attention_output, context, pass.products))
     }
 
-    fn feed_forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let inner = self.activation.forward(self.intermediate.forward(hidden));
-        self.dropout.forward(self.output.forward(inner))
+    fn feed_forward(&self, hidden: Tensor<3>, products: Products) -> Tensor<3> {
+        let inner = self.activation.forward(dense(&self.intermediate, hidden, products));
+        self.dropout.forward(dense(&self.output, inner, products))
     }
 }
 
@@ -229,13 +239,13 @@ impl SelfAttention {
     }
 
     /// `at` `[batch_size, n, hidden_size]` attends to `all` `[batch_size, seq_length, hidden_size]`.
-    fn forward(&self, at: Tensor<3>, all: Tensor<3>, padding: Option<&Tensor<2, Bool>>) -> Tensor<3> {
+    fn forward(&self, at: Tensor<3>, all: Tensor<3>, pass: Pass) -> Tensor<3> {
         let [_, n, _] = at.dims();
-        let query = split_heads(self.query.forward(at), self.heads);
-        let key = split_heads(self.key.forward(all.clone()), self.heads);
-        let value = split_heads(self.value.forward(all), self.heads);
-        let hidden = padding.map(|padding| hide_keys(padding, self.heads, n));
-        merge_heads(attend(query, key, value, hidden, &self.dropout))
+        let heads = |layer, input| split_heads(dense(layer, input, pass.products), self.heads);
+        let (query, key) = (heads(&self.query, at), heads(&self.key, all.clone()));
+        let value = heads(&self.value, all);
+        let hidden = pass.padding.map(|padding| hide_keys(padding, self.heads, n));
+        merge_heads(attend(query, key, value, hidden, &self.dropout, pass.products))
     }
 }
 

@@ -11,6 +11,9 @@ use entromask_pretrain::{Paths, Start};
 /// Hugging Face config.json; without dropout unless it says otherwise). Output: a Hugging Face folder with metrics.jsonl (losses in nats, one line a step).
 /// A killed or interrupted run resumes when it is started again.
 ///
+/// With --device cuda:0,1 (or vulkan:0,1) each device computes a shard of every batch; gradients are added up on the first.
+/// With --dtype bf16 (GPUs only) matrix products are bf16 and everything else is f32.
+///
 /// Example: entromask-pretrain --config pipelines/train/mlm.toml --student pipelines/student/tiny.toml
 /// --tokens data/tokens/sample --masks data/masks/sample/random --out data/models/sample/random
 #[derive(clap::Parser)]

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, TrainedBody};
 use entromask_fault::Fault;
+use entromask_kernels::Products;
 use entromask_training::{Checkpoint, Optimizer};
 use fs_err as fs;
 
@@ -93,21 +94,26 @@ impl Begin {
 }
 
 impl Teacher {
-    /// The teacher of `job`, if it has one.
-    pub(crate) fn load(job: &Job, device: &Device) -> Result<Self> {
+    /// The teacher of `job`, if it has one, on a device without autodiff.
+    pub(crate) fn load(job: &Job, device: &Device, products: Products) -> Result<Self> {
         if job.paths.targets.is_some() {
             return Ok(Self::Cached);
         }
         let Some(folder) = &job.paths.teacher else { return Ok(Self::Nobody) };
-        let (model, config) = MaskedLm::from_pretrained(folder, &device.clone().inner())?;
+        let (model, config) = MaskedLm::from_pretrained(folder, device)?;
         check_vocabulary(folder, config.vocab_size, job.student.vocab_size)?;
         if job.config.objective.needs_hidden_states() {
             check_width(config.hidden_size, job.student.hidden_size)?;
         }
         check_depths(job, &config)?;
-        let on_host = entromask_device::is_cpu(device) && TrainedBody::computes(&config);
+        Ok(Self::of(model.with_products(products), config))
+    }
+
+    /// A model on a device without autodiff.
+    pub(crate) fn of(model: MaskedLm, config: EncoderConfig) -> Self {
+        let on_host = HostBody::serves(&model) && TrainedBody::computes(&config);
         let body = on_host.then(|| HostBody::new(&model, &config, Lanes::default()));
-        Ok(Self::Model(Box::new(Guide { model, config, body })))
+        Self::Model(Box::new(Guide { model, config, body }))
     }
 
     /// As a step needs it.

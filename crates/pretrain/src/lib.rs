@@ -20,6 +20,7 @@ mod journal;
 mod online;
 mod plan;
 mod publish;
+mod shards;
 mod step;
 mod student;
 mod tokenizer;
@@ -44,9 +45,9 @@ use job::Job;
 /// Where to compute.
 #[derive(Clone, Copy, Debug)]
 pub struct Compute<'a> {
-    /// `cpu`, `wgpu[:n]`, `vulkan[:n]` or `cuda[:n]`.
+    /// `cpu`, `wgpu[:n]`, `vulkan[:n]` or `cuda[:n]`, or several GPUs of one backend: `cuda:0,1,2`.
     pub device: &'a str,
-    /// `f32` or `bf16`; part of the key.
+    /// Type of the matrix products, `f32` or `bf16`; part of the key.
     pub dtype: &'a str,
 }
 
@@ -77,10 +78,10 @@ pub fn run(config: &Config, paths: &Paths, compute: Compute) -> Result<Report> {
         tracing::info!("{}: up to date", paths.out.display());
         return Ok(Report::new(&paths.out, &manifest, true));
     }
-    let device = entromask_device::open(compute.device, compute.dtype)?;
+    let devices = entromask_device::open_all(compute.device, compute.dtype)?;
     let program = tool("entromask-pretrain", env!("CARGO_PKG_VERSION"), &entromask_device::compiled());
     let bench = Workbench::open(&paths.out, job.recipe.clone(), program)?;
-    let trained = train::train(&job, &bench, &device, compute.device)?;
+    let trained = train::train(&job, &bench, &devices, compute.device)?;
     let manifest = publish::publish(&job, bench, &trained, compute.device)?;
     Ok(Report::new(&paths.out, &manifest, false))
 }

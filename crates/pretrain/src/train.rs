@@ -5,25 +5,26 @@ use std::time::Instant;
 
 use anyhow::Result;
 use burn::module::Module;
-use burn::tensor::Device;
 use entromask_artifact::Workbench;
 use entromask_cli::{Progress, interrupted};
-use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, TrainedBody};
+use entromask_device::Devices;
+use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
 use entromask_random::keyed;
-use entromask_training::{Checkpoints, Gradients, Optimizer, Schedule};
+use entromask_training::{Checkpoints, Optimizer, Schedule};
 use fs_err as fs;
 use rand::Rng;
 
 use crate::begin::{Begin, Teacher};
-use crate::config::{Budget, Done, ObjectiveConfig, Positions};
+use crate::config::{Budget, Done, Positions};
 use crate::counters::Counters;
 use crate::data::{Corpus, Example};
 use crate::finite::is_finite;
 use crate::job::Job;
 use crate::journal::{Journal, METRICS, StepRow};
-use crate::online::{self, Freshness, Now, Online};
-use crate::step::{self, Counts, HostBody, Losses, Pass};
+use crate::online::{Freshness, Now, Online};
+use crate::shards::{Lesson, Shards, Task};
+use crate::step::Losses;
 use crate::validation::Validation;
 
 /// File names inside a checkpoint.
@@ -44,9 +45,9 @@ pub(crate) struct Trained {
 }
 
 /// Trains from the newest checkpoint, or from the start, to the end of the run's epochs or of its budget.
-pub(crate) fn train(job: &Job, bench: &Workbench, device: &Device, device_name: &str) -> Result<Trained> {
-    let mut trainer = Trainer::open(job, bench, device)?;
-    trainer.announce(device_name);
+pub(crate) fn train(job: &Job, bench: &Workbench, devices: &Devices, names: &str) -> Result<Trained> {
+    let mut trainer = Trainer::open(job, bench, devices)?;
+    trainer.announce(names);
     trainer.validate_at_the_start()?;
     let corpus = job.corpus();
     while !trainer.has_ended() {
@@ -59,14 +60,9 @@ pub(crate) fn train(job: &Job, bench: &Workbench, device: &Device, device_name: 
 
 struct Trainer<'a> {
     job: &'a Job,
-    device: Device,
-    /// Taken only while the optimizer updates it.
-    model: Option<MaskedLm>,
-    teacher: Teacher,
+    shards: Shards,
     online: Option<Online>,
     optimizer: Optimizer,
-    /// Memory of a step on the CPU.
-    lanes: Lanes,
     schedule: Schedule,
     validation: Validation,
     counters: Counters,
@@ -78,8 +74,8 @@ struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn open(job: &'a Job, bench: &Workbench, device: &Device) -> Result<Self> {
-        let device = device.clone().autodiff();
+    fn open(job: &'a Job, bench: &Workbench, devices: &Devices) -> Result<Self> {
+        let (device, products) = (devices.all[0].clone().autodiff(), devices.products);
         let folder = bench.state_dir();
         fs::create_dir_all(&folder)?;
         let run = job.config.run;
@@ -99,11 +95,11 @@ impl<'a> Trainer<'a> {
         progress.resume_at(counters.tokens - counters.earlier_tokens);
         Ok(Self {
             job,
-            model: Some(model),
-            teacher: Teacher::load(job, &device)?,
+            shards: Shards::new(&model.with_products(products), &job.student, &devices.all, |device| {
+                Teacher::load(job, device, products)
+            })?,
             online: online.transpose()?,
             optimizer,
-            lanes: Lanes::default(),
             schedule: job.config.schedule(counters.done(job.config.budget, job.plan.steps()).total),
             validation: Validation::read(
                 &job.paths.tokens,
@@ -115,15 +111,14 @@ impl<'a> Trainer<'a> {
             checkpoints,
             journal,
             progress,
-            device,
             clock: (Instant::now(), 0.0),
         })
     }
 
-    fn announce(&self, device_name: &str) {
+    fn announce(&self, devices: &str) {
         let (job, span) = (self.job, self.job.span);
         tracing::info!(
-            "entromask-pretrain {} on {device_name} ({} threads)",
+            "entromask-pretrain {} on {devices} ({} threads)",
             env!("CARGO_PKG_VERSION"),
             std::thread::available_parallelism().map_or(1, usize::from)
         );
@@ -167,10 +162,10 @@ impl<'a> Trainer<'a> {
         let (done, config) = (self.done(), &self.job.config);
         let objective = config.objective.at(&config.transfer, done);
         let rate = self.schedule.between(done.at, self.after(done, tokens));
-        self.device.seed(keyed(config.seed, "dropout", self.counters.step, 0).next_u64());
-        let body = self.host_body();
-        let (losses, gradients, entropies) = self.gradients(batch, &objective, body.as_ref())?;
-        self.lanes = body.map(HostBody::into_lanes).unwrap_or_default();
+        self.shards.device().seed(keyed(config.seed, "dropout", self.counters.step, 0).next_u64());
+        let entropies = self.online.as_ref().is_some_and(Online::learns);
+        let task = Task { objective: &objective, rows: config.micro_batch, entropies };
+        let Lesson { losses, gradients, entropies } = self.shards.learn(batch, task)?;
         let mut row = self.row(&losses, tokens, rate);
         let now = self.now();
         if let Some(online) = &mut self.online {
@@ -179,10 +174,7 @@ impl<'a> Trainer<'a> {
         } else if self.job.masks_itself() {
             row.staleness = Some((now.tokens - self.counters.earlier_tokens) as f64);
         }
-        let model = self.model.take().expect("put back below");
-        let (model, norm) = self.optimizer.step(rate, model, gradients)?;
-        self.model = Some(model);
-        row.grad_norm = norm;
+        row.grad_norm = self.shards.update(|model| self.optimizer.step(rate, model, gradients))?;
         self.counters.step = row.step;
         self.counters.tokens = row.tokens;
         self.counters.flops += self.flops(batch);
@@ -197,50 +189,10 @@ impl<'a> Trainer<'a> {
     fn choose_masks(&mut self, batch: &mut [Example]) -> Result<()> {
         let (now, began) = (self.now(), batch.len());
         let Some(online) = &mut self.online else { return Ok(()) };
-        let model = self.model.as_ref().expect("taken only while the optimizer updates it").valid();
+        let model = self.shards.model().valid();
         let rows = self.job.config.micro_batch.unwrap_or(began);
-        let device = self.device.clone().inner();
+        let device = self.shards.device().clone().inner();
         online.choose(batch, (&model, &self.job.student), now, (rows, &device))
-    }
-
-    /// The student's body laid out for a step, where the CPU can compute it without tensors.
-    fn host_body(&mut self) -> Option<HostBody> {
-        let possible = entromask_device::is_cpu(&self.device) && TrainedBody::trains(&self.job.student);
-        let lanes = std::mem::take(&mut self.lanes);
-        possible.then(|| HostBody::new(self.model(), &self.job.student, lanes))
-    }
-
-    /// Losses and gradients of a batch, which may be computed in parts, and the entropies at its masked positions where
-    /// they are wanted.
-    fn gradients(
-        &self,
-        batch: &[Example],
-        objective: &ObjectiveConfig,
-        body: Option<&HostBody>,
-    ) -> Result<(Losses, Gradients, Vec<f32>)> {
-        let teacher = self.teacher.for_step();
-        let whole = Counts::of(batch, teacher, objective);
-        let pad = self.job.student.pad_token_id;
-        let pass = Pass { objective, whole, pad, device: &self.device, body };
-        let (mut losses, mut gradients) = (Losses::default(), None::<Gradients>);
-        let (mut entropies, learns) = (Vec::new(), self.online.as_ref().is_some_and(Online::learns));
-        for part in batch.chunks(self.job.config.micro_batch.unwrap_or(batch.len())) {
-            if Counts::of(part, teacher, objective).guided == 0 {
-                continue;
-            }
-            let mut forward = step::forward(self.model(), teacher, part, pass);
-            if let Some(seen) = forward.seen.take().filter(|_| learns) {
-                entropies.extend(online::entropies(self.model(), &seen.masked()));
-            }
-            losses = losses.plus(forward.losses);
-            losses.check()?;
-            let more = Gradients::collect(self.model(), forward.backward(self.model()));
-            match &mut gradients {
-                None => gradients = Some(more),
-                Some(sum) => sum.add(more),
-            }
-        }
-        Ok((losses, gradients.expect("a batch with masks has a part with masks"), entropies))
     }
 
     fn row(&self, losses: &Losses, tokens: u64, lr: f64) -> StepRow {
@@ -290,7 +242,7 @@ impl<'a> Trainer<'a> {
     fn validate(&mut self) -> Result<bool> {
         let (job, began) = (self.job, Instant::now());
         let model = self.model();
-        let score = self.validation.score(model, &job.student, job.config.batch_size, &self.device);
+        let score = self.validation.score(model, &job.student, job.config.batch_size, self.shards.device());
         let Some(score) = score else { return Ok(false) };
         let rise = job.config.run.divergence;
         let best = self.counters.count_validation(score, (rise > 0.0).then_some(rise))?;
@@ -323,7 +275,7 @@ impl<'a> Trainer<'a> {
     fn finish(self) -> Trained {
         let [metrics, speed] = self.journal.paths();
         Trained {
-            model: self.model.expect("put back after each step"),
+            model: self.shards.into_model(),
             optimizer: self.optimizer,
             counters: self.counters,
             metrics,
@@ -334,7 +286,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn model(&self) -> &MaskedLm {
-        self.model.as_ref().expect("taken only while the optimizer updates it")
+        self.shards.model()
     }
 
     fn now(&self) -> Now {
@@ -398,7 +350,7 @@ impl<'a> Trainer<'a> {
         let longest = batch.iter().map(|row| row.input_ids.len()).max().unwrap_or(0);
         let tokens = (batch.len() * longest) as f64;
         let masked = batch.iter().map(|row| row.positions.len()).sum::<usize>() as f64;
-        let teacher = self.teacher.config();
+        let teacher = self.shards.teacher().config();
         let everywhere = teacher.is_some() && self.job.config.objective.positions == Positions::All;
         let positions = if everywhere { tokens } else { masked };
         let forward = |config: &EncoderConfig| {

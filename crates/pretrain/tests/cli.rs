@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use session::{Session, assert_same_content, expect_failure, json, read, rows, signal, stderr, tensors};
+use session::{
+    STUDENT, Session, assert_same_content, expect_failure, json, read, rows, signal, stderr, tensors,
+};
 
 #[test]
 fn a_killed_run_ends_with_the_same_bits() -> Result<()> {
@@ -201,6 +203,39 @@ fn weights_can_be_taken_from_another_model() -> Result<()> {
     Ok(())
 }
 
+/// Three shards of batches of eight, which have micro batches of their own.
+#[test]
+fn several_devices_train_what_one_trains() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 2)?;
+    // Dropout is drawn in the order in which threads ask for it.
+    session.fixture.file("student.toml", &STUDENT.replace("0.1", "0.0"))?;
+    let train = |out: &str, devices: &str| {
+        let sets = ["--set", "batch_size=8", "--set", "micro_batch=2", "--set", "lr=1e-2"];
+        session.train(&masks, out, &[&sets[..], &["--device", devices]].concat())
+    };
+    let (one, three) = (train("one", "cpu")?, train("three", "cpu,cpu,cpu")?);
+    let key = |model: &Path| Ok::<_, anyhow::Error>(json(&model.join("manifest.json"))?["key"].clone());
+    assert_eq!(key(&one)?, key(&three)?, "devices are not in the key");
+    assert_eq!(json(&three.join("manifest.json"))?["cost"]["device"], "cpu,cpu,cpu");
+    let (one, three) = (rows(&one)?, rows(&three)?);
+    assert!(one.len() > 6 && one.len() == three.len());
+    for (a, b) in one.iter().zip(&three) {
+        for name in ["loss", "valid_loss"] {
+            let [a, b] = [a, b].map(|row| row[name].as_f64());
+            assert_eq!(a.is_some(), b.is_some());
+            assert!((a.unwrap_or(0.0) - b.unwrap_or(0.0)).abs() < 1e-4, "{a:?} {b:?}");
+        }
+    }
+    // The same bits again, and up to date on another number of devices.
+    let again = train("again", "cpu,cpu,cpu")?;
+    assert_same_content(&session.fixture.path("three"), &again)?;
+    let manifest = read(&again.join("manifest.json"))?;
+    train("again", "cpu")?;
+    assert_eq!(read(&again.join("manifest.json"))?, manifest);
+    Ok(())
+}
+
 #[test]
 fn mistakes_are_named_with_their_exit_codes() -> Result<()> {
     let session = Session::new()?;
@@ -223,6 +258,11 @@ fn mistakes_are_named_with_their_exit_codes() -> Result<()> {
     )?;
     expect_failure(&mut run(&["--continue-from", "nowhere"]), 3, "nowhere")?;
     expect_failure(&mut run(&["--device", "cuda"]), 4, "cuda")?;
+    expect_failure(&mut run(&["--device", "cuda:0,1"]), 4, "cuda")?;
+    expect_failure(&mut run(&["--device", "cuda:0,0"]), 2, "`cuda:0` twice")?;
+    expect_failure(&mut run(&["--device", "cuda:0,vulkan:1"]), 2, "several backends")?;
+    expect_failure(&mut run(&["--device", "cpu,tpu"]), 2, "tpu")?;
+    expect_failure(&mut run(&["--dtype", "bf16"]), 2, "not for the cpu")?;
     expect_failure(&mut run(&["--set", "lr=1e30", "--set", "warmup=0"]), 1, "diverged")?;
     expect_failure(&mut session.command(&later, "model"), 2, "--continue-from")?;
     expect_failure(&mut session.command(&session.fixture.masks(3, 2)?, "model"), 2, "epochs = 4")?;

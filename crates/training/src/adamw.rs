@@ -1,12 +1,12 @@
 //! `AdamW` (Loshchilov & Hutter, 2019, algorithm 2).
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::moments::Moments;
+use crate::change::Change;
 use crate::optimizer::{AdamWConfig, CHUNK};
 
-/// The scalars of one step.
+/// The scalars of one step, and the step of `AdamW`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Update {
     pub(crate) rate: f64,
@@ -32,14 +32,6 @@ impl Update {
         Self { weight_decay: if D > 1 { self.weight_decay } else { 0.0 }, ..self }
     }
 
-    fn on_host(&self, parameter: &mut [f32], gradient: &[f32], [first, second]: &mut [Vec<f32>; 2]) {
-        parameter
-            .par_chunks_mut(CHUNK)
-            .zip(gradient.par_chunks(CHUNK))
-            .zip(first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)))
-            .for_each(|((p, g), (m, v))| self.on_chunk(p, g, m, v));
-    }
-
     fn on_chunk(&self, parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
         let [b1, b2] = self.betas.map(|beta| beta as f32);
         let (keep, scale) = ((1.0 - self.rate * self.weight_decay) as f32, self.scale as f32);
@@ -51,6 +43,16 @@ impl Update {
             *v = b2 * *v + (1.0 - b2) * g * g;
             *p = keep * *p - rate * *m / (v.sqrt() * root + eps);
         }
+    }
+}
+
+impl Change for Update {
+    fn on_host(&self, parameter: &mut [f32], gradient: &[f32], [first, second]: &mut [Vec<f32>; 2]) {
+        parameter
+            .par_chunks_mut(CHUNK)
+            .zip(gradient.par_chunks(CHUNK))
+            .zip(first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)))
+            .for_each(|((p, g), (m, v))| self.on_chunk(p, g, m, v));
     }
 
     fn on_device(
@@ -68,34 +70,4 @@ impl Update {
         let change = first.clone().mul_scalar(self.rate / self.corrections[0]) / root;
         [parameter.mul_scalar(1.0 - self.rate * self.weight_decay) - change, first, second]
     }
-}
-
-/// Takes the parameter's buffer over without a copy where nobody else holds it.
-pub(crate) fn step_on_host<const D: usize>(
-    update: Update,
-    tensor: Tensor<D>,
-    gradient: &TensorData,
-    moments: Option<Moments>,
-) -> (Tensor<D>, Moments) {
-    let device = tensor.device();
-    let mut parameter = tensor.into_data();
-    let mut moments = moments.map_or_else(|| Moments::zeros(parameter.num_elements()), Moments::into_host);
-    let values = parameter.as_mut_slice::<f32>().expect("parameters are f32 on the CPU");
-    update.on_host(values, gradient.as_slice().expect("gradients are f32 on the CPU"), &mut moments);
-    (Tensor::from_data(parameter, &device), Moments::Host(moments))
-}
-
-pub(crate) fn step_on_device<const D: usize>(
-    update: Update,
-    tensor: Tensor<D>,
-    gradient: Tensor<1>,
-    moments: Option<Moments>,
-) -> (Tensor<D>, Moments) {
-    let shape = tensor.shape();
-    let moments = match moments {
-        Some(moments) => moments.into_device(&tensor.device()),
-        None => [gradient.zeros_like(), gradient.zeros_like()],
-    };
-    let [parameter, first, second] = update.on_device(tensor.flatten(0, D - 1), gradient, moments);
-    (parameter.reshape(shape), Moments::Device(Box::new([first, second])))
 }

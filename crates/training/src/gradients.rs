@@ -43,6 +43,21 @@ impl Gradients {
         }
     }
 
+    /// The same on `device`, where the gradients of another part of the batch are. Host memory is the same for all.
+    #[must_use]
+    pub fn to_device(self, device: &Device) -> Self {
+        let moved = |(path, gradient)| match gradient {
+            Gradient::Host(_) => (path, gradient),
+            Gradient::Device(tensor) => (path, Gradient::Device(tensor.to_device(device))),
+        };
+        Self { by_path: self.by_path.into_iter().map(moved).collect() }
+    }
+
+    /// Each parameter's path and its gradient, flat, in host memory.
+    pub fn to_host(&self) -> BTreeMap<&str, Vec<f32>> {
+        self.by_path.iter().map(|(path, gradient)| (path.as_str(), gradient.to_host())).collect()
+    }
+
     /// How many numbers have a gradient.
     pub fn numbers(&self) -> u64 {
         self.by_path.values().map(Gradient::numbers).sum()
@@ -66,6 +81,14 @@ impl Gradient {
             (Self::Device(sum), Self::Device(more)) => Self::Device(sum + more),
             _ => unreachable!("the parts of a batch are computed on one device"),
         }
+    }
+
+    fn to_host(&self) -> Vec<f32> {
+        let data = match self {
+            Self::Host(data) => data.clone(),
+            Self::Device(tensor) => tensor.clone().into_data_as::<f32>(),
+        };
+        data.try_into_vec().expect("f32")
     }
 
     fn numbers(&self) -> u64 {

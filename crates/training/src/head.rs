@@ -13,6 +13,7 @@
 //! [`distillation`](crate::distillation); tests compare the two.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use entromask_kernels::Products;
 use rayon::prelude::*;
 
 use crate::host;
@@ -30,6 +31,8 @@ pub struct Decoder {
     pub weight: Tensor<2>,
     /// `[vocab_size]`
     pub bias: Tensor<1>,
+    /// In what type it multiplies.
+    pub products: Products,
 }
 
 /// A teacher for the distillation.
@@ -95,7 +98,8 @@ pub fn head_loss(
 ) -> HeadLoss {
     let rows = (CHUNK_LOGITS / decoder.weight.dims()[0]).max(1);
     let teacher = if objective.kd == 0.0 { Guide::Nobody } else { teacher };
-    let on_host = decoder.weight.clone().inner().device() == Device::flex();
+    let on_cpu = decoder.weight.clone().inner().device() == Device::flex();
+    let on_host = on_cpu && decoder.products == Products::AsTensors;
     let how = if on_host { head_loss_on_host } else { head_loss_in_chunks };
     how(hidden, decoder, targets, teacher, objective, rows)
 }
@@ -107,7 +111,7 @@ pub fn evaluate(hidden: &Tensor<2>, decoder: &Decoder, targets: &[u32]) -> Evalu
     let mut total = Evaluation::default();
     for (index, targets) in targets.chunks(rows).enumerate() {
         let hidden = hidden.clone().narrow(0, index * rows, targets.len());
-        let mut logits = hidden.matmul(decoder.weight.clone().transpose()).into_data_as::<f32>();
+        let mut logits = logits(hidden, decoder).into_data_as::<f32>();
         let values = logits.as_mut_slice::<f32>().expect("converted to f32");
         let found: Vec<_> = (values.par_chunks_mut(bias.len()).zip(targets))
             .map(|(row, &target)| rows::surprisal_and_hit(row, &bias, target))
@@ -122,7 +126,7 @@ pub fn evaluate(hidden: &Tensor<2>, decoder: &Decoder, targets: &[u32]) -> Evalu
 impl Decoder {
     /// Without autodiff.
     fn plain(&self) -> Self {
-        Self { weight: self.weight.clone().inner(), bias: self.bias.clone().inner() }
+        Self { weight: self.weight.clone().inner(), bias: self.bias.clone().inner(), products: self.products }
     }
 }
 
@@ -168,6 +172,7 @@ fn head_loss_on_host(
         gradient: Decoder {
             weight: Tensor::from_data(TensorData::new(found.weight, width), &device),
             bias: Tensor::from_data(TensorData::new(found.bias, [width[0]]), &device),
+            products: plain.products,
         },
         decoder,
     }
@@ -206,13 +211,14 @@ fn head_loss_in_chunks(
         gradient: Decoder {
             weight: sums.weight.unwrap_or_else(|| Tensor::zeros(width, &plain.weight.device())),
             bias: sums.bias.unwrap_or_else(|| plain.bias.zeros_like()),
+            products: plain.products,
         },
         decoder,
     }
 }
 
 fn logits(hidden: Tensor<2>, decoder: &Decoder) -> Tensor<2> {
-    hidden.matmul(decoder.weight.clone().transpose())
+    decoder.products.matmul(hidden, decoder.weight.clone().transpose())
 }
 
 /// What the chunks of a batch add up to.
@@ -229,9 +235,10 @@ impl Sums {
         self.losses.ce += losses.ce;
         self.losses.kd += losses.kd;
         let ones = Tensor::ones([1, gradient.dims()[0]], &gradient.device());
-        self.hidden.push(gradient.clone().matmul(decoder.weight.clone()));
         let bias = ones.matmul(gradient.clone()).squeeze_dim(0);
-        let weight = gradient.transpose().matmul(hidden.clone());
+        let gradient = decoder.products.operand(gradient);
+        self.hidden.push(decoder.products.matmul(gradient.clone(), decoder.weight.clone()));
+        let weight = decoder.products.matmul(gradient.transpose(), hidden.clone());
         self.bias = Some(self.bias.take().map_or(bias.clone(), |sum| sum + bias));
         self.weight = Some(self.weight.take().map_or(weight.clone(), |sum| sum + weight));
     }
@@ -257,12 +264,12 @@ mod tests {
     }
 
     fn decoder(step: f32) -> Decoder {
-        Decoder { weight: wave([19, 4], step), bias: wave([19], step * 3.0) }
+        Decoder { weight: wave([19, 4], step), bias: wave([19], step * 3.0), products: Products::default() }
     }
 
     fn student() -> (Tensor<2>, Decoder) {
-        let Decoder { weight, bias } = decoder(0.7);
-        (tracked(wave([5, 4], 0.9)), Decoder { weight: tracked(weight), bias: tracked(bias) })
+        let Decoder { weight, bias, products } = decoder(0.7);
+        (tracked(wave([5, 4], 0.9)), Decoder { weight: tracked(weight), bias: tracked(bias), products })
     }
 
     fn vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {

@@ -4,55 +4,44 @@
 //! With bias-corrected moments m̂ and v̂ of a matrix θ, r = m̂ / (√v̂ + ε) + λθ, and θ ← θ − η · ‖θ‖ / ‖r‖ · r. Where one
 //! of the norms is 0 their ratio counts as 1. Norms and biases are neither decayed nor scaled, as in the authors' code.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::adamw::Update;
+use crate::change::Change;
 use crate::gradients::sum_of_squares;
-use crate::moments::Moments;
 use crate::optimizer::CHUNK;
 
-pub(crate) fn step_on_host<const D: usize>(
-    update: Update,
-    tensor: Tensor<D>,
-    gradient: &TensorData,
-    moments: Option<Moments>,
-) -> (Tensor<D>, Moments) {
-    let device = tensor.device();
-    let mut parameter = tensor.into_data();
-    let mut moments = moments.map_or_else(|| Moments::zeros(parameter.num_elements()), Moments::into_host);
-    let values = parameter.as_mut_slice::<f32>().expect("parameters are f32 on the CPU");
-    let direction =
-        direction(update, values, gradient.as_slice().expect("gradients are f32 on the CPU"), &mut moments);
-    let ratio = ratio(sum_of_squares(values).sqrt(), sum_of_squares(&direction).sqrt());
-    let rate = (update.rate * ratio) as f32;
-    let chunks = values.par_chunks_mut(CHUNK).zip(direction.par_chunks(CHUNK));
-    chunks.for_each(|(values, changes)| values.iter_mut().zip(changes).for_each(|(p, r)| *p -= rate * r));
-    (Tensor::from_data(parameter, &device), Moments::Host(moments))
-}
+/// The step of LAMB.
+pub(crate) struct Lamb(pub(crate) Update);
 
-pub(crate) fn step_on_device<const D: usize>(
-    update: Update,
-    tensor: Tensor<D>,
-    gradient: Tensor<1>,
-    moments: Option<Moments>,
-) -> (Tensor<D>, Moments) {
-    let shape = tensor.shape();
-    let [first, second] = match moments {
-        Some(moments) => moments.into_device(&tensor.device()),
-        None => [gradient.zeros_like(), gradient.zeros_like()],
-    };
-    let (parameter, gradient) = (tensor.flatten::<1>(0, D - 1), gradient.mul_scalar(update.scale));
-    let [b1, b2] = update.betas;
-    let first = first.mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
-    let second = second.mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2);
-    let root = second.clone().div_scalar(update.corrections[1]).sqrt().add_scalar(update.eps);
-    let direction = first.clone().div_scalar(update.corrections[0]) / root
-        + parameter.clone().mul_scalar(update.weight_decay);
-    let norm = |tensor: &Tensor<1>| tensor.clone().square().sum().into_scalar::<f64>().sqrt();
-    let ratio = ratio(norm(&parameter), norm(&direction));
-    let parameter = parameter - direction.mul_scalar(update.rate * ratio);
-    (parameter.reshape(shape), Moments::Device(Box::new([first, second])))
+impl Change for Lamb {
+    fn on_host(&self, parameter: &mut [f32], gradient: &[f32], moments: &mut [Vec<f32>; 2]) {
+        let direction = direction(self.0, parameter, gradient, moments);
+        let ratio = ratio(sum_of_squares(parameter).sqrt(), sum_of_squares(&direction).sqrt());
+        let rate = (self.0.rate * ratio) as f32;
+        let chunks = parameter.par_chunks_mut(CHUNK).zip(direction.par_chunks(CHUNK));
+        chunks.for_each(|(values, changes)| values.iter_mut().zip(changes).for_each(|(p, r)| *p -= rate * r));
+    }
+
+    fn on_device(
+        &self,
+        parameter: Tensor<1>,
+        gradient: Tensor<1>,
+        [first, second]: [Tensor<1>; 2],
+    ) -> [Tensor<1>; 3] {
+        let Self(update) = self;
+        let [b1, b2] = update.betas;
+        let gradient = gradient.mul_scalar(update.scale);
+        let first = first.mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
+        let second = second.mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2);
+        let root = second.clone().div_scalar(update.corrections[1]).sqrt().add_scalar(update.eps);
+        let direction = first.clone().div_scalar(update.corrections[0]) / root
+            + parameter.clone().mul_scalar(update.weight_decay);
+        let norm = |tensor: &Tensor<1>| tensor.clone().square().sum().into_scalar::<f64>().sqrt();
+        let ratio = ratio(norm(&parameter), norm(&direction));
+        [parameter - direction.mul_scalar(update.rate * ratio), first, second]
+    }
 }
 
 /// r, after an update of the moments.
@@ -86,9 +75,11 @@ fn ratio(parameter: f64, direction: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use burn::optim::{LambConfig, Optimizer as _};
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
 
     use super::*;
+    use crate::change::step;
+    use crate::gradients::Gradient;
     use crate::optimizer::AdamWConfig;
 
     const CONFIG: AdamWConfig = AdamWConfig { betas: [0.9, 0.999], eps: 1e-6, weight_decay: 0.1, clip: 0.0 };
@@ -108,7 +99,8 @@ mod tests {
     fn one_step_by_hand() {
         let update = Update::new(&CONFIG, 1, 0.01, 1.0);
         let parameter = Tensor::<2>::from_floats([[3.0, 4.0]], &Device::flex());
-        let (found, _) = step_on_host(update, parameter, &TensorData::from([0.5f32, -0.25]), None);
+        let gradient = Gradient::Host(TensorData::from([0.5f32, -0.25]));
+        let (found, _) = step(&Lamb(update), parameter, gradient, None);
         assert!(close(&vec(found), &[2.954_602, 4.020_953], 1e-5));
     }
 
@@ -116,7 +108,8 @@ mod tests {
     fn a_parameter_of_zeros_can_begin_to_move() {
         let update = Update::new(&CONFIG, 1, 0.01, 1.0);
         let parameter = Tensor::<2>::zeros([1, 2], &Device::flex());
-        let (found, _) = step_on_host(update, parameter, &TensorData::from([0.5f32, -0.25]), None);
+        let gradient = Gradient::Host(TensorData::from([0.5f32, -0.25]));
+        let (found, _) = step(&Lamb(update), parameter, gradient, None);
         assert!(close(&vec(found), &[-0.01, 0.01], 1e-6));
     }
 
@@ -130,12 +123,14 @@ mod tests {
         };
         let [mut theirs, mut ours, mut on_device] = [wave(100), wave(100), wave(100)];
         let (mut state, mut moments, mut device_moments) = (None, None, None);
-        for step in 0..12 {
-            let update = Update::new(&CONFIG, step as u64 + 1, 0.02, 1.0);
-            (theirs, state) = burn.step(0.02, theirs, wave(step), state);
-            let (next, found) = step_on_host(update, ours, &wave(step).into_data(), moments);
+        for number in 0..12 {
+            let update = Lamb(Update::new(&CONFIG, number as u64 + 1, 0.02, 1.0));
+            (theirs, state) = burn.step(0.02, theirs, wave(number), state);
+            let gradient = Gradient::Host(wave(number).into_data());
+            let (next, found) = step(&update, ours, gradient, moments);
             (ours, moments) = (next, Some(found));
-            let (next, found) = step_on_device(update, on_device, wave(step).flatten(0, 1), device_moments);
+            let gradient = Gradient::Device(wave(number).flatten(0, 1));
+            let (next, found) = step(&update, on_device, gradient, device_moments);
             (on_device, device_moments) = (next, Some(found));
         }
         let theirs = vec(theirs);

@@ -10,6 +10,7 @@
 //!    before it is used.
 
 mod adamw;
+mod change;
 mod checkpoint;
 mod gradients;
 mod head;

@@ -12,10 +12,12 @@ use burn::tensor::Tensor;
 use entromask_fault::Fault;
 use serde::{Deserialize, Serialize};
 
-use crate::adamw::{self, Update};
+use crate::adamw::Update;
+use crate::change;
 use crate::gradients::{Gradient, Gradients};
+use crate::lamb::Lamb;
 use crate::moments::{self, Moments};
-use crate::{lamb, muon};
+use crate::muon;
 
 /// Numbers that one task updates.
 pub(crate) const CHUNK: usize = 1 << 14;
@@ -156,18 +158,12 @@ impl Mapper<'_> {
         moments: Option<Moments>,
     ) -> (Tensor<D>, Moments) {
         let update = self.update.decayed::<D>();
-        match (self.config.rule, gradient) {
-            (Rule::Muon, gradient) if D == 2 && !is_table(path) => {
+        match self.config.rule {
+            Rule::Muon if D == 2 && !is_table(path) => {
                 muon::step(update, self.config.momentum, tensor, gradient, moments)
             }
-            (Rule::Lamb, Gradient::Host(gradient)) if D > 1 => {
-                lamb::step_on_host(update, tensor, &gradient, moments)
-            }
-            (Rule::Lamb, Gradient::Device(gradient)) if D > 1 => {
-                lamb::step_on_device(update, tensor, gradient, moments)
-            }
-            (_, Gradient::Host(gradient)) => adamw::step_on_host(update, tensor, &gradient, moments),
-            (_, Gradient::Device(gradient)) => adamw::step_on_device(update, tensor, gradient, moments),
+            Rule::Lamb if D > 1 => change::step(&Lamb(update), tensor, gradient, moments),
+            _ => change::step(&update, tensor, gradient, moments),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{RefCell, RefMut};
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, States as Values, TrainedBody};
+use entromask_kernels::Products;
 
 use super::wanted::{States, Wanted};
 use crate::data::Example;
@@ -23,6 +24,12 @@ pub(super) struct Back<'a> {
 }
 
 impl HostBody {
+    /// Whether `model` is where bodies like this one compute, and in their type.
+    pub(crate) fn serves(model: &MaskedLm) -> bool {
+        let (_, bias) = model.decoder();
+        entromask_device::is_cpu(&bias.device()) && model.products() == Products::AsTensors
+    }
+
     /// Lays out `model`, whose tensors must be on the CPU, in the memory of an earlier one.
     pub(crate) fn new(model: &MaskedLm, config: &EncoderConfig, lanes: Lanes) -> Self {
         Self { body: TrainedBody::new(model, config), width: config.hidden_size, lanes: RefCell::new(lanes) }

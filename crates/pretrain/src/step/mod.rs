@@ -4,6 +4,10 @@ mod host;
 mod wanted;
 
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
+mod mixed;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod trace;
@@ -190,7 +194,7 @@ pub(crate) fn masked_states(
     device: &Device,
 ) -> (Tensor<2>, Vec<u32>) {
     let wanted = Wanted::masked(batch);
-    let states = if entromask_device::is_cpu(device) && TrainedBody::computes(config) {
+    let states = if HostBody::serves(model) && TrainedBody::computes(config) {
         HostBody::new(model, config, Lanes::default()).states(&wanted, batch, &[])
     } else {
         wanted.states(model, batch, &[], config.pad_token_id, device)
@@ -200,7 +204,7 @@ pub(crate) fn masked_states(
 
 pub(crate) fn decoder(model: &MaskedLm) -> Decoder {
     let (weight, bias) = model.decoder();
-    Decoder { weight, bias }
+    Decoder { weight, bias, products: model.products() }
 }
 
 /// What a teacher says at the wanted positions, without autodiff.

@@ -9,7 +9,7 @@ use super::*;
 const PAD: u32 = 0;
 
 /// Without dropout, whose generator is one for the whole process.
-fn config() -> EncoderConfig {
+pub(super) fn config() -> EncoderConfig {
     EncoderConfig {
         vocab_size: 50,
         hidden_size: 16,
@@ -77,7 +77,7 @@ fn model() -> Student {
     Student::new(&config())
 }
 
-fn batch() -> Vec<Example> {
+pub(super) fn batch() -> Vec<Example> {
     let row = |length: u32, positions: &[u32]| {
         let ids: Vec<u32> = (0..length).map(|i| 5 + (i * 7 + length * 3) % 45).collect();
         Example::masked(&ids, positions.iter().copied(), std::iter::repeat(4)).expect("inside")
@@ -251,7 +251,7 @@ fn cached_targets_of_all_tokens_are_the_teacher() {
     let mut cached = batch();
     for row in &mut cached {
         let (hidden, _) = masked_states((&teacher, &config()), std::slice::from_ref(row), &Device::flex());
-        let Decoder { weight, bias } = decoder(&teacher);
+        let Decoder { weight, bias, .. } = decoder(&teacher);
         let logits = hidden.matmul(weight.transpose()) + bias.unsqueeze();
         let n = row.positions.len();
         row.soft = SoftTargets {
@@ -268,7 +268,7 @@ fn cached_targets_of_all_tokens_are_the_teacher() {
 }
 
 /// A small model of each family, with what makes it one: shared layers, narrow embeddings, windows, offsets.
-fn families() -> Vec<EncoderConfig> {
+pub(super) fn families() -> Vec<EncoderConfig> {
     let narrow = EncoderConfig { embedding_size: Some(8), ..config() };
     let modern = ModernBertConfig {
         global_attn_every_n_layers: 2,

@@ -10,6 +10,7 @@ fn usage() {
     refused(&world, 2, &["--set", "conditioning=some"], &["some", "kfold"]);
     refused(&world, 2, &["--set", "fraction=1.5"], &["fraction = 1.5"]);
     refused(&world, 2, &["--device", "tpu"], &["tpu", "cuda"]);
+    refused(&world, 2, &["--device", "cuda:0,1"], &["cuda:0,1", "on one"]);
     refused(&world, 2, &["--dtype", "f8"], &["f8", "f32"]);
     refused(&world, 2, &["--threads", "0"], &["thread"]);
 }
