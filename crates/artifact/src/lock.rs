@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use entromask_fault::Fault;
@@ -11,6 +12,10 @@ use crate::Shard;
 
 /// How the names of the shards' own locks begin.
 pub(crate) const SHARD: &str = ".lock-";
+
+/// How often, and after which pauses, a lock that somebody has is tried again: a fifth of a second.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Held while a stage writes. Dropping it lets others in.
 #[derive(Debug)]
@@ -22,17 +27,17 @@ impl Lock {
     /// Nobody else works on the artifact.
     pub(crate) fn alone(out: &Path) -> anyhow::Result<Self> {
         let file = create(out, ".lock")?;
-        taken(out, file.try_lock(), "this artifact")?;
+        taken(out, || file.try_lock(), "this artifact")?;
         Ok(Self { _files: vec![file] })
     }
 
     /// Only other shards work on the artifact.
     pub(crate) fn shard(out: &Path, shard: Shard) -> anyhow::Result<Self> {
         let all = create(out, ".lock")?;
-        taken(out, all.try_lock_shared(), "this artifact")?;
+        taken(out, || all.try_lock_shared(), "this artifact")?;
         // Only now: who holds the other lock alone may remove this one.
         let own = create(out, &format!("{SHARD}{}", shard.label()))?;
-        taken(out, own.try_lock(), &format!("shard {shard}"))?;
+        taken(out, || own.try_lock(), &format!("shard {shard}"))?;
         Ok(Self { _files: vec![all, own] })
     }
 }
@@ -45,7 +50,16 @@ fn create(out: &Path, name: &str) -> anyhow::Result<File> {
     Ok(file.into_file())
 }
 
-fn taken(out: &Path, outcome: Result<(), TryLockError>, what: &str) -> anyhow::Result<()> {
+/// Tries again for a moment: a program that some thread of the last holder is just starting shares its lock until it runs.
+fn taken(out: &Path, lock: impl Fn() -> Result<(), TryLockError>, what: &str) -> anyhow::Result<()> {
+    let mut outcome = lock();
+    for _ in 0..TRIES {
+        if !matches!(outcome, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        outcome = lock();
+    }
     match outcome {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
