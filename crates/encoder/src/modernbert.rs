@@ -143,7 +143,7 @@ impl ModernBert {
 #[derive(Module, Debug)]
 #[expect(clippy::struct_field_names, reason = "the name of the checkpoints")]
 pub(crate) struct Embeddings {
-    word_embeddings: Embedding,
+    pub(crate) word_embeddings: Embedding,
     pub(crate) norm: LayerNorm,
     dropout: Dropout,
 }

@@ -94,7 +94,7 @@ impl WithSimd for Head<'_> {
         for (row, &position) in self.positions.iter().enumerate() {
             let scores = scores.row_mut(row);
             if let Some(reach) = self.reach {
-                hide(&mut scores[..tokens], usize::from(position), reach);
+                hide_far(&mut scores[..tokens], usize::from(position), reach);
             }
             softmax(simd, scores, (size as f32).powf(-0.5));
         }
@@ -105,7 +105,7 @@ impl WithSimd for Head<'_> {
 }
 
 /// Takes out what is more than `reach` tokens away from `position`.
-fn hide(scores: &mut [f32], position: usize, reach: usize) {
+pub(crate) fn hide_far(scores: &mut [f32], position: usize, reach: usize) {
     let end = (position + reach + 1).min(scores.len());
     scores[end..].fill(NO_TOKEN);
     scores[..position.saturating_sub(reach)].fill(NO_TOKEN);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, TrainedBody};
+use entromask_encoder::{EncoderConfig, Lanes, MaskedLm};
 use entromask_fault::Fault;
 use entromask_kernels::Products;
 use entromask_training::{Checkpoint, Optimizer};
@@ -111,7 +111,7 @@ impl Teacher {
 
     /// A model on a device without autodiff.
     pub(crate) fn of(model: MaskedLm, config: EncoderConfig) -> Self {
-        let on_host = HostBody::serves(&model) && TrainedBody::computes(&config);
+        let on_host = HostBody::serves(&model);
         let body = on_host.then(|| HostBody::new(&model, &config, Lanes::default()));
         Self::Model(Box::new(Guide { model, config, body }))
     }

@@ -26,11 +26,34 @@ impl Rotation {
         positions: impl Iterator<Item = usize>,
         width: usize,
     ) {
+        self.turn_by(1.0, values, first, positions, width);
+    }
+
+    /// Undoes [`Rotation::turn`], which is also its backward pass.
+    pub(super) fn turn_back(
+        &self,
+        values: &mut Matrix,
+        first: usize,
+        positions: impl Iterator<Item = usize>,
+        width: usize,
+    ) {
+        self.turn_by(-1.0, values, first, positions, width);
+    }
+
+    fn turn_by(
+        &self,
+        sign: f32,
+        values: &mut Matrix,
+        first: usize,
+        positions: impl Iterator<Item = usize>,
+        width: usize,
+    ) {
         for (row, position) in positions.enumerate() {
             let angles = &self.angles[position * self.half..][..self.half];
             for head in values.row_mut(first + row)[..width].chunks_exact_mut(2 * self.half) {
                 let (left, right) = head.split_at_mut(self.half);
                 for ((left, right), (cos, sin)) in left.iter_mut().zip(right).zip(angles) {
+                    let sin = sign * sin;
                     (*left, *right) = (*left * cos - *right * sin, *right * cos + *left * sin);
                 }
             }

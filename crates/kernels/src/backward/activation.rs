@@ -14,6 +14,33 @@ impl Activation {
         self.apply(output);
     }
 
+    /// `activated` becomes the function of the left half of each row of `input`, `[rows, 2 · width]`, and `output` that
+    /// times the right half, `[rows, width]`: gated linear units, as [`Activation::gate`].
+    pub fn gate_forward(self, input: &Matrix, activated: &mut Matrix, output: &mut Matrix) {
+        let width = input.width() / 2;
+        activated.reshape(input.rows(), width);
+        output.reshape(input.rows(), width);
+        (0..input.rows()).for_each(|row| activated.row_mut(row).copy_from_slice(&input.row(row)[..width]));
+        self.apply(activated);
+        for row in 0..input.rows() {
+            let pairs = activated.row(row).iter().zip(&input.row(row)[width..]);
+            output.row_mut(row).iter_mut().zip(pairs).for_each(|(to, (left, right))| *to = left * right);
+        }
+    }
+
+    /// `d_input` becomes the gradient of the input of [`Activation::gate_forward`].
+    pub fn gate_backward(self, input: &Matrix, activated: &Matrix, d_output: &Matrix, d_input: &mut Matrix) {
+        let (width, arch) = (d_output.width(), Arch::new());
+        d_input.reshape(input.rows(), input.width());
+        for row in 0..input.rows() {
+            let ((left, right), d) = (input.row(row).split_at(width), d_output.row(row));
+            let (d_left, d_right) = d_input.row_mut(row).split_at_mut(width);
+            d_right.iter_mut().zip(d.iter().zip(activated.row(row))).for_each(|(to, (d, y))| *to = d * y);
+            d_left.iter_mut().zip(d.iter().zip(right)).for_each(|(to, (d, right))| *to = d * right);
+            arch.dispatch(Backward { function: self, input: left, gradient: d_left });
+        }
+    }
+
     /// Multiplies `gradient`, that of the output, with the derivative at `input`.
     pub fn backward(self, input: &Matrix, gradient: &mut Matrix) {
         let arch = Arch::new();
@@ -140,6 +167,7 @@ fn swished<S: Simd>(simd: S, x: S::f32s, share: S::f32s, slope: S::f32s) -> S::f
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backward::tests::{assert_close, draw, tracked};
     use crate::matrix::tests::matrix;
 
     const ALL: [Activation; 5] =
@@ -187,6 +215,24 @@ mod tests {
                     2.0 * slope
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_gate_equals_automatic_differentiation() {
+        for (rows, width) in [(1, 1), (3, 7), (5, 40)] {
+            let (x, seed) = (draw(rows * 2 * width, "x"), draw(rows * width, "seed"));
+            let tracked_x = tracked(&x, [rows, 2 * width]);
+            let half = |start: usize| tracked_x.clone().narrow(1, start, width);
+            let output = burn::tensor::activation::silu(half(0)) * half(width);
+            let backward = (output.clone() * tracked(&seed, [rows, width])).sum().backward();
+
+            let (input, d_output) = (matrix(&x, 2 * width), matrix(&seed, width));
+            let (mut y, mut activated, mut d_x) = (Matrix::default(), Matrix::default(), Matrix::default());
+            Activation::Silu.gate_forward(&input, &mut activated, &mut y);
+            Activation::Silu.gate_backward(&input, &activated, &d_output, &mut d_x);
+            assert_close(&y.to_vec(), output.inner());
+            assert_close(&d_x.to_vec(), tracked_x.grad(&backward).expect("tracked"));
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::norm::dot;
-use crate::attention::softmax;
+use crate::attention::{hide_far, softmax};
 use crate::matrix::Matrix;
 use crate::panels::{NO_TOKEN, Panels, padded, panel_width};
 use crate::product::{Start, Transposed, product};
@@ -17,6 +17,17 @@ pub struct Span {
     pub tokens: Range<usize>,
     /// Where its queries lie among all queries.
     pub queries: Range<usize>,
+    /// Where each query lies in the row, `[queries]`.
+    pub positions: Vec<u16>,
+}
+
+/// How attention is divided and what it is kept from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Heads, whose columns lie side by side.
+    pub count: usize,
+    /// How far a query sees to each side, tokens; without it, the whole row.
+    pub reach: Option<usize>,
 }
 
 /// What the backward pass of attention needs, and memory for both passes.
@@ -40,14 +51,15 @@ impl AttentionTape {
         query: &Matrix,
         key_value: &Matrix,
         spans: &[Span],
-        heads: usize,
+        heads: Heads,
         context: &mut Matrix,
     ) {
         context.reshape(query.rows(), query.width());
-        self.probabilities.resize_with(self.probabilities.len().max(spans.len() * heads), Matrix::default);
+        let matrices = self.probabilities.len().max(spans.len() * heads.count);
+        self.probabilities.resize_with(matrices, Matrix::default);
         let Self { probabilities, left: keys, right: values, result, .. } = self;
-        for (index, (span, head)) in every(spans, heads).enumerate() {
-            let columns = Columns::of(query, heads, head);
+        for (index, (span, head)) in every(spans, heads.count).enumerate() {
+            let columns = Columns::of(query, heads.count, head);
             let (token, queries) = (span.tokens.clone(), span.queries.clone());
             keys.pack_columns(columns.size, rows(key_value, &token, &columns.keys));
             values.pack_rows(columns.size, rows(key_value, &token, &columns.values));
@@ -56,6 +68,7 @@ impl AttentionTape {
             let start = padded(&vec![0.0; token.len()], NO_TOKEN);
             let input = query.view(queries.clone(), columns.query.clone());
             product(input, keys.all(), Start::Bias(&start), &mut probabilities.view_mut(0, 0));
+            hide(probabilities, span, heads.reach);
             Arch::new().dispatch(Softmax { scores: probabilities, scale: columns.scale });
             result.reshape(queries.len(), columns.size);
             let shares = probabilities.view(0..queries.len(), 0..token.len());
@@ -69,15 +82,15 @@ impl AttentionTape {
         &mut self,
         (query, key_value): (&Matrix, &Matrix),
         spans: &[Span],
-        heads: usize,
+        heads: Heads,
         d_context: &Matrix,
         (d_query, d_key_value): (&mut Matrix, &mut Matrix),
     ) {
         d_query.reshape(query.rows(), query.width());
         d_key_value.reshape(key_value.rows(), key_value.width());
         let Self { probabilities, left, right, scores, result } = self;
-        for (index, (span, head)) in every(spans, heads).enumerate() {
-            let columns = Columns::of(query, heads, head);
+        for (index, (span, head)) in every(spans, heads.count).enumerate() {
+            let columns = Columns::of(query, heads.count, head);
             let (token, queries) = (span.tokens.clone(), span.queries.clone());
             let probabilities = probabilities[index].view(0..queries.len(), 0..token.len());
 
@@ -149,6 +162,14 @@ fn place(from: &Matrix, to: &mut Matrix, first: usize, columns: &Range<usize>) {
     }
 }
 
+/// Takes out what the queries of a row are too far away from.
+fn hide(scores: &mut Matrix, span: &Span, reach: Option<usize>) {
+    let Some(reach) = reach.filter(|&reach| span.tokens.len() > reach + 1) else { return };
+    for (row, &position) in span.positions.iter().enumerate() {
+        hide_far(&mut scores.row_mut(row)[..span.tokens.len()], usize::from(position), reach);
+    }
+}
+
 struct Softmax<'a> {
     scores: &'a mut Matrix,
     scale: f32,
@@ -199,28 +220,45 @@ mod tests {
         let (mut tokens, mut queries) = (0, 0);
         let mut next = |(length, asked): (usize, &[usize])| {
             (tokens, queries) = (tokens + length, queries + asked.len());
-            Span { tokens: tokens - length..tokens, queries: queries - asked.len()..queries }
+            Span {
+                tokens: tokens - length..tokens,
+                queries: queries - asked.len()..queries,
+                positions: asked.iter().map(|&position| position as u16).collect(),
+            }
         };
         ROWS.map(&mut next).to_vec()
     }
 
-    fn plain(query: &Tensor<2>, key_value: &Tensor<2>, heads: usize, size: usize) -> Tensor<2> {
+    /// 0 where a query of the row sees, and −10⁹ elsewhere: `[queries, tokens]`.
+    fn shade(span: &Span, reach: Option<usize>) -> Tensor<2> {
+        let seen =
+            |query: u16, token: usize| reach.is_none_or(|reach| usize::from(query).abs_diff(token) <= reach);
+        let cell = |(query, token)| if seen(query, token) { 0.0 } else { -1e9 };
+        let cells =
+            span.positions.iter().flat_map(|&query| (0..span.tokens.len()).map(move |token| (query, token)));
+        tracked(&cells.map(cell).collect::<Vec<_>>(), [span.positions.len(), span.tokens.len()])
+    }
+
+    fn plain(query: &Tensor<2>, key_value: &Tensor<2>, heads: Heads, size: usize) -> Tensor<2> {
         let of_head = |span: &Span, head: usize| {
             let part = |of: &Tensor<2>, rows: &Range<usize>, column: usize| {
                 of.clone().narrow(0, rows.start, rows.len()).narrow(1, column * size, size)
             };
             let keys = part(key_value, &span.tokens, head);
             let scores = part(query, &span.queries, head).matmul(keys.transpose());
-            softmax(scores / (size as f64).sqrt(), 1).matmul(part(key_value, &span.tokens, heads + head))
+            let scores = scores / (size as f64).sqrt() + shade(span, heads.reach);
+            softmax(scores, 1).matmul(part(key_value, &span.tokens, heads.count + head))
         };
-        let row = |span: &Span| Tensor::cat((0..heads).map(|head| of_head(span, head)).collect(), 1);
+        let row = |span: &Span| Tensor::cat((0..heads.count).map(|head| of_head(span, head)).collect(), 1);
         Tensor::cat(spans().iter().map(row).collect(), 0)
     }
 
     #[test]
     fn equals_automatic_differentiation() {
-        for (heads, size) in [(1, 3), (3, 20), (2, 64)] {
-            let width = heads * size;
+        for (count, size, reach) in
+            [(1, 3, None), (3, 20, None), (2, 64, None), (3, 20, Some(2)), (1, 8, Some(0))]
+        {
+            let (width, heads) = (count * size, Heads { count, reach });
             let asked: Vec<i32> = vec![0, 1, 2, 3, 4, 5, 9, 36];
             let x = draw(43 * width, "x");
             let all = tracked(&x, [43, width]);

@@ -134,7 +134,7 @@ fn shards_on_the_device_add_up_to_the_batch_on_the_cpu() {
 }
 
 #[test]
-fn a_family_without_a_body_for_the_cpu_has_shards_too() {
+fn rotary_positions_have_shards_too() {
     let modern = ModernBertConfig { local_attention: 6, ..ModernBertConfig::default() };
     let config = EncoderConfig {
         model_type: Family::ModernBert,
@@ -142,11 +142,13 @@ fn a_family_without_a_body_for_the_cpu_has_shards_too() {
         modernbert: Some(modern),
         ..config()
     };
-    assert!(!TrainedBody::trains(&config));
     let objective = ObjectiveConfig::default();
     let task = Task { objective: &objective, rows: None, entropies: false };
-    let learn = |n| student(&config, n, false, false).learn(&batch(), task).expect("finite");
-    assert_close(&learn(3), &learn(1));
+    let learn = |n, on_host| student(&config, n, on_host, false).learn(&batch(), task).expect("finite");
+    let expected = learn(1, false);
+    for (n, on_host) in [(1, true), (3, true), (3, false)] {
+        assert_close(&learn(n, on_host), &expected);
+    }
 }
 
 /// After steps on three devices all have the weights that one would have, and are the same bits among each other.

@@ -14,7 +14,7 @@ mod trace;
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, TrainedBody};
+use entromask_encoder::{EncoderConfig, Lanes, MaskedLm};
 use entromask_fault::Fault;
 use entromask_training::{
     Decoder, Guide, HeadLoss, Objective, SoftTargets, cosine, head_loss, squared_distance,
@@ -194,7 +194,7 @@ pub(crate) fn masked_states(
     device: &Device,
 ) -> (Tensor<2>, Vec<u32>) {
     let wanted = Wanted::masked(batch);
-    let states = if HostBody::serves(model) && TrainedBody::computes(config) {
+    let states = if HostBody::serves(model) {
         HostBody::new(model, config, Lanes::default()).states(&wanted, batch, &[])
     } else {
         wanted.states(model, batch, &[], config.pad_token_id, device)

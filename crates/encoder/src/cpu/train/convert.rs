@@ -2,7 +2,7 @@
 
 use burn::nn;
 use burn::tensor::Tensor;
-use entromask_kernels::{TrainedLinear, TrainedNorm};
+use entromask_kernels::{Heads, TrainedLinear, TrainedNorm};
 use rayon::prelude::*;
 
 use super::TrainedBody;
@@ -10,11 +10,18 @@ use super::embeddings::Embeddings;
 use super::layer::Layer;
 use crate::cpu::convert::{activation, bias, read};
 use crate::encoder::Encoder;
-use crate::transformer;
+use crate::modernbert::{self, ModernBert};
+use crate::transformer::{self, Transformer};
 use crate::{EncoderConfig, MaskedLm};
 
 pub(super) fn body(model: &MaskedLm, config: &EncoderConfig) -> TrainedBody {
-    let Encoder::Absolute(body) = &model.encoder else { unreachable!("of a family with learned positions") };
+    match &model.encoder {
+        Encoder::Absolute(body) => absolute(body, config),
+        Encoder::Rotary(body) => rotary(body, config),
+    }
+}
+
+fn absolute(body: &Transformer, config: &EncoderConfig) -> TrainedBody {
     let epsilon = config.layer_norm_eps as f32;
     let embeddings = &body.embeddings;
     TrainedBody {
@@ -25,25 +32,66 @@ pub(super) fn body(model: &MaskedLm, config: &EncoderConfig) -> TrainedBody {
             norm: embeddings.norm.as_ref().map(|of| norm(of, epsilon)),
         },
         projection: embeddings.projection.as_ref().map(|of| linear(&[of])),
-        layers: body.layers.par_iter().map(|of| layer(of, epsilon)).collect(),
+        layers: body.layers.par_iter().map(|of| absolute_layer(of, epsilon)).collect(),
         order: config.layer_order(),
         norm: body.norm.as_ref().map(|of| norm(of, epsilon)),
+        thetas: Vec::new(),
+        head_size: config.hidden_size / config.num_attention_heads,
     }
 }
 
-fn layer(layer: &transformer::Layer, epsilon: f32) -> Layer {
+fn absolute_layer(layer: &transformer::Layer, epsilon: f32) -> Layer {
     let attention = &layer.attention;
     Layer {
         norm_first: layer.norm_first,
-        heads: attention.heads,
+        heads: Heads { count: attention.heads, reach: None },
+        rotation: None,
         query: linear(&[&attention.query]),
         key_value: linear(&[&attention.key, &attention.value]),
         attention_output: linear(&[&layer.attention_output]),
-        attention_norm: norm(&layer.attention_norm, epsilon),
+        attention_norm: Some(norm(&layer.attention_norm, epsilon)),
         intermediate: linear(&[&layer.intermediate]),
         activation: activation(layer.activation),
+        gated: false,
         output: linear(&[&layer.output]),
         output_norm: norm(&layer.output_norm, epsilon),
+    }
+}
+
+fn rotary(body: &ModernBert, config: &EncoderConfig) -> TrainedBody {
+    let epsilon = config.layer_norm_eps as f32;
+    let modern = config.modernbert();
+    TrainedBody {
+        embeddings: Embeddings {
+            words: read(body.word_embeddings()),
+            places: Vec::new(),
+            width: config.hidden_size,
+            norm: Some(norm(&body.embeddings.norm, epsilon)),
+        },
+        projection: None,
+        layers: body.layers.par_iter().map(|of| rotary_layer(of, epsilon)).collect(),
+        order: config.layer_order(),
+        norm: Some(norm(&body.norm, epsilon)),
+        thetas: vec![modern.global_rope_theta, modern.local_rope_theta],
+        head_size: config.hidden_size / config.num_attention_heads,
+    }
+}
+
+fn rotary_layer(layer: &modernbert::Layer, epsilon: f32) -> Layer {
+    let attention = &layer.attention;
+    Layer {
+        norm_first: true,
+        heads: Heads { count: attention.heads, reach: attention.reach },
+        rotation: Some(usize::from(attention.reach.is_some())),
+        query: thirds(&attention.qkv, 0, 1),
+        key_value: thirds(&attention.qkv, 1, 2),
+        attention_output: linear(&[&attention.output]),
+        attention_norm: layer.attention_norm.as_ref().map(|of| norm(of, epsilon)),
+        intermediate: linear(&[&layer.mlp.input]),
+        activation: activation(layer.mlp.activation),
+        gated: true,
+        output: linear(&[&layer.mlp.output]),
+        output_norm: norm(&layer.mlp_norm, epsilon),
     }
 }
 
@@ -52,6 +100,14 @@ fn linear(layers: &[&nn::Linear]) -> TrainedLinear {
     let weights = Tensor::cat(layers.iter().map(|layer| layer.weight.val()).collect(), 1);
     let biases = Tensor::cat(layers.iter().map(|layer| bias(layer)).collect(), 0);
     TrainedLinear::new(&read(weights), &read(biases))
+}
+
+/// `count` thirds of the outputs of a layer, from the one numbered `first` on.
+fn thirds(layer: &nn::Linear, first: usize, count: usize) -> TrainedLinear {
+    let [_, outputs] = layer.weight.dims();
+    let (start, length) = (first * outputs / 3, count * outputs / 3);
+    let weight = layer.weight.val().narrow(1, start, length);
+    TrainedLinear::new(&read(weight), &read(bias(layer).narrow(0, start, length)))
 }
 
 fn norm(norm: &nn::LayerNorm, epsilon: f32) -> TrainedNorm {

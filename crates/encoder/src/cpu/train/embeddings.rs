@@ -7,7 +7,7 @@ use entromask_kernels::{Matrix, NormGradient, NormTape, TrainedNorm};
 pub(super) struct Embeddings {
     /// `[vocab_size, width]`.
     pub(super) words: Vec<f32>,
-    /// Position and first segment, `[positions, width]`.
+    /// Position and first segment, `[positions, width]`; nothing where positions are rotary.
     pub(super) places: Vec<f32>,
     pub(super) width: usize,
     pub(super) norm: Option<TrainedNorm>,
@@ -54,8 +54,11 @@ impl Embeddings {
         to.reshape(tape.ids.len(), self.width);
         for (index, (&id, &position)) in tape.ids.iter().zip(&tape.positions).enumerate() {
             let row = |index: usize| index * self.width..(index + 1) * self.width;
-            let pairs = self.words[row(id as usize)].iter().zip(&self.places[row(position)]);
-            to.row_mut(index).iter_mut().zip(pairs).for_each(|(to, (word, place))| *to = word + place);
+            let sum = to.row_mut(index);
+            sum.copy_from_slice(&self.words[row(id as usize)]);
+            if !self.places.is_empty() {
+                sum.iter_mut().zip(&self.places[row(position)]).for_each(|(to, place)| *to += place);
+            }
         }
         if let Some(norm) = &self.norm {
             norm.forward(sums, &mut tape.norm, output);
@@ -72,6 +75,9 @@ impl Embeddings {
         match (&self.norm, &mut gradient.norm) {
             (Some(norm), Some(gradient)) => norm.backward(&tape.norm, d_output, &mut tape.d_sums, gradient),
             _ => tape.d_sums.gather(d_output, 0..d_output.rows()),
+        }
+        if self.places.is_empty() {
+            return;
         }
         for (index, &position) in tape.positions.iter().enumerate() {
             let to = &mut gradient.places[position * self.width..][..self.width];

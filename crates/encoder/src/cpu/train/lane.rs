@@ -4,9 +4,10 @@ use entromask_kernels::{LinearGradient, Matrix, NormGradient, NormTape, TrainedL
 use rayon::prelude::*;
 
 use super::embeddings::{EmbeddingsGradient, EmbeddingsTape};
-use super::layer::{LayerGradient, LayerTape, Scratch};
+use super::layer::{LayerGradient, LayerTape, Scratch, Seen};
 use super::places::Places;
 use super::{States, TrainedBody, Wanted};
+use crate::cpu::rotation::Rotation;
 
 /// What a lane remembers, and its gradient.
 #[derive(Debug, Default)]
@@ -45,7 +46,13 @@ impl Lane {
         (&self.embeddings.ids, &self.embeddings.d_sums)
     }
 
-    pub(super) fn forward(&mut self, body: &TrainedBody, rows: &[Wanted<'_>], depths: &[usize]) -> States {
+    pub(super) fn forward(
+        &mut self,
+        body: &TrainedBody,
+        rotations: &[Rotation],
+        rows: &[Wanted<'_>],
+        depths: &[usize],
+    ) -> States {
         (self.everywhere, self.wanted) = (Places::everywhere(rows), Places::wanted(rows));
         self.states.resize_with(body.order.len() + 1, Matrix::default);
         self.tapes.resize_with(body.order.len(), LayerTape::default);
@@ -54,7 +61,8 @@ impl Lane {
             let places = if depth + 1 == body.order.len() { &self.wanted } else { &self.everywhere };
             let (input, output) = self.states.split_at_mut(depth + 1);
             let tape = &mut self.tapes[depth];
-            body.layers[layer].forward(&input[depth], places, tape, &mut self.scratch, &mut output[0]);
+            let seen = Seen { input: &input[depth], places, rotations };
+            body.layers[layer].forward(seen, tape, &mut self.scratch, &mut output[0]);
         }
         self.finish(body);
         let last = self.last.to_vec();
@@ -63,7 +71,13 @@ impl Lane {
     }
 
     /// Computes the gradient, from rows of `d_states` from the one numbered `first` on.
-    pub(super) fn backward(&mut self, body: &TrainedBody, d_states: &States, first: usize, depths: &[usize]) {
+    pub(super) fn backward(
+        &mut self,
+        body: &TrainedBody,
+        rotations: &[Rotation],
+        (d_states, first): (&States, usize),
+        depths: &[usize],
+    ) {
         self.gradient.reset(body);
         let wanted = self.wanted();
         let part = |values: &[f32]| {
@@ -82,8 +96,8 @@ impl Lane {
         for (depth, &layer) in body.order.iter().enumerate().rev() {
             let places = if depth + 1 == layers { &self.wanted } else { &self.everywhere };
             let (tape, gradient) = (&mut self.tapes[depth], &mut self.gradient.layers[layer]);
-            let input = (&self.states[depth], places);
-            body.layers[layer].backward(input, tape, &mut self.scratch, gradient, &above, &mut below);
+            let seen = Seen { input: &self.states[depth], places, rotations };
+            body.layers[layer].backward(seen, tape, &mut self.scratch, gradient, &above, &mut below);
             at(depth).for_each(|d| self.wanted.add(d, &mut below));
             std::mem::swap(&mut above, &mut below);
         }

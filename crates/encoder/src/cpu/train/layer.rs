@@ -1,24 +1,40 @@
 //! A layer and its backward pass.
 
 use entromask_kernels::{
-    Activation, AttentionTape, LinearGradient, Matrix, NormGradient, NormTape, TrainedLinear, TrainedNorm,
+    Activation, AttentionTape, Heads, LinearGradient, Matrix, NormGradient, NormTape, TrainedLinear,
+    TrainedNorm,
 };
 
 use super::places::Places;
+use crate::cpu::rotation::Rotation;
 
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     /// Whether blocks are normalised before rather than after them.
     pub(super) norm_first: bool,
-    pub(super) heads: usize,
+    pub(super) heads: Heads,
+    /// Which of the pass's rotations turns its queries and keys.
+    pub(super) rotation: Option<usize>,
     pub(super) query: TrainedLinear,
     pub(super) key_value: TrainedLinear,
     pub(super) attention_output: TrainedLinear,
-    pub(super) attention_norm: TrainedNorm,
+    /// ModernBERT's first layer has none.
+    pub(super) attention_norm: Option<TrainedNorm>,
     pub(super) intermediate: TrainedLinear,
     pub(super) activation: Activation,
+    /// Whether the activated half of what `intermediate` gives is multiplied by its other half.
+    pub(super) gated: bool,
     pub(super) output: TrainedLinear,
     pub(super) output_norm: TrainedNorm,
+}
+
+/// What a layer sees.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) input: &'a Matrix,
+    /// Where the layer is computed.
+    pub(super) places: &'a Places,
+    pub(super) rotations: &'a [Rotation],
 }
 
 /// What a layer's backward pass needs besides its input.
@@ -35,6 +51,8 @@ pub(super) struct LayerTape {
     attention_norm: NormTape,
     between: Matrix,
     inner: Matrix,
+    /// The activated half of a gated unit.
+    half: Matrix,
     activated: Matrix,
     output_norm: NormTape,
 }
@@ -44,7 +62,7 @@ pub(super) struct LayerGradient {
     pub(super) query: LinearGradient,
     pub(super) key_value: LinearGradient,
     pub(super) attention_output: LinearGradient,
-    pub(super) attention_norm: NormGradient,
+    pub(super) attention_norm: Option<NormGradient>,
     pub(super) intermediate: LinearGradient,
     pub(super) output: LinearGradient,
     pub(super) output_norm: NormGradient,
@@ -55,6 +73,7 @@ pub(super) struct LayerGradient {
 pub(super) struct Scratch {
     sum: Matrix,
     inner: Matrix,
+    activated: Matrix,
     between: Matrix,
     context: Matrix,
     query: Matrix,
@@ -65,7 +84,7 @@ pub(super) struct Scratch {
 impl Layer {
     pub(super) fn parameters(&self) -> usize {
         let width = self.query.inputs();
-        4 * width * width + 2 * width * self.output.inputs()
+        4 * width * width + (if self.gated { 3 } else { 2 }) * width * self.output.inputs()
     }
 
     pub(super) fn zero_gradient(&self) -> LayerGradient {
@@ -73,7 +92,7 @@ impl Layer {
             query: self.query.zero_gradient(),
             key_value: self.key_value.zero_gradient(),
             attention_output: self.attention_output.zero_gradient(),
-            attention_norm: self.attention_norm.zero_gradient(),
+            attention_norm: self.attention_norm.as_ref().map(TrainedNorm::zero_gradient),
             intermediate: self.intermediate.zero_gradient(),
             output: self.output.zero_gradient(),
             output_norm: self.output_norm.zero_gradient(),
@@ -83,30 +102,24 @@ impl Layer {
     /// `output` becomes the layer's output at the places.
     pub(super) fn forward(
         &self,
-        input: &Matrix,
-        places: &Places,
+        of: Seen<'_>,
         tape: &mut LayerTape,
         scratch: &mut Scratch,
         output: &mut Matrix,
     ) {
-        let LayerTape { seen, at, query, key_value, attention, context, .. } = tape;
-        if self.norm_first {
-            self.attention_norm.forward(input, &mut tape.attention_norm, seen);
+        if let (true, Some(norm)) = (self.norm_first, &self.attention_norm) {
+            norm.forward(of.input, &mut tape.attention_norm, &mut tape.seen);
         }
-        let seen = if self.norm_first { &*seen } else { input };
-        let at = places.of(seen, at);
-        self.query.forward(at, query);
-        self.key_value.forward(seen, key_value);
-        attention.forward(query, key_value, &places.spans, self.heads, context);
         let sum = &mut scratch.sum;
-        self.attention_output.forward(context, sum);
+        self.attend(of, tape, sum);
         if self.norm_first {
-            sum.add(places.of(input, &mut scratch.between));
+            sum.add(of.places.of(of.input, &mut scratch.between));
             self.output_norm.forward(sum, &mut tape.output_norm, &mut tape.between);
             self.feed_forward(tape, output);
             output.add(sum);
         } else {
-            self.attention_norm.forward_sum(sum, at, &mut tape.attention_norm, &mut tape.between);
+            let at = of.places.of(of.input, &mut tape.at);
+            self.norm_after().forward_sum(sum, at, &mut tape.attention_norm, &mut tape.between);
             self.feed_forward(tape, sum);
             self.output_norm.forward_sum(sum, &tape.between, &mut tape.output_norm, output);
         }
@@ -115,7 +128,7 @@ impl Layer {
     /// `d_input` becomes the gradient of the input, from that of the output at the places.
     pub(super) fn backward(
         &self,
-        (input, places): (&Matrix, &Places),
+        of: Seen<'_>,
         tape: &mut LayerTape,
         scratch: &mut Scratch,
         gradient: &mut LayerGradient,
@@ -127,34 +140,56 @@ impl Layer {
             let Scratch { sum, between, .. } = scratch;
             self.output_norm.backward(&tape.output_norm, between, sum, &mut gradient.output_norm);
             sum.add(d_output);
-            let mut d_seen = std::mem::take(&mut scratch.seen);
-            self.attention_backward((input, places), tape, scratch, gradient, &mut d_seen);
-            self.attention_norm.backward(
-                &tape.attention_norm,
-                &d_seen,
-                d_input,
-                &mut gradient.attention_norm,
-            );
-            scratch.seen = d_seen;
+            self.attention_backward(of, tape, scratch, gradient, d_input);
+            if let (Some(norm), Some(gradient)) = (&self.attention_norm, &mut gradient.attention_norm) {
+                std::mem::swap(d_input, &mut scratch.seen);
+                norm.backward(&tape.attention_norm, &scratch.seen, d_input, gradient);
+            }
         } else {
             let mut d_sum = std::mem::take(&mut scratch.sum);
             self.output_norm.backward(&tape.output_norm, d_output, &mut d_sum, &mut gradient.output_norm);
             self.feed_forward_backward(tape, scratch, gradient, &d_sum);
             let between = &mut scratch.between;
             between.add(&d_sum);
-            let norm = &mut gradient.attention_norm;
-            self.attention_norm.backward(&tape.attention_norm, between, &mut d_sum, norm);
+            let norm = gradient.attention_norm.as_mut().expect("that of the norm");
+            self.norm_after().backward(&tape.attention_norm, between, &mut d_sum, norm);
             scratch.sum = d_sum;
-            self.attention_backward((input, places), tape, scratch, gradient, d_input);
+            self.attention_backward(of, tape, scratch, gradient, d_input);
         }
-        places.add(&scratch.sum, d_input);
+        of.places.add(&scratch.sum, d_input);
+    }
+
+    fn norm_after(&self) -> &TrainedNorm {
+        self.attention_norm.as_ref().expect("layers that normalise afterwards have both")
+    }
+
+    /// What attention sees: the input, normalised where it is normalised first.
+    fn attention_input<'a>(&self, input: &'a Matrix, normed: &'a Matrix) -> &'a Matrix {
+        if self.norm_first && self.attention_norm.is_some() { normed } else { input }
+    }
+
+    /// `output` becomes the block of attention.
+    fn attend(&self, of: Seen<'_>, tape: &mut LayerTape, output: &mut Matrix) {
+        let LayerTape { seen, at, query, key_value, attention, context, .. } = tape;
+        let seen = self.attention_input(of.input, seen);
+        self.query.forward(of.places.of(seen, at), query);
+        self.key_value.forward(seen, key_value);
+        if let Some(rotation) = self.rotation {
+            of.places.turn(&of.rotations[rotation], query, key_value);
+        }
+        attention.forward(query, key_value, &of.places.spans, self.heads, context);
+        self.attention_output.forward(context, output);
     }
 
     /// `output` becomes the block of what lies between.
     fn feed_forward(&self, tape: &mut LayerTape, output: &mut Matrix) {
-        let LayerTape { between, inner, activated, .. } = tape;
+        let LayerTape { between, inner, half, activated, .. } = tape;
         self.intermediate.forward(between, inner);
-        self.activation.forward(inner, activated);
+        if self.gated {
+            self.activation.gate_forward(inner, half, activated);
+        } else {
+            self.activation.forward(inner, activated);
+        }
         self.output.forward(activated, output);
     }
 
@@ -166,10 +201,15 @@ impl Layer {
         gradient: &mut LayerGradient,
         d_output: &Matrix,
     ) {
-        let Scratch { inner, between, .. } = scratch;
+        let Scratch { inner, activated, between, .. } = scratch;
         gradient.output.add(&tape.activated, d_output);
-        self.output.backward(d_output, inner);
-        self.activation.backward(&tape.inner, inner);
+        if self.gated {
+            self.output.backward(d_output, activated);
+            self.activation.gate_backward(&tape.inner, &tape.half, activated, inner);
+        } else {
+            self.output.backward(d_output, inner);
+            self.activation.backward(&tape.inner, inner);
+        }
         gradient.intermediate.add(&tape.between, inner);
         self.intermediate.backward(inner, between);
     }
@@ -177,7 +217,7 @@ impl Layer {
     /// `d_seen` becomes the gradient of what attention sees, from that of its output, which is `scratch.sum`.
     fn attention_backward(
         &self,
-        (input, places): (&Matrix, &Places),
+        of: Seen<'_>,
         tape: &mut LayerTape,
         scratch: &mut Scratch,
         gradient: &mut LayerGradient,
@@ -187,13 +227,16 @@ impl Layer {
         gradient.attention_output.add(&tape.context, sum);
         self.attention_output.backward(sum, context);
         let asked = (&tape.query, &tape.key_value);
-        tape.attention.backward(asked, &places.spans, self.heads, context, (query, key_value));
-        let seen = if self.norm_first { &tape.seen } else { input };
-        gradient.query.add(places.of(seen, &mut tape.at), query);
+        tape.attention.backward(asked, &of.places.spans, self.heads, context, (query, key_value));
+        if let Some(rotation) = self.rotation {
+            of.places.turn_back(&of.rotations[rotation], query, key_value);
+        }
+        let seen = self.attention_input(of.input, &tape.seen);
+        gradient.query.add(of.places.of(seen, &mut tape.at), query);
         gradient.key_value.add(seen, key_value);
         self.key_value.backward(key_value, d_seen);
         self.query.backward(query, context);
-        places.add(context, d_seen);
+        of.places.add(context, d_seen);
     }
 }
 
@@ -202,7 +245,9 @@ impl LayerGradient {
         self.query.add_part(&part.query);
         self.key_value.add_part(&part.key_value);
         self.attention_output.add_part(&part.attention_output);
-        self.attention_norm.add_part(&part.attention_norm);
+        if let (Some(norm), Some(part)) = (&mut self.attention_norm, &part.attention_norm) {
+            norm.add_part(part);
+        }
         self.intermediate.add_part(&part.intermediate);
         self.output.add_part(&part.output);
         self.output_norm.add_part(&part.output_norm);
@@ -212,7 +257,7 @@ impl LayerGradient {
         self.query.clear();
         self.key_value.clear();
         self.attention_output.clear();
-        self.attention_norm.clear();
+        self.attention_norm.iter_mut().for_each(NormGradient::clear);
         self.intermediate.clear();
         self.output.clear();
         self.output_norm.clear();

@@ -17,15 +17,15 @@ use entromask_kernels::{TrainedLinear, TrainedNorm};
 use rayon::prelude::*;
 
 use super::Wanted;
-use crate::{EncoderConfig, Family, MaskedLm};
+use super::rotation::Rotation;
+use crate::{EncoderConfig, MaskedLm};
 use embeddings::Embeddings;
 use lane::{Lane, LaneGradient};
 use layer::Layer;
 
 /// The body of a masked language model, laid out for a training step.
 ///
-/// Embeddings with learned absolute positions only, and no dropout; see [`TrainedBody::computes`] and
-/// [`TrainedBody::trains`].
+/// Nothing is dropped out; see [`TrainedBody::trains`].
 #[derive(Clone, Debug)]
 pub struct TrainedBody {
     embeddings: Embeddings,
@@ -34,6 +34,9 @@ pub struct TrainedBody {
     /// Which of `layers` is applied at each depth.
     order: Vec<usize>,
     norm: Option<TrainedNorm>,
+    /// Bases of the rotary frequencies that layers name by their index, and the size of a head.
+    thetas: Vec<f64>,
+    head_size: usize,
 }
 
 /// Memory of a training step, to be used again for the next one.
@@ -41,6 +44,8 @@ pub struct TrainedBody {
 pub struct Lanes {
     lanes: Vec<Lane>,
     depths: Vec<usize>,
+    /// One a theta, as far as the longest row.
+    rotations: Vec<Rotation>,
 }
 
 /// Hidden states at the wanted positions, row after row, `[n, hidden_size]` each, row-major.
@@ -63,24 +68,14 @@ pub struct BodyGradient<'a> {
 const GRADIENTS: usize = 256 << 20;
 
 impl TrainedBody {
-    /// Whether models of this configuration can be laid out.
-    pub fn computes(config: &EncoderConfig) -> bool {
-        config.model_type != Family::ModernBert
-    }
-
-    /// Whether they can be trained so, too: nothing is dropped out.
+    /// Whether models of this configuration can be trained so: nothing is dropped out.
     pub fn trains(config: &EncoderConfig) -> bool {
-        let dropout = config.hidden_dropout_prob + config.attention_probs_dropout_prob;
-        Self::computes(config) && dropout == 0.0
+        config.hidden_dropout_prob + config.attention_probs_dropout_prob + config.modernbert().mlp_dropout
+            == 0.0
     }
 
     /// Lays out `model`, whose tensors must be on the CPU.
-    ///
-    /// # Panics
-    ///
-    /// If [`TrainedBody::computes`] is false.
     pub fn new(model: &MaskedLm, config: &EncoderConfig) -> Self {
-        assert!(Self::computes(config), "of a family with learned positions");
         convert::body(model, config)
     }
 
@@ -92,17 +87,19 @@ impl TrainedBody {
     pub fn forward(&self, rows: &[Wanted<'_>], depths: &[usize], lanes: &mut Lanes) -> States {
         let count = self.lanes().min(rows.len()).max(1);
         lanes.depths = depths.to_vec();
+        lanes.rotations = self.rotations(rows);
         lanes.lanes.resize_with(count, Lane::default);
+        let rotations = &lanes.rotations;
         let parts = rows.chunks(rows.len().div_ceil(count).max(1)).chain(std::iter::repeat(&[][..]));
         let work: Vec<_> = lanes.lanes.iter_mut().zip(parts).collect();
         let states: Vec<States> =
-            work.into_par_iter().map(|(lane, rows)| lane.forward(self, rows, depths)).collect();
+            work.into_par_iter().map(|(lane, rows)| lane.forward(self, rotations, rows, depths)).collect();
         States::concatenated(states, depths.len())
     }
 
     /// The gradient of the parameters, from those of what [`TrainedBody::forward`] returned.
     pub fn backward<'a>(&self, d_states: &States, lanes: &'a mut Lanes) -> BodyGradient<'a> {
-        let Lanes { lanes, depths } = lanes;
+        let Lanes { lanes, depths, rotations } = lanes;
         let mut first = 0;
         let parts: Vec<usize> = (lanes.iter())
             .map(|lane| {
@@ -111,11 +108,16 @@ impl TrainedBody {
             })
             .collect();
         (lanes.par_iter_mut().zip(parts))
-            .for_each(|(lane, first)| lane.backward(self, d_states, first, depths));
+            .for_each(|(lane, first)| lane.backward(self, rotations, (d_states, first), depths));
         let (sum, others) = lanes.split_first_mut().expect("at least one lane");
         sum.gradient.add_parts(others.iter().map(|lane| &lane.gradient).collect());
         let lanes = &*lanes;
         BodyGradient { sum: &lanes[0].gradient, words: lanes.iter().map(Lane::words).collect() }
+    }
+
+    fn rotations(&self, rows: &[Wanted<'_>]) -> Vec<Rotation> {
+        let longest = rows.iter().map(|row| row.input_ids.len()).max().unwrap_or(0);
+        self.thetas.iter().map(|&theta| Rotation::new(theta, longest, self.head_size)).collect()
     }
 
     /// Into how many parts a batch is divided.

@@ -1,10 +1,12 @@
 //! Where the rows of a lane lie, and where the last layer is computed.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use entromask_kernels::{Matrix, Span};
 
 use super::Wanted;
+use crate::cpu::rotation::Rotation;
 
 /// Rows that lie one after the other.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +19,11 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn everywhere(rows: &[Wanted<'_>]) -> Self {
         let spans = ends(rows.iter().map(|row| row.input_ids.len()));
-        let span = |tokens: std::ops::Range<usize>| Span { queries: tokens.clone(), tokens };
+        let span = |tokens: Range<usize>| Span {
+            positions: (0..tokens.len() as u16).collect(),
+            queries: tokens.clone(),
+            tokens,
+        };
         Self { spans: spans.map(span).collect(), chosen: None }
     }
 
@@ -26,7 +32,12 @@ impl Places {
         let flat = rows.iter().zip(&tokens);
         let flat = flat.flat_map(|(row, span)| row.positions.iter().map(|&p| span.start + usize::from(p)));
         let queries = ends(rows.iter().map(|row| row.positions.len()));
-        let spans = tokens.iter().cloned().zip(queries).map(|(tokens, queries)| Span { tokens, queries });
+        let ranges = tokens.iter().cloned().zip(queries).zip(rows);
+        let spans = ranges.map(|((tokens, queries), row)| Span {
+            tokens,
+            queries,
+            positions: row.positions.to_vec(),
+        });
         Self { spans: spans.collect(), chosen: Some(flat.collect()) }
     }
 
@@ -35,6 +46,24 @@ impl Places {
         let Some(chosen) = &self.chosen else { return from };
         to.gather(from, chosen.iter().copied());
         to
+    }
+
+    /// Turns queries at the computed positions, and the keys that are the left half of `key_value`.
+    pub(super) fn turn(&self, rotation: &Rotation, query: &mut Matrix, key_value: &mut Matrix) {
+        let width = query.width();
+        for Span { tokens, queries, positions } in &self.spans {
+            rotation.turn(query, queries.start, positions.iter().map(|&p| usize::from(p)), width);
+            rotation.turn(key_value, tokens.start, 0..tokens.len(), width);
+        }
+    }
+
+    /// Undoes [`Places::turn`], which is also its backward pass.
+    pub(super) fn turn_back(&self, rotation: &Rotation, query: &mut Matrix, key_value: &mut Matrix) {
+        let width = query.width();
+        for Span { tokens, queries, positions } in &self.spans {
+            rotation.turn_back(query, queries.start, positions.iter().map(|&p| usize::from(p)), width);
+            rotation.turn_back(key_value, tokens.start, 0..tokens.len(), width);
+        }
     }
 
     /// Adds the rows of `from` to those rows of `to` that are computed.
@@ -48,7 +77,7 @@ impl Places {
 }
 
 /// Ranges of these lengths, one after the other.
-fn ends(lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = std::ops::Range<usize>> {
+fn ends(lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<usize>> {
     lengths.scan(0, |end, length| {
         *end += length;
         Some(*end - length..*end)

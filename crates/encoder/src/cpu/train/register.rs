@@ -10,7 +10,8 @@ use super::embeddings::EmbeddingsGradient;
 use super::layer::LayerGradient;
 use crate::MaskedLm;
 use crate::encoder::Encoder;
-use crate::transformer::{Embeddings, Layer};
+use crate::modernbert::{self, ModernBert};
+use crate::transformer::{self, Embeddings, Transformer};
 
 impl BodyGradient<'_> {
     /// Adds the gradients to those of `model`'s parameters that a backward pass through its head has left.
@@ -19,24 +20,42 @@ impl BodyGradient<'_> {
     ///
     /// If `model` is not the one that they are of.
     pub fn register(&self, model: &MaskedLm, gradients: &mut Gradients) {
-        let Encoder::Absolute(body) = &model.encoder else { unreachable!("the model that was laid out") };
+        match &model.encoder {
+            Encoder::Absolute(body) => self.absolute(body, gradients),
+            Encoder::Rotary(body) => self.rotary(body, gradients),
+        }
+    }
+
+    fn absolute(&self, body: &Transformer, gradients: &mut Gradients) {
         let sum = self.sum;
-        embeddings(&body.embeddings, sum.embeddings.as_ref().expect("computed"), gradients);
-        self.words(&body.embeddings, gradients);
+        places(&body.embeddings, self.embeddings(), gradients);
+        self.words(&body.embeddings.word_embeddings, body.embeddings.norm.as_ref(), gradients);
         if let (Some(to), Some(projection)) = (&body.embeddings.projection, &sum.projection) {
             linear(&[to], projection, gradients);
         }
         for (to, gradient) in body.layers.iter().zip(&sum.layers) {
-            layer(to, gradient, gradients);
+            absolute_layer(to, gradient, gradients);
         }
-        if let (Some(to), Some(gradient)) = (&body.norm, &sum.norm) {
-            norm(to, gradient, gradients);
+        norm(body.norm.as_ref(), sum.norm.as_ref(), gradients);
+    }
+
+    fn rotary(&self, body: &ModernBert, gradients: &mut Gradients) {
+        let sum = self.sum;
+        self.words(&body.embeddings.word_embeddings, Some(&body.embeddings.norm), gradients);
+        for (to, gradient) in body.layers.iter().zip(&sum.layers) {
+            rotary_layer(to, gradient, gradients);
         }
+        norm(Some(&body.norm), sum.norm.as_ref(), gradients);
+    }
+
+    fn embeddings(&self) -> &EmbeddingsGradient {
+        self.sum.embeddings.as_ref().expect("computed")
     }
 
     /// A token's row is the sum over its occurrences, in order.
-    fn words(&self, to: &Embeddings, gradients: &mut Gradients) {
-        let weight = to.word_embeddings.weight.val();
+    fn words(&self, to: &nn::Embedding, normed: Option<&nn::LayerNorm>, gradients: &mut Gradients) {
+        norm(normed, self.embeddings().norm.as_ref(), gradients);
+        let weight = to.weight.val();
         let [vocab_size, width] = weight.dims();
         let earlier = weight.grad_remove(gradients).map(|tied| tied.into_data());
         let mut table = earlier.unwrap_or_else(|| TensorData::zeros::<f32, _>([vocab_size, width]));
@@ -51,7 +70,7 @@ impl BodyGradient<'_> {
     }
 }
 
-fn embeddings(to: &Embeddings, gradient: &EmbeddingsGradient, gradients: &mut Gradients) {
+fn places(to: &Embeddings, gradient: &EmbeddingsGradient, gradients: &mut Gradients) {
     let [positions, width] = to.position_embeddings.weight.dims();
     let mut places = vec![0.0; positions * width];
     places[to.first_position * width..][..gradient.places.len()].copy_from_slice(&gradient.places);
@@ -63,19 +82,30 @@ fn embeddings(to: &Embeddings, gradient: &EmbeddingsGradient, gradients: &mut Gr
         register(&segments.weight, first, gradients);
     }
     register(&to.position_embeddings.weight, places, gradients);
-    if let (Some(to), Some(gradient)) = (&to.norm, &gradient.norm) {
-        norm(to, gradient, gradients);
-    }
 }
 
-fn layer(to: &Layer, gradient: &LayerGradient, gradients: &mut Gradients) {
+fn absolute_layer(to: &transformer::Layer, gradient: &LayerGradient, gradients: &mut Gradients) {
     linear(&[&to.attention.query], &gradient.query, gradients);
     linear(&[&to.attention.key, &to.attention.value], &gradient.key_value, gradients);
     linear(&[&to.attention_output], &gradient.attention_output, gradients);
-    norm(&to.attention_norm, &gradient.attention_norm, gradients);
+    norm(Some(&to.attention_norm), gradient.attention_norm.as_ref(), gradients);
     linear(&[&to.intermediate], &gradient.intermediate, gradients);
     linear(&[&to.output], &gradient.output, gradients);
-    norm(&to.output_norm, &gradient.output_norm, gradients);
+    norm(Some(&to.output_norm), Some(&gradient.output_norm), gradients);
+}
+
+fn rotary_layer(to: &modernbert::Layer, gradient: &LayerGradient, gradients: &mut Gradients) {
+    let (query, key_value) = (&gradient.query, &gradient.key_value);
+    let rows = (0..query.weight.rows()).flat_map(|row| [query.weight.row(row), key_value.weight.row(row)]);
+    register(&to.attention.qkv.weight, rows.flatten().copied().collect(), gradients);
+    if let Some(bias) = &to.attention.qkv.bias {
+        register(bias, [query.bias.as_slice(), &key_value.bias].concat(), gradients);
+    }
+    linear(&[&to.attention.output], &gradient.attention_output, gradients);
+    norm(to.attention_norm.as_ref(), gradient.attention_norm.as_ref(), gradients);
+    linear(&[&to.mlp.input], &gradient.intermediate, gradients);
+    linear(&[&to.mlp.output], &gradient.output, gradients);
+    norm(Some(&to.mlp_norm), Some(&gradient.output_norm), gradients);
 }
 
 /// Dense layers whose outputs lie side by side.
@@ -91,7 +121,8 @@ fn linear(layers: &[&nn::Linear], gradient: &LinearGradient, gradients: &mut Gra
     }
 }
 
-fn norm(to: &nn::LayerNorm, gradient: &NormGradient, gradients: &mut Gradients) {
+fn norm(to: Option<&nn::LayerNorm>, gradient: Option<&NormGradient>, gradients: &mut Gradients) {
+    let (Some(to), Some(gradient)) = (to, gradient) else { return };
     register(&to.gamma, gradient.gamma.clone(), gradients);
     if let Some(beta) = &to.beta {
         register(beta, gradient.beta.clone(), gradients);

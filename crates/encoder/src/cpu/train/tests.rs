@@ -5,7 +5,7 @@ use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use entromask_random::{keyed, normals};
 
 use super::*;
-use crate::Batch;
+use crate::{Batch, Family, ModernBertConfig};
 
 /// Rows of several lengths, more than there are lanes, one of which wants nothing.
 const LENGTHS: [usize; 19] = [9, 1, 12, 3, 3, 8, 2, 5, 7, 4, 11, 6, 10, 9, 3, 12, 1, 2, 8];
@@ -34,7 +34,20 @@ fn families() -> Vec<EncoderConfig> {
         EncoderConfig { embedding_size: Some(7), ..family(Family::Electra) },
         EncoderConfig { embedding_size: Some(7), ..family(Family::Albert) },
         EncoderConfig { num_hidden_layers: 1, ..family(Family::Bert) },
+        modern(ModernBertConfig { local_attention: 4, ..ModernBertConfig::default() }),
+        modern(ModernBertConfig {
+            attention_bias: true,
+            mlp_bias: true,
+            norm_bias: true,
+            global_attn_every_n_layers: 2,
+            local_attention: 2,
+            ..ModernBertConfig::default()
+        }),
     ]
+}
+
+fn modern(modernbert: ModernBertConfig) -> EncoderConfig {
+    EncoderConfig { modernbert: Some(modernbert), type_vocab_size: 0, ..family(Family::ModernBert) }
 }
 
 struct Rows {
