@@ -12,7 +12,7 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 
 # ---- What to run: each names a file in pipelines/<axis>/ ----------------------------------------------------------
 CORPUS  ?= sample#  text to pretrain on              pipelines/corpus/
-STUDENT ?= tiny#    shape of the model               pipelines/student/
+STUDENT ?= modernbert-tiny# shape of the model           pipelines/student/
 TEACHER ?= mini#    who scores or teaches            pipelines/teacher/, or any Hugging Face folder
 SCORE   ?= kfold#   how entropy is measured          pipelines/score/
 MASK    ?= sample#  which tokens are masked          pipelines/mask/

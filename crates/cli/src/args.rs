@@ -42,14 +42,22 @@ pub struct CommonArgs {
     /// With --dry-run: a file that collects what earlier stages would make anew
     #[arg(long, value_name = "FILE", hide = true)]
     pub pending: Option<PathBuf>,
+    /// What is printed, and how
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// What is printed, and how.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct OutputArgs {
     /// Print the result as JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
     /// Print warnings and errors only
-    #[arg(short, long)]
+    #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Print more: -v for details, -vv for everything
-    #[arg(short, long, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 

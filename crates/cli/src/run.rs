@@ -31,13 +31,13 @@ fn prepare(common: &CommonArgs) -> anyhow::Result<()> {
 }
 
 fn start_logging(common: &CommonArgs) {
-    let level = match (common.quiet, common.verbose) {
+    let level = match (common.output.quiet, common.output.verbose) {
         (true, _) => "warn",
         (false, 0) => "info",
         (false, 1) => "debug",
         (false, _) => "trace",
     };
-    if common.quiet {
+    if common.output.quiet {
         progress::hide();
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter(level)));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use entromask_cli::{CommonArgs, EXIT_CODES_HELP, emit};
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP, OutputArgs, emit};
 use entromask_fault::Fault;
 
 use crate::paint::{Paint, When};
@@ -15,15 +15,8 @@ use crate::{compare, doctor, gc, html, inspect, scan};
 pub struct Args {
     #[command(subcommand)]
     command: Command,
-    /// Print the result as JSON
-    #[arg(long, global = true)]
-    json: bool,
-    /// Print warnings and errors only
-    #[arg(short, long, global = true)]
-    quiet: bool,
-    /// Print more: -v for details, -vv for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,7 +97,7 @@ enum Command {
 impl Args {
     /// The flags that it has in common with the stages.
     pub fn common(&self) -> CommonArgs {
-        CommonArgs { json: self.json, quiet: self.quiet, verbose: self.verbose, ..CommonArgs::default() }
+        CommonArgs { output: self.output.clone(), ..CommonArgs::default() }
     }
 
     /// Does what was asked for.

@@ -42,7 +42,7 @@ impl Rotation {
 
     fn turn_by(
         &self,
-        sign: f32,
+        direction: f32,
         values: &mut Matrix,
         first: usize,
         positions: impl Iterator<Item = usize>,
@@ -53,7 +53,7 @@ impl Rotation {
             for head in values.row_mut(first + row)[..width].chunks_exact_mut(2 * self.half) {
                 let (left, right) = head.split_at_mut(self.half);
                 for ((left, right), (cos, sin)) in left.iter_mut().zip(right).zip(angles) {
-                    let sin = sign * sin;
+                    let sin = direction * sin;
                     (*left, *right) = (*left * cos - *right * sin, *right * cos + *left * sin);
                 }
             }

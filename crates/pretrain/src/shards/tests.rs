@@ -5,20 +5,7 @@ use entromask_training::{AdamWConfig, Optimizer};
 
 use super::*;
 use crate::config::Positions;
-
-fn config() -> EncoderConfig {
-    EncoderConfig {
-        vocab_size: 50,
-        hidden_size: 16,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        intermediate_size: 32,
-        max_position_embeddings: 12,
-        hidden_dropout_prob: 0.0,
-        attention_probs_dropout_prob: 0.0,
-        ..EncoderConfig::default()
-    }
-}
+use crate::step::tests::{config, guided};
 
 /// Uneven rows, the first of which has no masks: of three shards the first has none.
 fn batch() -> Vec<Example> {
@@ -27,19 +14,6 @@ fn batch() -> Vec<Example> {
         Example::masked(&ids, positions.iter().copied(), std::iter::repeat(4)).expect("inside")
     };
     vec![row(7, &[]), row(9, &[1, 4, 5]), row(6, &[2]), row(12, &[0, 7]), row(4, &[3])]
-}
-
-fn guided(positions: Positions) -> ObjectiveConfig {
-    let hidden_layers = vec![[1, 2], [0, 0]];
-    ObjectiveConfig {
-        ce: 0.7,
-        kd: 0.5,
-        cos: 0.25,
-        hidden: 2.0,
-        hidden_layers,
-        positions,
-        ..ObjectiveConfig::default()
-    }
 }
 
 /// A student on `n` devices, with or without tensors, with a teacher where one is asked for.

@@ -9,8 +9,8 @@ use burn::tensor::DType;
 use entromask_kernels::Products;
 use entromask_training::{AdamWConfig, Optimizer};
 
-use super::mixed::{assert_near, guided, learn, learned};
-use super::tests::{config, families};
+use super::mixed::{assert_near, learn, learned};
+use super::tests::{config, families, guided};
 use super::*;
 
 fn spec() -> String {

@@ -5,7 +5,7 @@ use burn::tensor::DType;
 use entromask_kernels::Products;
 use entromask_training::{AdamWConfig, Gradients, Optimizer, evaluate};
 
-use super::tests::{batch, config, families};
+use super::tests::{batch, config, families, guided};
 use super::*;
 
 pub(super) struct Learned {
@@ -33,20 +33,6 @@ pub(super) fn learn(model: &MaskedLm, objective: &ObjectiveConfig) -> (Losses, G
     let pass = Pass { objective, whole, pad: 0, device: &device, body: None };
     let forward = forward(model, teacher, &batch, pass);
     (forward.losses, Gradients::collect(model, forward.backward(model)))
-}
-
-/// All losses.
-pub(super) fn guided(positions: Positions) -> ObjectiveConfig {
-    let hidden_layers = vec![[1, 2], [0, 0]];
-    ObjectiveConfig {
-        ce: 0.7,
-        kd: 0.5,
-        cos: 0.25,
-        hidden: 2.0,
-        hidden_layers,
-        positions,
-        ..ObjectiveConfig::default()
-    }
 }
 
 fn length(values: &[f32]) -> f64 {

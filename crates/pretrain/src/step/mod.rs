@@ -8,7 +8,7 @@ mod devices;
 #[cfg(test)]
 mod mixed;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod trace;
 

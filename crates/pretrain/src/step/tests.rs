@@ -9,7 +9,7 @@ use super::*;
 const PAD: u32 = 0;
 
 /// Without dropout, whose generator is one for the whole process.
-pub(super) fn config() -> EncoderConfig {
+pub(crate) fn config() -> EncoderConfig {
     EncoderConfig {
         vocab_size: 50,
         hidden_size: 16,
@@ -20,6 +20,20 @@ pub(super) fn config() -> EncoderConfig {
         hidden_dropout_prob: 0.0,
         attention_probs_dropout_prob: 0.0,
         ..EncoderConfig::default()
+    }
+}
+
+/// All losses.
+pub(crate) fn guided(positions: Positions) -> ObjectiveConfig {
+    let hidden_layers = vec![[1, 2], [0, 0]];
+    ObjectiveConfig {
+        ce: 0.7,
+        kd: 0.5,
+        cos: 0.25,
+        hidden: 2.0,
+        hidden_layers,
+        positions,
+        ..ObjectiveConfig::default()
     }
 }
 

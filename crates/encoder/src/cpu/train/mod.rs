@@ -42,7 +42,7 @@ pub struct TrainedBody {
 /// Memory of a training step, to be used again for the next one.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    lanes: Vec<Lane>,
+    all: Vec<Lane>,
     depths: Vec<usize>,
     /// One a theta, as far as the longest row.
     rotations: Vec<Rotation>,
@@ -88,10 +88,10 @@ impl TrainedBody {
         let count = self.lanes().min(rows.len()).max(1);
         lanes.depths = depths.to_vec();
         lanes.rotations = self.rotations(rows);
-        lanes.lanes.resize_with(count, Lane::default);
+        lanes.all.resize_with(count, Lane::default);
         let rotations = &lanes.rotations;
         let parts = rows.chunks(rows.len().div_ceil(count).max(1)).chain(std::iter::repeat(&[][..]));
-        let work: Vec<_> = lanes.lanes.iter_mut().zip(parts).collect();
+        let work: Vec<_> = lanes.all.iter_mut().zip(parts).collect();
         let states: Vec<States> =
             work.into_par_iter().map(|(lane, rows)| lane.forward(self, rotations, rows, depths)).collect();
         States::concatenated(states, depths.len())
@@ -99,7 +99,7 @@ impl TrainedBody {
 
     /// The gradient of the parameters, from those of what [`TrainedBody::forward`] returned.
     pub fn backward<'a>(&self, d_states: &States, lanes: &'a mut Lanes) -> BodyGradient<'a> {
-        let Lanes { lanes, depths, rotations } = lanes;
+        let Lanes { all: lanes, depths, rotations } = lanes;
         let mut first = 0;
         let parts: Vec<usize> = (lanes.iter())
             .map(|lane| {
