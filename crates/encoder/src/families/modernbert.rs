@@ -103,5 +103,11 @@ fn period(layers: &[Value]) -> Result<usize, String> {
 }
 
 fn write(config: &EncoderConfig) -> Value {
-    serde_json::to_value(config.modernbert()).unwrap_or_default()
+    let mut own = serde_json::to_value(config.modernbert()).unwrap_or_default();
+    // Without them `transformers` takes the ids of ModernBERT's own vocabulary, and warns where they are not in this one. The
+    // tokenizer knows its special tokens.
+    for token in ["bos", "eos", "cls", "sep"] {
+        own[format!("{token}_token_id")] = Value::Null;
+    }
+    own
 }
