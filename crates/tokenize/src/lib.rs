@@ -34,6 +34,7 @@ mod report;
 mod row;
 mod special;
 mod stage;
+mod vocabulary;
 
 pub use config::{Config, Format, InvalidUtf8, Run};
 pub use corpus::{Corpus, Document, MAX_DOCUMENT_BYTES, Piece, Source};
@@ -43,3 +44,4 @@ pub use report::{Counts, Report, SplitCounts};
 pub use row::Row;
 pub use special::SpecialTokens;
 pub use stage::{Options, recipe, run};
+pub use vocabulary::{Learned, learn};

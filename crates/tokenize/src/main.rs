@@ -1,10 +1,11 @@
-//! `entromask-tokenize`: text files to the tokens artifact.
+//! `entromask-tokenize`: text files to the tokens artifact, and to a vocabulary.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use entromask_cli::CommonArgs;
-use entromask_tokenize::{Config, Options, recipe, run};
+use entromask_tokenize::{Config, Options, learn, recipe, run};
 
 /// Tokenize a corpus into rows of fixed length
 ///
@@ -14,8 +15,10 @@ use entromask_tokenize::{Config, Options, recipe, run};
 ///
 /// Example: entromask-tokenize --config pipelines/corpus/sample.toml --out data/tokens/sample
 #[derive(Parser)]
-#[command(version, after_help = entromask_cli::EXIT_CODES_HELP)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = entromask_cli::EXIT_CODES_HELP)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     common: CommonArgs,
     /// Stop before less than this is free on the output's disk
@@ -23,9 +26,42 @@ struct Args {
     min_free_disk: f64,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    /// Learn a vocabulary from a corpus, in the manner of another tokenizer
+    ///
+    /// Reads the training documents that the config names, whose `tokenizer` need not be there yet, and writes
+    /// tokenizer.json and tokenizer_config.json. A small vocabulary suits small models: most of the parameters and of the
+    /// work of a tiny one are its vocabulary's.
+    ///
+    /// Example: entromask-tokenize vocabulary --config pipelines/corpus/sample.toml --size 8192 --out data/tokenizers/mine
+    Vocabulary(VocabularyArgs),
+}
+
+#[derive(clap::Args)]
+struct VocabularyArgs {
+    /// Tokens, special ones included
+    #[arg(long, value_name = "N")]
+    size: usize,
+    /// WordPiece or BPE tokenizer whose manner is kept: normalisation, words and special tokens
+    #[arg(long, value_name = "DIR", default_value = "data/tokenizers/bert-base-uncased")]
+    like: PathBuf,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    entromask_cli::main(&args.common, || tokenize(&args))
+    match &args.command {
+        Some(Command::Vocabulary(args)) => entromask_cli::main(&args.common, || vocabulary(args)),
+        None => entromask_cli::main(&args.common, || tokenize(&args)),
+    }
+}
+
+fn vocabulary(args: &VocabularyArgs) -> anyhow::Result<()> {
+    let config: Config = entromask_cli::load(&args.common)?;
+    let learned = learn(&config, &args.like, args.size, args.common.out()?)?;
+    entromask_cli::emit(&args.common, &learned, &learned)
 }
 
 fn tokenize(args: &Args) -> anyhow::Result<()> {

@@ -1,0 +1,325 @@
+//! A vocabulary of a corpus's own, in the manner of a tokenizer that there is already.
+//!
+//! Normalisation, splitting into words, special tokens and where they are put stay those of the model tokenizer; the tokens
+//! are learned from the training documents by Hugging Face `tokenizers`. Special tokens come first, in their old order.
+//! The same text gives the same vocabulary.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::mpsc::{IntoIter, SendError, SyncSender, sync_channel};
+use std::thread;
+
+use anyhow::anyhow;
+use entromask_cli::check_interrupt;
+use entromask_fault::Fault;
+use fs_err as fs;
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::BpeTrainer;
+use tokenizers::models::wordpiece::WordPieceTrainer;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{
+    AddedToken, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, Tokenizer,
+};
+
+use crate::filter::{Fate, Filter};
+use crate::{Config, Corpus, Document, Source, TextEncoder};
+
+/// Characters that WordPiece vocabularies keep, the most frequent ones; rarer ones become the unknown token. As in Hugging
+/// Face's `BertWordPieceTokenizer`. Byte-level vocabularies have all 256 bytes.
+const ALPHABET: usize = 1_000;
+
+/// A pair of pieces that occurs once is no token.
+const MIN_FREQUENCY: u64 = 2;
+
+/// What was learned.
+#[derive(Clone, Debug, Serialize)]
+pub struct Learned {
+    /// The new tokenizer's folder.
+    pub out: PathBuf,
+    /// Tokens, special ones included; fewer than were asked for if the text has no more.
+    pub vocab_size: usize,
+    /// Training documents that were read.
+    pub documents: u64,
+    /// Their text in UTF-8.
+    pub bytes: u64,
+}
+
+/// Learns a vocabulary of `size` tokens from the training documents of `config`, in the manner of the tokenizer `like`, and
+/// writes `tokenizer.json` and `tokenizer_config.json` to the folder `out`.
+///
+/// # Errors
+/// A [`Fault`] of class usage if there is a tokenizer in `out` already, or `like` is neither WordPiece nor BPE or has more
+/// special tokens than `size`; of class input if files are missing or there is no text.
+pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::Result<Learned> {
+    config.validate()?;
+    if out.join("tokenizer.json").exists() {
+        return Err(Fault::usage(format!("{}: there is a tokenizer already", out.display()))
+            .remedy("name another folder, or delete it")
+            .into());
+    }
+    let model = Model::load(like)?;
+    let corpus = Corpus::find(config)?;
+    let mut tokenizer = model.untrained()?;
+    let texts = Texts { config, corpus: &corpus };
+    let count = |prefix: String| anyhow::Ok((prefix, texts.count_characters(&tokenizer)?));
+    let mut trainer = model.trainer(size, model.prefix().map(count).transpose()?)?;
+    let (trained, documents, bytes) =
+        texts.read_by(|texts| tokenizer.train(&mut trainer, texts).map(drop))?;
+    trained.map_err(|error| anyhow!(error))?;
+    if documents == 0 {
+        return Err(Fault::input(format!("{}: no training documents", config.files.join(", ")))
+            .remedy("check `files`, `format` and the lengths in the corpus config")
+            .into());
+    }
+    model.write(&tokenizer, out)?;
+    let vocab_size = TextEncoder::load(out)?.vocab_size();
+    if vocab_size < size {
+        tracing::warn!("{vocab_size} tokens, not {size}: the text has no more pairs that occur twice");
+    }
+    Ok(Learned { out: out.to_owned(), vocab_size, documents, bytes })
+}
+
+impl fmt::Display for Learned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { out, vocab_size, documents, bytes } = self;
+        let megabytes = *bytes as f64 / 1e6;
+        write!(f, "{}: {vocab_size} tokens from {documents} documents, {megabytes:.1} MB", out.display())
+    }
+}
+
+/// The tokenizer that a new one is like.
+struct Model {
+    tokenizer: Value,
+    config: Option<Value>,
+    name: String,
+}
+
+impl Model {
+    fn load(like: &Path) -> anyhow::Result<Self> {
+        // Also checks that it is a tokenizer with a mask token.
+        TextEncoder::load(like)?;
+        let files = TextEncoder::files(like)?;
+        let read = |file: &PathBuf| anyhow::Ok(serde_json::from_slice(&fs::read(file)?)?);
+        let config = files.iter().find(|file| file.ends_with("tokenizer_config.json"));
+        let model = Self {
+            tokenizer: read(&files[0])?,
+            config: config.map(read).transpose()?,
+            name: files[0].display().to_string(),
+        };
+        let kind = model.kind();
+        let known = match kind {
+            "WordPiece" => model.prefix().is_some(),
+            "BPE" => model.prefix().is_none() && model.text("end_of_word_suffix").is_none(),
+            _ => false,
+        };
+        if known {
+            return Ok(model);
+        }
+        Err(Fault::usage(format!("{}: a vocabulary of the kind {kind}", model.name))
+            .remedy("name a WordPiece or a byte-level BPE tokenizer with --like")
+            .into())
+    }
+
+    fn kind(&self) -> &str {
+        self.tokenizer["model"]["type"].as_str().unwrap_or("nameless")
+    }
+
+    /// What pieces inside of words begin with.
+    fn prefix(&self) -> Option<String> {
+        self.text("continuing_subword_prefix")
+    }
+
+    /// Without tokens, and without what names the ids of tokens.
+    fn untrained(&self) -> anyhow::Result<Tokenizer> {
+        let mut blank = self.tokenizer.clone();
+        blank["model"]["vocab"] = json!({});
+        if blank["model"].get("merges").is_some() {
+            blank["model"]["merges"] = json!([]);
+        }
+        for key in ["added_tokens", "truncation", "padding", "post_processor"] {
+            blank[key] = if key == "added_tokens" { json!([]) } else { Value::Null };
+        }
+        Tokenizer::from_str(&blank.to_string()).map_err(|error| anyhow!("{}: {error}", self.name))
+    }
+
+    /// `alphabet` is given where pieces inside of words have a prefix.
+    fn trainer(&self, size: usize, alphabet: Option<(String, Alphabet)>) -> anyhow::Result<TrainerWrapper> {
+        let special = self.special_tokens()?;
+        if size <= special.len() {
+            let found = format!("{size} tokens: {} are special ones", special.len());
+            return Err(Fault::usage(found).remedy("choose some thousands").into());
+        }
+        let Some((prefix, Alphabet { kept, inside })) = alphabet else {
+            let mut trainer = BpeTrainer::builder()
+                .vocab_size(size)
+                .min_frequency(MIN_FREQUENCY)
+                .special_tokens(special)
+                .show_progress(false)
+                .build();
+            if self.tokenizer["pre_tokenizer"].to_string().contains("ByteLevel") {
+                trainer.initial_alphabet = ByteLevel::alphabet();
+            }
+            return Ok(trainer.into());
+        };
+        // The trainer numbers pieces inside of words in the order of a hash, by which ties are then broken, unless it knows
+        // them before. What it learns is the same.
+        let known = inside.iter().map(|c| AddedToken::from(format!("{prefix}{c}"), true));
+        let trainer = WordPieceTrainer::builder()
+            .vocab_size(size)
+            .min_frequency(MIN_FREQUENCY)
+            .limit_alphabet(kept.len())
+            .initial_alphabet(kept.into_iter().collect())
+            .special_tokens(special.into_iter().chain(known).collect())
+            .show_progress(false);
+        Ok(trainer.continuing_subword_prefix(prefix).build().into())
+    }
+
+    /// A text in the description of the vocabulary that is not empty.
+    fn text(&self, key: &str) -> Option<String> {
+        self.tokenizer["model"][key].as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    /// Special tokens in the order of their ids.
+    fn special_tokens(&self) -> anyhow::Result<Vec<AddedToken>> {
+        let mut added: Vec<Value> = self.tokenizer["added_tokens"].as_array().cloned().unwrap_or_default();
+        added.retain(|token| token["special"] == true);
+        added.sort_by_key(|token| token["id"].as_u64());
+        Ok(serde_json::from_value(Value::Array(added))?)
+    }
+
+    fn write(&self, trained: &Tokenizer, out: &Path) -> anyhow::Result<()> {
+        let mut tokenizer: Value =
+            serde_json::from_str(&trained.to_string(false).map_err(|error| anyhow!(error))?)?;
+        tokenizer["post_processor"] = self.tokenizer["post_processor"].clone();
+        renumber(&mut tokenizer["post_processor"], trained);
+        let special = self.special_tokens()?;
+        if let Some(added) = tokenizer["added_tokens"].as_array_mut() {
+            added.retain(|token| special.iter().any(|special| token["content"] == special.content));
+        }
+        let mut config = self.config.clone().unwrap_or_else(|| json!({}));
+        config.as_object_mut().and_then(|config| config.remove("added_tokens_decoder"));
+        fs::create_dir_all(out)?;
+        for (name, value) in [("tokenizer_config.json", config), ("tokenizer.json", tokenizer)] {
+            let unfinished = out.join(format!(".{name}"));
+            fs::write(&unfinished, serde_json::to_string_pretty(&value)? + "\n")?;
+            fs::rename(unfinished, out.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts the ids of `tokenizer` where a post-processor has those of another vocabulary.
+fn renumber(processor: &mut Value, tokenizer: &Tokenizer) {
+    let id = |token: &Value| json!(token.as_str().and_then(|token| tokenizer.token_to_id(token)));
+    for part in processor["processors"].as_array_mut().into_iter().flatten() {
+        renumber(part, tokenizer);
+    }
+    for template in processor["special_tokens"].as_object_mut().into_iter().flat_map(|map| map.values_mut()) {
+        template["ids"] = template["tokens"].as_array().into_iter().flatten().map(id).collect();
+    }
+    for key in ["cls", "sep"] {
+        if let Some([token, old]) = processor[key].as_array_mut().map(Vec::as_mut_slice) {
+            *old = id(token);
+        }
+    }
+}
+
+/// The characters of a corpus.
+#[derive(Default)]
+struct Alphabet {
+    /// The most frequent ones.
+    kept: BTreeSet<char>,
+    /// Those of them that stand inside of words.
+    inside: BTreeSet<char>,
+}
+
+/// How often each character begins a word, and how often it stands inside of one.
+#[derive(Default)]
+struct Characters(HashMap<char, [u64; 2]>);
+
+impl Characters {
+    fn with(mut self, words: &PreTokenizedString) -> Self {
+        for (word, _, _) in words.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
+            for (index, c) in word.chars().enumerate() {
+                self.0.entry(c).or_default()[usize::from(index > 0)] += 1;
+            }
+        }
+        self
+    }
+
+    fn and(mut self, others: Self) -> Self {
+        for (c, [first, inside]) in others.0 {
+            let sum = self.0.entry(c).or_default();
+            *sum = [sum[0] + first, sum[1] + inside];
+        }
+        self
+    }
+
+    fn alphabet(self) -> Alphabet {
+        let mut all: Vec<(char, [u64; 2])> = self.0.into_iter().collect();
+        all.sort_unstable_by_key(|&(c, [first, inside])| (Reverse(first + inside), c));
+        all.truncate(ALPHABET);
+        let inside = all.iter().filter(|(_, [_, inside])| *inside > 0).map(|&(c, _)| c).collect();
+        Alphabet { kept: all.into_iter().map(|(c, _)| c).collect(), inside }
+    }
+}
+
+/// The training documents.
+struct Texts<'a> {
+    config: &'a Config,
+    corpus: &'a Corpus,
+}
+
+impl Texts<'_> {
+    fn count_characters(&self, tokenizer: &Tokenizer) -> anyhow::Result<Alphabet> {
+        let words = |text: String| -> tokenizers::Result<PreTokenizedString> {
+            let mut normalized = NormalizedString::from(text);
+            tokenizer.get_normalizer().map_or(Ok(()), |by| by.normalize(&mut normalized))?;
+            let mut words = PreTokenizedString::from(normalized);
+            tokenizer.get_pre_tokenizer().map_or(Ok(()), |by| by.pre_tokenize(&mut words))?;
+            Ok(words)
+        };
+        let (counted, _, _) = self.read_by(|texts| {
+            let counts = texts.par_bridge().map(words);
+            let counts = counts.try_fold(Characters::default, |counts, words| Ok(counts.with(&words?)));
+            counts.try_reduce(Characters::default, |some, more| Ok(some.and(more)))
+        })?;
+        Ok(counted.map_err(|error: tokenizers::Error| anyhow!(error))?.alphabet())
+    }
+
+    /// What `consume` makes of the texts, with their number and bytes.
+    fn read_by<T>(&self, consume: impl FnOnce(IntoIter<String>) -> T) -> anyhow::Result<(T, u64, u64)> {
+        let (texts, to_consume) = sync_channel(64);
+        thread::scope(|scope| {
+            let read = scope.spawn(move || self.read(&texts));
+            let result = consume(to_consume.into_iter());
+            let (documents, bytes) = read.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok((result, documents, bytes))
+        })
+    }
+
+    fn read(&self, texts: &SyncSender<String>) -> anyhow::Result<(u64, u64)> {
+        let (mut filter, mut documents, mut bytes) = (Filter::new(self.config), 0, 0);
+        let outcome = self.corpus.read(&Source::default(), &mut |document: Document| {
+            check_interrupt()?;
+            if filter.decide(&document) == Fate::Train {
+                documents += 1;
+                bytes += document.text.len() as u64;
+                texts.send(document.text)?;
+            }
+            Ok(())
+        });
+        match outcome {
+            // Who consumes hung up, and says why.
+            Err(error) if !error.is::<SendError<String>>() => Err(error),
+            _ => Ok((documents, bytes)),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Learning vocabularies: what comes out, and that it is always the same.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use entromask_tokenize::{Config, TextEncoder, learn};
+use support::{encoder, tokenizer};
+
+const SIZE: usize = 400;
+
+/// Sentences of words that are made of few syllables, some in capitals and with accents, and a rare letter.
+fn corpus(folder: &Path) -> Config {
+    let syllables = ["ma", "ri", "TO", "né", "lu", "sha", "Ki", "ven"];
+    let word = |n: usize| -> String {
+        (0..1 + n % 4).map(|i| syllables[(n * 7 + i * i + n / 11) % syllables.len()]).collect()
+    };
+    let document = |n: usize| (0..60).map(|i| word(n * 31 + i * 5) + " ").collect::<String>() + "ǂ.";
+    let text = (0..80).map(document).collect::<Vec<_>>().join("\n\n");
+    let file = folder.join("corpus.txt");
+    std::fs::write(&file, text).unwrap();
+    Config { valid_fraction: 0.1, ..support::config(&[file]) }
+}
+
+fn learned(family: &str, out: &Path) -> (TextEncoder, Config) {
+    let config = corpus(out.parent().unwrap());
+    let learned = learn(&config, &tokenizer(family), SIZE, out).unwrap();
+    let loaded = TextEncoder::load(out).unwrap();
+    assert_eq!(learned.vocab_size, loaded.vocab_size());
+    // About a tenth of the documents is held out.
+    assert!((60..80).contains(&learned.documents), "{}", learned.documents);
+    (loaded, config)
+}
+
+#[test]
+fn special_tokens_come_first_and_stand_where_they_did() {
+    for family in ["wordpiece", "byte_bpe"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, _) = learned(family, &folder.path().join("new"));
+        let old = encoder(family);
+        let names = |encoder: &TextEncoder, ids: Vec<u32>| -> Vec<String> {
+            ids.into_iter().map(|id| encoder.tokenizer().id_to_token(id).unwrap()).collect()
+        };
+        let special = |encoder: &TextEncoder| {
+            let tokens = encoder.special().clone();
+            let ids = [tokens.pad, tokens.unk, tokens.cls, tokens.sep, Some(tokens.mask)];
+            ids.into_iter().flatten().collect::<BTreeSet<u32>>()
+        };
+        assert_eq!(special(&new), (0..special(&old).len() as u32).collect());
+        assert_eq!(
+            names(&new, special(&new).into_iter().collect()),
+            names(&old, special(&old).into_iter().collect())
+        );
+        let pair = |encoder: &TextEncoder| {
+            let encoding = encoder.tokenizer().encode(("ma", "ri"), true).unwrap();
+            let control = |id: &&u32| special(encoder).contains(*id);
+            names(encoder, encoding.get_ids().iter().filter(control).copied().collect())
+        };
+        assert_eq!(pair(&new), pair(&old), "{family}");
+    }
+}
+
+#[test]
+fn words_of_the_corpus_become_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let (new, _) = learned("wordpiece", &folder.path().join("new"));
+    let tokens = |text: &str| new.tokenizer().encode(text, false).unwrap().get_tokens().to_vec();
+    // In lower case and without accents, as the model tokenizer has it.
+    assert_eq!(tokens("TO né"), ["to", "ne"]);
+    assert_eq!(new.vocab_size(), new.tokenizer().get_vocab(false).len());
+    let old = encoder("wordpiece");
+    let length = |encoder: &TextEncoder, text: &str| encoder.tokenizer().encode(text, false).unwrap().len();
+    let text = std::fs::read_to_string(folder.path().join("corpus.txt")).unwrap();
+    assert!(3 * length(&new, &text) < 2 * length(&old, &text));
+}
+
+#[test]
+fn the_same_text_gives_the_same_bytes() {
+    for family in ["wordpiece", "byte_bpe"] {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = |name: &str| {
+            let out = folder.path().join(name);
+            learned(family, &out);
+            std::fs::read(out.join("tokenizer.json")).unwrap()
+        };
+        let first = bytes("0");
+        // Hashes differ from map to map.
+        assert!((1..5).all(|n| bytes(&n.to_string()) == first), "{family}");
+    }
+}
+
+#[test]
+fn what_cannot_be_learned_is_refused_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, out) = (corpus(folder.path()), folder.path().join("new"));
+    let fails = |config: &Config, like: &Path, size: usize, class: i32, named: &str| {
+        let error = learn(config, like, size, &out).unwrap_err();
+        assert!(format!("{error:#}").contains(named), "{error:#}");
+        assert_eq!(i32::from(entromask_fault::class_of(error.as_ref()).exit_code()), class, "{error:#}");
+        assert!(!out.join("tokenizer.json").exists());
+    };
+    fails(&config, &tokenizer("unigram"), SIZE, 2, "Unigram");
+    fails(&config, &tokenizer("wordpiece"), 5, 2, "5 tokens");
+    fails(&config, Path::new("nowhere"), SIZE, 3, "nowhere");
+    let missing = Config { files: vec!["nowhere.txt".into()], ..config.clone() };
+    fails(&missing, &tokenizer("wordpiece"), SIZE, 3, "nowhere.txt");
+    let short = Config { min_chars: 100_000, ..config.clone() };
+    fails(&short, &tokenizer("wordpiece"), SIZE, 3, "no training documents");
+
+    learned("byte_bpe", &out);
+    let error = learn(&config, &tokenizer("byte_bpe"), SIZE, &PathBuf::from(&out)).unwrap_err();
+    assert!(error.to_string().contains("there is a tokenizer already"), "{error}");
+}
