@@ -16,7 +16,7 @@ use fs_err as fs;
 use rand::Rng;
 
 use crate::begin::{Begin, Teacher};
-use crate::config::{Budget, Done, Positions};
+use crate::config::{Budget, Done, ObjectiveConfig, Positions};
 use crate::counters::Counters;
 use crate::data::{Corpus, Example};
 use crate::finite::is_finite;
@@ -177,7 +177,7 @@ impl<'a> Trainer<'a> {
         row.grad_norm = self.shards.update(|model| self.optimizer.step(rate, model, gradients))?;
         self.counters.step = row.step;
         self.counters.tokens = row.tokens;
-        self.counters.flops += self.flops(batch);
+        self.counters.flops += self.flops(batch, &objective);
         self.counters.count_loss(row.loss, row.ce, self.most_cross_entropy())?;
         self.count_seconds();
         self.progress.inc(tokens);
@@ -345,13 +345,13 @@ impl<'a> Trainer<'a> {
         (rise > 0.0 && self.job.config.objective.ce > 0.0).then_some(guessing + rise)
     }
 
-    /// Forward and backward pass are three forward passes; a teacher makes one.
-    fn flops(&self, batch: &[Example]) -> f64 {
+    /// Forward and backward pass are three forward passes; a teacher makes one where `objective` asks it.
+    fn flops(&self, batch: &[Example], objective: &ObjectiveConfig) -> f64 {
         let longest = batch.iter().map(|row| row.input_ids.len()).max().unwrap_or(0);
         let tokens = (batch.len() * longest) as f64;
         let masked = batch.iter().map(|row| row.positions.len()).sum::<usize>() as f64;
-        let teacher = self.shards.teacher().config();
-        let everywhere = teacher.is_some() && self.job.config.objective.positions == Positions::All;
+        let teacher = self.shards.teacher().config().filter(|_| objective.needs_teacher());
+        let everywhere = teacher.is_some() && objective.positions == Positions::All;
         let positions = if everywhere { tokens } else { masked };
         let forward = |config: &EncoderConfig| {
             tokens * config.body_flops_per_token(longest) + positions * config.head_flops_per_position()

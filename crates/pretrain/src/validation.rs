@@ -14,7 +14,7 @@ use entromask_training::{Evaluation, evaluate};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Example;
-use crate::step::{decoder, masked_states};
+use crate::step::{Reader, decoder};
 
 /// Seed of the mask: the same in every run and every corpus.
 const SEED: u64 = 0x0065_6e74_726f_7079;
@@ -63,10 +63,11 @@ impl Validation {
         device: &Device,
     ) -> Option<Score> {
         let (model, device) = (model.valid(), device.clone().inner());
+        let (reader, decoder) = (Reader::new((&model, config), &device), decoder(&model));
         let mut total = Evaluation::default();
         for batch in self.examples.chunks(batch_size) {
-            let (hidden, targets) = masked_states((&model, config), batch, &device);
-            let part = evaluate(&hidden, &decoder(&model), &targets);
+            let (hidden, targets) = reader.masked_states(batch);
+            let part = evaluate(&hidden, &decoder, &targets);
             total.surprisal += part.surprisal;
             total.hits += part.hits;
             total.positions += part.positions;

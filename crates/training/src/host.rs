@@ -28,7 +28,7 @@ pub(crate) struct HostGradient {
 /// Most and fewest positions of a tile: the decoder is read once for each of them.
 const TILE: std::ops::RangeInclusive<usize> = 24..=96;
 
-/// The gradient at all positions, with at most `rows` of them in memory at once.
+/// The gradient at all positions, with about `rows` of them in memory at once, a whole number of tiles.
 ///
 /// # Shapes
 /// - hidden: `[n, hidden_size]`

@@ -48,9 +48,11 @@ pub struct Outcome {
 pub fn execute(plan: &Plan, options: &Options) -> anyhow::Result<Outcome> {
     fs_err::create_dir_all(&options.logs)?;
     let (queue, estimate) = (Queue::new(plan), Estimate::new(plan, options.jobs));
+    let standings = check(plan, &options.place, &options.data)?;
     let worker = || -> anyhow::Result<()> {
         while let Some(index) = queue.next() {
-            let exit = Work { plan, options, queue: &queue, estimate: &estimate }.make(index);
+            let work = Work { plan, options, standings: &standings, queue: &queue, estimate: &estimate };
+            let exit = work.make(index);
             queue.finish(index, exit.as_ref().ok());
             exit?;
         }
@@ -70,6 +72,8 @@ pub fn execute(plan: &Plan, options: &Options) -> anyhow::Result<Outcome> {
 struct Work<'a> {
     plan: &'a Plan,
     options: &'a Options,
+    /// Before anything was made.
+    standings: &'a [Standing],
     queue: &'a Queue<'a>,
     estimate: &'a Estimate<'a>,
 }
@@ -89,10 +93,10 @@ impl Work<'_> {
                 let outcome =
                     if before.is_some() && before == key() { "up to date".into() } else { seconds(started) };
                 let (done, all) = self.queue.count_with(index);
-                tracing::info!(
-                    "[{done}/{all}] {name}: {outcome}{}",
-                    self.estimate.left(|stage| self.queue.is_open(stage, index))
-                );
+                let open = |stage: usize| {
+                    self.standings[stage] != Standing::UpToDate && self.queue.is_open(stage, index)
+                };
+                tracing::info!("[{done}/{all}] {name}: {outcome}{}", self.estimate.left(open));
             }
             Exit::Interrupted => tracing::info!("{name}: stopped"),
             Exit::Failed(said) => tracing::error!("{name}: failed: {said} (all of it in {})", log.display()),

@@ -9,6 +9,8 @@ use anyhow::Context;
 use entromask_cli::interrupted;
 use entromask_fault::{Class, Fault};
 use fs_err as fs;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::plan::{Place, Stage};
 
@@ -76,7 +78,7 @@ fn wait(mut child: Child) -> anyhow::Result<Option<i32>> {
         }
         if interrupted() && !asked {
             asked = true;
-            Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+            kill(Pid::from_raw(child.id().try_into()?), Signal::SIGTERM)?;
         }
         std::thread::sleep(NAP);
     }

@@ -32,7 +32,8 @@ pub enum Axis {
     Source,
     /// Recipe with distillation, `pipelines/train/`, or `none`.
     Distillation,
-    /// When the teacher's masks or guidance begin: `complete`, `after-init` or `anneal`.
+    /// When the teacher's masks or guidance are there: from the first step (`complete`), after a part of the run
+    /// (`after-init`), or by degrees (`anneal`), masks more and more, guidance less and less.
     Transfer,
     /// Share of the horizon that `after-init` and `anneal` take.
     InitFraction,
@@ -75,9 +76,7 @@ impl Axis {
         match self {
             Self::Strategy | Self::Schedule => value.into(),
             Self::Source if value == "self" => "by itself".into(),
-            Self::Source if value == "teacher" => "by a teacher".into(),
-            Self::Source => "by nobody".into(),
-            Self::Distillation if value == "none" => "no distillation".into(),
+            Self::Source => format!("by a {value}"),
             Self::Distillation => format!("with {value}"),
             Self::Transfer => format!("{value} transfer"),
             Self::InitFraction => format!("until {value}"),

@@ -58,7 +58,7 @@ pub enum Source {
     Own,
 }
 
-/// When the teacher's masks or guidance begin.
+/// When the teacher's masks or guidance are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transfer {
@@ -66,7 +66,7 @@ pub enum Transfer {
     Complete,
     /// After a part of the run without.
     AfterInit,
-    /// By degrees.
+    /// By degrees: masks more and more, guidance less and less.
     Anneal,
 }
 
@@ -80,7 +80,7 @@ impl Default for Choice {
             seed: 1,
             corpus: "sample".into(),
             data: 1.0,
-            student: "tiny".into(),
+            student: "modernbert-tiny".into(),
             train: "mlm".into(),
             epochs: 4,
             teacher: "mini".into(),

@@ -62,7 +62,8 @@ impl<'a> Names<'a> {
             Ok(Teacher::Own { epochs, .. }) => {
                 format!("{name}-{}-e{}", choice.train, epochs.unwrap_or(choice.epochs))
             }
-            _ => name.into_owned(),
+            // Folders of different models often have the same name.
+            _ => format!("{name}-{}", &blake3::hash(choice.teacher.as_bytes()).to_hex()[..8]),
         }
     }
 

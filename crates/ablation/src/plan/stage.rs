@@ -64,7 +64,10 @@ impl Stage {
     pub fn command(&self, place: &Place) -> (PathBuf, Vec<String>) {
         let mut args = self.args.clone();
         if self.program.uses_device() {
-            args.extend(["--device".into(), place.device.clone()]);
+            // Scoring computes on one device.
+            let first = place.device.split(',').next().unwrap_or_default();
+            let device = if self.program == Program::Score { first } else { &place.device };
+            args.extend(["--device".into(), device.into()]);
         }
         if let Some(threads) = place.threads {
             args.extend(["--threads".into(), threads.to_string()]);
@@ -97,6 +100,19 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scoring_has_the_first_of_several_devices() {
+        let place = Place { bin: "bin".into(), device: "cuda:0,1".into(), threads: None };
+        let args = |program| {
+            let stage =
+                Stage { program, out: "out".into(), inputs: vec![], args: vec![], class: String::new() };
+            stage.command(&place).1
+        };
+        assert_eq!(args(Program::Pretrain), ["--device", "cuda:0,1"]);
+        assert_eq!(args(Program::Score), ["--device", "cuda:0"]);
+        assert!(args(Program::Select).is_empty());
+    }
 
     #[test]
     fn lines_can_be_pasted_into_a_shell() {

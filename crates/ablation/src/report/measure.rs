@@ -56,10 +56,11 @@ pub(super) fn groups(
 ) -> Vec<Group> {
     let lines = |measure: &str, lower, value: &Value| lines(systems, runs, measure, lower, value);
     let mut groups = vec![Group {
-        title: "Validation loss at equal tokens".into(),
-        note: "Nats a masked token on one fixed random 15 % mask of the held-out rows, the same for all runs, at the end of \
-               training."
-            .into(),
+        title: "Validation loss at the end of training".into(),
+        note: format!(
+            "Nats a masked token on one fixed random 15 % mask of the held-out rows, the same for all runs on one corpus{}.",
+            trained_on(runs)
+        ),
         lower_is_better: true,
         digits: 4,
         lines: lines("validation loss", true, &|run| Some((run.valid_loss?, None))),
@@ -67,6 +68,18 @@ pub(super) fn groups(
     groups.extend(equal_flops.map(|flops| at_compute(systems, runs, flops)));
     groups.extend(glue.iter().map(|name| fine_tuning(systems, runs, name)));
     groups
+}
+
+/// After how many tokens runs end.
+fn trained_on(runs: &[RunFindings]) -> String {
+    let ends = || runs.iter().filter_map(|run| run.curve.last()).map(|point| point.tokens);
+    let (Some(least), Some(most)) = (ends().reduce(f64::min), ends().reduce(f64::max)) else {
+        return String::new();
+    };
+    if least == most {
+        return format!(", after {:.1} M tokens", least / 1e6);
+    }
+    format!(", after {:.1} to {:.1} M tokens", least / 1e6, most / 1e6)
 }
 
 /// The loss where so much was spent. A run that was still waiting for its teacher then has none.

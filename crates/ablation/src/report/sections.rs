@@ -30,8 +30,8 @@ fn lead(findings: &Findings) -> Vec<String> {
     let mut lead = vec![findings.about.trim().to_string()];
     lead.push(format!(
         "{complete} of {} runs are complete. Values are mean ± standard deviation over pretraining seeds. A difference is that \
-         to the baseline over paired seeds (same initial weights, same order of rows), with 95 % intervals by Student's t and \
-         by bootstrap; it counts as shown only if neither contains 0. With few seeds the bootstrap is too short, and of \
+         to the baseline over paired seeds (which runs of one student begin with the same weights and read the same rows in \
+         the same order), with 95 % intervals by Student's t and by bootstrap; it counts as shown only if neither contains 0. With few seeds the bootstrap is too short, and of \
          twenty intervals one misses by chance.",
         runs.len()
     ));
@@ -68,8 +68,11 @@ fn section(findings: &Findings, group: &Group) -> Section {
         "verdict",
     ]);
     table.rows = group.lines.iter().map(|line| row(findings, group, line)).collect();
-    for column in [2, 0] {
-        drop_if_same(&mut table, column);
+    if group.lines.iter().all(|line| line.floor.is_none()) {
+        drop_column(&mut table, 2);
+    }
+    if group.lower_is_better {
+        drop_column(&mut table, 0);
     }
     let better = if group.lower_is_better { "Lower is better." } else { "Higher is better." };
     Section {
@@ -110,14 +113,10 @@ fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
     ]
 }
 
-/// Removes a column that says the same in every row.
-fn drop_if_same(table: &mut Table, column: usize) {
-    let same = table.rows.windows(2).all(|pair| pair[0][column] == pair[1][column]);
-    if same && !table.rows.is_empty() {
-        table.header.remove(column);
-        table.numeric.remove(column);
-        table.rows.iter_mut().for_each(|row| drop(row.remove(column)));
-    }
+fn drop_column(table: &mut Table, column: usize) {
+    table.header.remove(column);
+    table.numeric.remove(column);
+    table.rows.iter_mut().for_each(|row| drop(row.remove(column)));
 }
 
 /// The loss over tokens, operations and seconds.
@@ -140,7 +139,8 @@ fn curves(findings: &Findings) -> Section {
     let mut section = Section::new("Learning curves");
     section.notes.push(
         "Validation loss on the fixed mask, mean over the seeds that are there. At equal compute, the training of the teacher \
-         and all scoring stand before the first step that needs them; a lone run would pay them in full. Operations are by \
+         and its scoring stand before the first step, also where a run begins without them; a model's own scoring stands \
+         before the round that it is for. A lone run would pay all of it. Operations are by \
          formula; seconds are those of the machine that ran the grid, on the threads that each stage had."
             .into(),
     );

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::config::{OnlineConfig, OnlineMode};
 use crate::data::{Example, Line};
-use crate::step::masked_states;
+use crate::step::Reader;
 use averages::Averages;
 pub(crate) use entropies::entropies;
 
@@ -169,10 +169,10 @@ impl Online {
             Example::masked(&line.ids, chosen.into_iter(), inputs).expect("candidates are in the row")
         };
         let examples: Vec<Example> = lines.iter().map(hidden).collect();
-        let mut scores = Vec::new();
+        let (reader, mut scores) = (Reader::new(model, device), Vec::new());
         for part in examples.chunks(rows.max(1)) {
             if part.iter().any(|row| !row.positions.is_empty()) {
-                scores.extend(entropies(model.0, &masked_states(model, part, device).0));
+                scores.extend(entropies(model.0, &reader.masked_states(part).0));
             }
         }
         let mut scores = scores.into_iter();

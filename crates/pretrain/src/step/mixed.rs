@@ -121,7 +121,7 @@ fn a_batch_is_learnt_by_heart() {
     }
     let model = model.valid();
     assert_eq!(model.products(), Products::Bf16);
-    let (hidden, targets) = masked_states((&model, &config()), &batch(), &Device::flex());
+    let (hidden, targets) = Reader::new((&model, &config()), &Device::flex()).masked_states(&batch());
     let found = evaluate(&hidden, &decoder(&model), &targets);
     assert_eq!((found.hits, found.positions), (6, 6));
     assert!(found.surprisal / 6.0 < 0.1, "{}", found.surprisal / 6.0);

@@ -185,21 +185,30 @@ pub(crate) fn forward<'a>(
     Forward { losses: Losses { ce, kd, cos, hidden, total }, seen, scalar, head, back }
 }
 
-/// Hidden states after the head's transform at the masked positions of `batch`, and the targets there.
-///
-/// `model` is on `device`, without autodiff.
-pub(crate) fn masked_states(
-    (model, config): (&MaskedLm, &EncoderConfig),
-    batch: &[Example],
-    device: &Device,
-) -> (Tensor<2>, Vec<u32>) {
-    let wanted = Wanted::masked(batch);
-    let states = if HostBody::serves(model) {
-        HostBody::new(model, config, Lanes::default()).states(&wanted, batch, &[])
-    } else {
-        wanted.states(model, batch, &[], config.pad_token_id, device)
-    };
-    (model.transform(states.last), wanted.targets.into_iter().flatten().collect())
+/// A model without autodiff that reads batches and does not learn.
+pub(crate) struct Reader<'a> {
+    model: &'a MaskedLm,
+    pad: u32,
+    device: &'a Device,
+    body: Option<HostBody>,
+}
+
+impl<'a> Reader<'a> {
+    /// `model` is on `device`.
+    pub(crate) fn new((model, config): (&'a MaskedLm, &EncoderConfig), device: &'a Device) -> Self {
+        let body = HostBody::serves(model).then(|| HostBody::new(model, config, Lanes::default()));
+        Self { model, pad: config.pad_token_id, device, body }
+    }
+
+    /// Hidden states after the head's transform at the masked positions of `batch`, and the targets there.
+    pub(crate) fn masked_states(&self, batch: &[Example]) -> (Tensor<2>, Vec<u32>) {
+        let wanted = Wanted::masked(batch);
+        let states = match &self.body {
+            Some(body) => body.states(&wanted, batch, &[]),
+            None => wanted.states(self.model, batch, &[], self.pad, self.device),
+        };
+        (self.model.transform(states.last), wanted.targets.into_iter().flatten().collect())
+    }
 }
 
 pub(crate) fn decoder(model: &MaskedLm) -> Decoder {

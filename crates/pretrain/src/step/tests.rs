@@ -262,9 +262,10 @@ fn cached_targets_of_all_tokens_are_the_teacher() {
     let teacher = MaskedLm::init(&config(), 4, &Device::flex());
     let objective = ObjectiveConfig { kd: 0.5, ..ObjectiveConfig::default() };
     let live = model.learn(&batch(), Some(&teacher), &objective);
-    let mut cached = batch();
+    let (mut cached, device) = (batch(), Device::flex());
+    let reader = Reader::new((&teacher, &config()), &device);
     for row in &mut cached {
-        let (hidden, _) = masked_states((&teacher, &config()), std::slice::from_ref(row), &Device::flex());
+        let (hidden, _) = reader.masked_states(std::slice::from_ref(row));
         let Decoder { weight, bias, .. } = decoder(&teacher);
         let logits = hidden.matmul(weight.transpose()) + bias.unsqueeze();
         let n = row.positions.len();
@@ -338,8 +339,9 @@ fn each_family_learns_a_batch_by_heart() {
             let gradients = Gradients::collect(&model, forward.backward(&model));
             (model, _) = optimizer.step(5e-3, model, gradients).expect("finite");
         }
-        let (hidden, targets) = masked_states((&model.valid(), &config), &batch, &Device::flex());
-        let found = evaluate(&hidden, &decoder(&model.valid()), &targets);
+        let (model, device) = (model.valid(), device.inner());
+        let (hidden, targets) = Reader::new((&model, &config), &device).masked_states(&batch);
+        let found = evaluate(&hidden, &decoder(&model), &targets);
         assert_eq!((found.hits, found.positions), (6, 6), "{:?}", config.model_type);
         assert!(found.surprisal / 6.0 < 0.1, "{:?}: {}", config.model_type, found.surprisal / 6.0);
     }
