@@ -191,6 +191,28 @@ fn distillation_follows_the_teacher() -> Result<()> {
     Ok(())
 }
 
+/// Forward and backward pass are three forward passes, and a teacher of the same shape makes one more in the steps that ask it.
+#[test]
+fn a_teacher_is_charged_for_where_it_is_asked() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let flops = |out: &str, more: &[&str]| -> Result<f64> {
+        let model = session.train(&masks, out, more)?;
+        json(&model.join("manifest.json"))?["cost"]["flops"].as_f64().context("a number")
+    };
+    let alone = flops("alone", &[])?;
+    let teacher = session.fixture.path("alone");
+    let guided = ["--teacher", teacher.to_str().context("utf-8")?, "--set", "objective.kd=1", "--set"];
+    let with = |out: &str, transfer: &str| flops(out, &[&guided[..], &[transfer]].concat());
+    let asked = |flops: f64| (flops - alone) / (alone / 3.0);
+    assert!((asked(with("complete", "transfer.mode=complete")?) - 1.0).abs() < 1e-9);
+    let late = asked(with("late", "transfer={mode='after-init',init_fraction=0.5}")?);
+    assert!((0.4..0.6).contains(&late), "{late}");
+    let less = asked(with("less", "transfer={mode='anneal',init_fraction=0.5}")?);
+    assert!((less + late - 1.0).abs() < 0.1, "{less}");
+    Ok(())
+}
+
 #[test]
 fn weights_can_be_taken_from_another_model() -> Result<()> {
     let session = Session::new()?;
