@@ -110,8 +110,8 @@ fn rotary_layer(layer: &modernbert::Layer, rotation: Arc<Rotation>, epsilon: f32
         norm_first: true,
         attention_norm: layer.attention_norm.as_ref().map(|of| norm(of, epsilon)),
         attention: SelfAttention {
-            query: columns(&attention.qkv, 0, 1),
-            key_value: columns(&attention.qkv, 1, 2),
+            query: thirds(&attention.qkv, 0, 1),
+            key_value: thirds(&attention.qkv, 1, 2),
             output: linear(&[&attention.output]),
             heads: attention.heads,
             rotation: Some(rotation),
@@ -127,31 +127,52 @@ fn rotary_layer(layer: &modernbert::Layer, rotation: Arc<Rotation>, epsilon: f32
     }
 }
 
-/// Dense layers of the same input as one, their outputs side by side.
+/// Weights, `[inputs, outputs]`, and biases, `[outputs]`, of dense layers.
+pub(super) struct Weights(pub(super) Vec<f32>, pub(super) Vec<f32>);
+
+impl Weights {
+    /// Layers of the same input as one, their outputs side by side.
+    pub(super) fn of(layers: &[&nn::Linear]) -> Self {
+        let weights = Tensor::cat(layers.iter().map(|layer| layer.weight.val()).collect(), 1);
+        let biases = Tensor::cat(layers.iter().map(|layer| bias(layer)).collect(), 0);
+        Self(read(weights), read(biases))
+    }
+
+    /// `count` thirds of the outputs of a layer, from the one numbered `first` on.
+    pub(super) fn of_thirds(layer: &nn::Linear, first: usize, count: usize) -> Self {
+        let [_, outputs] = layer.weight.dims();
+        let (start, length) = (first * outputs / 3, count * outputs / 3);
+        let weight = layer.weight.val().narrow(1, start, length);
+        Self(read(weight), read(bias(layer).narrow(0, start, length)))
+    }
+}
+
 fn linear(layers: &[&nn::Linear]) -> Linear {
-    let weights = Tensor::cat(layers.iter().map(|layer| layer.weight.val()).collect(), 1);
-    let biases = Tensor::cat(layers.iter().map(|layer| bias(layer)).collect(), 0);
-    Linear::new(&read(weights), &read(biases))
+    let Weights(weight, bias) = Weights::of(layers);
+    Linear::new(&weight, &bias)
 }
 
-/// `count` thirds of the outputs of a layer, from the one numbered `first` on.
-fn columns(layer: &nn::Linear, first: usize, count: usize) -> Linear {
-    let [_, outputs] = layer.weight.dims();
-    let (start, length) = (first * outputs / 3, count * outputs / 3);
-    let weight = layer.weight.val().narrow(1, start, length);
-    Linear::new(&read(weight), &read(bias(layer).narrow(0, start, length)))
+fn thirds(layer: &nn::Linear, first: usize, count: usize) -> Linear {
+    let Weights(weight, bias) = Weights::of_thirds(layer, first, count);
+    Linear::new(&weight, &bias)
 }
 
-pub(super) fn bias(layer: &nn::Linear) -> Tensor<1> {
+fn bias(layer: &nn::Linear) -> Tensor<1> {
     let [_, outputs] = layer.weight.dims();
     let zeros = || Tensor::zeros([outputs], &layer.weight.device());
     layer.bias.as_ref().map_or_else(zeros, Param::val)
 }
 
 fn norm(norm: &nn::LayerNorm, epsilon: f32) -> LayerNorm {
+    let [gamma, beta] = scale_and_shift(norm);
+    LayerNorm::new(gamma, beta, epsilon)
+}
+
+/// Of a normalisation, `[width]` each; a shift of 0 where it has none.
+pub(super) fn scale_and_shift(norm: &nn::LayerNorm) -> [Vec<f32>; 2] {
     let gamma = read(norm.gamma.val());
     let beta = norm.beta.as_ref().map_or_else(|| vec![0.0; gamma.len()], |beta| read(beta.val()));
-    LayerNorm::new(gamma, beta, epsilon)
+    [gamma, beta]
 }
 
 pub(super) fn activation(activation: crate::Activation) -> Activation {

@@ -1,14 +1,13 @@
 //! From modules of tensors.
 
 use burn::nn;
-use burn::tensor::Tensor;
 use entromask_kernels::{Heads, TrainedLinear, TrainedNorm};
 use rayon::prelude::*;
 
 use super::TrainedBody;
 use super::embeddings::Embeddings;
 use super::layer::Layer;
-use crate::cpu::convert::{activation, bias, read};
+use crate::cpu::convert::{Weights, activation, read, scale_and_shift};
 use crate::encoder::Encoder;
 use crate::modernbert::{self, ModernBert};
 use crate::transformer::{self, Transformer};
@@ -95,23 +94,17 @@ fn rotary_layer(layer: &modernbert::Layer, epsilon: f32) -> Layer {
     }
 }
 
-/// Dense layers of the same input as one, their outputs side by side.
 fn linear(layers: &[&nn::Linear]) -> TrainedLinear {
-    let weights = Tensor::cat(layers.iter().map(|layer| layer.weight.val()).collect(), 1);
-    let biases = Tensor::cat(layers.iter().map(|layer| bias(layer)).collect(), 0);
-    TrainedLinear::new(&read(weights), &read(biases))
+    let Weights(weight, bias) = Weights::of(layers);
+    TrainedLinear::new(&weight, &bias)
 }
 
-/// `count` thirds of the outputs of a layer, from the one numbered `first` on.
 fn thirds(layer: &nn::Linear, first: usize, count: usize) -> TrainedLinear {
-    let [_, outputs] = layer.weight.dims();
-    let (start, length) = (first * outputs / 3, count * outputs / 3);
-    let weight = layer.weight.val().narrow(1, start, length);
-    TrainedLinear::new(&read(weight), &read(bias(layer).narrow(0, start, length)))
+    let Weights(weight, bias) = Weights::of_thirds(layer, first, count);
+    TrainedLinear::new(&weight, &bias)
 }
 
 fn norm(norm: &nn::LayerNorm, epsilon: f32) -> TrainedNorm {
-    let gamma = read(norm.gamma.val());
-    let beta = norm.beta.as_ref().map_or_else(|| vec![0.0; gamma.len()], |beta| read(beta.val()));
+    let [gamma, beta] = scale_and_shift(norm);
     TrainedNorm::new(gamma, beta, epsilon)
 }
