@@ -103,6 +103,13 @@ struct Model {
 
 impl Model {
     fn load(like: &Path) -> anyhow::Result<Self> {
+        if !like.exists() {
+            return Err(Fault::input(format!("{}: no such file", like.display()))
+                .remedy(
+                    "name a tokenizer.json or its folder with --like; it is relative to the working folder",
+                )
+                .into());
+        }
         // Also checks that it is a tokenizer with a mask token.
         TextEncoder::load(like)?;
         let files = TextEncoder::files(like)?;
@@ -152,8 +159,13 @@ impl Model {
     /// `alphabet` is given where pieces inside of words have a prefix.
     fn trainer(&self, size: usize, alphabet: Option<(String, Alphabet)>) -> anyhow::Result<TrainerWrapper> {
         let special = self.special_tokens()?;
-        if size <= special.len() {
-            let found = format!("{size} tokens: {} are special ones", special.len());
+        let byte_level = self.tokenizer["pre_tokenizer"].to_string().contains("ByteLevel");
+        let mut bytes = ByteLevel::alphabet();
+        bytes.retain(|_| byte_level);
+        let letters = alphabet.as_ref().map_or(bytes.len(), |(_, of)| of.kept.len() + of.inside.len());
+        if size <= special.len() + letters {
+            let found =
+                format!("{size} tokens: {letters} letters and {} special tokens come first", special.len());
             return Err(Fault::usage(found).remedy("choose some thousands").into());
         }
         let Some((prefix, Alphabet { kept, inside })) = alphabet else {
@@ -163,9 +175,7 @@ impl Model {
                 .special_tokens(special)
                 .show_progress(false)
                 .build();
-            if self.tokenizer["pre_tokenizer"].to_string().contains("ByteLevel") {
-                trainer.initial_alphabet = ByteLevel::alphabet();
-            }
+            trainer.initial_alphabet = bytes;
             return Ok(trainer.into());
         };
         // The trainer numbers pieces inside of words in the order of a hash, by which ties are then broken, unless it knows
