@@ -31,7 +31,7 @@ enum Command {
     /// Learn a vocabulary from a corpus, in the manner of another tokenizer
     ///
     /// Reads the training documents that the config names, whose `tokenizer` need not be there yet, and writes
-    /// tokenizer.json and tokenizer_config.json. A small vocabulary suits small models: most of the parameters and of the
+    /// tokenizer.json with its configuration. A small vocabulary suits small models: most of the parameters and of the
     /// work of a tiny one are its vocabulary's.
     ///
     /// Example: entromask-tokenize vocabulary --config pipelines/corpus/sample.toml --size 8192 --out data/tokenizers/mine

@@ -55,8 +55,8 @@ pub struct Learned {
 /// writes `tokenizer.json` and `tokenizer_config.json` to the folder `out`.
 ///
 /// # Errors
-/// A [`Fault`] of class usage if there is a tokenizer in `out` already, or `like` is neither WordPiece nor BPE or has more
-/// special tokens than `size`; of class input if files are missing or there is no text.
+/// A [`Fault`] of class usage if there is a tokenizer in `out` already, or `like` is neither WordPiece nor BPE, or letters and
+/// special tokens are more than `size`; of class input if files are missing or there is no text.
 pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::Result<Learned> {
     config.validate()?;
     if out.join("tokenizer.json").exists() {
@@ -70,9 +70,9 @@ pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::R
     let texts = Texts { config, corpus: &corpus };
     let count = |prefix: String| anyhow::Ok((prefix, texts.count_characters(&tokenizer)?));
     let mut trainer = model.trainer(size, model.prefix().map(count).transpose()?)?;
-    let (trained, documents, bytes) =
+    let (outcome, documents, bytes) =
         texts.read_by(|texts| tokenizer.train(&mut trainer, texts).map(drop))?;
-    trained.map_err(|error| anyhow!(error))?;
+    outcome.map_err(|error| anyhow!(error))?;
     if documents == 0 {
         return Err(Fault::input(format!("{}: no training documents", config.files.join(", ")))
             .remedy("check `files`, `format` and the lengths in the corpus config")

@@ -14,7 +14,7 @@ const SIZE: usize = 400;
 fn corpus(folder: &Path) -> Config {
     let syllables = ["ma", "ri", "TO", "né", "lu", "sha", "Ki", "ven"];
     let word = |n: usize| -> String {
-        (0..1 + n % 4).map(|i| syllables[(n * 7 + i * i + n / 11) % syllables.len()]).collect()
+        (0..=n % 4).map(|i| syllables[(n * 7 + i * i + n / 11) % syllables.len()]).collect()
     };
     let document = |n: usize| (0..60).map(|i| word(n * 31 + i * 5) + " ").collect::<String>() + "ǂ.";
     let text = (0..80).map(document).collect::<Vec<_>>().join("\n\n");

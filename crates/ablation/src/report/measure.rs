@@ -76,10 +76,12 @@ fn trained_on(runs: &[RunFindings]) -> String {
     let (Some(least), Some(most)) = (ends().reduce(f64::min), ends().reduce(f64::max)) else {
         return String::new();
     };
+    let [least, most] = [least, most].map(|tokens| format!("{:.1}", tokens / 1e6));
     if least == most {
-        return format!(", after {:.1} M tokens", least / 1e6);
+        format!(", after {least} M tokens")
+    } else {
+        format!(", after {least} to {most} M tokens")
     }
-    format!(", after {:.1} to {:.1} M tokens", least / 1e6, most / 1e6)
 }
 
 /// The loss where so much was spent. A run that was still waiting for its teacher then has none.
