@@ -18,15 +18,10 @@ fn header(job: &Job, trained: &Trained) -> String {
         "---\nlibrary_name: transformers\npipeline_tag: fill-mask\ntags: [masked-lm, entromask]\n---\n\n# {name}\n\n\
          A masked language model of {:.1} M parameters, {} with {} layers of width {}, pretrained by entromask.\n",
         trained.model.num_params() as f64 / 1e6,
-        family(job),
+        job.student.model_type,
         job.student.num_hidden_layers,
         job.student.hidden_size
     )
-}
-
-fn family(job: &Job) -> String {
-    let config = serde_json::to_value(&job.student).unwrap_or_default();
-    config["model_type"].as_str().unwrap_or("an encoder").to_uppercase()
 }
 
 fn data(job: &Job) -> String {

@@ -13,6 +13,8 @@ mod modernbert;
 pub(crate) mod names;
 mod roberta;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -74,6 +76,22 @@ pub(crate) struct Layout {
 pub(crate) enum PoolerActivation {
     Tanh,
     Other(Activation),
+}
+
+/// As its authors write it.
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bert => "BERT",
+            Self::Roberta => "RoBERTa",
+            Self::XlmRoberta => "XLM-R",
+            Self::DistilBert => "DistilBERT",
+            Self::Albert => "ALBERT",
+            Self::Electra => "ELECTRA",
+            Self::MegatronBert => "Megatron-BERT",
+            Self::ModernBert => "ModernBERT",
+        })
+    }
 }
 
 impl Family {

@@ -23,10 +23,21 @@ pub(crate) fn lead(lineage: &Lineage) -> String {
 
 fn shape(lineage: &Lineage) -> String {
     let student = &lineage.model().manifest.config["student"];
-    let family = student["model_type"].as_str().unwrap_or("bert").to_uppercase();
+    let family = family(student["model_type"].as_str().unwrap_or("bert"));
     match (student["num_hidden_layers"].as_u64(), student["hidden_size"].as_u64()) {
         (Some(layers), Some(width)) => format!("{family} {layers} × {width}"),
         _ => "A model".into(),
+    }
+}
+
+/// The name of a `model_type` as its authors write it.
+fn family(model_type: &str) -> String {
+    match model_type {
+        "roberta" => "RoBERTa".into(),
+        "distilbert" => "DistilBERT".into(),
+        "megatron-bert" => "Megatron-BERT".into(),
+        "modernbert" => "ModernBERT".into(),
+        other => other.to_uppercase(),
     }
 }
 
