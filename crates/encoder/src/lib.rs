@@ -42,7 +42,7 @@ pub use batch::Batch;
 pub use checkpoint::pretrained_files;
 pub use classifier::SequenceClassifier;
 pub use config::EncoderConfig;
-pub use cpu::train::{BodyGradient, Lanes, States, TrainedBody};
+pub use cpu::train::{BodyGradient, Dropout, Lanes, States, TrainedBody};
 pub use cpu::{Buffers, CpuEncoder, CpuMaskedLm, Sentence, Wanted};
 pub use encoder::Encoder;
 pub use families::Family;

@@ -64,7 +64,7 @@ fn the_cpu_path_gives_the_same_states() {
         let mut buffers = Buffers::default();
         // All positions in one batch; then some of one row alone, in the memory of the first call.
         let all: Vec<Vec<u16>> = rows.iter().map(|ids| (0..ids.len() as u16).collect()).collect();
-        let wanted = |row: usize, positions| Wanted { input_ids: &rows[row], positions };
+        let wanted = |row: usize, positions| Wanted { input_ids: &rows[row], token_type_ids: &[], positions };
         let batch: Vec<Wanted<'_>> = (0..rows.len()).map(|row| wanted(row, all[row].as_slice())).collect();
         let states = cpu.states(&batch, &mut buffers);
         let expected: Vec<f32> = rows.iter().flat_map(|ids| plain_states(&model, ids)).collect();

@@ -1,8 +1,8 @@
-//! What a frozen body says about the rows of a task: computed once, and read by every epoch and seed.
+//! What a body says about rows. Of a frozen one it is computed once for a task, and read by every epoch and seed.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use entromask_cli::{Progress, check_interrupt};
-use entromask_encoder::{Buffers, CpuEncoder, EncoderConfig, Sentence, SequenceClassifier};
+use entromask_encoder::{Buffers, CpuEncoder, EncoderConfig, SequenceClassifier};
 use rayon::prelude::*;
 
 use crate::batches::eval_batches;
@@ -33,7 +33,7 @@ pub struct TaskFeatures {
     pub dev: Vec<Features>,
 }
 
-/// The frozen body of a classifier.
+/// The body of a classifier, which does not learn.
 pub struct Body<'a> {
     /// For inference.
     pub model: &'a SequenceClassifier,
@@ -82,7 +82,11 @@ impl TaskFeatures {
 }
 
 impl Body<'_> {
-    fn features(&self, split: &Tokenized, is_pair: bool) -> anyhow::Result<Features> {
+    /// What the body says about the rows of `split`.
+    ///
+    /// # Errors
+    /// As [`TaskFeatures::of`].
+    pub fn features(&self, split: &Tokenized, is_pair: bool) -> anyhow::Result<Features> {
         if entromask_device::is_cpu(self.device) {
             return self.on_cpu(split, is_pair);
         }
@@ -100,29 +104,19 @@ impl Body<'_> {
     /// Without tensors; batches side by side on all cores, since each is computed on one.
     fn on_cpu(&self, split: &Tokenized, is_pair: bool) -> anyhow::Result<Features> {
         let encoder = CpuEncoder::new(&self.model.encoder, self.config);
-        let has_segments = is_pair && self.config.type_vocab_size > 1;
         let pooling = self.model.pooling();
         let batches = by_tokens(&split.lengths());
         let mut values = Vec::new();
         for some in batches.chunks(CPU_BATCHES) {
             check_interrupt()?;
             let found = some.par_iter().map_init(Buffers::default, |buffers, batch| {
-                encoder.pooled(&sentences(split, batch, has_segments), pooling, buffers)
+                encoder.pooled(&split.sentences(batch, is_pair, self.config), pooling, buffers)
             });
             values.extend(found.collect::<Vec<_>>().concat());
             self.progress.inc(some.iter().map(|batch| tokens(split, batch)).sum());
         }
         Ok(Features::sorted(&batches.concat(), &values, self.config.hidden_size))
     }
-}
-
-fn sentences<'a>(split: &'a Tokenized, batch: &[usize], has_segments: bool) -> Vec<Sentence<'a>> {
-    let rows = batch.iter().map(|&row| &split.rows[row]);
-    rows.map(|row| Sentence {
-        input_ids: &row.ids,
-        token_type_ids: if has_segments { &row.types } else { &[] },
-    })
-    .collect()
 }
 
 /// All rows, by length, in batches of about [`CPU_BATCH_TOKENS`].

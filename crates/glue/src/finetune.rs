@@ -14,6 +14,7 @@ use crate::batches::train_batches;
 use crate::config::FineTuning;
 use crate::features::{Body, Features, TaskFeatures};
 use crate::freezing;
+use crate::host::{Host, Step};
 use crate::model::Source;
 use crate::predict::{Predictions, Predictor};
 use crate::results::{Parameters, RunResult, SplitFacts, TrainFacts, scores};
@@ -135,7 +136,8 @@ impl FineTune<'_> {
     fn train(&self, mut model: SequenceClassifier, seed: u64) -> anyhow::Result<Trained> {
         let (recipe, split) = (self.recipe, &self.data.train);
         let layers = freezing::layers(&model, recipe.freeze)?;
-        let (mut trainer, mut stop) = (Trainer::new(self), Stop::new(recipe.patience));
+        let mut trainer = Trainer::new(self, self.draw(seed, "dropout"));
+        let mut stop = Stop::new(recipe.patience);
         let (mut course, mut best) = (Course::default(), None);
         for epoch in 0..recipe.epochs {
             let blocks = recipe.freeze.blocks(layers, epoch, recipe.epochs);
@@ -205,6 +207,18 @@ impl FineTune<'_> {
         self.source.copy_tokenizer(dir)
     }
 
+    /// Cross-entropy of classes, squared error of numbers; mean over the training rows numbered `batch`.
+    fn loss(&self, logits: Tensor<2>, batch: &[usize]) -> Tensor<1> {
+        let device = logits.device();
+        let labels = batch.iter().map(|&row| self.data.train.labels[row]);
+        if self.data.task.is_regression() {
+            let targets = TensorData::new(labels.collect::<Vec<f32>>(), [batch.len(), 1]);
+            return (logits - Tensor::from_data(targets, &device)).square().mean();
+        }
+        let classes = TensorData::new(labels.map(|class| class as i32).collect::<Vec<_>>(), [batch.len()]);
+        cross_entropy(logits, Tensor::from_data(classes, &device))
+    }
+
     fn order(&self, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
         let mut rng = keyed(seed, &format!("glue order {}", self.data.task.name), 0, epoch);
         train_batches(&self.data.train.lengths(), self.recipe.batch_size, &mut rng)
@@ -227,14 +241,17 @@ struct Trainer<'a> {
     tuning: &'a FineTune<'a>,
     schedule: Schedule,
     optimizer: AdamW,
+    /// What decides what is dropped.
+    dropout: u64,
+    host: Host,
 }
 
 impl<'a> Trainer<'a> {
-    fn new(tuning: &'a FineTune<'a>) -> Self {
+    fn new(tuning: &'a FineTune<'a>, dropout: u64) -> Self {
         let recipe = tuning.recipe;
         let steps = tuning.data.train.rows.len().div_ceil(recipe.batch_size) as u64 * recipe.epochs;
         let schedule = Schedule::new(recipe.lr, recipe.warmup, recipe.decay, steps);
-        Self { tuning, schedule, optimizer: AdamW::new(recipe.optimizer()) }
+        Self { tuning, schedule, optimizer: AdamW::new(recipe.optimizer()), dropout, host: Host::default() }
     }
 
     fn steps(&self) -> u64 {
@@ -251,11 +268,10 @@ impl<'a> Trainer<'a> {
         let mut sum = 0.0;
         for batch in batches {
             check_interrupt()?;
-            let loss = self.loss(&model, batch);
-            let gradients = Gradients::collect(&model, loss.backward());
+            let (loss, gradients) = self.learn(&model, batch);
             let rate = self.schedule.rate(self.optimizer.steps());
             (model, _) = self.optimizer.step(rate, model, gradients)?;
-            sum += loss.into_scalar::<f64>() * batch.len() as f64;
+            sum += loss * batch.len() as f64;
             if self.tuning.features.is_none() {
                 self.tuning.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());
             }
@@ -263,20 +279,23 @@ impl<'a> Trainer<'a> {
         Ok((model, sum / split.rows.len() as f64))
     }
 
-    /// Cross-entropy of classes, squared error of numbers; mean over the rows of the batch.
-    fn loss(&self, model: &SequenceClassifier, batch: &[usize]) -> Tensor<1> {
-        let (task, split) = (&self.tuning.data.task, &self.tuning.data.train);
-        let device = self.tuning.device.clone().autodiff();
-        let logits = match self.tuning.features {
+    /// The loss of a batch and its gradients.
+    fn learn(&mut self, model: &SequenceClassifier, batch: &[usize]) -> (f64, Gradients) {
+        let Self { tuning, host, .. } = self;
+        let (is_pair, split) = (tuning.data.task.is_pair(), &tuning.data.train);
+        let (config, device) = (&tuning.source.config, tuning.device.clone().autodiff());
+        let logits = match tuning.features {
             Some(features) => model.logits_of(features.train.batch(batch, &device)),
-            None => model.logits(&split.batch(batch, task.is_pair(), &self.tuning.source.config, &device)),
+            None if entromask_device::is_cpu(tuning.device) => {
+                let rows = split.sentences(batch, is_pair, config);
+                let seed = keyed(self.dropout, "glue dropout", self.optimizer.steps(), 0).next_u64();
+                let step = Step { model, config, rows: &rows, seed };
+                return host.learn(&step, |features| tuning.loss(model.logits_of(features), batch));
+            }
+            None => model.logits(&split.batch(batch, is_pair, config, &device)),
         };
-        let labels = batch.iter().map(|&row| split.labels[row]);
-        if task.is_regression() {
-            let targets = TensorData::new(labels.collect::<Vec<f32>>(), [batch.len(), 1]);
-            return (logits - Tensor::from_data(targets, &device)).square().mean();
-        }
-        let classes = TensorData::new(labels.map(|class| class as i32).collect::<Vec<_>>(), [batch.len()]);
-        cross_entropy(logits, Tensor::from_data(classes, &device))
+        let loss = tuning.loss(logits, batch);
+        let gradients = Gradients::collect(model, loss.backward());
+        (loss.into_scalar::<f64>(), gradients)
     }
 }

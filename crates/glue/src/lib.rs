@@ -23,6 +23,7 @@ mod features;
 mod finetune;
 mod freezing;
 mod halves;
+mod host;
 #[expect(clippy::float_cmp, reason = "classes are whole numbers, and ties and constants are meant exactly")]
 mod metric;
 mod model;

@@ -5,7 +5,7 @@ use entromask_cli::{Progress, check_interrupt};
 use entromask_encoder::{EncoderConfig, SequenceClassifier};
 
 use crate::batches::eval_batches;
-use crate::features::Features;
+use crate::features::{Body, Features};
 use crate::rows::Tokenized;
 use crate::task::Task;
 
@@ -41,6 +41,11 @@ impl Predictor<'_> {
     /// # Errors
     /// A [`Fault`](entromask_fault::Fault) of class interrupted if the user asks to stop.
     pub fn predict(&self, model: &SequenceClassifier, split: &Tokenized) -> anyhow::Result<Predictions> {
+        let Self { config, batch_size, device, progress, .. } = *self;
+        if entromask_device::is_cpu(device) {
+            let body = Body { model, config, batch_size, device, progress };
+            return self.predict_from(model, split, &body.features(split, self.task.is_pair())?);
+        }
         self.predictions(split, |batch| {
             let inputs = split.batch(batch, self.task.is_pair(), self.config, self.device);
             self.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use burn::tensor::Device;
-use entromask_encoder::{Batch, EncoderConfig};
+use entromask_encoder::{Batch, EncoderConfig, Sentence};
 use entromask_fault::Fault;
 use tokenizers::{EncodeInput, Encoding, PostProcessor, Tokenizer, TruncationParams};
 
@@ -58,6 +58,17 @@ impl Tokenized {
         }
         let types: Vec<_> = rows().map(|row| row.types.as_slice()).collect();
         inputs.with_token_types(&types)
+    }
+
+    /// The rows numbered `batch` for a body on the CPU; segments as in [`batch`](Self::batch).
+    pub fn sentences(&self, batch: &[usize], is_pair: bool, config: &EncoderConfig) -> Vec<Sentence<'_>> {
+        let has_segments = is_pair && config.type_vocab_size > 1;
+        let rows = batch.iter().map(|&row| &self.rows[row]);
+        rows.map(|row| Sentence {
+            input_ids: &row.ids,
+            token_type_ids: if has_segments { &row.types } else { &[] },
+        })
+        .collect()
     }
 
     /// Tokens of all rows together.

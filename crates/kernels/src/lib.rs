@@ -35,7 +35,7 @@ mod softmax;
 pub use activation::Activation;
 pub use attention::{Attention, Queries};
 pub use backward::{
-    AttentionTape, Heads, LinearGradient, NormGradient, NormTape, Span, TrainedLinear, TrainedNorm,
+    AttentionTape, DropFactors, Heads, LinearGradient, NormGradient, NormTape, Span, TrainedLinear, TrainedNorm,
     TrainedVocabulary, VocabularyGradient,
 };
 pub use device_head::{DeviceHead, Pending};

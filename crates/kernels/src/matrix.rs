@@ -113,6 +113,13 @@ impl Matrix {
         }
     }
 
+    /// Multiplies each value with that of `factors` in the same place, which may have more columns.
+    pub fn multiply(&mut self, factors: &Self) {
+        for row in 0..self.rows {
+            self.row_mut(row).iter_mut().zip(factors.row(row)).for_each(|(to, factor)| *to *= factor);
+        }
+    }
+
     /// All rows, to be changed side by side.
     pub fn par_rows_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [f32]> {
         let width = self.width;

@@ -162,9 +162,10 @@ impl<'a> Trainer<'a> {
         let (done, config) = (self.done(), &self.job.config);
         let objective = config.objective.at(&config.transfer, done);
         let rate = self.schedule.between(done.at, self.after(done, tokens));
-        self.shards.device().seed(keyed(config.seed, "dropout", self.counters.step, 0).next_u64());
+        let seed = keyed(config.seed, "dropout", self.counters.step, 0).next_u64();
+        self.shards.device().seed(seed);
         let entropies = self.online.as_ref().is_some_and(Online::learns);
-        let task = Task { objective: &objective, rows: config.micro_batch, entropies };
+        let task = Task { objective: &objective, rows: config.micro_batch, entropies, seed };
         let Lesson { losses, gradients, entropies } = self.shards.learn(batch, task)?;
         let mut row = self.row(&losses, tokens, rate);
         let now = self.now();

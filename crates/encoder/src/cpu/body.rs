@@ -16,16 +16,10 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// `hidden` becomes the last layer's states at the wanted positions, row after row; `segments` as in
-    /// [`Embeddings::forward`].
-    pub(super) fn forward(
-        &self,
-        rows: &[Wanted<'_>],
-        segments: impl Iterator<Item = u32>,
-        buffers: &mut Buffers,
-    ) {
+    /// `hidden` becomes the last layer's states at the wanted positions, row after row.
+    pub(super) fn forward(&self, rows: &[Wanted<'_>], buffers: &mut Buffers) {
         let places = Places::of(rows);
-        self.embeddings.forward(rows, segments, buffers);
+        self.embeddings.forward(rows, buffers);
         match self.order.split_last() {
             Some((last, before)) => {
                 let everywhere = places.everywhere();

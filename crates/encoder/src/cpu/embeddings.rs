@@ -1,6 +1,6 @@
 //! From token ids to the input of the first layer.
 
-use entromask_kernels::{LayerNorm, Linear};
+use entromask_kernels::{LayerNorm, Linear, Matrix};
 
 use super::{Buffers, Wanted};
 
@@ -18,24 +18,14 @@ pub(super) struct Embeddings {
 }
 
 impl Embeddings {
-    /// `hidden` becomes the rows, one after the other: `[tokens, hidden_size]`. `segments` has the segment of each token,
-    /// or ends where all others are in the first one.
-    pub(super) fn forward(
-        &self,
-        rows: &[Wanted<'_>],
-        segments: impl Iterator<Item = u32>,
-        buffers: &mut Buffers,
-    ) {
+    /// `hidden` becomes the rows, one after the other: `[tokens, hidden_size]`.
+    pub(super) fn forward(&self, rows: &[Wanted<'_>], buffers: &mut Buffers) {
         let Buffers { hidden, inner, .. } = buffers;
         hidden.reshape(rows.iter().map(|row| row.input_ids.len()).sum(), self.width);
-        let tokens = rows.iter().flat_map(|row| row.input_ids.iter().enumerate());
-        for (index, (position, &id)) in tokens.enumerate() {
-            self.write(id, position, hidden.row_mut(index));
-        }
-        let has_segments = !self.segments.is_empty();
-        for (index, segment) in segments.enumerate().filter(|(_, segment)| *segment > 0 && has_segments) {
-            let more = &self.segments[(segment as usize - 1) * self.width..][..self.width];
-            hidden.row_mut(index).iter_mut().zip(more).for_each(|(to, more)| *to += more);
+        let mut first = 0;
+        for row in rows {
+            self.write_row(row, first, hidden);
+            first += row.input_ids.len();
         }
         if let Some(norm) = &self.norm {
             norm.apply(hidden);
@@ -43,6 +33,19 @@ impl Embeddings {
         if let Some(projection) = &self.projection {
             projection.forward(hidden, inner);
             std::mem::swap(hidden, inner);
+        }
+    }
+
+    fn write_row(&self, row: &Wanted<'_>, first: usize, to: &mut Matrix) {
+        for (position, &id) in row.input_ids.iter().enumerate() {
+            self.write(id, position, to.row_mut(first + position));
+        }
+        if self.segments.is_empty() {
+            return;
+        }
+        for (position, segment) in row.later_segments() {
+            let more = &self.segments[(segment - 1) * self.width..][..self.width];
+            to.row_mut(first + position).iter_mut().zip(more).for_each(|(to, more)| *to += more);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The body without a head: one vector for each row.
 
 use super::body::Body;
-use super::{Buffers, Wanted, convert};
+use super::{Buffers, Wanted, convert, pooled};
 use crate::{Encoder, EncoderConfig, Pooling};
 
 /// An encoder, for forward passes on the CPU.
@@ -33,32 +33,9 @@ impl CpuEncoder {
     ///
     /// If a token or segment is not in its table, or a row is empty or too long.
     pub fn pooled(&self, rows: &[Sentence<'_>], pooling: Pooling, buffers: &mut Buffers) -> Vec<f32> {
-        let wanted = |row: &Sentence<'_>| match pooling {
-            Pooling::Cls => vec![0],
-            Pooling::Mean => (0..row.input_ids.len() as u16).collect(),
-        };
-        let positions: Vec<Vec<u16>> = rows.iter().map(wanted).collect();
-        let wanted = rows.iter().zip(&positions);
-        let wanted: Vec<_> =
-            wanted.map(|(row, positions)| Wanted { input_ids: row.input_ids, positions }).collect();
-        self.body.forward(&wanted, segments(rows), buffers);
-        let mut states = 0..buffers.hidden.rows();
-        let mut pooled = vec![0.0; rows.len() * self.width];
-        for (mean, positions) in pooled.chunks_exact_mut(self.width).zip(&positions) {
-            for state in states.by_ref().take(positions.len()) {
-                mean.iter_mut().zip(buffers.hidden.row(state)).for_each(|(sum, value)| *sum += value);
-            }
-            for value in mean {
-                *value /= positions.len() as f32;
-            }
-        }
-        pooled
+        let positions = pooled::positions(rows, pooling);
+        self.body.forward(&Wanted::of(rows, &positions), buffers);
+        let states = (0..buffers.hidden.rows()).map(|row| buffers.hidden.row(row));
+        pooled::means(states, &positions, self.width)
     }
-}
-
-fn segments<'a>(rows: &'a [Sentence<'_>]) -> impl Iterator<Item = u32> + 'a {
-    rows.iter().flat_map(|row| {
-        let given = row.token_type_ids.iter().copied();
-        given.chain(std::iter::repeat(0)).take(row.input_ids.len())
-    })
 }

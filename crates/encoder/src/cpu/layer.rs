@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use entromask_kernels::{Activation, LayerNorm, Linear, Matrix, Queries};
 
-use super::rotation::Rotation;
+use super::rotation::{Direction, Rotation};
 use super::{Buffers, Places};
 
 #[derive(Clone, Debug)]
@@ -82,8 +82,9 @@ impl SelfAttention {
         if let Some(rotation) = &self.rotation {
             for (row, positions, first) in places.iter() {
                 let size = query.width() / self.heads;
-                rotation.turn(query, first, positions.iter().map(|&p| usize::from(p)), self.heads * size);
-                rotation.turn(key_value, row.start, 0..row.len(), self.heads * size);
+                let positions = positions.iter().map(|&p| usize::from(p));
+                rotation.turn(Direction::Forth, query, first, positions, self.heads * size);
+                rotation.turn(Direction::Forth, key_value, row.start, 0..row.len(), self.heads * size);
             }
         }
         context.reshape(query.rows(), query.width());

@@ -9,6 +9,7 @@ mod convert;
 mod embeddings;
 mod encoder;
 mod layer;
+mod pooled;
 mod rotation;
 pub(crate) mod train;
 
@@ -34,6 +35,8 @@ pub struct CpuMaskedLm {
 pub struct Wanted<'a> {
     /// Token ids, fewer than the model has positions.
     pub input_ids: &'a [u32],
+    /// Segment of each of them; empty if all are in the first one.
+    pub token_type_ids: &'a [u32],
     /// Places in `input_ids`.
     pub positions: &'a [u16],
 }
@@ -65,10 +68,29 @@ impl CpuMaskedLm {
     ///
     /// If a token is not in the vocabulary, or a row or position is too long.
     pub fn states(&self, rows: &[Wanted<'_>], buffers: &mut Buffers) -> Vec<f32> {
-        self.body.forward(rows, std::iter::empty(), buffers);
+        self.body.forward(rows, buffers);
         self.transform.forward(&buffers.hidden, &mut buffers.inner);
         self.transform_norm.apply(&mut buffers.inner);
         buffers.inner.to_vec()
+    }
+}
+
+impl<'a> Wanted<'a> {
+    /// Each row with its positions.
+    fn of(rows: &[Sentence<'a>], positions: &'a [Vec<u16>]) -> Vec<Self> {
+        let pairs = rows.iter().zip(positions);
+        let wanted = |(row, positions): (&Sentence<'a>, &'a Vec<u16>)| Self {
+            input_ids: row.input_ids,
+            token_type_ids: row.token_type_ids,
+            positions,
+        };
+        pairs.map(wanted).collect()
+    }
+
+    /// Place and segment of each token that is not in the first segment.
+    fn later_segments(&self) -> impl Iterator<Item = (usize, usize)> + 'a {
+        let segments = self.token_type_ids.iter().map(|&segment| segment as usize).enumerate();
+        segments.filter(|(_, segment)| *segment > 0)
     }
 }
 

@@ -9,6 +9,15 @@ pub(super) struct Rotation {
     half: usize,
 }
 
+/// Which way queries and keys are turned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// By the angles of their positions.
+    Forth,
+    /// By the same angles back, which is the backward pass.
+    Back,
+}
+
 impl Rotation {
     pub(super) fn new(theta: f64, positions: usize, head_size: usize) -> Self {
         let half = head_size / 2;
@@ -21,39 +30,19 @@ impl Rotation {
     /// Turns the heads in the first `width` columns of the rows from `first` on, which lie at `positions`.
     pub(super) fn turn(
         &self,
+        direction: Direction,
         values: &mut Matrix,
         first: usize,
         positions: impl Iterator<Item = usize>,
         width: usize,
     ) {
-        self.turn_by(1.0, values, first, positions, width);
-    }
-
-    /// Undoes [`Rotation::turn`], which is also its backward pass.
-    pub(super) fn turn_back(
-        &self,
-        values: &mut Matrix,
-        first: usize,
-        positions: impl Iterator<Item = usize>,
-        width: usize,
-    ) {
-        self.turn_by(-1.0, values, first, positions, width);
-    }
-
-    fn turn_by(
-        &self,
-        direction: f32,
-        values: &mut Matrix,
-        first: usize,
-        positions: impl Iterator<Item = usize>,
-        width: usize,
-    ) {
+        let sign = if direction == Direction::Back { -1.0 } else { 1.0 };
         for (row, position) in positions.enumerate() {
             let angles = &self.angles[position * self.half..][..self.half];
             for head in values.row_mut(first + row)[..width].chunks_exact_mut(2 * self.half) {
                 let (left, right) = head.split_at_mut(self.half);
                 for ((left, right), (cos, sin)) in left.iter_mut().zip(right).zip(angles) {
-                    let sin = direction * sin;
+                    let sin = sign * sin;
                     (*left, *right) = (*left * cos - *right * sin, *right * cos + *left * sin);
                 }
             }

@@ -30,11 +30,17 @@ pub struct Heads {
     pub reach: Option<usize>,
 }
 
+/// Writes what the probabilities `[queries, tokens]` of a row and a head, which come first, are multiplied with: 0 where
+/// one is dropped.
+pub type DropFactors<'a> = &'a dyn Fn(usize, usize, &mut Matrix);
+
 /// What the backward pass of attention needs, and memory for both passes.
 #[derive(Clone, Debug, Default)]
 pub struct AttentionTape {
     /// Of each row and head, `[queries, tokens]`.
     probabilities: Vec<Matrix>,
+    /// The same after dropout; nothing where nothing is dropped.
+    dropped: Vec<Matrix>,
     left: Panels,
     right: Panels,
     scores: Matrix,
@@ -45,19 +51,18 @@ impl AttentionTape {
     /// `context` becomes what the queries attend to, `[queries, heads · head_size]`.
     ///
     /// `query` is `[queries, heads · head_size]`; `key_value`, `[tokens, 2 · heads · head_size]`, holds the keys and, right
-    /// of them, the values.
+    /// of them, the values. Without `factors` nothing is dropped.
     pub fn forward(
         &mut self,
-        query: &Matrix,
-        key_value: &Matrix,
+        (query, key_value): (&Matrix, &Matrix),
         spans: &[Span],
         heads: Heads,
+        factors: Option<DropFactors<'_>>,
         context: &mut Matrix,
     ) {
         context.reshape(query.rows(), query.width());
-        let matrices = self.probabilities.len().max(spans.len() * heads.count);
-        self.probabilities.resize_with(matrices, Matrix::default);
-        let Self { probabilities, left: keys, right: values, result, .. } = self;
+        self.make_room(spans.len() * heads.count, factors.is_some());
+        let Self { probabilities, dropped, left: keys, right: values, result, .. } = self;
         for (index, (span, head)) in every(spans, heads.count).enumerate() {
             let columns = Columns::of(query, heads.count, head);
             let (token, queries) = (span.tokens.clone(), span.queries.clone());
@@ -70,8 +75,18 @@ impl AttentionTape {
             product(input, keys.all(), Start::Bias(&start), &mut probabilities.view_mut(0, 0));
             hide(probabilities, span, heads.reach);
             Arch::new().dispatch(Softmax { scores: probabilities, scale: columns.scale });
+            let shares = match factors {
+                Some(factors) => {
+                    let dropped = &mut dropped[index];
+                    dropped.reshape(queries.len(), token.len());
+                    factors(index / heads.count, head, dropped);
+                    dropped.multiply(probabilities);
+                    &*dropped
+                }
+                None => &*probabilities,
+            };
             result.reshape(queries.len(), columns.size);
-            let shares = probabilities.view(0..queries.len(), 0..token.len());
+            let shares = shares.view(0..queries.len(), 0..token.len());
             product(shares, values.all(), Start::Zero, &mut result.view_mut(0, 0));
             place(result, context, queries.start, &columns.query);
         }
@@ -88,15 +103,17 @@ impl AttentionTape {
     ) {
         d_query.reshape(query.rows(), query.width());
         d_key_value.reshape(key_value.rows(), key_value.width());
-        let Self { probabilities, left, right, scores, result } = self;
+        let Self { probabilities, dropped, left, right, scores, result } = self;
         for (index, (span, head)) in every(spans, heads.count).enumerate() {
             let columns = Columns::of(query, heads.count, head);
             let (token, queries) = (span.tokens.clone(), span.queries.clone());
-            let probabilities = probabilities[index].view(0..queries.len(), 0..token.len());
+            let probabilities = &probabilities[index];
+            let shares = dropped.get(index).unwrap_or(probabilities);
+            let seen = shares.view(0..queries.len(), 0..token.len());
 
             right.pack_rows(columns.size, rows(d_context, &queries, &columns.query));
             result.reshape(token.len(), columns.size);
-            product(Transposed(probabilities), right.all(), Start::Zero, &mut result.view_mut(0, 0));
+            product(Transposed(seen), right.all(), Start::Zero, &mut result.view_mut(0, 0));
             place(result, d_key_value, token.start, &columns.values);
 
             left.pack_columns(columns.size, rows(key_value, &token, &columns.values));
@@ -104,10 +121,10 @@ impl AttentionTape {
             let input = d_context.view(queries.clone(), columns.query.clone());
             product(input, left.all(), Start::Zero, &mut scores.view_mut(0, 0));
             for row in 0..queries.len() {
-                let scores = scores.row_mut(row);
                 Arch::new().dispatch(SoftmaxBackward {
-                    shares: probabilities.row(row),
-                    scores,
+                    probabilities: probabilities.row(row),
+                    shares: seen.row(row),
+                    scores: scores.row_mut(row),
                     scale: columns.scale,
                 });
             }
@@ -122,6 +139,14 @@ impl AttentionTape {
             product(Transposed(scores.all()), right.all(), Start::Zero, &mut result.view_mut(0, 0));
             place(result, d_key_value, token.start, &columns.keys);
         }
+    }
+}
+
+impl AttentionTape {
+    fn make_room(&mut self, matrices: usize, drops: bool) {
+        let most = self.probabilities.len().max(matrices);
+        self.probabilities.resize_with(most, Matrix::default);
+        self.dropped.resize_with(if drops { most } else { 0 }, Matrix::default);
     }
 }
 
@@ -186,8 +211,10 @@ impl WithSimd for Softmax<'_> {
     }
 }
 
-/// Turns the gradient of the probabilities into that of the scores before scaling: p·(g − Σ p·g)·scale.
+/// Turns the gradient g of the shares s into that of the scores before scaling, (s·g − p·Σ s·g)·scale: of the
+/// probabilities p the shares are what dropout leaves.
 struct SoftmaxBackward<'a> {
+    probabilities: &'a [f32],
     shares: &'a [f32],
     scores: &'a mut [f32],
     scale: f32,
@@ -199,8 +226,8 @@ impl WithSimd for SoftmaxBackward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let mean = dot(simd, self.shares, self.scores);
-        let pairs = self.scores.iter_mut().zip(self.shares);
-        pairs.for_each(|(g, p)| *g = p * (*g - mean) * self.scale);
+        let pairs = self.scores.iter_mut().zip(self.shares.iter().zip(self.probabilities));
+        pairs.for_each(|(g, (s, p))| *g = (s * *g - p * mean) * self.scale);
     }
 }
 
@@ -239,49 +266,81 @@ mod tests {
         tracked(&cells.map(cell).collect::<Vec<_>>(), [span.positions.len(), span.tokens.len()])
     }
 
-    fn plain(query: &Tensor<2>, key_value: &Tensor<2>, heads: Heads, size: usize) -> Tensor<2> {
-        let of_head = |span: &Span, head: usize| {
+    /// Drops a quarter of the probabilities.
+    fn factors(span: usize, head: usize, to: &mut Matrix) {
+        let dropped =
+            |row: usize, column: usize| (7 * span + 5 * head + 3 * row + column).is_multiple_of(4);
+        for row in 0..to.rows() {
+            let values = to.row_mut(row).iter_mut().enumerate();
+            values.for_each(|(column, value)| *value = if dropped(row, column) { 0.0 } else { 4.0 / 3.0 });
+        }
+    }
+
+    fn plain(
+        query: &Tensor<2>,
+        key_value: &Tensor<2>,
+        heads: Heads,
+        size: usize,
+        drops: Option<DropFactors<'_>>,
+    ) -> Tensor<2> {
+        let of_head = |index: usize, span: &Span, head: usize| {
             let part = |of: &Tensor<2>, rows: &Range<usize>, column: usize| {
                 of.clone().narrow(0, rows.start, rows.len()).narrow(1, column * size, size)
             };
             let keys = part(key_value, &span.tokens, head);
             let scores = part(query, &span.queries, head).matmul(keys.transpose());
             let scores = scores / (size as f64).sqrt() + shade(span, heads.reach);
-            softmax(scores, 1).matmul(part(key_value, &span.tokens, heads.count + head))
+            let mut shares = softmax(scores, 1);
+            if let Some(factors) = drops {
+                let shape = shares.dims();
+                let mut mask = Matrix::default();
+                mask.reshape(shape[0], shape[1]);
+                factors(index, head, &mut mask);
+                shares = shares * Tensor::from_inner(tracked(&mask.to_vec(), shape).inner());
+            }
+            shares.matmul(part(key_value, &span.tokens, heads.count + head))
         };
-        let row = |span: &Span| Tensor::cat((0..heads.count).map(|head| of_head(span, head)).collect(), 1);
-        Tensor::cat(spans().iter().map(row).collect(), 0)
+        let row = |(index, span): (usize, &Span)| {
+            Tensor::cat((0..heads.count).map(|head| of_head(index, span, head)).collect(), 1)
+        };
+        Tensor::cat(spans().iter().enumerate().map(row).collect(), 0)
     }
 
     #[test]
     fn equals_automatic_differentiation() {
-        for (count, size, reach) in
-            [(1, 3, None), (3, 20, None), (2, 64, None), (3, 20, Some(2)), (1, 8, Some(0))]
-        {
-            let (width, heads) = (count * size, Heads { count, reach });
-            let asked: Vec<i32> = vec![0, 1, 2, 3, 4, 5, 9, 36];
-            let x = draw(43 * width, "x");
-            let all = tracked(&x, [43, width]);
-            let index = Tensor::<1, Int>::from_ints(asked.as_slice(), &all.device());
-            let query = Tensor::from_inner(all.clone().inner().select(0, index)).require_grad();
-            let key_value = tracked(&draw(43 * 2 * width, "kv"), [43, 2 * width]);
-            let seed = draw(8 * width, "seed");
-            let output = plain(&query, &key_value, heads, size);
-            let backward = (output.clone() * tracked(&seed, [8, width])).sum().backward();
-
-            let read = |tensor: &Tensor<2>| {
-                let [_, width] = tensor.dims();
-                matrix(&tensor.clone().inner().try_into_vec_as::<f32>().expect("f32"), width)
-            };
-            let (q, kv) = (read(&query), read(&key_value));
-            let (mut tape, mut context) = (AttentionTape::default(), Matrix::default());
-            let (mut d_query, mut d_key_value) = (Matrix::default(), Matrix::default());
-            tape.forward(&q, &kv, &spans(), heads, &mut context);
-            let d_context = matrix(&seed, width);
-            tape.backward((&q, &kv), &spans(), heads, &d_context, (&mut d_query, &mut d_key_value));
-            assert_close(&context.to_vec(), output.inner());
-            assert_close(&d_query.to_vec(), query.grad(&backward).expect("tracked"));
-            assert_close(&d_key_value.to_vec(), key_value.grad(&backward).expect("tracked"));
+        let shapes = [(1, 3, None), (3, 20, None), (2, 64, None), (3, 20, Some(2)), (1, 8, Some(0))];
+        // In the memory of the pass before, which may have dropped something.
+        let mut tape = AttentionTape::default();
+        for (count, size, reach) in shapes {
+            for drops in [Some(&factors as DropFactors<'_>), None] {
+                check(&mut tape, size, Heads { count, reach }, drops);
+            }
         }
+    }
+
+    fn check(tape: &mut AttentionTape, size: usize, heads: Heads, drops: Option<DropFactors<'_>>) {
+        let width = heads.count * size;
+        let asked: Vec<i32> = vec![0, 1, 2, 3, 4, 5, 9, 36];
+        let x = draw(43 * width, "x");
+        let all = tracked(&x, [43, width]);
+        let index = Tensor::<1, Int>::from_ints(asked.as_slice(), &all.device());
+        let query = Tensor::from_inner(all.clone().inner().select(0, index)).require_grad();
+        let key_value = tracked(&draw(43 * 2 * width, "kv"), [43, 2 * width]);
+        let seed = draw(8 * width, "seed");
+        let output = plain(&query, &key_value, heads, size, drops);
+        let backward = (output.clone() * tracked(&seed, [8, width])).sum().backward();
+
+        let read = |tensor: &Tensor<2>| {
+            let [_, width] = tensor.dims();
+            matrix(&tensor.clone().inner().try_into_vec_as::<f32>().expect("f32"), width)
+        };
+        let (q, kv) = (read(&query), read(&key_value));
+        let (mut context, mut d_query, mut d_key_value) = <(Matrix, Matrix, Matrix)>::default();
+        tape.forward((&q, &kv), &spans(), heads, drops, &mut context);
+        let d_context = matrix(&seed, width);
+        tape.backward((&q, &kv), &spans(), heads, &d_context, (&mut d_query, &mut d_key_value));
+        assert_close(&context.to_vec(), output.inner());
+        assert_close(&d_query.to_vec(), query.grad(&backward).expect("tracked"));
+        assert_close(&d_key_value.to_vec(), key_value.grad(&backward).expect("tracked"));
     }
 }

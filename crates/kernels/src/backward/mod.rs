@@ -9,7 +9,7 @@ mod linear;
 mod norm;
 mod vocabulary;
 
-pub use attention::{AttentionTape, Heads, Span};
+pub use attention::{AttentionTape, DropFactors, Heads, Span};
 pub use linear::{LinearGradient, TrainedLinear};
 pub use norm::{NormGradient, NormTape, TrainedNorm};
 pub use vocabulary::{TrainedVocabulary, VocabularyGradient};

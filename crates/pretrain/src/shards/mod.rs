@@ -9,12 +9,13 @@
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
-use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, TrainedBody};
+use entromask_encoder::{Dropout, EncoderConfig, Lanes, MaskedLm};
 use entromask_training::Gradients;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -41,7 +42,7 @@ pub(crate) struct Replica {
     model: Option<MaskedLm>,
     config: EncoderConfig,
     teacher: Teacher,
-    /// Whether the student's body is computed without tensors, as the CPU can for most.
+    /// Whether the student's body is computed without tensors, as on the CPU.
     on_host: bool,
     /// Memory of a step on the CPU.
     lanes: Lanes,
@@ -55,6 +56,8 @@ pub(crate) struct Task<'a> {
     pub rows: Option<usize>,
     /// Whether entropies are wanted.
     pub entropies: bool,
+    /// What decides what is dropped.
+    pub seed: u64,
 }
 
 /// What a batch, or a shard of one, teaches.
@@ -80,7 +83,7 @@ impl Shards {
             let teacher = teacher(device)?;
             let device = device.clone().autodiff();
             let model = model.clone().fork(&device);
-            let on_host = HostBody::serves(&model) && TrainedBody::trains(config);
+            let on_host = HostBody::serves(&model);
             Ok(Replica {
                 device,
                 model: Some(model),
@@ -153,27 +156,37 @@ impl Shards {
     /// What each replica makes of its shard, in the order of the shards.
     fn side_by_side(&mut self, batch: &[Example], task: Task, whole: Counts) -> Vec<Result<Option<Lesson>>> {
         let Some(threads) = &self.threads else {
-            return vec![self.replicas[0].learn(batch, task, whole)];
+            return vec![self.replicas[0].learn((batch, 0), task, whole)];
         };
         let n = self.replicas.len();
         let replicas: Vec<Mutex<&mut Replica>> = self.replicas.iter_mut().map(Mutex::new).collect();
         threads.broadcast(|thread| {
             let index = thread.index();
             let mut replica = replicas[index].lock().unwrap_or_else(PoisonError::into_inner);
-            replica.learn(shard(batch, index, n), task, whole)
+            let rows = shard(batch.len(), index, n);
+            replica.learn((&batch[rows.clone()], rows.start), task, whole)
         })
     }
 }
 
 impl Replica {
-    /// What a shard adds to the lesson of the `whole` batch; `None` if there is nothing to learn from it.
-    fn learn(&mut self, shard: &[Example], task: Task, whole: Counts) -> Result<Option<Lesson>> {
+    /// What a shard, given with the number of its first row, adds to the lesson of the `whole` batch; `None` if there is
+    /// nothing to learn from it.
+    fn learn(
+        &mut self,
+        (shard, mut first_row): (&[Example], usize),
+        task: Task,
+        whole: Counts,
+    ) -> Result<Option<Lesson>> {
         let body = self.host_body();
         let pad = self.config.pad_token_id;
-        let pass = Pass { objective: task.objective, whole, pad, device: &self.device, body: body.as_ref() };
         let mut sum = None;
         for part in shard.chunks(task.rows.unwrap_or(shard.len()).max(1)) {
-            if Counts::of(part, self.teacher.for_step(), task.objective).guided > 0 {
+            let dropout = Dropout { seed: task.seed, first_row };
+            first_row += part.len();
+            let (objective, device, body) = (task.objective, &self.device, body.as_ref());
+            let pass = Pass { objective, whole, pad, device, body, dropout };
+            if Counts::of(part, self.teacher.for_step(), objective).guided > 0 {
                 add(&mut sum, self.learn_part(part, pass, task.entropies)?);
             }
         }
@@ -203,8 +216,8 @@ impl Replica {
 }
 
 /// The contiguous rows of one of `n` shards, whose sizes differ by one at most.
-fn shard<T>(batch: &[T], index: usize, n: usize) -> &[T] {
-    &batch[index * batch.len() / n..(index + 1) * batch.len() / n]
+fn shard(rows: usize, index: usize, n: usize) -> Range<usize> {
+    index * rows / n..(index + 1) * rows / n
 }
 
 fn add(sum: &mut Option<Lesson>, more: Lesson) {

@@ -60,9 +60,9 @@ fn assert_within(tolerance: f64, found: &Lesson, expected: &Lesson) {
 fn shards_have_all_rows_in_order() {
     for (rows, n) in [(5, 3), (7, 2), (2, 3), (0, 2), (6, 1)] {
         let batch: Vec<usize> = (0..rows).collect();
-        let shards: Vec<&[usize]> = (0..n).map(|index| shard(&batch, index, n)).collect();
-        assert_eq!(shards.concat(), batch);
-        let sizes = shards.iter().map(|shard| shard.len());
+        let shards: Vec<_> = (0..n).map(|index| shard(rows, index, n)).collect();
+        assert_eq!(shards.iter().cloned().flatten().collect::<Vec<_>>(), batch);
+        let sizes = shards.iter().map(ExactSizeIterator::len);
         assert!(sizes.clone().max().unwrap_or(0) - sizes.min().unwrap_or(0) <= 1);
     }
 }
@@ -73,10 +73,12 @@ fn shards_add_up_to_the_batch() {
     let objectives = [plain, guided(Positions::Masked), guided(Positions::All)];
     for objective in &objectives {
         for on_host in [true, false] {
+            // Without tensors the parts of a batch drop what the whole does.
+            let config = config().with_dropout(if on_host { 0.2 } else { 0.0 });
             let learn = |n: usize, rows: Option<usize>| {
                 let taught = objective.needs_teacher();
-                let task = Task { objective, rows, entropies: true };
-                student(&config(), n, on_host, taught).learn(&batch, task).expect("finite")
+                let task = Task { objective, rows, entropies: true, seed: 1 };
+                student(&config, n, on_host, taught).learn(&batch, task).expect("finite")
             };
             let expected = learn(1, None);
             assert_eq!(expected.entropies.len(), 7);
@@ -87,13 +89,26 @@ fn shards_add_up_to_the_batch() {
     }
 }
 
+#[test]
+fn the_seed_decides_what_is_dropped() {
+    let objective = ObjectiveConfig::default();
+    let loss = |seed: u64, dropout: f64| {
+        let task = Task { objective: &objective, rows: None, entropies: false, seed };
+        let mut shards = student(&config().with_dropout(dropout), 1, true, false);
+        shards.learn(&batch(), task).expect("finite").losses.total.to_bits()
+    };
+    assert_eq!(loss(1, 0.2), loss(1, 0.2));
+    assert_ne!(loss(1, 0.2), loss(2, 0.2));
+    assert_eq!(loss(1, 0.0), loss(2, 0.0));
+}
+
 /// The device that `ENTROMASK_TEST_DEVICE` names, as one replica and as several, which then share it, for some steps.
 #[test]
 fn shards_on_the_device_add_up_to_the_batch_on_the_cpu() {
     let spec = std::env::var("ENTROMASK_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
     let device = entromask_device::open_all(&spec, "f32").expect("opens").all.swap_remove(0);
     let objective = guided(Positions::All);
-    let task = Task { objective: &objective, rows: Some(2), entropies: true };
+    let task = Task { objective: &objective, rows: Some(2), entropies: true, seed: 1 };
     let train = |devices: &[Device]| {
         let mut shards = student_on(devices, &config(), true);
         let mut optimizer = Optimizer::new(AdamWConfig::default());
@@ -119,7 +134,7 @@ fn rotary_positions_have_shards_too() {
         ..config()
     };
     let objective = ObjectiveConfig::default();
-    let task = Task { objective: &objective, rows: None, entropies: false };
+    let task = Task { objective: &objective, rows: None, entropies: false, seed: 1 };
     let learn = |n, on_host| student(&config, n, on_host, false).learn(&batch(), task).expect("finite");
     let expected = learn(1, false);
     for (n, on_host) in [(1, true), (3, true), (3, false)] {
@@ -145,7 +160,7 @@ fn parameters(model: &MaskedLm) -> Vec<f32> {
 #[test]
 fn all_replicas_have_the_same_weights_after_each_step() {
     let objective = guided(Positions::Masked);
-    let task = Task { objective: &objective, rows: None, entropies: false };
+    let task = Task { objective: &objective, rows: None, entropies: false, seed: 1 };
     let train = |n| {
         let mut shards = student(&config(), n, true, true);
         let mut optimizer = Optimizer::new(AdamWConfig::default());
@@ -165,7 +180,7 @@ fn all_replicas_have_the_same_weights_after_each_step() {
 #[test]
 fn a_loss_that_is_not_a_number_on_one_device_stops_all() {
     let objective = ObjectiveConfig { ce: f64::INFINITY, ..ObjectiveConfig::default() };
-    let task = Task { objective: &objective, rows: None, entropies: false };
+    let task = Task { objective: &objective, rows: None, entropies: false, seed: 1 };
     let found = student(&config(), 3, true, false).learn(&batch(), task);
     assert!(found.err().expect("not finite").to_string().contains("diverged"));
 }

@@ -3,7 +3,7 @@
 use std::cell::{RefCell, RefMut};
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use entromask_encoder::{EncoderConfig, Lanes, MaskedLm, States as Values, TrainedBody};
+use entromask_encoder::{Dropout, EncoderConfig, Lanes, MaskedLm, States as Values, TrainedBody};
 use entromask_kernels::Products;
 
 use super::wanted::{States, Wanted};
@@ -32,7 +32,7 @@ impl HostBody {
 
     /// Lays out `model`, whose tensors must be on the CPU, in the memory of an earlier one.
     pub(crate) fn new(model: &MaskedLm, config: &EncoderConfig, lanes: Lanes) -> Self {
-        Self { body: TrainedBody::new(model, config), width: config.hidden_size, lanes: RefCell::new(lanes) }
+        Self { body: TrainedBody::new(&model.encoder, config), width: config.hidden_size, lanes: RefCell::new(lanes) }
     }
 
     /// The memory.
@@ -42,14 +42,20 @@ impl HostBody {
 
     /// Hidden states at the wanted positions of `batch`, of the last layer and of `depths`.
     pub(super) fn states(&self, wanted: &Wanted, batch: &[Example], depths: &[usize]) -> States {
-        let values = self.body.forward(&wanted.rows(batch), depths, &mut self.lanes.borrow_mut());
+        let values = self.body.forward(&wanted.rows(batch), depths, None, &mut self.lanes.borrow_mut());
         self.tensors(values)
     }
 
-    /// The same for automatic differentiation to begin at, and the way back from there.
-    pub(super) fn tracked(&self, wanted: &Wanted, batch: &[Example], depths: &[usize]) -> (States, Back<'_>) {
+    /// The same for automatic differentiation to begin at, and the way back from there; some of it is dropped.
+    pub(super) fn tracked(
+        &self,
+        wanted: &Wanted,
+        batch: &[Example],
+        depths: &[usize],
+        dropout: Dropout,
+    ) -> (States, Back<'_>) {
         let mut lanes = self.lanes.borrow_mut();
-        let values = self.body.forward(&wanted.rows(batch), depths, &mut lanes);
+        let values = self.body.forward(&wanted.rows(batch), depths, Some(dropout), &mut lanes);
         let track = |tensor: Tensor<2>| Tensor::from_inner(tensor).require_grad();
         let States { last, layers } = self.tensors(values);
         let states = States { last: track(last), layers: layers.into_iter().map(track).collect() };
@@ -74,6 +80,6 @@ impl Back<'_> {
         };
         let last = gradient(&self.states.last);
         let depths = self.states.layers.iter().map(gradient).collect();
-        self.body.backward(&Values { last, depths }, &mut self.lanes).register(model, gradients);
+        self.body.backward(&Values { last, depths }, &mut self.lanes).register(&model.encoder, gradients);
     }
 }

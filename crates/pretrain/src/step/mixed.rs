@@ -5,7 +5,7 @@ use burn::tensor::DType;
 use entromask_kernels::Products;
 use entromask_training::{AdamWConfig, Gradients, Optimizer, evaluate};
 
-use super::tests::{batch, config, families, guided};
+use super::tests::{DROPOUT, batch, config, families, guided};
 use super::*;
 
 pub(super) struct Learned {
@@ -30,7 +30,7 @@ pub(super) fn learn(model: &MaskedLm, objective: &ObjectiveConfig) -> (Losses, G
     let teacher = if objective.needs_teacher() { Teacher::Model(&teacher, None) } else { Teacher::Nobody };
     let batch = batch();
     let whole = Counts::of(&batch, teacher, objective);
-    let pass = Pass { objective, whole, pad: 0, device: &device, body: None };
+    let pass = Pass { objective, whole, pad: 0, device: &device, body: None, dropout: DROPOUT };
     let forward = forward(model, teacher, &batch, pass);
     (forward.losses, Gradients::collect(model, forward.backward(model)))
 }

@@ -14,7 +14,7 @@ mod trace;
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::{EncoderConfig, Lanes, MaskedLm};
+use entromask_encoder::{Dropout, EncoderConfig, Lanes, MaskedLm};
 use entromask_fault::Fault;
 use entromask_training::{
     Decoder, Guide, HeadLoss, Objective, SoftTargets, cosine, head_loss, squared_distance,
@@ -84,6 +84,8 @@ pub(crate) struct Pass<'a> {
     pub device: &'a Device,
     /// The student's body, where it is computed without tensors.
     pub body: Option<&'a HostBody>,
+    /// What the student's body drops there; elsewhere the device draws.
+    pub dropout: Dropout,
 }
 
 impl Losses {
@@ -159,7 +161,7 @@ pub(crate) fn forward<'a>(
     let (states, back) = match pass.body {
         None => (wanted.states(model, batch, &depths, pass.pad, pass.device), None),
         Some(body) => {
-            let (states, back) = body.tracked(&wanted, batch, &depths);
+            let (states, back) = body.tracked(&wanted, batch, &depths, pass.dropout);
             (states, Some(back))
         }
     };

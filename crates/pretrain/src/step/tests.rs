@@ -1,12 +1,14 @@
 //! What holds for any step: means over positions, guidance, learning by heart.
 
 use burn::module::Module;
-use entromask_encoder::{EncoderConfig, Family, Lanes, ModernBertConfig, TrainedBody};
+use entromask_encoder::{EncoderConfig, Family, Lanes, ModernBertConfig};
 use entromask_training::{AdamWConfig, Gradients, Optimizer, evaluate};
 
 use super::*;
 
 const PAD: u32 = 0;
+
+pub(crate) const DROPOUT: Dropout = Dropout { seed: 1, first_row: 0 };
 
 /// Without dropout, whose generator is one for the whole process.
 pub(crate) fn config() -> EncoderConfig {
@@ -50,7 +52,7 @@ impl Student {
     }
 
     fn of(model: MaskedLm, config: &EncoderConfig) -> Self {
-        let body = TrainedBody::trains(config).then(|| HostBody::new(&model, config, Lanes::default()));
+        let body = Some(HostBody::new(&model, config, Lanes::default()));
         Self { model, body }
     }
 
@@ -59,7 +61,7 @@ impl Student {
     }
 
     fn pass<'a>(&'a self, objective: &'a ObjectiveConfig, whole: Counts, device: &'a Device) -> Pass<'a> {
-        Pass { objective, whole, pad: PAD, device, body: self.body.as_ref() }
+        Pass { objective, whole, pad: PAD, device, body: self.body.as_ref(), dropout: DROPOUT }
     }
 
     /// The losses, and the gradients of all parameters.

@@ -6,6 +6,7 @@ use entromask_encoder::Lanes;
 use entromask_training::{AdamWConfig, Decay, Gradients, Optimizer, Schedule};
 use safetensors::SafeTensors;
 
+use super::tests::DROPOUT;
 use super::*;
 
 const STEPS: usize = 300;
@@ -40,7 +41,7 @@ fn follow(name: &str, teacher: Option<&MaskedLm>, objective: &ObjectiveConfig) -
         let batch = trace.batch(step);
         let whole = Counts::of(&batch, teacher, objective);
         let body = HostBody::new(&model, &config, lanes);
-        let pass = Pass { objective, whole, pad: 0, device: &device, body: Some(&body) };
+        let pass = Pass { objective, whole, pad: 0, device: &device, body: Some(&body), dropout: DROPOUT };
         let forward = forward(&model, teacher, &batch, pass);
         let found = forward.losses.total;
         let relative = (found / expected - 1.0).abs();

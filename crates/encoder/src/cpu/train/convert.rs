@@ -1,20 +1,22 @@
 //! From modules of tensors.
 
 use burn::nn;
+use burn::tensor::Tensor;
 use entromask_kernels::{Heads, TrainedLinear, TrainedNorm};
 use rayon::prelude::*;
 
 use super::TrainedBody;
+use super::dropout::Rates;
 use super::embeddings::Embeddings;
 use super::layer::Layer;
 use crate::cpu::convert::{Weights, activation, read, scale_and_shift};
 use crate::encoder::Encoder;
 use crate::modernbert::{self, ModernBert};
 use crate::transformer::{self, Transformer};
-use crate::{EncoderConfig, MaskedLm};
+use crate::EncoderConfig;
 
-pub(super) fn body(model: &MaskedLm, config: &EncoderConfig) -> TrainedBody {
-    match &model.encoder {
+pub(super) fn body(encoder: &Encoder, config: &EncoderConfig) -> TrainedBody {
+    match encoder {
         Encoder::Absolute(body) => absolute(body, config),
         Encoder::Rotary(body) => rotary(body, config),
     }
@@ -25,17 +27,21 @@ fn absolute(body: &Transformer, config: &EncoderConfig) -> TrainedBody {
     let embeddings = &body.embeddings;
     TrainedBody {
         embeddings: Embeddings {
-            words: read(embeddings.word_embeddings.weight.val()),
+            words: plain(embeddings.word_embeddings.weight.val()),
             places: read(embeddings.first_places(config.max_seq_length())),
+            segments: embeddings.later_segments().map(read).unwrap_or_default(),
             width: config.embedding_size(),
             norm: embeddings.norm.as_ref().map(|of| norm(of, epsilon)),
+            trained: embeddings.word_embeddings.weight.is_require_grad(),
         },
         projection: embeddings.projection.as_ref().map(|of| linear(&[of])),
         layers: body.layers.par_iter().map(|of| absolute_layer(of, epsilon)).collect(),
         order: config.layer_order(),
         norm: body.norm.as_ref().map(|of| norm(of, epsilon)),
+        rates: Rates::of(config),
         thetas: Vec::new(),
         head_size: config.hidden_size / config.num_attention_heads,
+        width: config.hidden_size,
     }
 }
 
@@ -54,6 +60,7 @@ fn absolute_layer(layer: &transformer::Layer, epsilon: f32) -> Layer {
         gated: false,
         output: linear(&[&layer.output]),
         output_norm: norm(&layer.output_norm, epsilon),
+        trained: layer.output.weight.is_require_grad(),
     }
 }
 
@@ -62,17 +69,21 @@ fn rotary(body: &ModernBert, config: &EncoderConfig) -> TrainedBody {
     let modern = config.modernbert();
     TrainedBody {
         embeddings: Embeddings {
-            words: read(body.word_embeddings()),
+            words: plain(body.word_embeddings()),
             places: Vec::new(),
+            segments: Vec::new(),
             width: config.hidden_size,
             norm: Some(norm(&body.embeddings.norm, epsilon)),
+            trained: body.embeddings.word_embeddings.weight.is_require_grad(),
         },
         projection: None,
         layers: body.layers.par_iter().map(|of| rotary_layer(of, epsilon)).collect(),
         order: config.layer_order(),
         norm: Some(norm(&body.norm, epsilon)),
+        rates: Rates::of(config),
         thetas: vec![modern.global_rope_theta, modern.local_rope_theta],
         head_size: config.hidden_size / config.num_attention_heads,
+        width: config.hidden_size,
     }
 }
 
@@ -91,7 +102,13 @@ fn rotary_layer(layer: &modernbert::Layer, epsilon: f32) -> Layer {
         gated: true,
         output: linear(&[&layer.mlp.output]),
         output_norm: norm(&layer.mlp_norm, epsilon),
+        trained: layer.mlp.output.weight.is_require_grad(),
     }
+}
+
+/// Without automatic differentiation.
+fn plain(tensor: Tensor<2>) -> Tensor<2> {
+    if tensor.is_autodiff() { tensor.inner() } else { tensor }
 }
 
 fn linear(layers: &[&nn::Linear]) -> TrainedLinear {

@@ -1,16 +1,23 @@
 //! Embeddings and their backward pass.
 
+use burn::tensor::{Int, Tensor, TensorData};
 use entromask_kernels::{Matrix, NormGradient, NormTape, TrainedNorm};
+
+use super::Wanted;
 
 /// Sums of the embeddings of word and place, normalised or not.
 #[derive(Clone, Debug)]
 pub(super) struct Embeddings {
-    /// `[vocab_size, width]`.
-    pub(super) words: Vec<f32>,
+    /// `[vocab_size, width]`, of which a batch needs few.
+    pub(super) words: Tensor<2>,
     /// Position and first segment, `[positions, width]`; nothing where positions are rotary.
     pub(super) places: Vec<f32>,
+    /// What each segment but the first one adds, `[segments - 1, width]`; nothing where all tokens are in one.
+    pub(super) segments: Vec<f32>,
     pub(super) width: usize,
     pub(super) norm: Option<TrainedNorm>,
+    /// Whether anything here needs a gradient.
+    pub(super) trained: bool,
 }
 
 /// Tokens of a lane, and what their embeddings' backward pass needs.
@@ -18,6 +25,8 @@ pub(super) struct Embeddings {
 pub(super) struct EmbeddingsTape {
     pub(super) ids: Vec<u32>,
     positions: Vec<usize>,
+    /// Token and segment, where it is not the first one.
+    segments: Vec<(usize, usize)>,
     norm: NormTape,
     /// The gradient of each token's sum, `[tokens, width]`.
     pub(super) d_sums: Matrix,
@@ -27,38 +36,29 @@ pub(super) struct EmbeddingsTape {
 pub(super) struct EmbeddingsGradient {
     /// `[positions, width]`.
     pub(super) places: Vec<f32>,
+    /// Of all segments but the first one, `[segments - 1, width]`.
+    pub(super) segments: Vec<f32>,
     pub(super) norm: Option<NormGradient>,
 }
 
 impl Embeddings {
     pub(super) fn zero_gradient(&self) -> EmbeddingsGradient {
         let norm = self.norm.as_ref().map(TrainedNorm::zero_gradient);
-        EmbeddingsGradient { places: vec![0.0; self.places.len()], norm }
+        let [places, segments] = [&self.places, &self.segments].map(|table| vec![0.0; table.len()]);
+        EmbeddingsGradient { places, segments, norm }
     }
 
     /// `output` becomes `[tokens, width]`.
-    pub(super) fn forward<'a>(
-        &self,
-        rows: impl Iterator<Item = &'a [u32]>,
-        tape: &mut EmbeddingsTape,
-        output: &mut Matrix,
-    ) {
-        tape.ids.clear();
-        tape.positions.clear();
-        for row in rows {
-            tape.ids.extend(row);
-            tape.positions.extend(0..row.len());
-        }
+    pub(super) fn forward(&self, rows: &[Wanted<'_>], tape: &mut EmbeddingsTape, output: &mut Matrix) {
+        tape.read(rows, !self.segments.is_empty());
         let sums = &mut tape.d_sums;
         let to = if self.norm.is_some() { &mut *sums } else { &mut *output };
-        to.reshape(tape.ids.len(), self.width);
-        for (index, (&id, &position)) in tape.ids.iter().zip(&tape.positions).enumerate() {
-            let row = |index: usize| index * self.width..(index + 1) * self.width;
-            let sum = to.row_mut(index);
-            sum.copy_from_slice(&self.words[row(id as usize)]);
-            if !self.places.is_empty() {
-                sum.iter_mut().zip(&self.places[row(position)]).for_each(|(to, place)| *to += place);
-            }
+        to.read_rows(&self.words_of(&tape.ids), self.width);
+        for (token, &position) in tape.positions.iter().enumerate().filter(|_| !self.places.is_empty()) {
+            add(to.row_mut(token), &self.places[position * self.width..]);
+        }
+        for &(token, segment) in &tape.segments {
+            add(to.row_mut(token), &self.segments[(segment - 1) * self.width..]);
         }
         if let Some(norm) = &self.norm {
             norm.forward(sums, &mut tape.norm, output);
@@ -76,19 +76,43 @@ impl Embeddings {
             (Some(norm), Some(gradient)) => norm.backward(&tape.norm, d_output, &mut tape.d_sums, gradient),
             _ => tape.d_sums.gather(d_output, 0..d_output.rows()),
         }
-        if self.places.is_empty() {
-            return;
+        for (token, &position) in tape.positions.iter().enumerate().filter(|_| !self.places.is_empty()) {
+            add(&mut gradient.places[position * self.width..], tape.d_sums.row(token));
         }
-        for (index, &position) in tape.positions.iter().enumerate() {
-            let to = &mut gradient.places[position * self.width..][..self.width];
-            to.iter_mut().zip(tape.d_sums.row(index)).for_each(|(to, d)| *to += d);
+        for &(token, segment) in &tape.segments {
+            add(&mut gradient.segments[(segment - 1) * self.width..], tape.d_sums.row(token));
+        }
+    }
+
+    /// The embeddings of `ids`, one after the other.
+    fn words_of(&self, ids: &[u32]) -> Vec<f32> {
+        let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        let index = TensorData::new(ids.clone(), [ids.len()]);
+        let chosen = self.words.clone().select(0, Tensor::<1, Int>::from_data(index, &self.words.device()));
+        chosen.try_into_vec_as().expect("a float tensor of the CPU reads as f32")
+    }
+}
+
+impl EmbeddingsTape {
+    fn read(&mut self, rows: &[Wanted<'_>], has_segments: bool) {
+        self.ids.clear();
+        self.positions.clear();
+        self.segments.clear();
+        for row in rows {
+            let first = self.ids.len();
+            if has_segments {
+                self.segments.extend(row.later_segments().map(|(token, segment)| (first + token, segment)));
+            }
+            self.ids.extend(row.input_ids);
+            self.positions.extend(0..row.input_ids.len());
         }
     }
 }
 
 impl EmbeddingsGradient {
     pub(super) fn add_part(&mut self, part: &Self) {
-        self.places.iter_mut().zip(&part.places).for_each(|(to, part)| *to += part);
+        add(&mut self.places, &part.places);
+        add(&mut self.segments, &part.segments);
         if let (Some(norm), Some(part)) = (&mut self.norm, &part.norm) {
             norm.add_part(part);
         }
@@ -96,6 +120,12 @@ impl EmbeddingsGradient {
 
     pub(super) fn clear(&mut self) {
         self.places.fill(0.0);
+        self.segments.fill(0.0);
         self.norm.iter_mut().for_each(NormGradient::clear);
     }
+}
+
+/// Adds one row to another, as far as the shorter one goes.
+fn add(to: &mut [f32], row: &[f32]) {
+    to.iter_mut().zip(row).for_each(|(to, value)| *to += value);
 }

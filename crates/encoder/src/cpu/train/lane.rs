@@ -3,6 +3,7 @@
 use entromask_kernels::{LinearGradient, Matrix, NormGradient, NormTape, TrainedLinear, TrainedNorm};
 use rayon::prelude::*;
 
+use super::dropout::{Draws, Dropout, Mask};
 use super::embeddings::{EmbeddingsGradient, EmbeddingsTape};
 use super::layer::{LayerGradient, LayerTape, Scratch, Seen};
 use super::places::Places;
@@ -15,6 +16,7 @@ pub(super) struct Lane {
     everywhere: Places,
     wanted: Places,
     embeddings: EmbeddingsTape,
+    dropped: Mask,
     embedded: Matrix,
     /// The input of each layer, and the output of the last.
     states: Vec<Matrix>,
@@ -52,16 +54,18 @@ impl Lane {
         rotations: &[Rotation],
         rows: &[Wanted<'_>],
         depths: &[usize],
+        dropout: Option<Dropout>,
     ) -> States {
         (self.everywhere, self.wanted) = (Places::everywhere(rows), Places::wanted(rows));
         self.states.resize_with(body.order.len() + 1, Matrix::default);
         self.tapes.resize_with(body.order.len(), LayerTape::default);
-        self.embed(body, rows);
+        let draws = |depth| dropout.map(|dropout| Draws { dropout, rates: body.rates, depth });
+        self.embed(body, rows, draws(0));
         for (depth, &layer) in body.order.iter().enumerate() {
             let places = if depth + 1 == body.order.len() { &self.wanted } else { &self.everywhere };
             let (input, output) = self.states.split_at_mut(depth + 1);
             let tape = &mut self.tapes[depth];
-            let seen = Seen { input: &input[depth], places, rotations };
+            let seen = Seen { input: &input[depth], places, rotations, draws: draws(depth) };
             body.layers[layer].forward(seen, tape, &mut self.scratch, &mut output[0]);
         }
         self.finish(body);
@@ -93,38 +97,43 @@ impl Lane {
         at(layers).for_each(|d| d_last.add(d));
         let [mut above, mut below] = std::mem::take(&mut self.d_states);
         self.finish_backward(body, &d_last, &mut above);
-        for (depth, &layer) in body.order.iter().enumerate().rev() {
+        let lowest = body.lowest_trained().unwrap_or(layers);
+        for (depth, &layer) in body.order.iter().enumerate().skip(lowest).rev() {
             let places = if depth + 1 == layers { &self.wanted } else { &self.everywhere };
             let (tape, gradient) = (&mut self.tapes[depth], &mut self.gradient.layers[layer]);
-            let seen = Seen { input: &self.states[depth], places, rotations };
+            let seen = Seen { input: &self.states[depth], places, rotations, draws: None };
             body.layers[layer].backward(seen, tape, &mut self.scratch, gradient, &above, &mut below);
             at(depth).for_each(|d| self.wanted.add(d, &mut below));
             std::mem::swap(&mut above, &mut below);
         }
-        self.embed_backward(body, &above, &mut below);
+        if body.embeddings.trained {
+            self.embed_backward(body, &mut above, &mut below);
+        }
         self.d_states = [above, below];
     }
 
-    fn embed(&mut self, body: &TrainedBody, rows: &[Wanted<'_>]) {
-        let rows = rows.iter().map(|row| row.input_ids);
+    fn embed(&mut self, body: &TrainedBody, rows: &[Wanted<'_>], draws: Option<Draws>) {
         let to = if body.projection.is_some() { &mut self.embedded } else { &mut self.states[0] };
         body.embeddings.forward(rows, &mut self.embeddings, to);
+        self.dropped.drop(draws.and_then(Draws::embeddings), self.everywhere.rows(), to);
         if let Some(projection) = &body.projection {
             projection.forward(&self.embedded, &mut self.states[0]);
         }
     }
 
-    fn embed_backward(&mut self, body: &TrainedBody, d_output: &Matrix, d_embedded: &mut Matrix) {
+    /// `d_output` is not needed any more.
+    fn embed_backward(&mut self, body: &TrainedBody, d_output: &mut Matrix, d_embedded: &mut Matrix) {
         let LaneGradient { embeddings, projection: sum, .. } = &mut self.gradient;
         let embeddings = embeddings.as_mut().expect("made before");
         let d_embedded = match (&body.projection, sum) {
             (Some(projection), Some(sum)) => {
                 sum.add(&self.embedded, d_output);
                 projection.backward(d_output, d_embedded);
-                &*d_embedded
+                d_embedded
             }
             _ => d_output,
         };
+        self.dropped.apply(d_embedded);
         body.embeddings.backward(d_embedded, &mut self.embeddings, embeddings);
     }
 

@@ -1,12 +1,13 @@
 //! A layer and its backward pass.
 
 use entromask_kernels::{
-    Activation, AttentionTape, Heads, LinearGradient, Matrix, NormGradient, NormTape, TrainedLinear,
+    Activation, AttentionTape, DropFactors, Heads, LinearGradient, Matrix, NormGradient, NormTape, TrainedLinear,
     TrainedNorm,
 };
 
+use super::dropout::{Draws, Mask};
 use super::places::Places;
-use crate::cpu::rotation::Rotation;
+use crate::cpu::rotation::{Direction, Rotation};
 
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
@@ -26,6 +27,8 @@ pub(super) struct Layer {
     pub(super) gated: bool,
     pub(super) output: TrainedLinear,
     pub(super) output_norm: TrainedNorm,
+    /// Whether anything here needs a gradient.
+    pub(super) trained: bool,
 }
 
 /// What a layer sees.
@@ -35,6 +38,8 @@ pub(super) struct Seen<'a> {
     /// Where the layer is computed.
     pub(super) places: &'a Places,
     pub(super) rotations: &'a [Rotation],
+    /// What is dropped, if anything is.
+    pub(super) draws: Option<Draws>,
 }
 
 /// What a layer's backward pass needs besides its input.
@@ -55,6 +60,15 @@ pub(super) struct LayerTape {
     half: Matrix,
     activated: Matrix,
     output_norm: NormTape,
+    dropped: Dropped,
+}
+
+/// What is dropped of a layer's values besides the probabilities of attention.
+#[derive(Clone, Debug, Default)]
+struct Dropped {
+    attention_output: Mask,
+    activated: Mask,
+    output: Mask,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +93,7 @@ pub(super) struct Scratch {
     query: Matrix,
     key_value: Matrix,
     seen: Matrix,
+    dropped: Matrix,
 }
 
 impl Layer {
@@ -115,12 +130,12 @@ impl Layer {
         if self.norm_first {
             sum.add(of.places.of(of.input, &mut scratch.between));
             self.output_norm.forward(sum, &mut tape.output_norm, &mut tape.between);
-            self.feed_forward(tape, output);
+            self.feed_forward(of, tape, output);
             output.add(sum);
         } else {
             let at = of.places.of(of.input, &mut tape.at);
             self.norm_after().forward_sum(sum, at, &mut tape.attention_norm, &mut tape.between);
-            self.feed_forward(tape, sum);
+            self.feed_forward(of, tape, sum);
             self.output_norm.forward_sum(sum, &tape.between, &mut tape.output_norm, output);
         }
     }
@@ -170,27 +185,35 @@ impl Layer {
 
     /// `output` becomes the block of attention.
     fn attend(&self, of: Seen<'_>, tape: &mut LayerTape, output: &mut Matrix) {
-        let LayerTape { seen, at, query, key_value, attention, context, .. } = tape;
+        let LayerTape { seen, at, query, key_value, attention, context, dropped, .. } = tape;
         let seen = self.attention_input(of.input, seen);
         self.query.forward(of.places.of(seen, at), query);
         self.key_value.forward(seen, key_value);
         if let Some(rotation) = self.rotation {
-            of.places.turn(&of.rotations[rotation], query, key_value);
+            of.places.turn(&of.rotations[rotation], Direction::Forth, query, key_value);
         }
-        attention.forward(query, key_value, &of.places.spans, self.heads, context);
+        let site = of.draws.and_then(Draws::attention);
+        let factors =
+            site.map(|site| move |row: usize, head: usize, to: &mut Matrix| site.of_head(row, head, to));
+        let factors = factors.as_ref().map(|factors| factors as DropFactors<'_>);
+        attention.forward((query, key_value), &of.places.spans, self.heads, factors, context);
         self.attention_output.forward(context, output);
+        let site = of.draws.and_then(Draws::attention_output);
+        dropped.attention_output.drop(site, of.places.rows(), output);
     }
 
     /// `output` becomes the block of what lies between.
-    fn feed_forward(&self, tape: &mut LayerTape, output: &mut Matrix) {
-        let LayerTape { between, inner, half, activated, .. } = tape;
+    fn feed_forward(&self, of: Seen<'_>, tape: &mut LayerTape, output: &mut Matrix) {
+        let LayerTape { between, inner, half, activated, dropped, .. } = tape;
         self.intermediate.forward(between, inner);
         if self.gated {
             self.activation.gate_forward(inner, half, activated);
         } else {
             self.activation.forward(inner, activated);
         }
+        dropped.activated.drop(of.draws.and_then(Draws::activated), of.places.rows(), activated);
         self.output.forward(activated, output);
+        dropped.output.drop(of.draws.and_then(Draws::output), of.places.rows(), output);
     }
 
     /// `scratch.between` becomes the gradient of what lies between.
@@ -201,13 +224,16 @@ impl Layer {
         gradient: &mut LayerGradient,
         d_output: &Matrix,
     ) {
-        let Scratch { inner, activated, between, .. } = scratch;
+        let Scratch { inner, activated, between, dropped, .. } = scratch;
+        let d_output = tape.dropped.output.applied(d_output, dropped);
         gradient.output.add(&tape.activated, d_output);
         if self.gated {
             self.output.backward(d_output, activated);
+            tape.dropped.activated.apply(activated);
             self.activation.gate_backward(&tape.inner, &tape.half, activated, inner);
         } else {
             self.output.backward(d_output, inner);
+            tape.dropped.activated.apply(inner);
             self.activation.backward(&tape.inner, inner);
         }
         gradient.intermediate.add(&tape.between, inner);
@@ -223,13 +249,14 @@ impl Layer {
         gradient: &mut LayerGradient,
         d_seen: &mut Matrix,
     ) {
-        let Scratch { sum, context, query, key_value, .. } = scratch;
-        gradient.attention_output.add(&tape.context, sum);
-        self.attention_output.backward(sum, context);
+        let Scratch { sum, context, query, key_value, dropped, .. } = scratch;
+        let d_output = tape.dropped.attention_output.applied(sum, dropped);
+        gradient.attention_output.add(&tape.context, d_output);
+        self.attention_output.backward(d_output, context);
         let asked = (&tape.query, &tape.key_value);
         tape.attention.backward(asked, &of.places.spans, self.heads, context, (query, key_value));
         if let Some(rotation) = self.rotation {
-            of.places.turn_back(&of.rotations[rotation], query, key_value);
+            of.places.turn(&of.rotations[rotation], Direction::Back, query, key_value);
         }
         let seen = self.attention_input(of.input, &tape.seen);
         gradient.query.add(of.places.of(seen, &mut tape.at), query);

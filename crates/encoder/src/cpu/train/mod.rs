@@ -5,6 +5,7 @@
 //! and their gradients are summed in order, so the result is the same bits on any number of threads.
 
 mod convert;
+mod dropout;
 mod embeddings;
 mod lane;
 mod layer;
@@ -16,16 +17,16 @@ mod tests;
 use entromask_kernels::{TrainedLinear, TrainedNorm};
 use rayon::prelude::*;
 
-use super::Wanted;
 use super::rotation::Rotation;
-use crate::{EncoderConfig, MaskedLm};
+use super::{Sentence, Wanted, pooled};
+use crate::{Encoder, EncoderConfig, Pooling};
+pub use dropout::Dropout;
+use dropout::Rates;
 use embeddings::Embeddings;
 use lane::{Lane, LaneGradient};
 use layer::Layer;
 
-/// The body of a masked language model, laid out for a training step.
-///
-/// Nothing is dropped out; see [`TrainedBody::trains`].
+/// An encoder, laid out for a training step. Nothing goes back below the lowest parameters that need a gradient.
 #[derive(Clone, Debug)]
 pub struct TrainedBody {
     embeddings: Embeddings,
@@ -34,9 +35,12 @@ pub struct TrainedBody {
     /// Which of `layers` is applied at each depth.
     order: Vec<usize>,
     norm: Option<TrainedNorm>,
+    rates: Rates,
     /// Bases of the rotary frequencies that layers name by their index, and the size of a head.
     thetas: Vec<f64>,
     head_size: usize,
+    /// Of hidden states.
+    width: usize,
 }
 
 /// Memory of a training step, to be used again for the next one.
@@ -68,33 +72,42 @@ pub struct BodyGradient<'a> {
 const GRADIENTS: usize = 256 << 20;
 
 impl TrainedBody {
-    /// Whether models of this configuration can be trained so: nothing is dropped out.
-    pub fn trains(config: &EncoderConfig) -> bool {
-        config.hidden_dropout_prob + config.attention_probs_dropout_prob + config.modernbert().mlp_dropout
-            == 0.0
+    /// Lays out `encoder`, whose tensors must be on the CPU.
+    pub fn new(encoder: &Encoder, config: &EncoderConfig) -> Self {
+        convert::body(encoder, config)
     }
 
-    /// Lays out `model`, whose tensors must be on the CPU.
-    pub fn new(model: &MaskedLm, config: &EncoderConfig) -> Self {
-        convert::body(model, config)
+    /// Whether any parameter needs a gradient.
+    pub fn is_trained(&self) -> bool {
+        self.lowest_trained().is_some()
     }
 
-    /// Hidden states at the wanted positions, of the last layer and of `depths`.
+    /// Hidden states at the wanted positions, of the last layer and of `depths`. Without `dropout` nothing is dropped.
     ///
     /// # Panics
     ///
     /// If a token is not in the vocabulary, or a row or position is too long.
-    pub fn forward(&self, rows: &[Wanted<'_>], depths: &[usize], lanes: &mut Lanes) -> States {
+    pub fn forward(
+        &self,
+        rows: &[Wanted<'_>],
+        depths: &[usize],
+        dropout: Option<Dropout>,
+        lanes: &mut Lanes,
+    ) -> States {
         let count = self.lanes().min(rows.len()).max(1);
         lanes.depths = depths.to_vec();
         lanes.rotations = self.rotations(rows);
         lanes.all.resize_with(count, Lane::default);
         let rotations = &lanes.rotations;
-        let parts = rows.chunks(rows.len().div_ceil(count).max(1)).chain(std::iter::repeat(&[][..]));
-        let work: Vec<_> = lanes.all.iter_mut().zip(parts).collect();
-        let states: Vec<States> =
-            work.into_par_iter().map(|(lane, rows)| lane.forward(self, rotations, rows, depths)).collect();
-        States::concatenated(states, depths.len())
+        let size = rows.len().div_ceil(count).max(1);
+        let parts = rows.chunks(size).chain(std::iter::repeat(&[][..]));
+        let part = |(index, (lane, rows)): (usize, (&mut Lane, &[Wanted<'_>]))| {
+            let of_lane =
+                |dropout: Dropout| Dropout { first_row: dropout.first_row + index * size, ..dropout };
+            lane.forward(self, rotations, rows, depths, dropout.map(of_lane))
+        };
+        let work: Vec<_> = lanes.all.iter_mut().zip(parts).enumerate().collect();
+        States::concatenated(work.into_par_iter().map(part).collect(), depths.len())
     }
 
     /// The gradient of the parameters, from those of what [`TrainedBody::forward`] returned.
@@ -113,6 +126,40 @@ impl TrainedBody {
         sum.gradient.add_parts(others.iter().map(|lane| &lane.gradient).collect());
         let lanes = &*lanes;
         BodyGradient { sum: &lanes[0].gradient, words: lanes.iter().map(Lane::words).collect() }
+    }
+
+    /// What a classifier reads of the last layer, `[rows, hidden_size]`, row-major; see
+    /// [`CpuEncoder::pooled`](crate::CpuEncoder::pooled).
+    pub fn pooled(
+        &self,
+        rows: &[Sentence<'_>],
+        pooling: Pooling,
+        dropout: Option<Dropout>,
+        lanes: &mut Lanes,
+    ) -> Vec<f32> {
+        let positions = pooled::positions(rows, pooling);
+        let States { last, .. } = self.forward(&Wanted::of(rows, &positions), &[], dropout, lanes);
+        pooled::means(last.chunks_exact(self.width), &positions, self.width)
+    }
+
+    /// The gradient of the parameters, from that of what [`TrainedBody::pooled`] returned.
+    pub fn pooled_backward<'a>(
+        &self,
+        rows: &[Sentence<'_>],
+        pooling: Pooling,
+        d_pooled: &[f32],
+        lanes: &'a mut Lanes,
+    ) -> BodyGradient<'a> {
+        let last = pooled::spread(d_pooled, &pooled::positions(rows, pooling), self.width);
+        self.backward(&States { last, depths: Vec::new() }, lanes)
+    }
+
+    /// The lowest depth that anything must go back to; nothing if nothing is trained.
+    fn lowest_trained(&self) -> Option<usize> {
+        if self.embeddings.trained {
+            return Some(0);
+        }
+        self.order.iter().position(|&layer| self.layers[layer].trained)
     }
 
     fn rotations(&self, rows: &[Wanted<'_>]) -> Vec<Rotation> {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use entromask_kernels::{Matrix, Span};
 
 use super::Wanted;
-use crate::cpu::rotation::Rotation;
+use crate::cpu::rotation::{Direction, Rotation};
 
 /// Rows that lie one after the other.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +41,11 @@ impl Places {
         Self { spans: spans.collect(), chosen: Some(flat.collect()) }
     }
 
+    /// Where the computed positions of each row lie among all that are computed.
+    pub(super) fn rows(&self) -> impl Iterator<Item = Range<usize>> {
+        self.spans.iter().map(|span| span.queries.clone())
+    }
+
     /// Rows of `from` at the computed positions, which are written to `to` if they are not all of them.
     pub(super) fn of<'a>(&self, from: &'a Matrix, to: &'a mut Matrix) -> &'a Matrix {
         let Some(chosen) = &self.chosen else { return from };
@@ -49,20 +54,18 @@ impl Places {
     }
 
     /// Turns queries at the computed positions, and the keys that are the left half of `key_value`.
-    pub(super) fn turn(&self, rotation: &Rotation, query: &mut Matrix, key_value: &mut Matrix) {
+    pub(super) fn turn(
+        &self,
+        rotation: &Rotation,
+        direction: Direction,
+        query: &mut Matrix,
+        key_value: &mut Matrix,
+    ) {
         let width = query.width();
         for Span { tokens, queries, positions } in &self.spans {
-            rotation.turn(query, queries.start, positions.iter().map(|&p| usize::from(p)), width);
-            rotation.turn(key_value, tokens.start, 0..tokens.len(), width);
-        }
-    }
-
-    /// Undoes [`Places::turn`], which is also its backward pass.
-    pub(super) fn turn_back(&self, rotation: &Rotation, query: &mut Matrix, key_value: &mut Matrix) {
-        let width = query.width();
-        for Span { tokens, queries, positions } in &self.spans {
-            rotation.turn_back(query, queries.start, positions.iter().map(|&p| usize::from(p)), width);
-            rotation.turn_back(key_value, tokens.start, 0..tokens.len(), width);
+            let positions = positions.iter().map(|&p| usize::from(p));
+            rotation.turn(direction, query, queries.start, positions, width);
+            rotation.turn(direction, key_value, tokens.start, 0..tokens.len(), width);
         }
     }
 

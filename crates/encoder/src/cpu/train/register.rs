@@ -8,19 +8,18 @@ use entromask_kernels::{LinearGradient, Matrix, NormGradient};
 use super::BodyGradient;
 use super::embeddings::EmbeddingsGradient;
 use super::layer::LayerGradient;
-use crate::MaskedLm;
 use crate::encoder::Encoder;
 use crate::modernbert::{self, ModernBert};
 use crate::transformer::{self, Embeddings, Transformer};
 
 impl BodyGradient<'_> {
-    /// Adds the gradients to those of `model`'s parameters that a backward pass through its head has left.
+    /// Adds the gradients of those parameters of `encoder` that need one to what a backward pass through the head has left.
     ///
     /// # Panics
     ///
-    /// If `model` is not the one that they are of.
-    pub fn register(&self, model: &MaskedLm, gradients: &mut Gradients) {
-        match &model.encoder {
+    /// If `encoder` is not the one that they are of.
+    pub fn register(&self, encoder: &Encoder, gradients: &mut Gradients) {
+        match encoder {
             Encoder::Absolute(body) => self.absolute(body, gradients),
             Encoder::Rotary(body) => self.rotary(body, gradients),
         }
@@ -55,6 +54,9 @@ impl BodyGradient<'_> {
     /// A token's row is the sum over its occurrences, in order.
     fn words(&self, to: &nn::Embedding, normed: Option<&nn::LayerNorm>, gradients: &mut Gradients) {
         norm(normed, self.embeddings().norm.as_ref(), gradients);
+        if !to.weight.is_require_grad() {
+            return;
+        }
         let weight = to.weight.val();
         let [vocab_size, width] = weight.dims();
         let earlier = weight.grad_remove(gradients).map(|tied| tied.into_data());
@@ -74,14 +76,20 @@ fn places(to: &Embeddings, gradient: &EmbeddingsGradient, gradients: &mut Gradie
     let [positions, width] = to.position_embeddings.weight.dims();
     let mut places = vec![0.0; positions * width];
     places[to.first_position * width..][..gradient.places.len()].copy_from_slice(&gradient.places);
-    if let Some(segments) = &to.token_type_embeddings {
-        let mut first = vec![0.0; segments.weight.dims()[0] * width];
-        for place in gradient.places.chunks_exact(width) {
-            first[..width].iter_mut().zip(place).for_each(|(to, d)| *to += d);
-        }
-        register(&segments.weight, first, gradients);
+    if let Some(to) = &to.token_type_embeddings {
+        register(&to.weight, segments(gradient, width), gradients);
     }
     register(&to.position_embeddings.weight, places, gradients);
+}
+
+/// The first segment's is that of all places but for what other segments have.
+fn segments(gradient: &EmbeddingsGradient, width: usize) -> Vec<f32> {
+    let mut segments = [vec![0.0; width], gradient.segments.clone()].concat();
+    let (first, later) = segments.split_at_mut(width);
+    let mut add = |sign: f32, row: &[f32]| first.iter_mut().zip(row).for_each(|(to, d)| *to += sign * d);
+    gradient.places.chunks_exact(width).for_each(|place| add(1.0, place));
+    later.chunks_exact(width).for_each(|segment| add(-1.0, segment));
+    segments
 }
 
 fn absolute_layer(to: &transformer::Layer, gradient: &LayerGradient, gradients: &mut Gradients) {
@@ -134,6 +142,9 @@ fn columns(of: &Matrix, columns: std::ops::Range<usize>) -> Vec<f32> {
 }
 
 fn register<const D: usize>(parameter: &Param<Tensor<D>>, values: Vec<f32>, gradients: &mut Gradients) {
+    if !parameter.is_require_grad() {
+        return;
+    }
     let tensor = parameter.val();
     let gradient = Tensor::from_data(TensorData::new(values, tensor.shape()), &tensor.device().inner());
     tensor.grad_replace(gradients, gradient);

@@ -1,3 +1,9 @@
+//! The passes against automatic differentiation.
+
+mod dropout;
+mod frozen;
+mod pooled;
+
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -5,7 +11,7 @@ use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use entromask_random::{keyed, normals};
 
 use super::*;
-use crate::{Batch, Family, ModernBertConfig};
+use crate::{Batch, Family, MaskedLm, ModernBertConfig};
 
 /// Rows of several lengths, more than there are lanes, one of which wants nothing.
 const LENGTHS: [usize; 19] = [9, 1, 12, 3, 3, 8, 2, 5, 7, 4, 11, 6, 10, 9, 3, 12, 1, 2, 8];
@@ -68,7 +74,7 @@ fn rows() -> Rows {
 impl Rows {
     fn wanted(&self) -> Vec<Wanted<'_>> {
         let pairs = self.ids.iter().zip(&self.positions);
-        pairs.map(|(input_ids, positions)| Wanted { input_ids, positions }).collect()
+        pairs.map(|(input_ids, positions)| Wanted { input_ids, token_type_ids: &[], positions }).collect()
     }
 
     fn flat(&self, longest: usize) -> Vec<i64> {
@@ -125,8 +131,8 @@ fn by_lanes(
     rows: &Rows,
     lanes: &mut Lanes,
 ) -> (Vec<Vec<f32>>, Gradients) {
-    let body = TrainedBody::new(model, config);
-    let states = body.forward(&rows.wanted(), &DEPTHS, lanes);
+    let body = TrainedBody::new(&model.encoder, config);
+    let states = body.forward(&rows.wanted(), &DEPTHS, None, lanes);
     let all: Vec<Vec<f32>> = std::iter::once(states.last).chain(states.depths).collect();
     let track =
         |values: &Vec<f32>| Tensor::from_inner(tensor(values.clone(), config.hidden_size)).require_grad();
@@ -135,7 +141,7 @@ fn by_lanes(
     let mut d: Vec<Vec<f32>> =
         leaves.iter().map(|leaf| flat(leaf.grad_remove(&mut gradients).expect("tracked"))).collect();
     let d_states = States { last: d.remove(0), depths: d };
-    body.backward(&d_states, lanes).register(model, &mut gradients);
+    body.backward(&d_states, lanes).register(&model.encoder, &mut gradients);
     (all, gradients)
 }
 
