@@ -35,8 +35,8 @@ mod softmax;
 pub use activation::Activation;
 pub use attention::{Attention, Queries};
 pub use backward::{
-    AttentionTape, DropFactors, Heads, LinearGradient, NormGradient, NormTape, Span, TrainedLinear, TrainedNorm,
-    TrainedVocabulary, VocabularyGradient,
+    AttentionTape, DropFactors, Heads, LinearGradient, NormGradient, NormTape, Span, TrainedLinear,
+    TrainedNorm, TrainedVocabulary, VocabularyGradient,
 };
 pub use device_head::{DeviceHead, Pending};
 pub use head::{Details, Head, Measures, head_entropy};

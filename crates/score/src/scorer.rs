@@ -85,7 +85,11 @@ impl<'a> Scorer<'a> {
         let states = batches.par_iter().map_init(Buffers::default, |buffers, batch| {
             let rows: Vec<Vec<u32>> = batch.iter().map(|pass| self.input(part, pass)).collect();
             let wanted = rows.iter().zip(*batch);
-            let wanted = wanted.map(|(ids, pass)| Wanted { input_ids: ids, token_type_ids: &[], positions: &pass.positions });
+            let wanted = wanted.map(|(ids, pass)| Wanted {
+                input_ids: ids,
+                token_type_ids: &[],
+                positions: &pass.positions,
+            });
             fused.model.states(&wanted.collect::<Vec<_>>(), buffers)
         });
         let states: Vec<f32> = states.collect::<Vec<_>>().concat();

@@ -268,8 +268,7 @@ mod tests {
 
     /// Drops a quarter of the probabilities.
     fn factors(span: usize, head: usize, to: &mut Matrix) {
-        let dropped =
-            |row: usize, column: usize| (7 * span + 5 * head + 3 * row + column).is_multiple_of(4);
+        let dropped = |row: usize, column: usize| (7 * span + 5 * head + 3 * row + column).is_multiple_of(4);
         for row in 0..to.rows() {
             let values = to.row_mut(row).iter_mut().enumerate();
             values.for_each(|(column, value)| *value = if dropped(row, column) { 0.0 } else { 4.0 / 3.0 });

@@ -32,7 +32,11 @@ impl HostBody {
 
     /// Lays out `model`, whose tensors must be on the CPU, in the memory of an earlier one.
     pub(crate) fn new(model: &MaskedLm, config: &EncoderConfig, lanes: Lanes) -> Self {
-        Self { body: TrainedBody::new(&model.encoder, config), width: config.hidden_size, lanes: RefCell::new(lanes) }
+        Self {
+            body: TrainedBody::new(&model.encoder, config),
+            width: config.hidden_size,
+            lanes: RefCell::new(lanes),
+        }
     }
 
     /// The memory.

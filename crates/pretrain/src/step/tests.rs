@@ -10,7 +10,7 @@ const PAD: u32 = 0;
 
 pub(crate) const DROPOUT: Dropout = Dropout { seed: 1, first_row: 0 };
 
-/// Without dropout, whose generator is one for the whole process.
+/// Without dropout, for tensors draw from one generator for the whole process.
 pub(crate) fn config() -> EncoderConfig {
     EncoderConfig {
         vocab_size: 50,

@@ -54,7 +54,9 @@ impl Wanted {
     /// The rows of `batch`, and where their states are wanted.
     pub(super) fn rows<'a>(&'a self, batch: &'a [Example]) -> Vec<Row<'a>> {
         let pairs = batch.iter().zip(&self.positions);
-        pairs.map(|(row, positions)| Row { input_ids: &row.input_ids, token_type_ids: &[], positions }).collect()
+        pairs
+            .map(|(row, positions)| Row { input_ids: &row.input_ids, token_type_ids: &[], positions })
+            .collect()
     }
 
     /// The states of the last layer and of `depths`, for which all layers are computed everywhere.

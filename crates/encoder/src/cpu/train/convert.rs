@@ -9,11 +9,11 @@ use super::TrainedBody;
 use super::dropout::Rates;
 use super::embeddings::Embeddings;
 use super::layer::Layer;
+use crate::EncoderConfig;
 use crate::cpu::convert::{Weights, activation, read, scale_and_shift};
 use crate::encoder::Encoder;
 use crate::modernbert::{self, ModernBert};
 use crate::transformer::{self, Transformer};
-use crate::EncoderConfig;
 
 pub(super) fn body(encoder: &Encoder, config: &EncoderConfig) -> TrainedBody {
     match encoder {

@@ -51,7 +51,13 @@ impl Rates {
         let (hidden, attention) = (config.hidden_dropout_prob, config.attention_probs_dropout_prob);
         if config.model_type == Family::ModernBert {
             let activated = config.modernbert().mlp_dropout;
-            return Self { embeddings: hidden, attention, attention_output: attention, activated, output: 0.0 };
+            return Self {
+                embeddings: hidden,
+                attention,
+                attention_output: attention,
+                activated,
+                output: 0.0,
+            };
         }
         Self { embeddings: hidden, attention, attention_output: hidden, activated: 0.0, output: hidden }
     }

@@ -1,8 +1,8 @@
 //! A layer and its backward pass.
 
 use entromask_kernels::{
-    Activation, AttentionTape, DropFactors, Heads, LinearGradient, Matrix, NormGradient, NormTape, TrainedLinear,
-    TrainedNorm,
+    Activation, AttentionTape, DropFactors, Heads, LinearGradient, Matrix, NormGradient, NormTape,
+    TrainedLinear, TrainedNorm,
 };
 
 use super::dropout::{Draws, Mask};

@@ -1,7 +1,7 @@
 //! Forward and backward passes of a body on the CPU without tensors.
 //!
 //! The rows of a batch are dealt to lanes, each of which takes its rows through all layers and back on one thread, in
-//! memory that stays in its caches, and adds up its own gradient. How many lanes there are depends on the model only,
+//! memory that stays in its caches, and adds up its own gradient. How many lanes there are depends on model and batch only,
 //! and their gradients are summed in order, so the result is the same bits on any number of threads.
 
 mod convert;
@@ -13,6 +13,8 @@ mod places;
 mod register;
 #[cfg(test)]
 mod tests;
+
+use std::ops::RangeInclusive;
 
 use entromask_kernels::{TrainedLinear, TrainedNorm};
 use rayon::prelude::*;
@@ -68,8 +70,14 @@ pub struct BodyGradient<'a> {
     words: Vec<(&'a [u32], &'a entromask_kernels::Matrix)>,
 }
 
+/// Parts of a batch, at least and at most: more of them can use more threads.
+const LANES: RangeInclusive<usize> = 4..=16;
+
 /// Memory for the gradients of all lanes, as far as it decides their number.
 const GRADIENTS: usize = 256 << 20;
+
+/// Tokens of a lane, as far as they decide the number: its gradient, as large as the model, is written once for them.
+const TOKENS: usize = 256;
 
 impl TrainedBody {
     /// Lays out `encoder`, whose tensors must be on the CPU.
@@ -94,7 +102,7 @@ impl TrainedBody {
         dropout: Option<Dropout>,
         lanes: &mut Lanes,
     ) -> States {
-        let count = self.lanes().min(rows.len()).max(1);
+        let count = self.lanes(rows).min(rows.len()).max(1);
         lanes.depths = depths.to_vec();
         lanes.rotations = self.rotations(rows);
         lanes.all.resize_with(count, Lane::default);
@@ -168,9 +176,11 @@ impl TrainedBody {
     }
 
     /// Into how many parts a batch is divided.
-    fn lanes(&self) -> usize {
+    fn lanes(&self, rows: &[Wanted<'_>]) -> usize {
         let layer = self.layers.first().map_or(1, Layer::parameters);
-        (GRADIENTS / (4 * layer * self.layers.len().max(1))).clamp(4, 16)
+        let gradients = GRADIENTS / (4 * layer * self.layers.len().max(1));
+        let tokens: usize = rows.iter().map(|row| row.input_ids.len()).sum();
+        gradients.min(tokens / TOKENS).clamp(*LANES.start(), *LANES.end())
     }
 }
 

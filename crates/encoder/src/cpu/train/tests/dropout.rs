@@ -27,7 +27,11 @@ fn gradients_with_dropout_are_those_of_finite_differences() {
         };
         let step = 1e-4;
         let found = (loss_at(step) - loss_at(-step)) / (2.0 * f64::from(step));
-        assert!((found - slope).abs() < 0.003 * slope.abs().max(10.0), "{:?}: {found} {slope}", config.model_type);
+        assert!(
+            (found - slope).abs() < 0.003 * slope.abs().max(10.0),
+            "{:?}: {found} {slope}",
+            config.model_type
+        );
     }
 }
 
@@ -56,8 +60,7 @@ fn dropped(model: &MaskedLm, config: &EncoderConfig, rows: &Rows, lanes: &mut La
     let last = body.forward(&rows.wanted(), &[], dropout, lanes).last;
     let n = last.len() / config.hidden_size;
     let d = flat(weights(n, config.hidden_size, 0));
-    let mut gradients =
-        Tensor::<1>::zeros([1], &Device::flex().autodiff()).require_grad().sum().backward();
+    let mut gradients = Tensor::<1>::zeros([1], &Device::flex().autodiff()).require_grad().sum().backward();
     let d_states = States { last: d.clone(), depths: Vec::new() };
     body.backward(&d_states, lanes).register(&model.encoder, &mut gradients);
     (dot(&last, &d), gradients)
