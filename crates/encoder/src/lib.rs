@@ -6,7 +6,8 @@
 //! A decoder that is tied to the word embeddings is not stored.
 //!
 //! The burn device decides what a forward pass is: on `device.autodiff()` it is differentiable and drops out, on a
-//! plain device it uses fused operations and is deterministic.
+//! plain device it uses fused operations and is deterministic. On the CPU both passes exist without tensors too:
+//! [`CpuMaskedLm`] and [`CpuEncoder`] only read, [`TrainedBody`] learns.
 //!
 //! ```
 //! use burn::tensor::Device;

@@ -45,7 +45,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
-    /// Rows of a forward pass when scoring.
+    /// Rows of a forward pass when scoring; on the CPU, of the head's in a probe.
     pub eval_batch_size: usize,
 }
 

@@ -13,7 +13,7 @@ use crate::rows::Tokenized;
 const CPU_BATCH_TOKENS: usize = 256;
 
 /// Batches on the CPU between two looks at whether the user wants to stop.
-const CPU_BATCHES: usize = 256;
+const CPU_BATCHES: usize = 32;
 
 /// What the classifier reads of each row, `[rows, hidden_size]`.
 #[derive(Clone, Debug, Default)]
@@ -54,15 +54,6 @@ impl Features {
         let values = rows.copied().collect::<Vec<_>>();
         Tensor::from_data(TensorData::new(values, [batch.len(), self.width]), device)
     }
-
-    /// From the features of batches, whose rows are numbered `order` one after the other.
-    fn sorted(order: &[usize], values: &[f32], width: usize) -> Self {
-        let mut sorted = vec![0.0; values.len()];
-        for (&row, values) in order.iter().zip(values.chunks_exact(width)) {
-            sorted[row * width..][..width].copy_from_slice(values);
-        }
-        Self { values: sorted, width }
-    }
 }
 
 impl TaskFeatures {
@@ -82,40 +73,59 @@ impl TaskFeatures {
 }
 
 impl Body<'_> {
-    /// What the body says about the rows of `split`.
+    /// Hands over what the body says about the rows of `split`, some rows at a time: their numbers, and
+    /// `[rows, hidden_size]`, row-major.
     ///
     /// # Errors
-    /// As [`TaskFeatures::of`].
-    pub fn features(&self, split: &Tokenized, is_pair: bool) -> anyhow::Result<Features> {
+    /// Those of `take`, and as [`TaskFeatures::of`].
+    pub fn each(
+        &self,
+        split: &Tokenized,
+        is_pair: bool,
+        mut take: impl FnMut(&[usize], Vec<f32>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         if entromask_device::is_cpu(self.device) {
-            return self.on_cpu(split, is_pair);
+            return self.each_on_cpu(split, is_pair, take);
         }
-        let batches = eval_batches(&split.lengths(), self.batch_size);
-        let mut values = Vec::new();
-        for batch in &batches {
+        for batch in eval_batches(&split.lengths(), self.batch_size) {
             check_interrupt()?;
-            let features = self.model.features(&split.batch(batch, is_pair, self.config, self.device));
-            values.extend(features.try_into_vec_as::<f32>()?);
-            self.progress.inc(tokens(split, batch));
+            let features = self.model.features(&split.batch(&batch, is_pair, self.config, self.device));
+            take(&batch, features.try_into_vec_as::<f32>()?)?;
+            self.progress.inc(tokens(split, &batch));
         }
-        Ok(Features::sorted(&batches.concat(), &values, self.config.hidden_size))
+        Ok(())
     }
 
     /// Without tensors; batches side by side on all cores, since each is computed on one.
-    fn on_cpu(&self, split: &Tokenized, is_pair: bool) -> anyhow::Result<Features> {
+    fn each_on_cpu(
+        &self,
+        split: &Tokenized,
+        is_pair: bool,
+        mut take: impl FnMut(&[usize], Vec<f32>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let encoder = CpuEncoder::new(&self.model.encoder, self.config);
         let pooling = self.model.pooling();
-        let batches = by_tokens(&split.lengths());
-        let mut values = Vec::new();
-        for some in batches.chunks(CPU_BATCHES) {
+        for some in by_tokens(&split.lengths()).chunks(CPU_BATCHES) {
             check_interrupt()?;
             let found = some.par_iter().map_init(Buffers::default, |buffers, batch| {
                 encoder.pooled(&split.sentences(batch, is_pair, self.config), pooling, buffers)
             });
-            values.extend(found.collect::<Vec<_>>().concat());
+            take(&some.concat(), found.collect::<Vec<_>>().concat())?;
             self.progress.inc(some.iter().map(|batch| tokens(split, batch)).sum());
         }
-        Ok(Features::sorted(&batches.concat(), &values, self.config.hidden_size))
+        Ok(())
+    }
+
+    fn features(&self, split: &Tokenized, is_pair: bool) -> anyhow::Result<Features> {
+        let width = self.config.hidden_size;
+        let mut values = vec![0.0; split.rows.len() * width];
+        self.each(split, is_pair, |rows, features| {
+            for (&row, features) in rows.iter().zip(features.chunks_exact(width)) {
+                values[row * width..][..width].copy_from_slice(features);
+            }
+            Ok(())
+        })?;
+        Ok(Features { values, width })
     }
 }
 

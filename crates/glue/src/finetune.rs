@@ -47,7 +47,7 @@ pub struct FineTune<'a> {
     /// What the body says about the rows, for a recipe that [is a probe](FineTuning::is_probe); see
     /// [`features`](FineTune::features).
     pub features: Option<&'a TaskFeatures>,
-    /// Rows of a forward pass when scoring.
+    /// As in [`RunConfig`](crate::config::RunConfig).
     pub eval_batch_size: usize,
     /// Where to compute, without automatic differentiation.
     pub device: &'a Device,
@@ -289,7 +289,7 @@ impl<'a> Trainer<'a> {
             None if entromask_device::is_cpu(tuning.device) => {
                 let rows = split.sentences(batch, is_pair, config);
                 let seed = keyed(self.dropout, "glue dropout", self.optimizer.steps(), 0).next_u64();
-                let step = Step { model, config, rows: &rows, seed };
+                let step = Step { model, config, rows: &rows, seed, device: &device };
                 return host.learn(&step, |features| tuning.loss(model.logits_of(features), batch));
             }
             None => model.logits(&split.batch(batch, is_pair, config, &device)),

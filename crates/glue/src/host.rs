@@ -19,17 +19,19 @@ pub(crate) struct Step<'a> {
     pub rows: &'a [Sentence<'a>],
     /// Another one for each step.
     pub seed: u64,
+    /// The CPU, with automatic differentiation.
+    pub device: &'a Device,
 }
 
 impl Host {
     /// The loss, a function of what the head reads `[rows, hidden_size]`, and its gradients.
     pub fn learn(&mut self, step: &Step, loss: impl FnOnce(Tensor<2>) -> Tensor<1>) -> (f64, Gradients) {
-        let Step { model, config, rows, seed } = *step;
+        let Step { model, config, rows, seed, device } = *step;
         let body = TrainedBody::new(&model.encoder, config);
         let (pooling, dropout) = (model.pooling(), Dropout { seed, first_row: 0 });
         let features = body.pooled(rows, pooling, Some(dropout), &mut self.lanes);
         let features = TensorData::new(features, [rows.len(), config.hidden_size]);
-        let features = Tensor::<2>::from_data(features, &Device::flex().autodiff());
+        let features = Tensor::<2>::from_data(features, device);
         let features = if body.is_trained() { features.require_grad() } else { features };
         let loss = loss(features.clone());
         let mut gradients = loss.backward();
@@ -88,7 +90,8 @@ mod tests {
     }
 
     fn learn(model: &SequenceClassifier, config: &EncoderConfig, seed: u64) -> (f64, Gradients) {
-        let step = Step { model, config, rows: &sentences(config), seed };
+        let device = &Device::flex().autodiff();
+        let step = Step { model, config, rows: &sentences(config), seed, device };
         Host::default().learn(&step, |features| loss(model.logits_of(features)))
     }
 

@@ -1,6 +1,6 @@
 //! What a classifier says about the rows of a split.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use entromask_cli::{Progress, check_interrupt};
 use entromask_encoder::{EncoderConfig, SequenceClassifier};
 
@@ -16,7 +16,7 @@ pub struct Predictor<'a> {
     pub task: &'a Task,
     /// Shape of the model.
     pub config: &'a EncoderConfig,
-    /// Rows of a forward pass.
+    /// Rows of a forward pass on a GPU.
     pub batch_size: usize,
     /// Where to compute, without automatic differentiation.
     pub device: &'a Device,
@@ -42,15 +42,13 @@ impl Predictor<'_> {
     /// A [`Fault`](entromask_fault::Fault) of class interrupted if the user asks to stop.
     pub fn predict(&self, model: &SequenceClassifier, split: &Tokenized) -> anyhow::Result<Predictions> {
         let Self { config, batch_size, device, progress, .. } = *self;
-        if entromask_device::is_cpu(device) {
-            let body = Body { model, config, batch_size, device, progress };
-            return self.predict_from(model, split, &body.features(split, self.task.is_pair())?);
-        }
-        self.predictions(split, |batch| {
-            let inputs = split.batch(batch, self.task.is_pair(), self.config, self.device);
-            self.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());
-            model.logits(&inputs)
-        })
+        let body = Body { model, config, batch_size, device, progress };
+        let mut found = Predictions::of(split);
+        body.each(split, self.task.is_pair(), |rows, features| {
+            let features = TensorData::new(features, [rows.len(), config.hidden_size]);
+            self.add(&mut found, rows, split, model.logits_of(Tensor::from_data(features, device)))
+        })?;
+        Ok(found)
     }
 
     /// As [`predict`](Self::predict), from what the body says about the rows.
@@ -60,27 +58,31 @@ impl Predictor<'_> {
         split: &Tokenized,
         features: &Features,
     ) -> anyhow::Result<Predictions> {
-        self.predictions(split, |batch| model.logits_of(features.batch(batch, self.device)))
-    }
-
-    fn predictions(
-        &self,
-        split: &Tokenized,
-        logits: impl Fn(&[usize]) -> Tensor<2>,
-    ) -> anyhow::Result<Predictions> {
-        let rows = split.rows.len();
-        let mut found = Predictions { values: vec![0.0; rows], loss: 0.0, logits: vec![vec![]; rows] };
+        let mut found = Predictions::of(split);
         for batch in eval_batches(&split.lengths(), self.batch_size) {
             check_interrupt()?;
-            let logits = logits(&batch).try_into_vec_as::<f32>()?;
-            for (&row, logits) in batch.iter().zip(logits.chunks_exact(self.task.outputs())) {
-                let (value, loss) = self.one(logits, split.labels[row]);
-                found.values[row] = value;
-                found.loss += loss / split.rows.len() as f64;
-                found.logits[row] = logits.to_vec();
-            }
+            let logits = model.logits_of(features.batch(&batch, self.device));
+            self.add(&mut found, &batch, split, logits)?;
         }
         Ok(found)
+    }
+
+    /// Notes what `logits` say about the rows numbered `batch`.
+    fn add(
+        &self,
+        found: &mut Predictions,
+        batch: &[usize],
+        split: &Tokenized,
+        logits: Tensor<2>,
+    ) -> anyhow::Result<()> {
+        let logits = logits.try_into_vec_as::<f32>()?;
+        for (&row, logits) in batch.iter().zip(logits.chunks_exact(self.task.outputs())) {
+            let (value, loss) = self.one(logits, split.labels[row]);
+            found.values[row] = value;
+            found.loss += loss / split.rows.len() as f64;
+            found.logits[row] = logits.to_vec();
+        }
+        Ok(())
     }
 
     /// Prediction and loss of one row.
@@ -89,6 +91,14 @@ impl Predictor<'_> {
             return (logits[0], f64::from(logits[0] - label).powi(2));
         }
         (argmax(logits) as f32, surprisal(logits, label as usize))
+    }
+}
+
+impl Predictions {
+    /// Nothing yet.
+    fn of(split: &Tokenized) -> Self {
+        let rows = split.rows.len();
+        Self { values: vec![0.0; rows], loss: 0.0, logits: vec![Vec::new(); rows] }
     }
 }
 

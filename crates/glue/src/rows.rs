@@ -53,7 +53,7 @@ impl Tokenized {
         let rows = || batch.iter().map(|&row| &self.rows[row]);
         let ids: Vec<_> = rows().map(|row| row.ids.as_slice()).collect();
         let inputs = Batch::from_rows(&ids, config.pad_token_id, device);
-        if !is_pair || config.type_vocab_size < 2 {
+        if !has_segments(is_pair, config) {
             return inputs;
         }
         let types: Vec<_> = rows().map(|row| row.types.as_slice()).collect();
@@ -62,7 +62,7 @@ impl Tokenized {
 
     /// The rows numbered `batch` for a body on the CPU; segments as in [`batch`](Self::batch).
     pub fn sentences(&self, batch: &[usize], is_pair: bool, config: &EncoderConfig) -> Vec<Sentence<'_>> {
-        let has_segments = is_pair && config.type_vocab_size > 1;
+        let has_segments = has_segments(is_pair, config);
         let rows = batch.iter().map(|&row| &self.rows[row]);
         rows.map(|row| Sentence {
             input_ids: &row.ids,
@@ -109,6 +109,10 @@ impl RowTokenizer {
             sampled_from: split.sampled_from,
         })
     }
+}
+
+fn has_segments(is_pair: bool, config: &EncoderConfig) -> bool {
+    is_pair && config.type_vocab_size > 1
 }
 
 fn check(path: &Path, tokenizer: &Tokenizer, vocab_size: usize) -> anyhow::Result<()> {

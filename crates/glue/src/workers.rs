@@ -1,6 +1,6 @@
 //! Several processes that fine-tune at once.
 //!
-//! Processes, not threads: dropout is drawn from one generator a process, so that two runs in one would disturb each
+//! Processes, not threads: heads drop values by one generator a process, so that two runs in one would disturb each
 //! other. Each does its share of the runs on its own device and threads, and the same bytes come out as from one.
 
 use std::path::Path;

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use session::{
-    STUDENT, Session, assert_same_content, expect_failure, json, read, rows, signal, stderr, tensors,
-};
+use session::{Session, assert_same_content, expect_failure, json, read, rows, signal, stderr, tensors};
 
 #[test]
 fn a_killed_run_ends_with_the_same_bits() -> Result<()> {
@@ -230,8 +228,6 @@ fn weights_can_be_taken_from_another_model() -> Result<()> {
 fn several_devices_train_what_one_trains() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 2)?;
-    // Dropout is drawn in the order in which threads ask for it.
-    session.fixture.file("student.toml", &STUDENT.replace("0.1", "0.0"))?;
     let train = |out: &str, devices: &str| {
         let sets = ["--set", "batch_size=8", "--set", "micro_batch=2", "--set", "lr=1e-2"];
         session.train(&masks, out, &[&sets[..], &["--device", devices]].concat())

@@ -181,8 +181,6 @@ fn a_student_that_says_nothing_about_dropout_has_none() -> Result<()> {
 fn parts_of_a_batch_are_the_batch() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 4)?;
-    // Dropout draws one mask for a batch and others for its parts.
-    session.fixture.file("student.toml", &session::STUDENT.replace("prob = 0.1", "prob = 0.0"))?;
     let run =
         |name: &str, more: &[&str]| session.train(&masks, name, &sets(&[&["batch_size=6"], more].concat()));
     let (whole, parts) = (run("whole", &[])?, run("parts", &["micro_batch=4"])?);

@@ -83,8 +83,8 @@ impl SelfAttention {
             for (row, positions, first) in places.iter() {
                 let size = query.width() / self.heads;
                 let positions = positions.iter().map(|&p| usize::from(p));
-                rotation.turn(Direction::Forth, query, first, positions, self.heads * size);
-                rotation.turn(Direction::Forth, key_value, row.start, 0..row.len(), self.heads * size);
+                rotation.turn(Direction::Forward, query, first, positions, self.heads * size);
+                rotation.turn(Direction::Forward, key_value, row.start, 0..row.len(), self.heads * size);
             }
         }
         context.reshape(query.rows(), query.width());

@@ -1,4 +1,4 @@
-//! Forward passes on the CPU without tensors.
+//! Passes on the CPU without tensors: here forward ones, in `train` those of training.
 //!
 //! The same models as the tensor code computes, laid out for `entromask_kernels`: rows of any lengths lie one after the
 //! other without padding, buffers are used again, and what is not asked for is not computed. One thread computes a

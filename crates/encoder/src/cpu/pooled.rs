@@ -23,7 +23,9 @@ pub(super) fn means<'a>(
         for state in states.by_ref().take(positions.len()) {
             mean.iter_mut().zip(state).for_each(|(sum, value)| *sum += value);
         }
-        mean.iter_mut().for_each(|value| *value /= positions.len() as f32);
+        for value in mean {
+            *value /= positions.len() as f32;
+        }
     }
     means
 }

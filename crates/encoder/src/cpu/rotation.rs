@@ -13,9 +13,9 @@ pub(super) struct Rotation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     /// By the angles of their positions.
-    Forth,
+    Forward,
     /// By the same angles back, which is the backward pass.
-    Back,
+    Inverse,
 }
 
 impl Rotation {
@@ -36,13 +36,13 @@ impl Rotation {
         positions: impl Iterator<Item = usize>,
         width: usize,
     ) {
-        let sign = if direction == Direction::Back { -1.0 } else { 1.0 };
+        let way = if direction == Direction::Inverse { -1.0 } else { 1.0 };
         for (row, position) in positions.enumerate() {
             let angles = &self.angles[position * self.half..][..self.half];
             for head in values.row_mut(first + row)[..width].chunks_exact_mut(2 * self.half) {
                 let (left, right) = head.split_at_mut(self.half);
                 for ((left, right), (cos, sin)) in left.iter_mut().zip(right).zip(angles) {
-                    let sin = sign * sin;
+                    let sin = way * sin;
                     (*left, *right) = (*left * cos - *right * sin, *right * cos + *left * sin);
                 }
             }

@@ -36,7 +36,7 @@ fn a_probe_trains_its_head_only() {
 }
 
 /// Dropping out one number of a billion drops out none of these few, but is not a probe's recipe: then the body runs in each
-/// epoch, with tensors.
+/// epoch.
 #[test]
 fn a_probe_runs_its_body_once_a_row_and_learns_the_same() {
     let world = World::new();

@@ -140,9 +140,7 @@ impl AttentionTape {
             place(result, d_key_value, token.start, &columns.keys);
         }
     }
-}
 
-impl AttentionTape {
     fn make_room(&mut self, matrices: usize, drops: bool) {
         let most = self.probabilities.len().max(matrices);
         self.probabilities.resize_with(most, Matrix::default);

@@ -1,5 +1,6 @@
-//! Dropout (Srivastava et al., JMLR 15, 2014): what is dropped depends on the row and the place in the model only, not on
-//! the lane or the thread that computes the row.
+//! Dropout (Srivastava et al., JMLR 15, 2014), inverted: what is left is divided by its share, so that nothing is scaled when
+//! nothing is dropped. What is dropped depends on the seed, the row and the place in the model, not on the lane or the thread
+//! that computes the row. In the last layer the place of a value is that among the wanted positions of its row.
 
 use std::ops::Range;
 
@@ -28,6 +29,14 @@ pub(super) struct Rates {
     /// What the feed-forward block activates.
     activated: f64,
     output: f64,
+}
+
+/// The draws of a forward pass at one depth.
+#[derive(Clone, Copy)]
+pub(super) struct Draws {
+    pub(super) dropout: Dropout,
+    pub(super) rates: Rates,
+    pub(super) depth: usize,
 }
 
 /// A place where values are dropped.
@@ -61,14 +70,6 @@ impl Rates {
         }
         Self { embeddings: hidden, attention, attention_output: hidden, activated: 0.0, output: hidden }
     }
-}
-
-/// The draws of a forward pass at one depth.
-#[derive(Clone, Copy)]
-pub(super) struct Draws {
-    pub(super) dropout: Dropout,
-    pub(super) rates: Rates,
-    pub(super) depth: usize,
 }
 
 impl Draws {
@@ -139,8 +140,11 @@ impl Mask {
     /// As [`Mask::apply`], for a gradient that is still needed: in `to`, if anything was dropped.
     pub(super) fn applied<'a>(&self, gradient: &'a Matrix, to: &'a mut Matrix) -> &'a Matrix {
         let Some(factors) = &self.0 else { return gradient };
-        to.gather(gradient, 0..gradient.rows());
-        to.multiply(factors);
+        to.reshape(gradient.rows(), gradient.width());
+        for row in 0..gradient.rows() {
+            let pairs = gradient.row(row).iter().zip(factors.row(row));
+            to.row_mut(row).iter_mut().zip(pairs).for_each(|(to, (d, factor))| *to = d * factor);
+        }
         to
     }
 }
@@ -173,7 +177,7 @@ mod tests {
         assert!((dropped - 10_000).abs() < 570, "{dropped}");
         let kept = factors.iter().find(|factor| **factor > 0.0).expect("most");
         assert!((f64::from(*kept) * (1.0 - 6554.0 / 65_536.0) - 1.0).abs() < 1e-6, "{kept}");
-        assert!(factors.iter().all(|factor| *factor == 0.0 || factor == kept));
+        assert!(factors.iter().all(|factor| [0, kept.to_bits()].contains(&factor.to_bits())));
     }
 
     #[test]

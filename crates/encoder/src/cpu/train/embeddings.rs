@@ -16,7 +16,7 @@ pub(super) struct Embeddings {
     pub(super) segments: Vec<f32>,
     pub(super) width: usize,
     pub(super) norm: Option<TrainedNorm>,
-    /// Whether anything here needs a gradient.
+    /// Whether it needs a gradient; all of it does, or nothing.
     pub(super) trained: bool,
 }
 
@@ -55,10 +55,10 @@ impl Embeddings {
         let to = if self.norm.is_some() { &mut *sums } else { &mut *output };
         to.read_rows(&self.words_of(&tape.ids), self.width);
         for (token, &position) in tape.positions.iter().enumerate().filter(|_| !self.places.is_empty()) {
-            add(to.row_mut(token), &self.places[position * self.width..]);
+            add(to.row_mut(token), &self.places[position * self.width..][..self.width]);
         }
         for &(token, segment) in &tape.segments {
-            add(to.row_mut(token), &self.segments[(segment - 1) * self.width..]);
+            add(to.row_mut(token), &self.segments[(segment - 1) * self.width..][..self.width]);
         }
         if let Some(norm) = &self.norm {
             norm.forward(sums, &mut tape.norm, output);
@@ -77,17 +77,17 @@ impl Embeddings {
             _ => tape.d_sums.gather(d_output, 0..d_output.rows()),
         }
         for (token, &position) in tape.positions.iter().enumerate().filter(|_| !self.places.is_empty()) {
-            add(&mut gradient.places[position * self.width..], tape.d_sums.row(token));
+            add(&mut gradient.places[position * self.width..][..self.width], tape.d_sums.row(token));
         }
         for &(token, segment) in &tape.segments {
-            add(&mut gradient.segments[(segment - 1) * self.width..], tape.d_sums.row(token));
+            add(&mut gradient.segments[(segment - 1) * self.width..][..self.width], tape.d_sums.row(token));
         }
     }
 
     /// The embeddings of `ids`, one after the other.
     fn words_of(&self, ids: &[u32]) -> Vec<f32> {
-        let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        let index = TensorData::new(ids.clone(), [ids.len()]);
+        let index: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        let index = TensorData::new(index, [ids.len()]);
         let chosen = self.words.clone().select(0, Tensor::<1, Int>::from_data(index, &self.words.device()));
         chosen.try_into_vec_as().expect("a float tensor of the CPU reads as f32")
     }
@@ -125,7 +125,7 @@ impl EmbeddingsGradient {
     }
 }
 
-/// Adds one row to another, as far as the shorter one goes.
+/// Adds one row, or table, to another.
 fn add(to: &mut [f32], row: &[f32]) {
     to.iter_mut().zip(row).for_each(|(to, value)| *to += value);
 }

@@ -65,8 +65,8 @@ impl Lane {
             let places = if depth + 1 == body.order.len() { &self.wanted } else { &self.everywhere };
             let (input, output) = self.states.split_at_mut(depth + 1);
             let tape = &mut self.tapes[depth];
-            let seen = Seen { input: &input[depth], places, rotations, draws: draws(depth) };
-            body.layers[layer].forward(seen, tape, &mut self.scratch, &mut output[0]);
+            let seen = Seen { input: &input[depth], places, rotations };
+            body.layers[layer].forward(seen, draws(depth), tape, &mut self.scratch, &mut output[0]);
         }
         self.finish(body);
         let last = self.last.to_vec();
@@ -84,14 +84,13 @@ impl Lane {
     ) {
         self.gradient.reset(body);
         let wanted = self.wanted();
-        let part = |values: &[f32]| {
-            let width = if wanted == 0 { 0 } else { self.last.width() };
-            values[first * width..(first + wanted) * width].to_vec()
-        };
         let (width, layers) = (self.last.width(), body.order.len());
-        let mut d_last = Matrix::from_rows(&part(&d_states.last), width);
-        let d_depths: Vec<Matrix> =
-            d_states.depths.iter().map(|values| Matrix::from_rows(&part(values), width)).collect();
+        let part = |values: &[f32]| {
+            let rows = if wanted == 0 { 0..0 } else { first * width..(first + wanted) * width };
+            Matrix::from_rows(&values[rows], width)
+        };
+        let mut d_last = part(&d_states.last);
+        let d_depths: Vec<Matrix> = d_states.depths.iter().map(|values| part(values)).collect();
         let at =
             |depth: usize| depths.iter().zip(&d_depths).filter(move |(of, _)| **of == depth).map(|(_, d)| d);
         at(layers).for_each(|d| d_last.add(d));
@@ -101,7 +100,7 @@ impl Lane {
         for (depth, &layer) in body.order.iter().enumerate().skip(lowest).rev() {
             let places = if depth + 1 == layers { &self.wanted } else { &self.everywhere };
             let (tape, gradient) = (&mut self.tapes[depth], &mut self.gradient.layers[layer]);
-            let seen = Seen { input: &self.states[depth], places, rotations, draws: None };
+            let seen = Seen { input: &self.states[depth], places, rotations };
             body.layers[layer].backward(seen, tape, &mut self.scratch, gradient, &above, &mut below);
             at(depth).for_each(|d| self.wanted.add(d, &mut below));
             std::mem::swap(&mut above, &mut below);
@@ -172,10 +171,10 @@ impl Lane {
 
 impl LaneGradient {
     /// Adds those of the other lanes, in order.
-    pub(super) fn add_parts(&mut self, parts: Vec<&Self>) {
-        self.layers
-            .par_iter_mut()
-            .enumerate()
+    pub(super) fn add_parts(&mut self, parts: &[&Self], body: &TrainedBody) {
+        let layers = self.layers.par_iter_mut().enumerate();
+        layers
+            .filter(|(index, _)| body.layers[*index].trained)
             .for_each(|(index, layer)| parts.iter().for_each(|part| layer.add_part(&part.layers[index])));
         for part in parts {
             if let (Some(to), Some(part)) = (&mut self.embeddings, &part.embeddings) {
@@ -200,7 +199,8 @@ impl LaneGradient {
         }
         self.embeddings.iter_mut().for_each(EmbeddingsGradient::clear);
         self.projection.iter_mut().for_each(LinearGradient::clear);
-        self.layers.iter_mut().for_each(LayerGradient::clear);
+        let layers = self.layers.iter_mut().zip(&body.layers);
+        layers.filter(|(_, layer)| layer.trained).for_each(|(gradient, _)| gradient.clear());
         self.norm.iter_mut().for_each(NormGradient::clear);
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Layer {
     pub(super) gated: bool,
     pub(super) output: TrainedLinear,
     pub(super) output_norm: TrainedNorm,
-    /// Whether anything here needs a gradient.
+    /// Whether it needs a gradient; all of it does, or nothing.
     pub(super) trained: bool,
 }
 
@@ -38,8 +38,6 @@ pub(super) struct Seen<'a> {
     /// Where the layer is computed.
     pub(super) places: &'a Places,
     pub(super) rotations: &'a [Rotation],
-    /// What is dropped, if anything is.
-    pub(super) draws: Option<Draws>,
 }
 
 /// What a layer's backward pass needs besides its input.
@@ -114,10 +112,11 @@ impl Layer {
         }
     }
 
-    /// `output` becomes the layer's output at the places.
+    /// `output` becomes the layer's output at the places. Without `draws` nothing is dropped.
     pub(super) fn forward(
         &self,
         of: Seen<'_>,
+        draws: Option<Draws>,
         tape: &mut LayerTape,
         scratch: &mut Scratch,
         output: &mut Matrix,
@@ -126,16 +125,16 @@ impl Layer {
             norm.forward(of.input, &mut tape.attention_norm, &mut tape.seen);
         }
         let sum = &mut scratch.sum;
-        self.attend(of, tape, sum);
+        self.attend(of, draws, tape, sum);
         if self.norm_first {
             sum.add(of.places.of(of.input, &mut scratch.between));
             self.output_norm.forward(sum, &mut tape.output_norm, &mut tape.between);
-            self.feed_forward(of, tape, output);
+            self.feed_forward(of.places, draws, tape, output);
             output.add(sum);
         } else {
             let at = of.places.of(of.input, &mut tape.at);
             self.norm_after().forward_sum(sum, at, &mut tape.attention_norm, &mut tape.between);
-            self.feed_forward(of, tape, sum);
+            self.feed_forward(of.places, draws, tape, sum);
             self.output_norm.forward_sum(sum, &tape.between, &mut tape.output_norm, output);
         }
     }
@@ -184,26 +183,26 @@ impl Layer {
     }
 
     /// `output` becomes the block of attention.
-    fn attend(&self, of: Seen<'_>, tape: &mut LayerTape, output: &mut Matrix) {
+    fn attend(&self, of: Seen<'_>, draws: Option<Draws>, tape: &mut LayerTape, output: &mut Matrix) {
         let LayerTape { seen, at, query, key_value, attention, context, dropped, .. } = tape;
         let seen = self.attention_input(of.input, seen);
         self.query.forward(of.places.of(seen, at), query);
         self.key_value.forward(seen, key_value);
         if let Some(rotation) = self.rotation {
-            of.places.turn(&of.rotations[rotation], Direction::Forth, query, key_value);
+            of.places.turn(&of.rotations[rotation], Direction::Forward, query, key_value);
         }
-        let site = of.draws.and_then(Draws::attention);
+        let site = draws.and_then(Draws::attention);
         let factors =
             site.map(|site| move |row: usize, head: usize, to: &mut Matrix| site.of_head(row, head, to));
         let factors = factors.as_ref().map(|factors| factors as DropFactors<'_>);
         attention.forward((query, key_value), &of.places.spans, self.heads, factors, context);
         self.attention_output.forward(context, output);
-        let site = of.draws.and_then(Draws::attention_output);
+        let site = draws.and_then(Draws::attention_output);
         dropped.attention_output.drop(site, of.places.rows(), output);
     }
 
     /// `output` becomes the block of what lies between.
-    fn feed_forward(&self, of: Seen<'_>, tape: &mut LayerTape, output: &mut Matrix) {
+    fn feed_forward(&self, places: &Places, draws: Option<Draws>, tape: &mut LayerTape, output: &mut Matrix) {
         let LayerTape { between, inner, half, activated, dropped, .. } = tape;
         self.intermediate.forward(between, inner);
         if self.gated {
@@ -211,9 +210,9 @@ impl Layer {
         } else {
             self.activation.forward(inner, activated);
         }
-        dropped.activated.drop(of.draws.and_then(Draws::activated), of.places.rows(), activated);
+        dropped.activated.drop(draws.and_then(Draws::activated), places.rows(), activated);
         self.output.forward(activated, output);
-        dropped.output.drop(of.draws.and_then(Draws::output), of.places.rows(), output);
+        dropped.output.drop(draws.and_then(Draws::output), places.rows(), output);
     }
 
     /// `scratch.between` becomes the gradient of what lies between.
@@ -256,7 +255,7 @@ impl Layer {
         let asked = (&tape.query, &tape.key_value);
         tape.attention.backward(asked, &of.places.spans, self.heads, context, (query, key_value));
         if let Some(rotation) = self.rotation {
-            of.places.turn(&of.rotations[rotation], Direction::Back, query, key_value);
+            of.places.turn(&of.rotations[rotation], Direction::Inverse, query, key_value);
         }
         let seen = self.attention_input(of.input, &tape.seen);
         gradient.query.add(of.places.of(seen, &mut tape.at), query);

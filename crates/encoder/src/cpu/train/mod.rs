@@ -49,6 +49,8 @@ pub struct TrainedBody {
 #[derive(Debug, Default)]
 pub struct Lanes {
     all: Vec<Lane>,
+    /// How many of them the last forward pass took; the others keep their memory.
+    used: usize,
     depths: Vec<usize>,
     /// One a theta, as far as the longest row.
     rotations: Vec<Rotation>,
@@ -85,7 +87,8 @@ impl TrainedBody {
         convert::body(encoder, config)
     }
 
-    /// Whether any parameter needs a gradient.
+    /// Whether any parameter needs a gradient. Embeddings and layers need one as a whole or not at all, and what stands above
+    /// the last layer goes with it.
     pub fn is_trained(&self) -> bool {
         self.lowest_trained().is_some()
     }
@@ -105,7 +108,8 @@ impl TrainedBody {
         let count = self.lanes(rows).min(rows.len()).max(1);
         lanes.depths = depths.to_vec();
         lanes.rotations = self.rotations(rows);
-        lanes.all.resize_with(count, Lane::default);
+        lanes.all.resize_with(lanes.all.len().max(count), Lane::default);
+        lanes.used = count;
         let rotations = &lanes.rotations;
         let size = rows.len().div_ceil(count).max(1);
         let parts = rows.chunks(size).chain(std::iter::repeat(&[][..]));
@@ -114,13 +118,14 @@ impl TrainedBody {
                 |dropout: Dropout| Dropout { first_row: dropout.first_row + index * size, ..dropout };
             lane.forward(self, rotations, rows, depths, dropout.map(of_lane))
         };
-        let work: Vec<_> = lanes.all.iter_mut().zip(parts).enumerate().collect();
+        let work: Vec<_> = lanes.all[..count].iter_mut().zip(parts).enumerate().collect();
         States::concatenated(work.into_par_iter().map(part).collect(), depths.len())
     }
 
     /// The gradient of the parameters, from those of what [`TrainedBody::forward`] returned.
     pub fn backward<'a>(&self, d_states: &States, lanes: &'a mut Lanes) -> BodyGradient<'a> {
-        let Lanes { all: lanes, depths, rotations } = lanes;
+        let Lanes { all, used, depths, rotations } = lanes;
+        let lanes = &mut all[..*used];
         let mut first = 0;
         let parts: Vec<usize> = (lanes.iter())
             .map(|lane| {
@@ -131,7 +136,7 @@ impl TrainedBody {
         (lanes.par_iter_mut().zip(parts))
             .for_each(|(lane, first)| lane.backward(self, rotations, (d_states, first), depths));
         let (sum, others) = lanes.split_first_mut().expect("at least one lane");
-        sum.gradient.add_parts(others.iter().map(|lane| &lane.gradient).collect());
+        sum.gradient.add_parts(&others.iter().map(|lane| &lane.gradient).collect::<Vec<_>>(), self);
         let lanes = &*lanes;
         BodyGradient { sum: &lanes[0].gradient, words: lanes.iter().map(Lane::words).collect() }
     }

@@ -27,12 +27,15 @@ impl BodyGradient<'_> {
 
     fn absolute(&self, body: &Transformer, gradients: &mut Gradients) {
         let sum = self.sum;
-        places(&body.embeddings, self.embeddings(), gradients);
+        if body.embeddings.word_embeddings.weight.is_require_grad() {
+            places(&body.embeddings, self.embeddings(), gradients);
+        }
         self.words(&body.embeddings.word_embeddings, body.embeddings.norm.as_ref(), gradients);
         if let (Some(to), Some(projection)) = (&body.embeddings.projection, &sum.projection) {
             linear(&[to], projection, gradients);
         }
-        for (to, gradient) in body.layers.iter().zip(&sum.layers) {
+        let layers = body.layers.iter().zip(&sum.layers);
+        for (to, gradient) in layers.filter(|(to, _)| to.output.weight.is_require_grad()) {
             absolute_layer(to, gradient, gradients);
         }
         norm(body.norm.as_ref(), sum.norm.as_ref(), gradients);
@@ -41,7 +44,8 @@ impl BodyGradient<'_> {
     fn rotary(&self, body: &ModernBert, gradients: &mut Gradients) {
         let sum = self.sum;
         self.words(&body.embeddings.word_embeddings, Some(&body.embeddings.norm), gradients);
-        for (to, gradient) in body.layers.iter().zip(&sum.layers) {
+        let layers = body.layers.iter().zip(&sum.layers);
+        for (to, gradient) in layers.filter(|(to, _)| to.mlp.output.weight.is_require_grad()) {
             rotary_layer(to, gradient, gradients);
         }
         norm(Some(&body.norm), sum.norm.as_ref(), gradients);

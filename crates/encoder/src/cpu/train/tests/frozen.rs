@@ -20,7 +20,9 @@ fn nothing_goes_back_below_what_is_trained() {
             let is_frozen = |path: &str| is_frozen(path, frozen);
             assert!(all.keys().any(|path| is_frozen(path)));
             assert!(found.keys().eq(all.keys().filter(|path| !is_frozen(path))), "{frozen}");
-            found.iter().for_each(|(path, values)| assert!(*values == all[path], "{frozen} {path}"));
+            for (path, values) in &found {
+                assert!(*values == all[path], "{frozen} {path}");
+            }
         }
     }
 }

@@ -39,6 +39,7 @@ fn families() -> Vec<EncoderConfig> {
         EncoderConfig { type_vocab_size: 0, ..family(Family::DistilBert) },
         EncoderConfig { embedding_size: Some(7), ..family(Family::Electra) },
         EncoderConfig { embedding_size: Some(7), ..family(Family::Albert) },
+        EncoderConfig { num_hidden_layers: 4, num_hidden_groups: 2, ..family(Family::Albert) },
         EncoderConfig { num_hidden_layers: 1, ..family(Family::Bert) },
         modern(ModernBertConfig { local_attention: 4, ..ModernBertConfig::default() }),
         modern(ModernBertConfig {
@@ -131,8 +132,18 @@ fn by_lanes(
     rows: &Rows,
     lanes: &mut Lanes,
 ) -> (Vec<Vec<f32>>, Gradients) {
+    by_lanes_with(None, model, config, rows, lanes)
+}
+
+fn by_lanes_with(
+    dropout: Option<Dropout>,
+    model: &MaskedLm,
+    config: &EncoderConfig,
+    rows: &Rows,
+    lanes: &mut Lanes,
+) -> (Vec<Vec<f32>>, Gradients) {
     let body = TrainedBody::new(&model.encoder, config);
-    let states = body.forward(&rows.wanted(), &DEPTHS, None, lanes);
+    let states = body.forward(&rows.wanted(), &DEPTHS, dropout, lanes);
     let all: Vec<Vec<f32>> = std::iter::once(states.last).chain(states.depths).collect();
     let track =
         |values: &Vec<f32>| Tensor::from_inner(tensor(values.clone(), config.hidden_size)).require_grad();
@@ -207,18 +218,28 @@ fn states_and_gradients_are_those_of_automatic_differentiation() {
 
 #[test]
 fn what_was_computed_before_changes_no_bit() {
-    for config in families() {
+    let dropped = Some(Dropout { seed: 7, first_row: 0 });
+    for config in families().into_iter().map(|config| config.with_dropout(0.3)) {
         let model = MaskedLm::init(&config, 3, &Device::flex().autodiff());
         let mut lanes = Lanes::default();
         by_lanes(&model, &config, &rows(), &mut lanes);
         let all = rows();
-        for (first, count) in [(0, 1), (3, 2), (4, 1), (2, 9), (0, 19)] {
+        let cases = [
+            (0, 19, dropped),
+            (0, 1, None),
+            (3, 2, dropped),
+            (4, 1, dropped),
+            (2, 9, None),
+            (2, 9, dropped),
+            (0, 19, None),
+        ];
+        for (first, count, dropout) in cases {
             let rows = Rows {
                 ids: all.ids[first..first + count].to_vec(),
                 positions: all.positions[first..first + count].to_vec(),
             };
-            let (used_states, used) = by_lanes(&model, &config, &rows, &mut lanes);
-            let (states, fresh) = by_lanes(&model, &config, &rows, &mut Lanes::default());
+            let (used_states, used) = by_lanes_with(dropout, &model, &config, &rows, &mut lanes);
+            let (states, fresh) = by_lanes_with(dropout, &model, &config, &rows, &mut Lanes::default());
             assert!(used_states == states, "{:?} {first} {count}", config.model_type);
             let (used, fresh) = (by_path(&model, &used), by_path(&model, &fresh));
             for (path, fresh) in fresh {
@@ -230,11 +251,13 @@ fn what_was_computed_before_changes_no_bit() {
 
 #[test]
 fn threads_change_no_bit() {
-    let config = family(Family::Bert);
+    let config = family(Family::Bert).with_dropout(0.3);
     let model = MaskedLm::init(&config, 3, &Device::flex().autodiff());
+    let dropout = Some(Dropout { seed: 7, first_row: 0 });
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        let (states, gradients) = pool.install(|| by_lanes(&model, &config, &rows(), &mut Lanes::default()));
+        let (states, gradients) =
+            pool.install(|| by_lanes_with(dropout, &model, &config, &rows(), &mut Lanes::default()));
         (states, by_path(&model, &gradients))
     };
     assert!(on(1) == on(3));
