@@ -12,12 +12,13 @@ use crate::panels::Block;
 /// enough to hide the latency of the multiply-add.
 pub(crate) const ROWS: usize = 6;
 
-/// Depth that is multiplied before the next panel: with AVX2 that much of a panel is 16 KiB and stays in the first-level
-/// cache while all rows pass by.
+/// Depth that is multiplied at once: with AVX2 that much of a panel is 16 KiB and stays in the first-level cache while all
+/// rows pass by, and 256 rows of the input are 256 KiB and stay in the second-level one while all panels do.
 const DEPTH: usize = 256;
 
 thread_local! {
-    /// Part of the input, so that it is read in one stream: groups of `ROWS` rows, side by side in the depth.
+    /// The input, so that it is read in one stream: chunk after chunk of the depth, groups of `ROWS` rows, side by side in
+    /// the depth.
     static PACKED: RefCell<Vec<[f32; ROWS]>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -39,7 +40,7 @@ pub(crate) trait Left: Copy {
     fn depth(&self) -> usize;
 
     /// `packed` becomes that part of the depth; rows that fill up the last group are any.
-    fn pack(&self, depth: Range<usize>, packed: &mut Vec<[f32; ROWS]>);
+    fn pack(&self, depth: Range<usize>, packed: &mut [[f32; ROWS]]);
 }
 
 /// The transpose of a view: its columns are the rows.
@@ -53,7 +54,7 @@ pub(crate) fn product<L: Left>(input: L, block: Block<'_>, start: Start<'_>, out
 
 /// Writes `input · block + start`, `[rows, columns of the block]`, to `output`.
 ///
-/// Each sum runs over the depth in order, so a row's result depends on nothing but the row.
+/// Each sum runs over the depth in order, chunk by chunk, so a row's result depends on nothing but the row.
 #[inline(always)]
 pub(crate) fn multiply<S: Simd, L: Left>(
     simd: S,
@@ -64,11 +65,27 @@ pub(crate) fn multiply<S: Simd, L: Left>(
 ) {
     assert_eq!(input.depth(), block.depth, "as many values a row as the weights have rows");
     let mut packed = PACKED.take();
-    for from in (0..block.depth.max(1)).step_by(DEPTH) {
-        let chunk = from..block.depth.min(from + DEPTH);
-        input.pack(chunk.clone(), &mut packed);
-        let start = if from == 0 { start } else { Start::Stored };
-        multiply_chunk(simd, &packed, (input.rows(), chunk), block, start, output);
+    let groups = input.rows().div_ceil(ROWS);
+    packed.resize(groups * block.depth, [0.0; ROWS]);
+    let chunks = || (0..block.depth.max(1)).step_by(DEPTH).map(|from| from..block.depth.min(from + DEPTH));
+    for chunk in chunks() {
+        input.pack(chunk.clone(), &mut packed[groups * chunk.start..groups * chunk.end]);
+    }
+    let product = Packed { input: &packed, rows: input.rows(), block, start };
+    // What is larger, the input or the output, is passed over once. Loops, because what a closure calls is not compiled
+    // for the vector unit.
+    if block.panels * 2 * S::F32_LANES > block.depth {
+        for panel in 0..block.panels {
+            for chunk in chunks() {
+                product.panel(simd, panel, chunk, output);
+            }
+        }
+    } else {
+        for chunk in chunks() {
+            for panel in 0..block.panels {
+                product.panel(simd, panel, chunk.clone(), output);
+            }
+        }
     }
     PACKED.set(packed);
 }
@@ -89,20 +106,23 @@ impl<L: Left> WithSimd for Product<'_, '_, L> {
     }
 }
 
-#[inline(always)]
-fn multiply_chunk<S: Simd>(
-    simd: S,
-    packed: &[[f32; ROWS]],
-    (rows, chunk): (usize, Range<usize>),
-    block: Block<'_>,
-    start: Start<'_>,
-    output: &mut ViewMut<'_>,
-) {
-    let width = 2 * S::F32_LANES;
-    let zero = simd.splat_f32s(0.0);
-    for index in 0..block.panels {
-        let panel = &block.weights[index * block.depth * width..][..block.depth * width];
+/// A product whose input is packed.
+struct Packed<'a> {
+    input: &'a [[f32; ROWS]],
+    rows: usize,
+    block: Block<'a>,
+    start: Start<'a>,
+}
+
+impl Packed<'_> {
+    /// Adds a chunk of the depth to the columns of a panel; the first chunk sets them.
+    #[inline(always)]
+    fn panel<S: Simd>(&self, simd: S, index: usize, chunk: Range<usize>, output: &mut ViewMut<'_>) {
+        let (width, groups) = (2 * S::F32_LANES, self.rows.div_ceil(ROWS));
+        let panel = &self.block.weights[index * self.block.depth * width..];
         let panel = S::as_simd_f32s(&panel[chunk.start * width..chunk.end * width]).0;
+        let start = if chunk.start == 0 { self.start } else { Start::Stored };
+        let zero = simd.splat_f32s(0.0);
         let first_sum = match start {
             Start::Bias(bias) => {
                 let bias = S::as_simd_f32s(&bias[index * width..][..width]).0;
@@ -110,21 +130,17 @@ fn multiply_chunk<S: Simd>(
             }
             Start::Zero | Start::Stored => [zero, zero],
         };
-        for group in 0..rows.div_ceil(ROWS) {
-            let packed = &packed[group * chunk.len()..][..chunk.len()];
-            let first = group * ROWS;
-            let count = ROWS.min(rows - first);
-            let mut sums = [first_sum; ROWS];
-            if matches!(start, Start::Stored) {
-                for (row, sums) in sums[..count].iter_mut().enumerate() {
-                    let stored = output.at(first + row, index * width, width);
-                    sums.copy_from_slice(S::as_simd_f32s(stored).0);
+        let input = &self.input[groups * chunk.start..];
+        for group in 0..groups {
+            let rows = &input[group * chunk.len()..][..chunk.len()];
+            let sums = accumulate(simd, rows, panel, [first_sum; ROWS]);
+            for (row, sums) in (group * ROWS..self.rows).zip(sums) {
+                let stored = S::as_mut_simd_f32s(output.at(row, index * width, width)).0;
+                // Added last: until then what is stored may come from a far cache.
+                let more = matches!(start, Start::Stored);
+                for (stored, sum) in stored.iter_mut().zip(sums) {
+                    *stored = if more { simd.add_f32s(*stored, sum) } else { sum };
                 }
-            }
-            let sums = accumulate(simd, packed, panel, sums);
-            for (row, sums) in sums[..count].iter().enumerate() {
-                let stored = output.at(first + row, index * width, width);
-                S::as_mut_simd_f32s(stored).0.copy_from_slice(sums);
             }
         }
     }
@@ -157,9 +173,8 @@ impl Left for View<'_> {
         self.width()
     }
 
-    fn pack(&self, columns: Range<usize>, packed: &mut Vec<[f32; ROWS]>) {
+    fn pack(&self, columns: Range<usize>, packed: &mut [[f32; ROWS]]) {
         let depth = columns.len();
-        packed.resize(self.rows().div_ceil(ROWS) * depth, [0.0; ROWS]);
         for group in 0..self.rows().div_ceil(ROWS) {
             let packed = &mut packed[group * depth..][..depth];
             let count = ROWS.min(self.rows() - group * ROWS);
@@ -188,9 +203,8 @@ impl Left for Transposed<'_> {
         self.0.rows()
     }
 
-    fn pack(&self, rows: Range<usize>, packed: &mut Vec<[f32; ROWS]>) {
+    fn pack(&self, rows: Range<usize>, packed: &mut [[f32; ROWS]]) {
         let depth = rows.len();
-        packed.resize(self.rows().div_ceil(ROWS) * depth, [0.0; ROWS]);
         for (k, row) in rows.enumerate() {
             let (groups, rest) = self.0.row(row).as_chunks::<ROWS>();
             for (group, values) in groups.iter().enumerate() {
