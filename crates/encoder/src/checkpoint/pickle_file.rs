@@ -34,10 +34,10 @@ impl PickleFile {
             Fault::input(format!("{}: {error}", self.path.display())).remedy("fetch or write it again")
         })?;
         match tensor.dtype() {
-            DType::F32 => Ok(words(&bytes, f32::from_ne_bytes)),
-            DType::F16 => Ok(words(&bytes, |word| f16::from_ne_bytes(word).to_f32())),
-            DType::BF16 => Ok(words(&bytes, |word| bf16::from_ne_bytes(word).to_f32())),
-            DType::F64 => Ok(words(&bytes, |word| f64::from_ne_bytes(word) as f32)),
+            DType::F32 => Ok(words(&bytes, f32::from_ne_bytes).collect()),
+            DType::F16 => Ok(words(&bytes, |word| f16::from_ne_bytes(word).to_f32()).collect()),
+            DType::BF16 => Ok(words(&bytes, |word| bf16::from_ne_bytes(word).to_f32()).collect()),
+            DType::F64 => Ok(words(&bytes, |word| f64::from_ne_bytes(word) as f32).collect()),
             other => {
                 let (path, name) = (self.path.display(), &tensor.name);
                 Err(Fault::input(format!("{path}: tensor {name} is of type {other:?}"))

@@ -1,59 +1,66 @@
-//! The container of the weights. Reading goes through the `safetensors` crate, which checks the header against the
-//! file; writing is done here, because the crate keeps metadata in a hash map and equal weights should be equal bytes.
+//! The container of the weights. The `safetensors` crate checks what the header says; writing is done here, because the
+//! crate keeps metadata in a hash map and equal weights should be equal bytes.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::{bf16, f16};
 use entromask_fault::Fault;
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
+use fs_err::File;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use super::TensorFile;
 
-/// A read file of named tensors.
+/// Bytes that are read at once, whole numbers of every type.
+const BLOCK: usize = 1 << 20;
+
+/// An opened file of named tensors; each is read when it is asked for, so that the weights are in memory once.
 pub(crate) struct SafetensorsFile {
-    path: PathBuf,
-    bytes: Vec<u8>,
+    file: File,
     metadata: Metadata,
-    /// Where the tensors begin in `bytes`.
-    start: usize,
+    /// Where the tensors begin in the file.
+    start: u64,
 }
 
 impl SafetensorsFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let bytes = fs_err::read(path).map_err(|error| {
+        let file = File::open(path).map_err(|error| {
             Fault::input(entromask_fault::unreadable(path, &error)).remedy(
                 "store the weights as model.safetensors, for example with save_pretrained of transformers",
             )
         })?;
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
-            Fault::input(format!("{}: no safetensors file ({error})", path.display()))
+        let (metadata, start) = read_header(&file).map_err(|error| {
+            Fault::input(format!("{}: no safetensors file ({error:#})", path.display()))
                 .remedy("fetch or write it again")
         })?;
-        Ok(Self { path: path.to_owned(), bytes, metadata, start: header + 8 })
+        Ok(Self { file, metadata, start })
     }
 
-    fn convert(&self, name: &str, info: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>> {
+    fn append(&self, name: &str, info: &TensorInfo, bytes: &[u8], values: &mut Vec<f32>) -> Result<()> {
         match info.dtype {
-            Dtype::F32 => Ok(words(bytes, f32::from_le_bytes)),
-            Dtype::F16 => Ok(words(bytes, |word| f16::from_le_bytes(word).to_f32())),
-            Dtype::BF16 => Ok(words(bytes, |word| bf16::from_le_bytes(word).to_f32())),
-            Dtype::F64 => Ok(words(bytes, |word| f64::from_le_bytes(word) as f32)),
+            Dtype::F32 => values.extend(words(bytes, f32::from_le_bytes)),
+            Dtype::F16 => values.extend(words(bytes, |word| f16::from_le_bytes(word).to_f32())),
+            Dtype::BF16 => values.extend(words(bytes, |word| bf16::from_le_bytes(word).to_f32())),
+            Dtype::F64 => values.extend(words(bytes, |word| f64::from_le_bytes(word) as f32)),
             other => {
-                Err(Fault::input(format!("{}: tensor {name} is of type {other:?}", self.path.display()))
-                    .remedy("use a checkpoint with f64, f32, f16 or bf16 weights")
-                    .into())
+                return Err(Fault::input(format!(
+                    "{}: tensor {name} is of type {other:?}",
+                    self.path().display()
+                ))
+                .remedy("use a checkpoint with f64, f32, f16 or bf16 weights")
+                .into());
             }
         }
+        Ok(())
     }
 }
 
 impl TensorFile for SafetensorsFile {
     fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {
@@ -63,8 +70,32 @@ impl TensorFile for SafetensorsFile {
     fn read(&self, name: &str) -> Result<Vec<f32>> {
         let info = self.metadata.info(name).with_context(|| format!("{name} is not in the file"))?;
         let (from, to) = info.data_offsets;
-        self.convert(name, info, &self.bytes[self.start + from..self.start + to])
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(self.start + from as u64))?;
+        let mut values = Vec::with_capacity(info.shape.iter().product());
+        let mut block = vec![0; BLOCK.min(to - from)];
+        for at in (from..to).step_by(BLOCK) {
+            let bytes = &mut block[..BLOCK.min(to - at)];
+            file.read_exact(bytes)?;
+            self.append(name, info, bytes, &mut values)?;
+        }
+        Ok(values)
     }
+}
+
+/// What the header says, and where it ends. The tensors that it tells of fill the rest of the file.
+fn read_header(mut file: &File) -> Result<(Metadata, u64)> {
+    let whole = file.metadata()?.len();
+    let mut size = [0; 8];
+    file.read_exact(&mut size)?;
+    let start = u64::from_le_bytes(size).saturating_add(8);
+    ensure!(start <= whole, "a header up to byte {start} in a file of {whole} bytes");
+    let mut header = vec![0; start as usize - 8];
+    file.read_exact(&mut header)?;
+    let metadata: Metadata = serde_json::from_slice(&header)?;
+    let end = start + metadata.data_len() as u64;
+    ensure!(end == whole, "tensors up to byte {end} in a file of {whole} bytes");
+    Ok((metadata, start))
 }
 
 /// A tensor to write: its shape and its values in row-major order.
@@ -129,8 +160,11 @@ fn metadata_json(metadata: &[(String, String)]) -> Value {
 }
 
 /// Little groups of bytes as numbers.
-pub(super) fn words<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes.as_chunks::<N>().0.iter().map(|&word| convert(word)).collect()
+pub(super) fn words<const N: usize>(
+    bytes: &[u8],
+    convert: impl Fn([u8; N]) -> f32,
+) -> impl Iterator<Item = f32> {
+    bytes.as_chunks::<N>().0.iter().map(move |&word| convert(word))
 }
 
 #[cfg(test)]
@@ -154,7 +188,7 @@ mod tests {
         assert!(file.shape("c").is_none() && file.read("c").is_err());
         let metadata = file.metadata.metadata().clone().expect("metadata");
         assert_eq!((metadata["format"].as_str(), metadata["key"].as_str()), ("pt", "k"));
-        assert_eq!(file.start % 8, 0);
+        assert!(file.start.is_multiple_of(8));
         assert_eq!(
             fs_err::read_dir(dir.path()).expect("lists").count(),
             1,
@@ -164,8 +198,10 @@ mod tests {
 
     #[test]
     fn other_precisions_become_f32() {
-        assert_eq!(words(&f16::from_f32(1.5).to_le_bytes(), |w| f16::from_le_bytes(w).to_f32()), [1.5]);
-        assert_eq!(words(&bf16::from_f32(-2.0).to_le_bytes(), |w| bf16::from_le_bytes(w).to_f32()), [-2.0]);
+        let half = f16::from_f32(1.5).to_le_bytes();
+        assert!(words(&half, |w| f16::from_le_bytes(w).to_f32()).eq([1.5]));
+        let brain = bf16::from_f32(-2.0).to_le_bytes();
+        assert!(words(&brain, |w| bf16::from_le_bytes(w).to_f32()).eq([-2.0]));
     }
 
     #[test]
