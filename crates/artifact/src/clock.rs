@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::workbench::peak_memory;
+use crate::memory::peak_memory;
 
 /// How often the time is noted: what a killed run can lose of it.
 const TICK: Duration = Duration::from_secs(1);

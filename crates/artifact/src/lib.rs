@@ -27,9 +27,11 @@
 
 mod clock;
 mod digest;
+mod disk;
 mod garbage;
 mod lock;
 mod manifest;
+mod memory;
 mod recipe;
 mod shard;
 mod status;
@@ -37,7 +39,8 @@ mod workbench;
 
 pub use garbage::garbage;
 pub use manifest::{Cost, Kind, MANIFEST, Manifest, Output, Tool, tool};
+pub use memory::peak_memory;
 pub use recipe::{Input, Recipe};
 pub use shard::Shard;
 pub use status::{Status, status};
-pub use workbench::{OutputSpec, Workbench, peak_memory};
+pub use workbench::{OutputSpec, Workbench};

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use entromask_fault::Fault;
 use fs_err as fs;
 use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::digest;
+use crate::disk::{explain, remove_leftovers, sync};
 use crate::lock::Lock;
 use crate::manifest::{Cost, MANIFEST, Manifest, Output, Tool};
+use crate::memory::peak_memory;
 use crate::recipe::Recipe;
 use crate::shard::{self, Shard};
 
@@ -60,7 +61,7 @@ impl Workbench {
     /// Creates the folder if needed and takes its lock.
     ///
     /// # Errors
-    /// A [`Fault`] of class usage if the folder cannot be created or written, of class failed if another process
+    /// A [`Fault`](entromask_fault::Fault) of class usage if the folder cannot be created or written, of class failed if another process
     /// works on it.
     pub fn open(out: &Path, recipe: Recipe, tool: Tool) -> anyhow::Result<Self> {
         Ok(Self::locked(Lock::alone(out)?, out, recipe, tool, None, ""))
@@ -254,34 +255,6 @@ fn note_name(key: &str, shard: Option<Shard>) -> String {
     shard.map_or_else(|| format!(".elapsed-{short}"), |shard| shard::note_name(short, shard))
 }
 
-/// Temporary files of a killed run; the lock is ours, so nobody is writing them.
-fn remove_leftovers(out: &Path, temporary: &str) {
-    let Ok(entries) = fs::read_dir(out) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(temporary) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-fn sync(path: &Path) -> anyhow::Result<()> {
-    Ok(fs::File::open(path)?.sync_all()?)
-}
-
-/// Names the file and, for a full disk, the remedy.
-fn explain(error: anyhow::Error, target: &Path) -> anyhow::Error {
-    let full = error.chain().any(|link| {
-        link.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::StorageFull)
-            || link.to_string().contains("No space left on device")
-    });
-    if full {
-        return Fault::failed(format!("{}: no space left on the disk", target.display()))
-            .remedy("free some space and run the same command again: it resumes at this part")
-            .into();
-    }
-    error.context(format!("failed to write {}", target.display()))
-}
-
 /// Digest over the sizes and digests of the outputs that are content, in order.
 fn content(outputs: &[Output]) -> String {
     let mut hasher = blake3::Hasher::new();
@@ -290,14 +263,6 @@ fn content(outputs: &[Output]) -> String {
         hasher.update(&output.bytes.to_le_bytes());
     }
     hasher.finalize().to_hex().to_string()
-}
-
-/// The process's highest resident memory in bytes, 0 where the system does not tell.
-pub fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }
 
 #[cfg(test)]
