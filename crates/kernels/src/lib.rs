@@ -28,6 +28,7 @@ mod mixed;
 mod norm;
 mod panels;
 mod peaks;
+mod prefetch;
 mod product;
 mod reference;
 mod softmax;

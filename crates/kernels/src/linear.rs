@@ -84,6 +84,20 @@ mod tests {
     }
 
     #[test]
+    fn no_rows_and_no_inputs_are_fine() {
+        let mut output = Matrix::default();
+        let linear = Linear::new(&vec![1.0; 300 * 20], &[0.5; 20]);
+        let mut none = Matrix::default();
+        none.reshape(0, 300);
+        linear.forward(&none, &mut output);
+        assert_eq!((output.rows(), output.width()), (0, 20));
+        let mut empty = Matrix::default();
+        empty.reshape(7, 0);
+        Linear::new(&[], &[0.5; 20]).forward(&empty, &mut output);
+        assert_eq!(output.to_vec(), [0.5; 7 * 20]);
+    }
+
+    #[test]
     fn other_rows_change_no_bit() {
         let draw = |n, purpose| normals(n, 1.0, &mut keyed(2, purpose, 0, 0));
         let (input, weight) = (draw(20 * 300, "input"), draw(300 * 20, "weight"));

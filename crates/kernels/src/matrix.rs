@@ -2,15 +2,17 @@
 
 use std::ops::Range;
 
+use aligned_vec::AVec;
 use rayon::prelude::*;
 
 /// Rows of activations, `[rows, width]`.
 ///
 /// Between the end of a row and the next one lie a few more values, so that vectors may be written beyond the end and
 /// rows do not compete for the same places of the first-level cache. What they hold means nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Matrix {
-    values: Vec<f32>,
+    /// Aligned, so that no vector of a row lies in two cache lines.
+    values: AVec<f32>,
     rows: usize,
     width: usize,
     stride: usize,
@@ -37,6 +39,12 @@ const WIDEST_PANEL: usize = 32;
 
 /// 4 KiB: rows that lie so far apart share a set of the first-level cache.
 const ALIAS: usize = 1024;
+
+impl Default for Matrix {
+    fn default() -> Self {
+        Self { values: AVec::new(0), rows: 0, width: 0, stride: 0 }
+    }
+}
 
 impl Matrix {
     /// Gives the matrix another shape. The values are any.

@@ -1,5 +1,6 @@
 //! Weights as the matrix product reads them.
 
+use aligned_vec::AVec;
 use pulp::{Arch, Simd, WithSimd};
 
 /// Start of the sums of columns that fill up the last panel of a softmax: their exponential is exactly 0, yet they are
@@ -8,9 +9,10 @@ pub(crate) const NO_TOKEN: f32 = -1e30;
 
 /// A matrix `[depth, columns]` as panels of two vectors of columns: `[columns / width, depth, width]`, filled up with
 /// zeros.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Panels {
-    weights: Vec<f32>,
+    /// Aligned, so that no vector lies in two cache lines.
+    weights: AVec<f32>,
     depth: usize,
     columns: usize,
 }
@@ -21,6 +23,12 @@ pub(crate) struct Block<'a> {
     pub(crate) weights: &'a [f32],
     pub(crate) depth: usize,
     pub(crate) panels: usize,
+}
+
+impl Default for Panels {
+    fn default() -> Self {
+        Self { weights: AVec::new(0), depth: 0, columns: 0 }
+    }
 }
 
 impl Panels {

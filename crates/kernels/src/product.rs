@@ -7,6 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::matrix::{View, ViewMut};
 use crate::panels::Block;
+use crate::prefetch::{Cache, LINE, prefetch};
 
 /// Rows that are multiplied at once. With two vectors of columns their sums fill 12 of the 16 vector registers of AVX2,
 /// enough to hide the latency of the multiply-add.
@@ -16,10 +17,16 @@ pub(crate) const ROWS: usize = 6;
 /// rows pass by, and 256 rows of the input are 256 KiB and stay in the second-level one while all panels do.
 const DEPTH: usize = 256;
 
+/// Steps of the depth whose instructions stand one after the other. Counting each would be 4 of 24 instructions a step, and
+/// a core that runs another thread beside ours decodes too few to hide that.
+const STEPS: usize = 4;
+
+/// That many values of each row of a group.
+type Steps = [[f32; STEPS]; ROWS];
+
 thread_local! {
-    /// The input, so that it is read in one stream: chunk after chunk of the depth, groups of `ROWS` rows, side by side in
-    /// the depth.
-    static PACKED: RefCell<Vec<[f32; ROWS]>> = const { RefCell::new(Vec::new()) };
+    /// The input, so that it is read in one stream: chunk after chunk of the depth, groups of `ROWS` rows.
+    static PACKED: RefCell<Vec<Steps>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Where the sums of a product start.
@@ -39,8 +46,8 @@ pub(crate) trait Left: Copy {
     /// Values that are multiplied for each result.
     fn depth(&self) -> usize;
 
-    /// `packed` becomes that part of the depth; rows that fill up the last group are any.
-    fn pack(&self, depth: Range<usize>, packed: &mut [[f32; ROWS]]);
+    /// `packed` becomes that part of the depth; what fills up the last group and the last steps is any.
+    fn pack(&self, depth: Range<usize>, packed: &mut [Steps]);
 }
 
 /// The transpose of a view: its columns are the rows.
@@ -66,10 +73,11 @@ pub(crate) fn multiply<S: Simd, L: Left>(
     assert_eq!(input.depth(), block.depth, "as many values a row as the weights have rows");
     let mut packed = PACKED.take();
     let groups = input.rows().div_ceil(ROWS);
-    packed.resize(groups * block.depth, [0.0; ROWS]);
+    packed.resize(groups * block.depth.div_ceil(STEPS), [[0.0; STEPS]; ROWS]);
     let chunks = || (0..block.depth.max(1)).step_by(DEPTH).map(|from| from..block.depth.min(from + DEPTH));
     for chunk in chunks() {
-        input.pack(chunk.clone(), &mut packed[groups * chunk.start..groups * chunk.end]);
+        let place = groups * chunk.start / STEPS..groups * chunk.end.div_ceil(STEPS);
+        input.pack(chunk, &mut packed[place]);
     }
     let product = Packed { input: &packed, rows: input.rows(), block, start };
     // What is larger, the input or the output, is passed over once. Loops, because what a closure calls is not compiled
@@ -108,7 +116,7 @@ impl<L: Left> WithSimd for Product<'_, '_, L> {
 
 /// A product whose input is packed.
 struct Packed<'a> {
-    input: &'a [[f32; ROWS]],
+    input: &'a [Steps],
     rows: usize,
     block: Block<'a>,
     start: Start<'a>,
@@ -116,11 +124,17 @@ struct Packed<'a> {
 
 impl Packed<'_> {
     /// Adds a chunk of the depth to the columns of a panel; the first chunk sets them.
+    ///
+    /// What comes next is fetched while a group is multiplied: its output, and, a bit with each group, the weights that
+    /// follow.
     #[inline(always)]
     fn panel<S: Simd>(&self, simd: S, index: usize, chunk: Range<usize>, output: &mut ViewMut<'_>) {
         let (width, groups) = (2 * S::F32_LANES, self.rows.div_ceil(ROWS));
         let panel = &self.block.weights[index * self.block.depth * width..];
-        let panel = S::as_simd_f32s(&panel[chunk.start * width..chunk.end * width]).0;
+        let (panel, later) = panel[chunk.start * width..].split_at(chunk.len() * width);
+        let share = panel.len().div_ceil(groups.max(1) * LINE).max(1) * LINE;
+        let mut later = later[..panel.len().min(later.len())].chunks(share);
+        let panel = S::as_simd_f32s(panel).0;
         let start = if chunk.start == 0 { self.start } else { Start::Stored };
         let zero = simd.splat_f32s(0.0);
         let first_sum = match start {
@@ -130,11 +144,17 @@ impl Packed<'_> {
             }
             Start::Zero | Start::Stored => [zero, zero],
         };
-        let input = &self.input[groups * chunk.start..];
+        let steps = chunk.len().div_ceil(STEPS);
+        let input = &self.input[groups * chunk.start / STEPS..];
         for group in 0..groups {
-            let rows = &input[group * chunk.len()..][..chunk.len()];
+            let places = group * ROWS..self.rows.min(group * ROWS + ROWS);
+            for row in places.clone() {
+                prefetch(output.at(row, index * width, width), Cache::First);
+            }
+            prefetch(later.next().unwrap_or_default(), Cache::Second);
+            let rows = &input[group * steps..][..steps];
             let sums = accumulate(simd, rows, panel, [first_sum; ROWS]);
-            for (row, sums) in (group * ROWS..self.rows).zip(sums) {
+            for (row, sums) in places.zip(sums) {
                 let stored = S::as_mut_simd_f32s(output.at(row, index * width, width)).0;
                 // Added last: until then what is stored may come from a far cache.
                 let more = matches!(start, Start::Stored);
@@ -150,18 +170,37 @@ impl Packed<'_> {
 #[inline(always)]
 fn accumulate<S: Simd>(
     simd: S,
-    rows: &[[f32; ROWS]],
+    rows: &[Steps],
     panel: &[S::f32s],
     mut sums: [[S::f32s; 2]; ROWS],
 ) -> [[S::f32s; 2]; ROWS] {
-    for (values, weights) in rows.iter().zip(panel.as_chunks::<2>().0) {
-        for (sums, &value) in sums.iter_mut().zip(values) {
-            let value = simd.splat_f32s(value);
-            sums[0] = simd.mul_add_f32s(value, weights[0], sums[0]);
-            sums[1] = simd.mul_add_f32s(value, weights[1], sums[1]);
+    let (whole, rest) = panel.as_chunks::<{ 2 * STEPS }>();
+    for (rows, weights) in rows.iter().zip(whole) {
+        for step in 0..STEPS {
+            add_step(simd, rows, step, [weights[2 * step], weights[2 * step + 1]], &mut sums);
+        }
+    }
+    if let Some(rows) = rows.get(whole.len()) {
+        for (step, weights) in rest.as_chunks::<2>().0.iter().enumerate() {
+            add_step(simd, rows, step, *weights, &mut sums);
         }
     }
     sums
+}
+
+#[inline(always)]
+fn add_step<S: Simd>(
+    simd: S,
+    rows: &Steps,
+    step: usize,
+    weights: [S::f32s; 2],
+    sums: &mut [[S::f32s; 2]; ROWS],
+) {
+    for (sums, values) in sums.iter_mut().zip(rows) {
+        let value = simd.splat_f32s(values[step]);
+        sums[0] = simd.mul_add_f32s(value, weights[0], sums[0]);
+        sums[1] = simd.mul_add_f32s(value, weights[1], sums[1]);
+    }
 }
 
 impl Left for View<'_> {
@@ -173,22 +212,14 @@ impl Left for View<'_> {
         self.width()
     }
 
-    fn pack(&self, columns: Range<usize>, packed: &mut [[f32; ROWS]]) {
-        let depth = columns.len();
-        for group in 0..self.rows().div_ceil(ROWS) {
-            let packed = &mut packed[group * depth..][..depth];
-            let count = ROWS.min(self.rows() - group * ROWS);
-            if count == ROWS {
-                let rows: [&[f32]; ROWS] =
-                    std::array::from_fn(|row| &self.row(group * ROWS + row)[columns.clone()]);
-                for (k, to) in packed.iter_mut().enumerate() {
-                    *to = std::array::from_fn(|row| rows[row][k]);
-                }
-            } else {
-                for row in 0..count {
-                    let values = &self.row(group * ROWS + row)[columns.clone()];
-                    packed.iter_mut().zip(values).for_each(|(to, value)| to[row] = *value);
-                }
+    fn pack(&self, columns: Range<usize>, packed: &mut [Steps]) {
+        let steps = columns.len().div_ceil(STEPS);
+        for index in 0..self.rows() {
+            let packed = &mut packed[index / ROWS * steps..][..steps];
+            let (whole, rest) = self.row(index)[columns.clone()].as_chunks::<STEPS>();
+            packed.iter_mut().zip(whole).for_each(|(to, values)| to[index % ROWS] = *values);
+            if !rest.is_empty() {
+                packed[steps - 1][index % ROWS][..rest.len()].copy_from_slice(rest);
             }
         }
     }
@@ -203,15 +234,20 @@ impl Left for Transposed<'_> {
         self.0.rows()
     }
 
-    fn pack(&self, rows: Range<usize>, packed: &mut [[f32; ROWS]]) {
-        let depth = rows.len();
-        for (k, row) in rows.enumerate() {
-            let (groups, rest) = self.0.row(row).as_chunks::<ROWS>();
-            for (group, values) in groups.iter().enumerate() {
-                packed[group * depth + k] = *values;
+    fn pack(&self, rows: Range<usize>, packed: &mut [Steps]) {
+        let steps = rows.len().div_ceil(STEPS);
+        for step in 0..steps {
+            // Behind the last row it is taken again: that part of the steps is any.
+            let rows: [&[f32]; STEPS] =
+                std::array::from_fn(|k| self.0.row((rows.start + step * STEPS + k).min(rows.end - 1)));
+            let groups = rows[0].len() / ROWS;
+            for group in 0..groups {
+                let values = rows.map(|row| &row[group * ROWS..][..ROWS]);
+                packed[group * steps + step] =
+                    std::array::from_fn(|row| std::array::from_fn(|k| values[k][row]));
             }
-            if !rest.is_empty() {
-                packed[groups.len() * depth + k][..rest.len()].copy_from_slice(rest);
+            for (row, column) in (groups * ROWS..rows[0].len()).enumerate() {
+                packed[groups * steps + step][row] = std::array::from_fn(|k| rows[k][column]);
             }
         }
     }
