@@ -240,6 +240,50 @@ fn a_failed_run_is_named_and_the_others_go_on() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_report_takes_runs_that_another_one_has() -> Result<()> {
+    let (whole, ..) = micro();
+    let other = whole.data().join("report/micro.json");
+    let world = World::new()?;
+    let report = world.command("report", "micro", &["--with"]).arg(&other).output()?;
+    ensure!(report.status.success(), "{}", said(&report));
+    let [theirs, taken] = [whole, &world]
+        .map(|world| -> Result<Value> { Ok(serde_json::from_str(&world.report("micro.json")?)?) });
+    let (theirs, taken) = (theirs?, taken?);
+    assert_eq!(theirs["groups"], taken["groups"]);
+    assert_eq!(theirs["equal_flops"], taken["equal_flops"]);
+    let keys = |report: &Value| -> Vec<Value> {
+        report["stages"].as_array().into_iter().flatten().map(|stage| stage["key"].clone()).collect()
+    };
+    assert_eq!((keys(&theirs), keys(&taken).len()), (keys(&taken), 27));
+    let markdown = world.report("micro.md")?;
+    assert!(markdown.contains("6 of 6 runs are complete") && markdown.contains("Taken from another report"));
+    assert!(!whole.report("micro.md")?.contains("Taken from another report"), "it has all of its own");
+    Ok(())
+}
+
+#[test]
+fn a_report_of_other_artifacts_is_refused() -> Result<()> {
+    let (whole, ..) = micro();
+    let report = whole.report("micro.json")?;
+    let tokens = whole.manifests()?["tokens/small"].0.key.clone();
+    let other = whole.folder.path().join("other.json");
+    fs::write(&other, report.replace(&tokens, &"0".repeat(tokens.len())))?;
+    let out = whole.folder.path().join("refused");
+    let with =
+        |file: &Path| whole.command("report", "micro", &["--out"]).arg(&out).arg("--with").arg(file).output();
+    let output = with(&other)?;
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains(&tokens) && said(&output).contains("other.json"), "{}", said(&output));
+    fs::write(&other, "{}")?;
+    let output = with(&other)?;
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("no report of entromask-ablation"), "{}", said(&output));
+    assert_eq!(with(&whole.data().join("report/none.json"))?.status.code(), Some(3));
+    assert!(!out.exists(), "nothing was written");
+    Ok(())
+}
+
 fn collect(root: &Path, dir: &Path, found: &mut BTreeMap<String, (Manifest, SystemTime)>) -> Result<()> {
     let path = dir.join("manifest.json");
     if path.exists() {

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::execute::{Options, Outcome, Standing, check, execute};
 use crate::grid::Grid;
 use crate::plan::{Place, Plan};
-use crate::report;
+use crate::report::{self, Earlier};
 
 /// Runs grids of experiments and reports on them
 ///
@@ -46,6 +46,9 @@ enum Command {
     Report {
         #[command(flatten)]
         where_: Where,
+        /// Another report (JSON) to take runs from that are not here, e.g. from another machine; may be given several times
+        #[arg(long = "with", value_name = "REPORT")]
+        earlier: Vec<PathBuf>,
     },
 }
 
@@ -94,7 +97,7 @@ impl Args {
         match &self.command {
             Command::Run { where_, jobs, dry_run: true } => Experiment::new(where_, *jobs)?.show(&common),
             Command::Run { where_, jobs, dry_run: false } => Experiment::new(where_, *jobs)?.run(&common),
-            Command::Report { where_ } => Experiment::new(where_, None)?.report(&common),
+            Command::Report { where_, earlier } => Experiment::new(where_, None)?.report(&common, earlier),
         }
     }
 }
@@ -123,7 +126,7 @@ impl<'a> Experiment<'a> {
         if outcome.interrupted {
             return Err(Fault::interrupted().into());
         }
-        self.report(common)?;
+        self.report(common, &[])?;
         self.judge(&outcome)
     }
 
@@ -170,9 +173,11 @@ impl<'a> Experiment<'a> {
         Ok(())
     }
 
-    fn report(&self, common: &CommonArgs) -> anyhow::Result<()> {
+    fn report(&self, common: &CommonArgs, earlier: &[PathBuf]) -> anyhow::Result<()> {
+        let earlier: Vec<_> =
+            earlier.iter().map(|path| Earlier::load(path)).collect::<anyhow::Result<_>>()?;
         let standings = check(&self.plan, &self.place, &self.at.data)?;
-        let findings = report::read(&self.grid, &self.plan, &standings, &self.at.data)?;
+        let findings = report::read(&self.grid, &self.plan, &standings, &self.at.data, &earlier)?;
         let out = self.at.out.clone().unwrap_or_else(|| self.at.data.join("report"));
         let files = report::write(&findings, &out, &self.at.grid)?;
         let shown: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();

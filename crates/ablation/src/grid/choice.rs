@@ -1,13 +1,13 @@
 //! A point of the grid.
 
 use entromask_fault::Fault;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use toml::Value;
 
 use super::{Axis, Catalogue};
 
 /// One value an axis. In a resolved choice, what has no bearing on the run is empty, so that equal runs are equal choices.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
     /// Seed.
     pub seed: u64,
@@ -46,7 +46,7 @@ pub struct Choice {
 }
 
 /// Whose entropy decides over masks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// Nobody's.
@@ -59,7 +59,7 @@ pub enum Source {
 }
 
 /// When the teacher's masks or guidance are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transfer {
     /// With the first step.

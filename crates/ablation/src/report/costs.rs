@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use entromask_artifact::Manifest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::Account;
 
 /// What was spent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spent {
     /// Floating-point operations of the models' matrix products, by formula.
     pub flops: f64,

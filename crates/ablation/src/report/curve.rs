@@ -4,14 +4,14 @@ use std::path::Path;
 
 use entromask_artifact::Manifest;
 use entromask_report::metrics::{Metrics, Validation};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::costs::Spent;
 use super::findings::RunFindings;
 use crate::plan::Account;
 
 /// One validation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Optimizer steps before it.
     pub step: u64,

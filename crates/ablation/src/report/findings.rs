@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use entromask_artifact::Manifest;
 use entromask_report::inspect::glue::{GlueView, view};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::costs::{self, Spent};
 use super::curve::{self, Point};
+use super::earlier::{Earlier, Here};
 use super::measure::{self, Group};
 use crate::execute::Standing;
 use crate::grid::{Choice, Grid, Run};
@@ -23,6 +24,8 @@ pub struct Findings {
     pub title: String,
     /// What it asks.
     pub about: String,
+    /// Folder of the artifacts.
+    pub data: PathBuf,
     /// What is compared: runs that differ in nothing but the seed.
     pub systems: Vec<System>,
     /// All runs, in the order of the grid.
@@ -51,7 +54,7 @@ pub struct System {
 }
 
 /// One run.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunFindings {
     /// Its system.
     pub system: usize,
@@ -75,10 +78,13 @@ pub struct RunFindings {
     pub glue: BTreeMap<String, Scores>,
     /// Its stages, as indices into [`Findings::stages`].
     pub stages: Vec<usize>,
+    /// The report that its numbers were taken from; none if they were read here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<PathBuf>,
 }
 
 /// One fine-tuning, averaged over its own seeds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scores {
     /// Key of the manifest.
     pub key: String,
@@ -91,7 +97,7 @@ pub struct Scores {
 }
 
 /// One stage.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StageFindings {
     /// The artifact's folder.
     pub out: PathBuf,
@@ -107,11 +113,18 @@ pub struct StageFindings {
     pub spent: Spent,
 }
 
-/// Reads what the stages of `plan` have made, as far as it is up to date.
+/// Reads what the stages of `plan` have made, as far as it is up to date; runs that are not here are taken from `earlier`
+/// reports, where the first one that has them counts.
 ///
 /// # Errors
-/// If an artifact that is up to date cannot be read.
-pub fn read(grid: &Grid, plan: &Plan, standings: &[Standing], data: &Path) -> anyhow::Result<Findings> {
+/// If an artifact that is up to date cannot be read, or a report is about other artifacts.
+pub fn read(
+    grid: &Grid,
+    plan: &Plan,
+    standings: &[Standing],
+    data: &Path,
+    earlier: &[Earlier],
+) -> anyhow::Result<Findings> {
     let manifests: Vec<Option<Manifest>> = plan
         .stages
         .iter()
@@ -123,11 +136,10 @@ pub fn read(grid: &Grid, plan: &Plan, standings: &[Standing], data: &Path) -> an
         .collect::<anyhow::Result<_>>()?;
     let reader = Reader { plan, manifests: &manifests, data };
     let systems = systems(grid);
-    let runs: Vec<_> = plan
+    let mut runs: Vec<_> = plan
         .of(grid)
         .map(|(run, stages)| reader.run(run, stages, &systems))
         .collect::<anyhow::Result<_>>()?;
-    let equal_flops = curve::shortest(&runs, curve::Axis::Flops);
     let stages = plan.stages.iter().zip(&manifests).zip(standings);
     let stages = stages.map(|((stage, manifest), standing)| StageFindings {
         out: stage.out.clone(),
@@ -137,12 +149,18 @@ pub fn read(grid: &Grid, plan: &Plan, standings: &[Standing], data: &Path) -> an
         reason: reason(standing),
         spent: manifest.as_ref().map(Spent::of).unwrap_or_default(),
     });
+    let mut stages: Vec<_> = stages.collect();
+    for report in earlier {
+        report.fill(&Here { grid, systems: &systems, data }, &mut runs, &mut stages)?;
+    }
+    let equal_flops = curve::shortest(&runs, curve::Axis::Flops);
     Ok(Findings {
         name: grid.name.clone(),
         title: grid.title.clone(),
         about: grid.about.clone(),
+        data: data.into(),
         groups: measure::groups(&systems, &runs, &grid.glue, equal_flops),
-        stages: stages.collect(),
+        stages,
         systems,
         runs,
         equal_flops,

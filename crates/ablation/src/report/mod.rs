@@ -3,6 +3,7 @@
 mod costs;
 mod curve;
 mod document;
+mod earlier;
 mod expenses;
 mod findings;
 mod markdown;
@@ -18,6 +19,7 @@ use entromask_report::html::publish;
 
 pub use costs::Spent;
 pub use curve::{Axis as Compute, Point};
+pub use earlier::Earlier;
 pub use findings::{Findings, RunFindings, System, read};
 pub use measure::{Group, Line};
 

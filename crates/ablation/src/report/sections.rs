@@ -40,6 +40,7 @@ fn lead(findings: &Findings) -> Vec<String> {
             "One teacher serves all seeds, so the intervals say how students vary with the seed, not how teachers do.".into(),
         );
     }
+    lead.extend(taken(findings));
     let missing: Vec<_> = runs
         .iter()
         .filter_map(|run| {
@@ -52,6 +53,17 @@ fn lead(findings: &Findings) -> Vec<String> {
     }
     lead.retain(|text| !text.is_empty());
     lead
+}
+
+/// Which runs are known from other reports only.
+fn taken(findings: &Findings) -> Option<String> {
+    let taken = findings.runs.iter().filter_map(|run| {
+        let report = run.taken_from.as_ref()?;
+        let label = &findings.systems[run.system].label;
+        Some(format!("{label}, seed {} ({})", run.seed, report.display()))
+    });
+    let taken: Vec<_> = taken.collect();
+    (!taken.is_empty()).then(|| format!("Taken from another report, keys included: {}.", taken.join("; ")))
 }
 
 fn section(findings: &Findings, group: &Group) -> Section {

@@ -1,0 +1,120 @@
+//! Runs that another report has: a grid may be made on several machines, or in parts.
+
+use std::path::{Path, PathBuf};
+
+use entromask_fault::Fault;
+use serde::Deserialize;
+
+use super::findings::{RunFindings, StageFindings, System};
+use crate::grid::{Choice, Grid};
+
+/// A report as JSON, as far as its runs can be taken over.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Earlier {
+    #[serde(skip)]
+    path: PathBuf,
+    #[serde(default = "usual_data")]
+    data: PathBuf,
+    systems: Vec<Chosen>,
+    runs: Vec<RunFindings>,
+    stages: Vec<StageFindings>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Chosen {
+    choice: Choice,
+}
+
+/// What runs are to be taken over into.
+pub(super) struct Here<'a> {
+    pub grid: &'a Grid,
+    pub systems: &'a [System],
+    pub data: &'a Path,
+}
+
+/// Where the artifacts of reports are that do not say so.
+fn usual_data() -> PathBuf {
+    "data".into()
+}
+
+impl Earlier {
+    /// Reads the JSON file of a report.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if there is none, or it is something else.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let damaged = |error: &dyn std::fmt::Display| {
+            Fault::input(format!("{}: no report of entromask-ablation: {error}", path.display()))
+                .remedy("name the .json file that stands beside a report's .md")
+        };
+        let text = std::fs::read(path).map_err(|error| damaged(&error))?;
+        let report: Self = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
+        Ok(Self { path: path.into(), ..report })
+    }
+
+    /// Fills in the runs of the same choices and seed that are missing here and complete there.
+    pub(super) fn fill(
+        &self,
+        here: &Here<'_>,
+        runs: &mut [RunFindings],
+        stages: &mut [StageFindings],
+    ) -> anyhow::Result<()> {
+        self.check_origin(here, stages)?;
+        for run in runs.iter_mut().filter(|run| run.missing.is_some()) {
+            let choice = &here.systems[run.system].choice;
+            if let Some(found) = self.find(choice, run.seed, &here.grid.glue) {
+                run.stages.iter().for_each(|&stage| self.fill_stage(here, &mut stages[stage]));
+                *run = self.taken(found, run, &here.grid.glue);
+            }
+        }
+        Ok(())
+    }
+
+    /// Artifacts that both have must be the same: choices do not say what is in the files that they name.
+    fn check_origin(&self, here: &Here<'_>, stages: &[StageFindings]) -> anyhow::Result<()> {
+        for own in stages {
+            let other = self.stage(here, own).and_then(|other| other.key.as_ref());
+            if let (Some(key), Some(other)) = (&own.key, other)
+                && key != other
+            {
+                let (out, path) = (own.out.display(), self.path.display());
+                return Err(Fault::input(format!("{out}: its key is {key}, in {path} it is {other}"))
+                    .remedy("the two were made of different text or configurations; report on them apart")
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, choice: &Choice, seed: u64, glue: &[String]) -> Option<&RunFindings> {
+        self.runs.iter().find(|run| {
+            let system = self.systems.get(run.system);
+            let same = run.seed == seed && system.is_some_and(|system| system.choice.replicates(choice));
+            same && run.key.is_some() && glue.iter().all(|name| run.glue.contains_key(name))
+        })
+    }
+
+    fn taken(&self, found: &RunFindings, run: &RunFindings, glue: &[String]) -> RunFindings {
+        let mut taken = RunFindings {
+            system: run.system,
+            stages: run.stages.clone(),
+            missing: None,
+            taken_from: Some(self.path.clone()),
+            ..found.clone()
+        };
+        taken.glue.retain(|name, _| glue.contains(name));
+        taken
+    }
+
+    fn fill_stage(&self, here: &Here<'_>, own: &mut StageFindings) {
+        if let Some(other) = self.stage(here, own).filter(|_| own.key.is_none()) {
+            (own.key, own.spent, own.reason) = (other.key.clone(), other.spent, None);
+        }
+    }
+
+    /// The stage of the same name: its folder below that of all artifacts.
+    fn stage(&self, here: &Here<'_>, own: &StageFindings) -> Option<&StageFindings> {
+        let name = own.out.strip_prefix(here.data).ok()?;
+        self.stages.iter().find(|other| other.out.strip_prefix(&self.data).is_ok_and(|other| other == name))
+    }
+}
