@@ -168,7 +168,9 @@ fn choose(selector: &Selector, part: &Part, epoch: u16) -> anyhow::Result<Vec<Ch
         return Ok(vec![selector.select(&rows, epoch)?]);
     }
     let rows = (0..part.tokens.rows()).into_par_iter();
-    rows.map(|index| selector.select(&[part.row(index)], epoch)).collect()
+    let chosen: Vec<_> = rows.map(|index| selector.select(&[part.row(index)], epoch)).collect();
+    // Of several rows that cannot be masked the first is named, not the one that a thread came to first.
+    chosen.into_iter().collect()
 }
 
 fn masks(part: &Part, choices: Vec<Choice>, epoch: u16) -> Masks {
