@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::findings::{RunFindings, StageFindings, System};
 use crate::grid::{Choice, Grid};
+use crate::plan::{Plan, Program};
 
 /// A report as JSON, as far as its runs can be taken over.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +29,7 @@ struct Chosen {
 /// What runs are to be taken over into.
 pub(super) struct Here<'a> {
     pub grid: &'a Grid,
+    pub plan: &'a Plan,
     pub systems: &'a [System],
     pub data: &'a Path,
 }
@@ -70,9 +72,12 @@ impl Earlier {
         Ok(())
     }
 
-    /// Artifacts that both have must be the same: choices do not say what is in the files that they name.
+    /// Keys that follow from text and configurations must be the same where both have them: choices do not say what is in
+    /// the files that they name. What a trained model went into may differ, as models do in the last bits from one kind of
+    /// machine or one version to another.
     fn check_origin(&self, here: &Here<'_>, stages: &[StageFindings]) -> anyhow::Result<()> {
-        for own in stages {
+        let trained = stages_behind_models(here.plan);
+        for (own, _) in stages.iter().zip(trained).filter(|(_, trained)| !trained) {
             let other = self.stage(here, own).and_then(|other| other.key.as_ref());
             if let (Some(key), Some(other)) = (&own.key, other)
                 && key != other
@@ -117,4 +122,15 @@ impl Earlier {
         let name = own.out.strip_prefix(here.data).ok()?;
         self.stages.iter().find(|other| other.out.strip_prefix(&self.data).is_ok_and(|other| other == name))
     }
+}
+
+/// Of each stage, whether a model that some stage trains goes into it.
+fn stages_behind_models(plan: &Plan) -> Vec<bool> {
+    let mut behind = Vec::new();
+    for index in 0..plan.stages.len() {
+        let mut needs = plan.needs(index);
+        let is_behind = needs.any(|need| behind[need] || plan.stages[need].program == Program::Pretrain);
+        behind.push(is_behind);
+    }
+    behind
 }

@@ -151,7 +151,7 @@ pub fn read(
     });
     let mut stages: Vec<_> = stages.collect();
     for report in earlier {
-        report.fill(&Here { grid, systems: &systems, data }, &mut runs, &mut stages)?;
+        report.fill(&Here { grid, plan, systems: &systems, data }, &mut runs, &mut stages)?;
     }
     let equal_flops = curve::shortest(&runs, curve::Axis::Flops);
     Ok(Findings {

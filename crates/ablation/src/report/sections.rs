@@ -1,5 +1,6 @@
 //! What a report says, and in which order.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::curve::{self, Axis, Point};
@@ -55,15 +56,25 @@ fn lead(findings: &Findings) -> Vec<String> {
     lead
 }
 
-/// Which runs are known from other reports only.
-fn taken(findings: &Findings) -> Option<String> {
-    let taken = findings.runs.iter().filter_map(|run| {
-        let report = run.taken_from.as_ref()?;
-        let label = &findings.systems[run.system].label;
-        Some(format!("{label}, seed {} ({})", run.seed, report.display()))
-    });
-    let taken: Vec<_> = taken.collect();
-    (!taken.is_empty()).then(|| format!("Taken from another report, keys included: {}.", taken.join("; ")))
+/// Which runs are known from other reports only, a paragraph a report.
+fn taken(findings: &Findings) -> impl Iterator<Item = String> {
+    let reports: BTreeSet<_> = findings.runs.iter().filter_map(|run| run.taken_from.as_ref()).collect();
+    reports.into_iter().map(|report| {
+        let seeds = |system: &System| -> Vec<String> {
+            let runs = system.runs.iter().map(|&run| &findings.runs[run]);
+            let taken = runs.filter(|run| run.taken_from.as_ref() == Some(report));
+            taken.map(|run| run.seed.to_string()).collect()
+        };
+        let systems = findings.systems.iter().map(|system| (&system.label, seeds(system)));
+        let named = systems.filter(|(_, seeds)| !seeds.is_empty());
+        let named: Vec<_> = named.map(|(label, seeds)| format!("{label} (seed {})", seeds.join(", "))).collect();
+        format!(
+            "Taken from {}, keys included: {}. Between machines and versions, runs of one seed differ by rounding, which \
+             training amplifies.",
+            report.display(),
+            named.join("; ")
+        )
+    })
 }
 
 fn section(findings: &Findings, group: &Group) -> Section {
