@@ -17,8 +17,8 @@ pub(crate) const ROWS: usize = 6;
 /// rows pass by, and 256 rows of the input are 256 KiB and stay in the second-level one while all panels do.
 const DEPTH: usize = 256;
 
-/// Steps of the depth whose instructions stand one after the other. Counting each would be 4 of 24 instructions a step, and
-/// a core that runs another thread beside ours decodes too few to hide that.
+/// Steps of the depth whose instructions stand one after the other. Counting each would be 4 of 24 instructions a step, more
+/// than a core can always decode beside its multiply-adds.
 const STEPS: usize = 4;
 
 /// That many values of each row of a group.
