@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use anyhow::Context;
 use entromask_fault::{Fault, unreadable};
@@ -14,6 +15,9 @@ use crate::recipe::Input;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
+
+/// Digits of a program file's digest.
+const BINARY_DIGITS: usize = 16;
 
 /// The kinds of artifact that the stages exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +116,10 @@ pub struct Tool {
     pub version: String,
     /// Source revision, from the environment variable `ENTROMASK_GIT` (the Makefile sets it); empty if unknown.
     pub git: String,
+    /// First 16 digits of the program file's BLAKE3 digest; empty if unknown. The revision is what the caller says, this is
+    /// what ran: results whose last bits are to be the same come from one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub binary: String,
     /// Backends that were compiled in.
     pub backends: Vec<String>,
 }
@@ -122,7 +130,27 @@ pub fn tool(name: &str, version: &str, backends: &[&str]) -> Tool {
         name: name.into(),
         version: version.into(),
         git: std::env::var("ENTROMASK_GIT").unwrap_or_default(),
+        binary: this_binary(),
         backends: backends.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The running program's file, which is read once: it may be built anew while it runs.
+fn this_binary() -> String {
+    static DIGEST: LazyLock<String> = LazyLock::new(|| {
+        let digest = std::env::current_exe().map_err(Into::into).and_then(|path| digest::of_file(&path));
+        digest.map(|digest| digest.chars().take(BINARY_DIGITS).collect()).unwrap_or_default()
+    });
+    DIGEST.clone()
+}
+
+impl fmt::Display for Tool {
+    /// Name, version, revision and program file, as far as they are known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, version, git, binary, .. } = self;
+        let binary = if binary.is_empty() { String::new() } else { format!("binary {binary}") };
+        let known = [name, version, git, &binary].into_iter().filter(|part| !part.is_empty());
+        f.write_str(&known.map(String::as_str).collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -218,4 +246,19 @@ fn damaged(path: &Path, expected: &str, found: &str) -> Fault {
 fn missing(dir: &Path, error: &std::io::Error) -> Fault {
     Fault::input(unreadable(&dir.join(MANIFEST), error))
         .remedy("run the stage that makes it, or check the path")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_says_what_is_known_of_it() {
+        let mut found = tool("entromask-score", "0.1.0", &[]);
+        let whole = digest::of_file(&std::env::current_exe().expect("a path")).expect("readable");
+        assert_eq!(found.binary, whole[..BINARY_DIGITS]);
+        (found.git, found.binary) = ("1a2b3c".into(), "00ff".into());
+        assert_eq!(found.to_string(), "entromask-score 0.1.0 1a2b3c binary 00ff");
+        assert_eq!(Tool::default().to_string(), "");
+    }
 }

@@ -149,13 +149,12 @@ fn epochs(first: Option<u64>, number: Option<u64>) -> Option<String> {
 
 fn recipe(stage: &Stage) -> Recipe {
     let manifest = &stage.artifact.manifest;
-    let tool = &manifest.tool;
     Recipe {
         title: format!("{}: {}", group(stage.group), manifest.kind),
         path: stage.artifact.dir.display().to_string(),
         key: manifest.key.clone(),
         content: manifest.content.clone(),
-        tool: format!("{} {} {}", tool.name, tool.version, tool.git).trim_end().to_string(),
+        tool: manifest.tool.to_string(),
         command: command(manifest, &stage.artifact.dir.display().to_string()),
         config: leaves(&manifest.config),
     }

@@ -123,12 +123,11 @@ impl Screen {
             Some(format!("{} memory at most", bytes(cost.peak_memory_bytes)))
                 .filter(|_| cost.peak_memory_bytes > 0),
         ];
-        let tool = &manifest.tool;
         self.pairs(&[
             ("key", manifest.key.clone()),
             ("content", manifest.content.clone()),
             ("format", manifest.format.to_string()),
-            ("made by", format!("{} {} {}", tool.name, tool.version, tool.git).trim_end().to_string()),
+            ("made by", manifest.tool.to_string()),
             ("cost", cost.into_iter().flatten().collect::<Vec<_>>().join(" · ")),
         ]);
         self.values("config", &manifest.config);
