@@ -264,6 +264,44 @@ fn a_report_takes_runs_that_another_one_has() -> Result<()> {
     Ok(())
 }
 
+/// What made a run there may have been made here too, with other bits: then both are told, each with its own.
+#[test]
+fn a_taken_run_keeps_the_stages_that_made_it() -> Result<()> {
+    let (whole, ..) = micro();
+    let world = World::new()?;
+    copy(&whole.data(), &world.data())?;
+    let (scores, model) =
+        ("entropy/small/micro-mlm-e2/first-1-s1/kfold", "sample-by-itself-kfold-r1x1-s1/round-1");
+    let content = whole.manifests()?[scores].0.content.clone();
+    let other = world.folder.path().join("other.json");
+    let zeros = "0".repeat(content.len());
+    fs::write(&other, whole.report("micro.json")?.replace(&content, &zeros))?;
+    fs::remove_file(world.data().join("models/small/micro-mlm-e2").join(model).join("manifest.json"))?;
+
+    let report = world.command("report", "micro", &["--with"]).arg(&other).output()?;
+    ensure!(report.status.success(), "{}", said(&report));
+    let report: Value = serde_json::from_str(&world.report("micro.json")?)?;
+    let stages = report["stages"].as_array().context("stages")?;
+    assert_eq!(stages.len(), 28, "those of the grid, and the scores of the other report");
+    let runs = report["runs"].as_array().context("runs")?;
+    let of = |taken: bool| -> Vec<&Value> {
+        let runs = runs.iter().filter(|run| run["taken_from"].is_string() == taken);
+        let stages = runs.flat_map(|run| run["stages"].as_array().into_iter().flatten());
+        stages.filter_map(|stage| stages_content(&report, stage, scores)).collect()
+    };
+    assert_eq!(of(true).iter().map(|found| found.as_str()).collect::<Vec<_>>(), [Some(zeros.as_str())]);
+    assert!(of(false).iter().all(|found| found.as_str() == Some(&content)));
+    let markdown = world.report("micro.md")?;
+    assert!(markdown.contains(&zeros[..16]) && markdown.contains("other.json |"), "{markdown}");
+    Ok(())
+}
+
+/// The content of a stage, if it made `name`.
+fn stages_content<'a>(report: &'a Value, stage: &Value, name: &str) -> Option<&'a Value> {
+    let stage = &report["stages"][stage.as_u64()? as usize];
+    stage["out"].as_str()?.ends_with(name).then_some(&stage["content"])
+}
+
 #[test]
 fn a_report_of_other_artifacts_is_refused() -> Result<()> {
     let (whole, ..) = micro();
@@ -286,6 +324,17 @@ fn a_report_of_other_artifacts_is_refused() -> Result<()> {
     assert!(said(&output).contains("no report of entromask-ablation"), "{}", said(&output));
     assert_eq!(with(&whole.data().join("report/none.json"))?.status.code(), Some(3));
     assert!(!out.exists(), "nothing was written");
+    let stages: Value = serde_json::from_str(&report)?;
+    let recipe = stages["stages"].as_array().into_iter().flatten().find(|stage| stage["program"] == "glue");
+    let recipe = recipe.and_then(|stage| stage["config"].as_str()).context("its configuration")?;
+    forge(recipe)?;
+    let output = with(&other)?;
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(
+        said(&output).contains("its configuration is") && said(&output).contains(recipe),
+        "{}",
+        said(&output)
+    );
     // A model may differ in its last bits, and with it the key of its entropies.
     forge(&entropy)?;
     let output = with(&other)?;
@@ -303,6 +352,21 @@ fn collect(root: &Path, dir: &Path, found: &mut BTreeMap<String, (Manifest, Syst
         let path = entry?.path();
         if path.is_dir() {
             collect(root, &path, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a folder's artifacts.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let to = to.join(path.file_name().context("a name")?);
+        if path.is_dir() {
+            copy(&path, &to)?;
+        } else {
+            fs::copy(&path, &to)?;
         }
     }
     Ok(())

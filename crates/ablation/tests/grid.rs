@@ -58,9 +58,42 @@ fn a_product_is_expanded_seed_by_seed_and_equal_runs_are_one() -> anyhow::Result
     assert_eq!(found, sorted);
     assert_eq!(labels(&load(PRODUCT)?), order, "the same text, the same order");
     let random = grid.runs.iter().find(|run| run.choice.strategy == "random").expect("there");
-    assert_eq!((random.baseline.is_none(), random.choice.get(Axis::Teacher).as_str()), (true, ""));
+    assert_eq!((random.baselines.is_empty(), random.choice.get(Axis::Teacher).as_str()), (true, ""));
     let high = grid.runs.iter().find(|run| run.choice.strategy == "high").expect("there");
-    assert_eq!(high.baseline, Some(random.choice.clone()), "the baseline of the same seed");
+    assert_eq!(high.baselines, std::slice::from_ref(&random.choice), "the baseline of the same seed");
+    Ok(())
+}
+
+/// A grid of rates shares the runs at the usual one with all other grids.
+#[test]
+fn the_rate_of_a_strategys_file_is_no_choice() -> anyhow::Result<()> {
+    let masks = |rates: &str| -> anyhow::Result<Vec<PathBuf>> {
+        let axes = format!(
+            "title = \"t\"\n[axes]\nstrategy = [\"random\", \"high\"]\nsource = \"teacher\"\n{rates}"
+        );
+        let stages = plan(&load(&axes)?).stages.into_iter();
+        Ok(stages.filter(|stage| stage.program == Program::Select).map(|stage| stage.out).collect())
+    };
+    assert_eq!(masks("rate = 0.15")?, masks("")?);
+    let both = masks("rate = [0.15, 0.3]")?;
+    let (usual, other): (Vec<_>, Vec<_>) =
+        both.iter().partition(|path| !path.display().to_string().contains("-p0.3-"));
+    assert_eq!((usual.into_iter().cloned().collect::<Vec<_>>(), other.len()), (masks("")?, 2));
+    Ok(())
+}
+
+#[test]
+fn a_run_has_several_baselines_each_once_and_never_itself() -> anyhow::Result<()> {
+    let several =
+        PRODUCT.replace("{ strategy = \"random\" }", "[{ strategy = \"random\" }, { source = \"teacher\" }]");
+    let grid = load(&several)?;
+    let against = |label: &str| -> Vec<String> {
+        let run = grid.runs.iter().find(|run| grid.label(&run.choice) == label).expect("there");
+        run.baselines.iter().map(|choice| grid.label(choice)).collect()
+    };
+    assert!(against("random").is_empty());
+    assert_eq!(against("sample, by a teacher"), ["random"]);
+    assert_eq!(against("sample, by itself"), ["random", "sample, by a teacher"]);
     Ok(())
 }
 
@@ -167,8 +200,8 @@ fn the_committed_grids_are_good() -> anyhow::Result<()> {
     for entry in fs::read_dir(pipelines().join("grid"))? {
         let grid = Grid::load(&entry?.path(), &pipelines())?;
         let plan = plan(&grid);
-        assert!(grid.runs.iter().any(|run| run.baseline.is_some()), "{}", grid.name);
-        for baseline in grid.runs.iter().filter_map(|run| run.baseline.as_ref()) {
+        assert!(grid.runs.iter().any(|run| !run.baselines.is_empty()), "{}", grid.name);
+        for baseline in grid.runs.iter().flat_map(|run| &run.baselines) {
             assert!(
                 grid.runs.iter().any(|run| run.choice == *baseline),
                 "{}: {baseline:?} is not in it",
@@ -191,6 +224,9 @@ fn mistakes_name_file_value_and_remedy() {
     let title = "title = \"t\"\n";
     let cases = [
         ("[axes]\nstrategie = [\"random\"]", "strategie"),
+        ("baseline = { strategie = \"random\" }\n[axes]\nstrategy = \"random\"", "strategie"),
+        ("baseline = [{ seed = [1] }]\n[axes]\nstrategy = \"random\"", "[baseline]: `seed` is a list"),
+        ("baseline = 1\n[axes]\nstrategy = \"random\"", "expected a map"),
         ("[axes]\nstrategy = []", "`strategy` is empty"),
         ("[axes]\nstrategy = [\"hihg\"]\nsource = \"self\"", "hihg"),
         ("[axes]\nstrategy = [\"high\"]", "needs entropies"),

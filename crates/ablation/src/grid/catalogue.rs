@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use entromask_fault::Fault;
+use entromask_policy::Schedule;
 use entromask_policy::policies::Basis;
 use fs_err as fs;
 use serde::Deserialize;
@@ -52,9 +53,7 @@ impl Catalogue {
     /// A [`Fault`] of class usage if its file has mistakes, or it needs more than a grid can give.
     pub(super) fn needs_entropy(&self, name: &str) -> anyhow::Result<bool> {
         let path = self.path("mask", name);
-        let config: entromask_policy::Config = entromask_cli::load_file(&path)?;
-        config.validate()?;
-        match config.policy.basis() {
+        match self.strategy(name)?.policy.basis() {
             Basis::Nothing | Basis::Rarity { .. } => Ok(false),
             Basis::Measure => Ok(true),
             Basis::Excess => Err(Fault::usage(format!(
@@ -64,6 +63,21 @@ impl Catalogue {
             .remedy("take another strategy, or run it by hand with REFERENCE=…")
             .into()),
         }
+    }
+
+    /// Whether the files of the strategy `name` and of random masks, which some runs begin with, both mask the share `rate`.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if one of the files has mistakes.
+    pub(super) fn has_rate(&self, name: &str, rate: f64) -> anyhow::Result<bool> {
+        let both = [self.strategy(name)?, self.strategy("random")?];
+        Ok(both.iter().all(|config| config.rate == Schedule::Constant(rate)))
+    }
+
+    fn strategy(&self, name: &str) -> anyhow::Result<entromask_policy::Config> {
+        let config: entromask_policy::Config = entromask_cli::load_file(&self.path("mask", name))?;
+        config.validate()?;
+        Ok(config)
     }
 
     /// The share of its training documents that the corpus `name` takes by itself.

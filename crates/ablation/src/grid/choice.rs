@@ -25,7 +25,7 @@ pub struct Choice {
     pub teacher: String,
     /// How entropy is measured; empty where it is not.
     pub score: String,
-    /// Share of the tokens to mask; that of the strategy's file without.
+    /// Share of the tokens to mask, where it is not that of the strategy's file.
     pub rate: Option<f64>,
     /// Name of the schedule of masking.
     pub schedule: String,
@@ -179,6 +179,11 @@ impl Choice {
         }
         if self.transfer == Transfer::Complete {
             self.init_fraction = 0.0;
+        }
+        if let Some(rate) = self.rate
+            && catalogue.has_rate(&self.strategy, rate)?
+        {
+            self.rate = None;
         }
         self.check_rounds()?;
         Ok(self)

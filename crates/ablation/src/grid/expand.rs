@@ -31,7 +31,8 @@ pub(super) fn expand(file: File, path: &Path, catalogue: &Catalogue) -> anyhow::
 
 fn check(file: &File, catalogue: &Catalogue) -> anyhow::Result<()> {
     file.glue.iter().try_for_each(|name| catalogue.check("glue", "glue", name))?;
-    for (name, block) in [("baseline", &file.baseline), ("fixed", &file.fixed)] {
+    let baselines = file.baseline.0.iter().map(|block| ("baseline", block));
+    for (name, block) in baselines.chain([("fixed", &file.fixed)]) {
         if let Some((axis, _)) = block.iter().find(|(_, value)| value.is_array()) {
             let found = format!("[{name}]: `{}` is a list", axis.name());
             return Err(Fault::usage(found).remedy("give one value, or move it to [axes]").into());
@@ -58,8 +59,14 @@ fn runs(file: &File, catalogue: &Catalogue) -> anyhow::Result<Vec<Run>> {
             let with = |blocks: &[&Block]| choice(blocks)?.resolved(catalogue, &schedules);
             let chosen = with(&[&file.fixed, point])?;
             check_teacher(&chosen, catalogue)?;
-            let baseline = with(&[&file.fixed, point, &file.baseline])?;
-            let run = Run { baseline: Some(baseline).filter(|baseline| *baseline != chosen), choice: chosen };
+            let mut baselines = Vec::new();
+            for block in &file.baseline.0 {
+                let baseline = with(&[&file.fixed, point, block])?;
+                if baseline != chosen && !baselines.contains(&baseline) {
+                    baselines.push(baseline);
+                }
+            }
+            let run = Run { baselines, choice: chosen };
             if runs.iter().all(|earlier| earlier.choice != run.choice) {
                 runs.push(run);
             }

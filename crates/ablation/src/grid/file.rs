@@ -29,9 +29,9 @@ pub(super) struct File {
     /// Fine-tuning configurations.
     #[serde(default)]
     pub glue: Vec<String>,
-    /// Choices that a run's baseline makes instead of the run's own.
+    /// Choices that a run's baseline makes instead of the run's own; several baselines in a list.
     #[serde(default)]
-    pub baseline: Block,
+    pub baseline: Baselines,
     /// Values of all runs.
     #[serde(default)]
     pub fixed: Block,
@@ -47,6 +47,20 @@ pub(super) struct File {
     /// Named schedules.
     #[serde(default)]
     pub schedules: BTreeMap<String, Table>,
+}
+
+/// What may be written as a table or as a list of tables.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(try_from = "Value")]
+pub(super) struct Baselines(pub Vec<Block>);
+
+impl TryFrom<Value> for Baselines {
+    type Error = toml::de::Error;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        let blocks = values(&value).iter().cloned().map(Value::try_into);
+        blocks.collect::<Result<_, _>>().map(Self)
+    }
 }
 
 fn one() -> usize {

@@ -3,7 +3,7 @@
 //! ```toml
 //! title = "Strategies"
 //! glue = ["probe"]                     # files in pipelines/glue/, each run is measured by all of them
-//! baseline = { strategy = "random" }   # what a run is compared with: itself, but for these choices
+//! baseline = { strategy = "random" }   # what a run is compared with: itself, but for these choices; a list for several
 //!
 //! [fixed]                              # one value an axis
 //! corpus = "sample"
@@ -64,8 +64,8 @@ pub struct Grid {
 pub struct Run {
     /// What was chosen; what has no bearing on this run is empty.
     pub choice: Choice,
-    /// What it is compared with; none for a baseline.
-    pub baseline: Option<Choice>,
+    /// What it is compared with, each other than itself; none for a baseline.
+    pub baselines: Vec<Choice>,
 }
 
 impl Grid {

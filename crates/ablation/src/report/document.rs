@@ -70,6 +70,12 @@ impl Table {
             rows: vec![],
         }
     }
+
+    /// One more column of words, before there are rows.
+    pub fn add_column(&mut self, name: &'static str) {
+        self.header.push(name);
+        self.numeric.push(false);
+    }
 }
 
 impl Cell {

@@ -54,18 +54,19 @@ impl Earlier {
         Ok(Self { path: path.into(), ..report })
     }
 
-    /// Fills in the runs of the same choices and seed that are missing here and complete there.
+    /// Fills in the runs of the same choices and seed that are missing here and complete there. Their stages are those that
+    /// made them there: where one that is here too has made something else, it stands beside that.
     pub(super) fn fill(
         &self,
         here: &Here<'_>,
         runs: &mut [RunFindings],
-        stages: &mut [StageFindings],
+        stages: &mut Vec<StageFindings>,
     ) -> anyhow::Result<()> {
         self.check_origin(here, stages)?;
         for run in runs.iter_mut().filter(|run| run.missing.is_some()) {
             let choice = &here.systems[run.system].choice;
             if let Some(found) = self.find(choice, run.seed, &here.grid.glue) {
-                run.stages.iter().for_each(|&stage| self.fill_stage(here, &mut stages[stage]));
+                run.stages = run.stages.iter().map(|&stage| self.place(here, stage, stages)).collect();
                 *run = self.taken(found, run, &here.grid.glue);
             }
         }
@@ -74,16 +75,20 @@ impl Earlier {
 
     /// Keys that follow from text and configurations must be the same where both have them: choices do not say what is in
     /// the files that they name. What a trained model went into may differ, as models do in the last bits from one kind of
-    /// machine or one version to another.
+    /// machine or one version to another; of that the configurations must be the same.
     fn check_origin(&self, here: &Here<'_>, stages: &[StageFindings]) -> anyhow::Result<()> {
-        let trained = stages_behind_models(here.plan);
-        for (own, _) in stages.iter().zip(trained).filter(|(_, trained)| !trained) {
-            let other = self.stage(here, own).and_then(|other| other.key.as_ref());
-            if let (Some(key), Some(other)) = (&own.key, other)
-                && key != other
+        for (own, trained) in stages.iter().zip(stages_behind_models(here.plan)) {
+            let Some(other) = self.stage(here, own) else { continue };
+            let (what, mine, theirs) = if trained {
+                ("configuration", &own.config, &other.config)
+            } else {
+                ("key", &own.key, &other.key)
+            };
+            if let (Some(mine), Some(theirs)) = (mine, theirs)
+                && mine != theirs
             {
                 let (out, path) = (own.out.display(), self.path.display());
-                return Err(Fault::input(format!("{out}: its key is {key}, in {path} it is {other}"))
+                return Err(Fault::input(format!("{out}: its {what} is {mine}, in {path} it is {theirs}"))
                     .remedy("the two were made of different text or configurations; report on them apart")
                     .into());
             }
@@ -111,10 +116,22 @@ impl Earlier {
         taken
     }
 
-    fn fill_stage(&self, here: &Here<'_>, own: &mut StageFindings) {
-        if let Some(other) = self.stage(here, own).filter(|_| own.key.is_none()) {
-            (own.key, own.spent, own.reason) = (other.key.clone(), other.spent, None);
+    /// Where among `stages` the other report's stage of the same name stands as the one at `index`.
+    fn place(&self, here: &Here<'_>, index: usize, stages: &mut Vec<StageFindings>) -> usize {
+        let own = &stages[index];
+        let Some(other) = self.stage(here, own).filter(|other| !is_same(own, other)) else { return index };
+        let (out, command) = (own.out.clone(), own.command.clone());
+        let taken = StageFindings { out, command, taken_from: Some(self.path.clone()), ..other.clone() };
+        if own.key.is_none() {
+            stages[index] = taken;
+            return index;
         }
+        stages.iter().position(|stage| stage.out == taken.out && is_same(stage, &taken)).unwrap_or_else(
+            || {
+                stages.push(taken);
+                stages.len() - 1
+            },
+        )
     }
 
     /// The stage of the same name: its folder below that of all artifacts.
@@ -122,6 +139,15 @@ impl Earlier {
         let name = own.out.strip_prefix(here.data).ok()?;
         self.stages.iter().find(|other| other.out.strip_prefix(&self.data).is_ok_and(|other| other == name))
     }
+}
+
+/// Whether two findings are about one artifact. Older reports do not say what is in it: then it is one if it took as long.
+fn is_same(one: &StageFindings, other: &StageFindings) -> bool {
+    let content = match (&one.content, &other.content) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.spent == other.spent,
+    };
+    one.key == other.key && content
 }
 
 /// Of each stage, whether a model that some stage trains goes into it.

@@ -27,7 +27,7 @@ pub(super) fn section(findings: &Findings) -> Section {
     let note = format!(
         "Operations by formula, and seconds on the threads that each stage had, mean over seeds. Each run is charged what it \
          would cost by itself; shared stages were made once, and the whole grid took {}. `against` is operations beside the \
-         baseline's, without fine-tuning.",
+         first baseline's, without fine-tuning.",
         shown(total)
     );
     Section { notes: vec![note], tables: vec![table], ..Section::new("Cost") }
@@ -42,7 +42,7 @@ fn row(findings: &Findings, system: &System) -> Vec<Cell> {
     }
     row.extend(ACCOUNTS.map(|account| shown(mean(&runs, |run| spent_on(run, account))).into()));
     row.push(shown(mean(&runs, charged)).into());
-    let baseline = system.baseline.map(|baseline| there(findings, &findings.systems[baseline]));
+    let baseline = system.baselines.first().map(|&baseline| there(findings, &findings.systems[baseline]));
     let beside = baseline.map(|baseline| mean(&baseline, charged).flops).filter(|flops| *flops > 0.0);
     let times = beside.map(|flops| format!("{:.2} ×", mean(&runs, charged).flops / flops));
     row.push(times.unwrap_or(DASH.into()).into());

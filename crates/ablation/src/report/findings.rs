@@ -45,8 +45,8 @@ pub struct System {
     pub label: String,
     /// Its choices, those of its first run.
     pub choice: Choice,
-    /// What it is compared with; none for a baseline, and where the baseline is not in the grid.
-    pub baseline: Option<usize>,
+    /// What it is compared with; none for a baseline, and where its baselines are not in the grid.
+    pub baselines: Vec<usize>,
     /// Whether it is a baseline itself.
     pub is_baseline: bool,
     /// Its runs.
@@ -62,8 +62,15 @@ pub struct RunFindings {
     pub seed: u64,
     /// Its model's folder.
     pub model: PathBuf,
-    /// Key of the model's manifest; none if it is missing.
+    /// Key of the model's manifest; none if it is missing. Equal keys have equal recipes, and the same bits only if one binary
+    /// made them on one kind of machine.
     pub key: Option<String>,
+    /// Digest of the model.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// Which program trained it.
+    #[serde(default)]
+    pub made_by: Option<String>,
     /// What is missing, in words.
     pub missing: Option<String>,
     /// Validation loss on the fixed mask, in nats a masked token.
@@ -107,10 +114,19 @@ pub struct StageFindings {
     pub command: String,
     /// Key of its manifest; none if it is not up to date.
     pub key: Option<String>,
+    /// Digest of what it made.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// Digest of its resolved configuration.
+    #[serde(default)]
+    pub config: Option<String>,
     /// Why it is not.
     pub reason: Option<String>,
     /// What it took.
     pub spent: Spent,
+    /// The report that it was taken from; none if it was read here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<PathBuf>,
 }
 
 /// Reads what the stages of `plan` have made, as far as it is up to date; runs that are not here are taken from `earlier`
@@ -146,8 +162,11 @@ pub fn read(
         program: stage.program,
         command: stage.line(),
         key: manifest.as_ref().map(|manifest| manifest.key.clone()),
+        content: manifest.as_ref().map(|manifest| manifest.content.clone()),
+        config: manifest.as_ref().map(|manifest| config_digest(&manifest.config)),
         reason: reason(standing),
         spent: manifest.as_ref().map(Spent::of).unwrap_or_default(),
+        taken_from: None,
     });
     let mut stages: Vec<_> = stages.collect();
     for report in earlier {
@@ -176,16 +195,16 @@ fn systems(grid: &Grid) -> Vec<System> {
             None => systems.push(System {
                 label: grid.label(&run.choice),
                 choice: run.choice.clone(),
-                baseline: None,
-                is_baseline: run.baseline.is_none(),
+                baselines: vec![],
+                is_baseline: run.baselines.is_empty(),
                 runs: vec![index],
             }),
         }
     }
     let place = |choice: &Choice| systems.iter().position(|system| system.choice.replicates(choice));
-    let baselines: Vec<_> =
-        systems.iter().map(|system| grid.runs[system.runs[0]].baseline.as_ref().and_then(place)).collect();
-    systems.iter_mut().zip(baselines).for_each(|(system, baseline)| system.baseline = baseline);
+    let of = |system: &System| grid.runs[system.runs[0]].baselines.iter().filter_map(place).collect();
+    let baselines: Vec<Vec<usize>> = systems.iter().map(of).collect();
+    systems.iter_mut().zip(baselines).for_each(|(system, baselines)| system.baselines = baselines);
     systems
 }
 
@@ -229,6 +248,8 @@ impl Reader<'_> {
             .collect();
         let (Some(parts), Some(model)) = (parts, &self.manifests[stages.model]) else { return Ok(()) };
         found.key = Some(model.key.clone());
+        found.content = Some(model.content.clone());
+        found.made_by = Some(model.tool.to_string());
         found.valid_loss = model.stats["valid_loss"].as_f64();
         found.valid_accuracy = model.stats["valid_accuracy"].as_f64();
         found.costs = costs::by_account(&parts);
@@ -249,6 +270,11 @@ fn scores(manifest: &Manifest, view: &GlueView) -> Scores {
         tasks.push((average.name.clone(), average.floor, mean(&average.values)));
     }
     Scores { key: manifest.key.clone(), seeds: view.seeds.len(), spent: Spent::of(manifest), tasks }
+}
+
+/// Keys of JSON objects come in alphabetical order, so that equal configurations have equal digests.
+fn config_digest(config: &serde_json::Value) -> String {
+    blake3::hash(config.to_string().as_bytes()).to_hex().to_string()
 }
 
 fn reason(standing: &Standing) -> Option<String> {

@@ -21,7 +21,7 @@ pub struct Group {
     pub lines: Vec<Line>,
 }
 
-/// One measure of one system.
+/// One measure of one system beside one of its baselines.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     /// What is measured: a task, or the loss.
@@ -38,7 +38,9 @@ pub struct Line {
     pub mean: Option<f64>,
     /// Their standard deviation (n − 1); none for fewer than two.
     pub sd: Option<f64>,
-    /// Over seeds that both have, by how much it lies above its baseline; none for a baseline and without pairs.
+    /// The system that it is compared with; none for a baseline.
+    pub against: Option<usize>,
+    /// Over seeds that both have, by how much it lies above that one; none for a baseline and without pairs.
     pub difference: Option<Difference>,
     /// What that shows, in words.
     pub verdict: String,
@@ -140,9 +142,10 @@ fn lines(systems: &[System], runs: &[RunFindings], measure: &str, lower: bool, v
         let found = system.runs.iter().map(|&run| &runs[run]);
         found.filter_map(|run| Some((run.seed, value(run)?.0))).collect()
     };
-    let line = |(index, system): (usize, &System)| {
+    let line = |index: usize, against: Option<usize>| {
+        let system = &systems[index];
         let own = values(system);
-        let baseline = system.baseline.map(|baseline| values(&systems[baseline]));
+        let baseline = against.map(|baseline| values(&systems[baseline]));
         let difference = baseline.and_then(|baseline| paired(&own, &baseline));
         let (mean, sd) = mean_and_sd(&own);
         Line {
@@ -154,10 +157,17 @@ fn lines(systems: &[System], runs: &[RunFindings], measure: &str, lower: bool, v
             values: own,
             mean,
             sd,
+            against,
             difference,
         }
     };
-    systems.iter().enumerate().map(line).collect()
+    let comparisons = systems.iter().enumerate().flat_map(|(index, system)| {
+        let none = system.baselines.is_empty().then_some(None);
+        none.into_iter()
+            .chain(system.baselines.iter().copied().map(Some))
+            .map(move |against| (index, against))
+    });
+    comparisons.map(|(index, against)| line(index, against)).collect()
 }
 
 /// Own less baseline, over seeds that both have.
@@ -171,10 +181,10 @@ fn paired(own: &[(u64, f64)], baseline: &[(u64, f64)]) -> Option<Difference> {
 }
 
 fn verdict(system: &System, own: &[(u64, f64)], difference: Option<&Difference>, lower: bool) -> String {
-    match (own.is_empty(), system.baseline, difference) {
+    match (own.is_empty(), system.baselines.is_empty(), difference) {
         (true, ..) => "missing".into(),
-        (_, None, _) if system.is_baseline => "baseline".into(),
-        (_, None, _) => "its baseline is not in the grid".into(),
+        (_, true, _) if system.is_baseline => "baseline".into(),
+        (_, true, _) => "its baseline is not in the grid".into(),
         (_, _, None) => "no baseline of the same seed".into(),
         (_, _, Some(difference)) => {
             let sign = if lower { -1.0 } else { 1.0 };
@@ -204,7 +214,7 @@ mod tests {
         System {
             label: String::new(),
             choice: Choice::default(),
-            baseline,
+            baselines: baseline.into_iter().collect(),
             is_baseline: baseline.is_none(),
             runs: runs.to_vec(),
         }
@@ -242,6 +252,20 @@ mod tests {
         assert_eq!(group.lines[0].mean, Some(8.0));
         let verdicts: Vec<_> = group.lines.iter().map(|line| line.verdict.as_str()).collect();
         assert_eq!(verdicts, ["baseline", "not begun by then", "missing"]);
+    }
+
+    /// 6.0, 5.8 and 5.5: the third lies 0.5 below the first and 0.3 below the second.
+    #[test]
+    fn a_system_is_compared_with_each_of_its_baselines() {
+        let third = System { baselines: vec![0, 1], ..system(Some(0), &[2]) };
+        let systems = [system(None, &[0]), system(Some(0), &[1]), third];
+        let runs = [run(0, 1, 6.0), run(1, 1, 5.8), run(2, 1, 5.5)];
+        let group = &groups(&systems, &runs, &[], None)[0];
+        let found: Vec<_> = group.lines.iter().map(|line| (line.system, line.against)).collect();
+        assert_eq!(found, [(0, None), (1, Some(0)), (2, Some(0)), (2, Some(1))]);
+        let means = group.lines.iter().filter_map(|line| Some(line.difference.as_ref()?.mean));
+        let means: Vec<_> = means.map(|mean| (mean * 1e6).round() / 1e6).collect();
+        assert_eq!(means, [-0.2, -0.5, -0.3]);
     }
 
     #[test]

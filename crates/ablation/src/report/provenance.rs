@@ -5,13 +5,15 @@ use std::path::Path;
 use super::document::{Cell, Section, Table};
 use super::expenses::shown;
 use super::findings::Findings;
+use super::sections::DASH;
 
 /// Digits of a key that are shown: enough to find it, all of them are in the JSON file.
 const KEY: usize = 16;
 
 /// Each run with the keys of what its numbers were read from.
 pub(super) fn runs(findings: &Findings) -> Section {
-    let mut table = Table::new(&["run", "seed#", "model", "key", "fine-tuning", "stages"]);
+    let mut table =
+        Table::new(&["run", "seed#", "model", "key", "content", "made by", "fine-tuning", "stages"]);
     for run in &findings.runs {
         let glue: Vec<_> =
             run.glue.iter().map(|(name, scores)| format!("{name} {}", short(&scores.key))).collect();
@@ -21,26 +23,36 @@ pub(super) fn runs(findings: &Findings) -> Section {
             run.seed.to_string().into(),
             Cell::code(run.model.display().to_string()),
             run.key.as_ref().map_or("missing".into(), |key| Cell::code(short(key))),
+            digits(run.content.as_deref()),
+            run.made_by.as_deref().unwrap_or(DASH).into(),
             if glue.is_empty() { "–".into() } else { Cell::code(glue.join(", ")) },
             stages.join(" ").into(),
         ]);
     }
     let note = "Losses and curves are in the model's `manifest.json` and `metrics.jsonl`, scores in `results.json` of the \
-                fine-tuning. Keys are the first 16 digits of those in the manifests; the last column numbers the commands \
-                below that made the run.";
+                fine-tuning. Keys and contents are the first 16 digits of those in the manifests: a key stands for a recipe, a content \
+                for the bits that came out. The last column numbers the commands below that made the run.";
     Section { notes: vec![note.into()], tables: vec![table], ..Section::new("Runs") }
 }
 
 /// Each stage with its command.
 pub(super) fn stages(findings: &Findings, grid: &Path) -> Section {
-    let mut table = Table::new(&["no.#", "key", "cost#", "command"]);
+    let mut table = Table::new(&["no.#", "key", "content", "cost#", "command"]);
+    let taken = findings.stages.iter().any(|stage| stage.taken_from.is_some());
+    if taken {
+        table.add_column("taken from");
+    }
     for (index, stage) in findings.stages.iter().enumerate() {
-        table.rows.push(vec![
+        let mut row = vec![
             (index + 1).to_string().into(),
             stage.key.as_ref().map_or("missing".into(), |key| Cell::code(short(key))),
+            digits(stage.content.as_deref()),
             shown(stage.spent).into(),
             Cell::code(&stage.command),
-        ]);
+        ];
+        let from = stage.taken_from.as_ref().map_or(DASH.into(), |from| from.display().to_string().into());
+        row.extend(taken.then_some(from));
+        table.rows.push(row);
     }
     let note = format!(
         "All of it: `make ablation GRID={}`. The stages, each made once; device and threads, which no result depends on but \
@@ -48,6 +60,11 @@ pub(super) fn stages(findings: &Findings, grid: &Path) -> Section {
         grid.display()
     );
     Section { notes: vec![note], tables: vec![table], ..Section::new("Commands") }
+}
+
+/// The first digits of a digest, where it is known.
+fn digits(digest: Option<&str>) -> Cell {
+    digest.map_or(DASH.into(), |digest| Cell::code(short(digest)))
 }
 
 fn short(key: &str) -> String {

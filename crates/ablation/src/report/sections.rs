@@ -31,7 +31,7 @@ fn lead(findings: &Findings) -> Vec<String> {
     let mut lead = vec![findings.about.trim().to_string()];
     lead.push(format!(
         "{complete} of {} runs are complete. Values are mean ± standard deviation over pretraining seeds. A difference is that \
-         to the baseline over paired seeds (which runs of one student begin with the same weights and read the same rows in \
+         to the run named under `against` over paired seeds (which runs of one student begin with the same weights and read the same rows in \
          the same order), with 95 % intervals by Student's t and by bootstrap; it counts as shown only if neither contains 0. With few seeds the bootstrap is too short, and of \
          twenty intervals one misses by chance.",
         runs.len()
@@ -41,6 +41,7 @@ fn lead(findings: &Findings) -> Vec<String> {
             "One teacher serves all seeds, so the intervals say how students vary with the seed, not how teachers do.".into(),
         );
     }
+    lead.extend(programs(findings));
     lead.extend(taken(findings));
     let missing: Vec<_> = runs
         .iter()
@@ -56,6 +57,20 @@ fn lead(findings: &Findings) -> Vec<String> {
     lead
 }
 
+/// Which programs trained the models, if several did.
+fn programs(findings: &Findings) -> Option<String> {
+    let models = findings.runs.iter().filter(|run| run.key.is_some());
+    let programs: BTreeSet<_> =
+        models.map(|run| run.made_by.as_deref().unwrap_or("a program unknown")).collect();
+    let named = programs.iter().copied().collect::<Vec<_>>().join("; ");
+    (programs.len() > 1).then(|| {
+        format!(
+            "The models were trained by {named}. Where the two of a pair were not trained by one binary on one kind of machine, \
+             they differ by rounding too, which training amplifies."
+        )
+    })
+}
+
 /// Which runs are known from other reports only, a paragraph a report.
 fn taken(findings: &Findings) -> impl Iterator<Item = String> {
     let reports: BTreeSet<_> = findings.runs.iter().filter_map(|run| run.taken_from.as_ref()).collect();
@@ -67,13 +82,9 @@ fn taken(findings: &Findings) -> impl Iterator<Item = String> {
         };
         let systems = findings.systems.iter().map(|system| (&system.label, seeds(system)));
         let named = systems.filter(|(_, seeds)| !seeds.is_empty());
-        let named: Vec<_> = named.map(|(label, seeds)| format!("{label} (seed {})", seeds.join(", "))).collect();
-        format!(
-            "Taken from {}, keys included: {}. Between machines and versions, runs of one seed differ by rounding, which \
-             training amplifies.",
-            report.display(),
-            named.join("; ")
-        )
+        let named: Vec<_> =
+            named.map(|(label, seeds)| format!("{label} (seed {})", seeds.join(", "))).collect();
+        format!("Taken from {}, keys included: {}.", report.display(), named.join("; "))
     })
 }
 
@@ -128,7 +139,7 @@ fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
         line.floor.map_or(DASH.into(), |floor| format!("{floor:.1}")).into(),
         count.into(),
         value.into(),
-        system.baseline.map_or(DASH, |baseline| &findings.systems[baseline].label).into(),
+        line.against.map_or(DASH, |baseline| &findings.systems[baseline].label).into(),
         difference.map_or(DASH.into(), |difference| format!("{:+.digits$}", difference.mean)).into(),
         interval(difference.and_then(|difference| difference.t)).into(),
         interval(difference.and_then(|difference| difference.bootstrap)).into(),
