@@ -276,15 +276,20 @@ bench-score: $(tokens)/manifest.json ## Measure scoring against PyTorch doing th
 BENCH ?=
 
 # What a machine without compiler and network needs beside tests/, $(tokens) and the masks; gpu_check.py runs there.
-gpu-bundle: ## Collect stripped binaries and device tests of the backend of DEVICE in BUNDLE, for gpu-check elsewhere
-	CARGO_TARGET_DIR=$(TARGET) $(PYTHON) tests/bench/gpu_bundle.py $(BUNDLE) --cargo $(CARGO) \
-	  $(if $(BACKEND),--features entromask-device/$(BACKEND)$(if $(TUNED),$(comma)entromask-device/tuned))
-BUNDLE ?= $(TARGET)/bundle
+# Ways to build: of CUDA both compilers of kernels, that through LLVM and that through CUDA C++ and NVRTC.
+GPU_BUILDS ?= cuda-llvm cuda-nvrtc vulkan
+BUNDLE     ?= $(or $(CARGO_TARGET_DIR),target)/bundle
+gpu_features = $(if $(filter-out cpu,$(1)),--features entromask-device/$(subst cuda-,,$(1:cuda-llvm=cuda))$(if $(TUNED),$(comma)entromask-device/tuned))
 
-gpu-check: gpu-bundle $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Check scoring and training on DEVICE against the CPU and PyTorch, and measure them
-	$(PYTHON) tests/bench/gpu_check.py --binaries release=$(BUNDLE) --tokens $(tokens) --masks $(masks)/random/epochs-0-1 \
-	  --devices $(firstword $(subst $(comma), ,$(DEVICE))) $(if $(findstring $(comma),$(DEVICE)),--several $(DEVICE)) \
-	  --out $(DATA)/report/gpu.md $(GPU)
+gpu-bundle: $(GPU_BUILDS:%=gpu-bundle-%) ## Collect stripped binaries and device tests of GPU_BUILDS in BUNDLE, for gpu-check elsewhere
+
+gpu-bundle-%: FORCE
+	CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target)/$* $(PYTHON) tests/bench/gpu_bundle.py $(BUNDLE)/$* --cargo $(CARGO) \
+	  $(call gpu_features,$*)
+
+gpu-check: gpu-bundle $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Check scoring and training of GPU_BUILDS against the CPU and PyTorch, and measure them
+	$(PYTHON) tests/bench/gpu_check.py --binaries $(foreach build,$(GPU_BUILDS),$(build)=$(BUNDLE)/$(build)) \
+	  --tokens $(tokens) --masks $(masks)/random/epochs-0-1 --out $(DATA)/report/gpu.md $(GPU)
 GPU ?=
 
 bench-train: $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Measure pretraining against a PyTorch loop, in turns

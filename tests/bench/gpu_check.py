@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Checks scoring and training on GPUs and measures them, in one call, on a machine that may have no network.
 
-    python tests/bench/gpu_check.py --binaries llvm=DIR nvrtc=DIR --tokens TOKENS --masks MASKS --devices cuda vulkan --out gpu.md
+    python tests/bench/gpu_check.py --binaries cuda-llvm=DIR cuda-nvrtc=DIR vulkan=DIR --tokens TOKENS --masks MASKS --out gpu.md
 
-Needed are what gpu_bundle.py collects (one folder for each way that it was built), a tokens artifact with random masks, and
+Needed are what gpu_bundle.py collects (one folder for each way that it was built, whose name begins with its device), a tokens artifact with random masks, and
 Python with torch, transformers, safetensors and pyarrow. For each folder and device: the device tests; logits of a random
 BERT against transformers; entropies and surprisals of a sample on the device, in f32 and bf16, against those of the CPU;
 losses of some training steps, in f32 and bf16, against those of the CPU, and on several GPUs at once where there are some;
@@ -81,7 +81,7 @@ class Run:
 
 def main() -> int:
     args = arguments()
-    runs = [Run(name, Path(folder), device) for name, folder in args.binaries for device in args.devices]
+    runs = [Run(name, Path(folder), args.device or name.split("-")[0]) for name, folder in args.binaries]
     bench = []
     with tempfile.TemporaryDirectory() as folder:
         model = checkpoint("mini", Path(folder) / "mini")
@@ -115,7 +115,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--binaries", nargs="+", type=lambda pair: pair.split("=", 1), required=True, metavar="NAME=DIR")
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--masks", type=Path, required=True, help="random masks of the tokens")
-    parser.add_argument("--devices", nargs="+", default=["cuda", "vulkan"])
+    parser.add_argument("--device", help="another one than the names of the binaries begin with, e.g. cuda:1")
     parser.add_argument("--several", nargs="*", default=several(), help="lists of devices to train on at once, e.g. cuda:0,1")
     parser.add_argument("--dtypes", nargs="*", default=["f32", "bf16"], help="types to measure the speed in; none skips it")
     parser.add_argument("--shapes", nargs="+", default=["mini", "base"])
@@ -235,7 +235,8 @@ def read(folder: Path, column: str) -> torch.Tensor:
 
 
 def speed(run: Run, args: argparse.Namespace, dtype: str) -> list[str]:
-    return measured(run, args, f"scoring, {dtype}", HERE / "score.py", run.score, args.tokens, dtype=dtype)
+    compiled = [] if run.on_cpu else ["--compile"]
+    return measured(run, args, f"scoring, {dtype}", HERE / "score.py", run.score, args.tokens, *compiled, dtype=dtype)
 
 
 def train_speed(run: Run, args: argparse.Namespace, dtype: str) -> list[str]:
