@@ -135,13 +135,13 @@ fn only_content_decides() -> Result<()> {
 
     touch_all(pipeline.folder.path())?;
     let future = SystemTime::now() + Duration::from_hours(24);
-    set_modified(&pipeline.folder.path().join("pipelines/mask/sample.toml"), future)?;
+    set_modified(&pipeline.folder.path().join("pipelines/mask/mixed.toml"), future)?;
     assert_eq!(pipeline.changed_by(run)?, [""; 0], "touching files does nothing");
 
     pipeline.edit("score/kfold.toml", "batch_tokens = 4096", "batch_tokens = 512")?;
     assert_eq!(pipeline.changed_by(run)?, [""; 0], "the batch size of scoring does not matter");
 
-    pipeline.edit("mask/sample.toml", "temperature = 1.0", "temperature = 0.5")?;
+    pipeline.edit("mask/mixed.toml", "temperature = 1.0", "temperature = 0.5")?;
     let plan = pipeline.plan(&["GOAL=pretrain-self-mask"])?;
     assert!(plan.contains("policy.temperature: 1.0 -> 0.5"), "{plan}");
     assert!(plan.contains("tokens/small: up to date") && plan.contains("will be made first"), "{plan}");
@@ -223,7 +223,7 @@ fn rounds_of_self_masking_equal_the_same_files_made_by_hand() -> Result<()> {
     let epoch = "--set first_epoch=1 --set epochs=1";
     stage(
         "select",
-        &format!("--config pipelines/mask/sample.toml --entropy entropy-1 {epoch} --out masks-1"),
+        &format!("--config pipelines/mask/mixed.toml --entropy entropy-1 {epoch} --out masks-1"),
     )?;
     stage("pretrain", &format!("{train} --masks masks-1 --continue-from model-0 --out model-1"))?;
     let by_hand = Manifest::load_any(&folder.join("model-1"))?;
