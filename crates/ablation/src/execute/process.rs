@@ -28,7 +28,7 @@ pub(super) enum Exit {
     Done,
     /// The user asked to stop.
     Interrupted,
-    /// The last line that it said.
+    /// What went wrong, in its own words.
     Failed(String),
 }
 
@@ -50,7 +50,7 @@ pub(super) fn call(stage: &Stage, place: &Place, log: &Path) -> anyhow::Result<E
                 continue;
             }
             _ if stopped => Exit::Failed("it was stopped from outside".into()),
-            _ => Exit::Failed(last_line(&said).unwrap_or_else(|| "it was killed".into())),
+            _ => Exit::Failed(last_words(&said).unwrap_or_else(|| "it was killed".into())),
         });
     }
 }
@@ -93,7 +93,49 @@ fn nap(time: Duration) -> bool {
     })
 }
 
-fn last_line(text: &str) -> Option<String> {
-    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-    Some(line.strip_prefix("ERROR ").unwrap_or(line).into())
+/// The error that it ended with; the message of its first panic, which others may follow from; or its last line.
+fn last_words(said: &str) -> Option<String> {
+    let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    let error = last.strip_prefix("ERROR ").map(Into::into);
+    error.or_else(|| panic_in(said)).or_else(|| Some(last.into()))
+}
+
+/// `thread 'main' panicked at src/main.rs:1:2:` and the line after it. What follows is advice on backtraces.
+fn panic_in(said: &str) -> Option<String> {
+    let mut lines = said.lines().map(str::trim);
+    let place = lines.find(|line| line.starts_with("thread '") && line.contains(" panicked at "))?;
+    Some(format!("{place} {}", lines.next().unwrap_or_default()).trim_end().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PANIC: &str = "INFO reads the tokens\n\nthread 'main' (4711) panicked at crates/score/src/run.rs:12:5:\n\
+        index out of bounds: the len is 3 but the index is 3\n\
+        note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n\
+        note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.\n";
+    const MESSAGE: &str = "thread 'main' (4711) panicked at crates/score/src/run.rs:12:5: index out of bounds: \
+        the len is 3 but the index is 3";
+
+    #[test]
+    fn a_panic_is_told_by_its_message() {
+        assert_eq!(last_words(PANIC).as_deref(), Some(MESSAGE));
+        let second = format!("{PANIC}\nthread 'main' panicked at a.rs:1:1:\na scoped thread panicked\n");
+        assert_eq!(last_words(&second).as_deref(), Some(MESSAGE), "the first is the cause");
+        let cut = "thread 'main' panicked at a.rs:1:1:";
+        assert_eq!(last_words(cut).as_deref(), Some(cut));
+    }
+
+    #[test]
+    fn an_error_is_told_without_its_level() {
+        assert_eq!(
+            last_words("INFO a\nERROR a.toml: no such file\n\n").as_deref(),
+            Some("a.toml: no such file")
+        );
+        let both = format!("{PANIC}ERROR a thread panicked\n");
+        assert_eq!(last_words(&both).as_deref(), Some("a thread panicked"), "it was caught");
+        assert_eq!(last_words("says nothing of errors\n").as_deref(), Some("says nothing of errors"));
+        assert_eq!(last_words(" \n"), None);
+    }
 }
