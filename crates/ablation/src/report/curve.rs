@@ -118,6 +118,16 @@ pub(super) fn mean(curves: &[&[Point]]) -> Vec<Point> {
     (0..shortest).take_while(same).map(point).collect()
 }
 
+/// The lowest and the highest loss over runs at each point of their [`mean`]; nothing for a single run.
+pub(super) fn spread(curves: &[&[Point]]) -> Vec<[f64; 2]> {
+    if curves.len() < 2 {
+        return vec![];
+    }
+    let losses = |index: usize| curves.iter().map(move |curve| curve[index].loss);
+    let ends = |index| [losses(index).fold(f64::MAX, f64::min), losses(index).fold(f64::MIN, f64::max)];
+    (0..mean(curves).len()).map(ends).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -147,6 +157,8 @@ mod tests {
         let b = [point(0, 0.0, 9.0), point(1, 4.0, 5.0)];
         assert_eq!(mean(&[&a, &b]), [point(0, 0.0, 9.5), point(1, 3.0, 6.5)]);
         assert_eq!(mean(&[]), []);
+        assert_eq!(spread(&[&a, &b]), [[9.0, 10.0], [5.0, 8.0]]);
+        assert!(spread(&[&a]).is_empty() && spread(&[]).is_empty(), "one run has no spread");
     }
 
     fn manifest(tokens: u64, all: u64) -> Manifest {

@@ -47,6 +47,8 @@ pub(super) struct Figure {
     pub svg: String,
     /// What it shows, in words.
     pub alt: String,
+    /// What has to be known to read it.
+    pub caption: String,
 }
 
 impl Document {

@@ -1,6 +1,6 @@
 //! A report as Markdown.
 
-use super::document::{Cell, Document, Section, Table};
+use super::document::{Cell, Document, Figure, Section, Table};
 
 /// The text; figures are files beside it.
 pub(super) fn render(document: &Document) -> String {
@@ -14,8 +14,13 @@ fn section(section: &Section) -> Vec<String> {
     let mut parts = vec![format!("## {}", section.title)];
     parts.extend(section.notes.iter().cloned());
     parts.extend(section.tables.iter().map(table));
-    parts.extend(section.figures.iter().map(|figure| format!("![{}]({})", figure.alt, figure.file)));
+    parts.extend(section.figures.iter().flat_map(figure));
     parts
+}
+
+fn figure(figure: &Figure) -> impl Iterator<Item = String> {
+    let image = format!("![{}]({})", figure.alt, figure.file);
+    [image, figure.caption.clone()].into_iter().filter(|part| !part.is_empty())
 }
 
 fn table(table: &Table) -> String {

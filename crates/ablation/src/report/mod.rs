@@ -6,11 +6,13 @@ mod document;
 mod earlier;
 mod expenses;
 mod findings;
+mod frame;
 mod markdown;
 mod measure;
 mod page;
 mod plot;
 mod provenance;
+mod scale;
 mod sections;
 
 use std::path::{Path, PathBuf};

@@ -155,21 +155,8 @@ fn drop_column(table: &mut Table, column: usize) {
 
 /// The loss over tokens, operations and seconds.
 fn curves(findings: &Findings) -> Section {
-    let mean = |system: &System| {
-        let curves: Vec<&[Point]> = system
-            .runs
-            .iter()
-            .map(|&run| &findings.runs[run].curve[..])
-            .filter(|curve| !curve.is_empty())
-            .collect();
-        curve::mean(&curves)
-    };
-    let curves: Vec<_> = findings
-        .systems
-        .iter()
-        .map(|system| Curve { label: system.label.clone(), points: mean(system) })
-        .collect();
-    let drawn: Vec<_> = curves.into_iter().filter(|curve| curve.points.len() > 1).collect();
+    let systems = findings.systems.iter().map(|system| drawn(findings, system));
+    let drawn: Vec<_> = systems.filter(|curve| curve.points.len() > 1).collect();
     let mut section = Section::new("Learning curves");
     section.notes.push(
         "Validation loss on the fixed mask, mean over the seeds that are there. At equal compute, the training of the teacher \
@@ -182,18 +169,20 @@ fn curves(findings: &Findings) -> Section {
         section.notes.push("Missing: no run has a curve yet.".into());
         return section;
     }
-    let axes = [
-        (Axis::Tokens, "tokens", "tokens trained on"),
-        (Axis::Flops, "compute", "floating-point operations, teacher and scoring charged"),
-        (Axis::Seconds, "seconds", "seconds, teacher and scoring charged"),
-    ];
-    section.figures = axes
-        .into_iter()
-        .map(|(axis, name, title)| Figure {
-            file: format!("{}-{name}.svg", findings.name),
-            svg: plot::render(&drawn, axis, title),
-            alt: plot::in_words(&drawn, title),
-        })
-        .collect();
+    let axes = [(Axis::Tokens, "tokens"), (Axis::Flops, "compute"), (Axis::Seconds, "seconds")];
+    let figure = |(axis, name)| Figure {
+        file: format!("{}-{name}.svg", findings.name),
+        svg: plot::render(&drawn, axis),
+        alt: plot::in_words(&drawn, axis),
+        caption: plot::caption(&drawn, axis),
+    };
+    section.figures = axes.map(figure).into();
     section
+}
+
+/// A system's line.
+fn drawn(findings: &Findings, system: &System) -> Curve {
+    let curves = system.runs.iter().map(|&run| &findings.runs[run].curve[..]);
+    let curves: Vec<&[Point]> = curves.filter(|curve| !curve.is_empty()).collect();
+    Curve { label: system.label.clone(), points: curve::mean(&curves), spread: curve::spread(&curves) }
 }
