@@ -16,16 +16,27 @@ pub(super) fn render(document: &Document) -> anyhow::Result<String> {
     environment
         .add_global("style", Value::from_safe_string(include_str!("../../templates/style.css").into()));
     environment.add_filter("code", code);
+    environment.add_filter("words", words);
     environment.get_template("ablation.html")?.render(Serde(document)).context("failed to make the page")
+}
+
+/// Each word by itself, so that a line can end between two of them but not within a key, a path or a flag.
+fn words(text: &str) -> Value {
+    let words = escaped(text).split(' ').map(|word| format!("<span>{word}</span>")).collect::<Vec<_>>();
+    Value::from_safe_string(words.join(" "))
 }
 
 /// Text whose words between backticks are code, as in Markdown.
 fn code(text: &str) -> Value {
-    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let escaped = escaped(text);
     let parts = escaped.split('`').enumerate();
     let html =
         parts.map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part.into() });
     Value::from_safe_string(html.collect())
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -38,5 +49,11 @@ mod tests {
             code("a < b in `x.toml`, `y`").to_string(),
             "a &lt; b in <code>x.toml</code>, <code>y</code>"
         );
+    }
+
+    #[test]
+    fn lines_of_commands_end_between_words() {
+        assert_eq!(words("a --b <c>").to_string(), "<span>a</span> <span>--b</span> <span>&lt;c&gt;</span>");
+        assert_eq!(words("7281d48717ef167a").to_string(), "<span>7281d48717ef167a</span>");
     }
 }
