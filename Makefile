@@ -236,6 +236,9 @@ ablation: $(BUILD) ## Run the grid GRID (pipelines/grid/): each stage of all its
 	  $(if $(JOBS),--jobs $(JOBS)) $(if $(PLAN),--dry-run) $(FLAGS)
 GRID ?= $(PIPELINES)/grid/sample.toml
 
+results-page: $(BUILD) ## Write docs/results.html, the page of docs/results.md
+	@$(BIN)/entromask-ablation page docs/results.md $(FLAGS)
+
 plan: $(BUILD) ## Say for each stage of GOAL (default pretrain-self-mask) whether it is up to date, or why it would run
 	@pending=$$(mktemp); trap 'rm -f "$$pending"' EXIT; \
 	  $(MAKE) --no-print-directory $(GOAL) BUILD= PLAN="--dry-run --pending $$pending"
@@ -320,5 +323,5 @@ help: ## This list
 	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\2\t\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-14s %-10s %s\n", $$1, $$2, $$3}'
 
 FORCE:
-.PHONY: FORCE build test check parity bench bench-select bench-score bench-train bench-glue gpu-bundle gpu-check doctor gc clean help plan ablation glue glue-data report pretrain-self-mask pretrain-random \
+.PHONY: FORCE build test check parity bench bench-select bench-score bench-train bench-glue gpu-bundle gpu-check doctor gc clean help plan ablation results-page glue glue-data report pretrain-self-mask pretrain-random \
   pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::execute::{Options, Outcome, Standing, check, execute};
 use crate::grid::Grid;
 use crate::plan::{Place, Plan};
+use crate::prose;
 use crate::report::{self, Earlier};
 
 /// Runs grids of experiments and reports on them
@@ -49,6 +50,17 @@ enum Command {
         /// Another report (JSON) to take runs from that are not here, e.g. from another machine; may be given several times
         #[arg(long = "with", value_name = "REPORT")]
         earlier: Vec<PathBuf>,
+    },
+    /// Write a Markdown document about results as one HTML page
+    ///
+    /// The page is in the style of the reports, and has neither scripts nor a network. Drawings are inlined, and links to
+    /// documents that have a page beside them lead there. Example: entromask-ablation page docs/results.md
+    Page {
+        /// The document
+        file: PathBuf,
+        /// The page, which belongs into the document's folder; by default the document's name with .html
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -98,8 +110,15 @@ impl Args {
             Command::Run { where_, jobs, dry_run: true } => Experiment::new(where_, *jobs)?.show(&common),
             Command::Run { where_, jobs, dry_run: false } => Experiment::new(where_, *jobs)?.run(&common),
             Command::Report { where_, earlier } => Experiment::new(where_, None)?.report(&common, earlier),
+            Command::Page { file, out } => page(&common, file, out.as_deref()),
         }
     }
+}
+
+fn page(common: &CommonArgs, file: &Path, out: Option<&Path>) -> anyhow::Result<()> {
+    let out = out.map_or_else(|| file.with_extension("html"), Into::into);
+    prose::write(file, &out)?;
+    emit(common, out.display().to_string(), &json!({"files": [out]}))
 }
 
 impl<'a> Experiment<'a> {

@@ -2,7 +2,8 @@
 //!
 //! A grid is a TOML file that names values of axes ([`grid`]). It expands to runs, and these to stages, each made once
 //! however many runs share it ([`plan`]). Workers make the stages side by side by calling the stage programs ([`execute`]),
-//! and everything ends in one report ([`report`]).
+//! and everything ends in one report ([`report`]). A document that tells what came out of several becomes a page
+//! ([`prose`]).
 //!
 //! Nothing here trains or scores: what a stage makes, whether it is up to date and how it goes on after a kill is the
 //! stage's own affair. So a grid can be stopped at any moment and started again, and grids can share what they make.
@@ -19,4 +20,5 @@ pub mod command;
 pub mod execute;
 pub mod grid;
 pub mod plan;
+pub mod prose;
 pub mod report;

@@ -9,7 +9,7 @@ mod findings;
 mod frame;
 mod markdown;
 mod measure;
-mod page;
+pub(crate) mod page;
 mod plot;
 mod provenance;
 mod scale;

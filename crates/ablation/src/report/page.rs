@@ -1,27 +1,34 @@
-//! A report as one self-contained HTML page.
+//! A report as one self-contained HTML page, and what such pages have in common.
 
 use anyhow::Context;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value};
+use serde::Serialize;
 
 use super::document::Document;
 
 /// The page; plots are inline SVG, and there is no script.
 pub(super) fn render(document: &Document) -> anyhow::Result<String> {
+    fill("ablation.html", document)
+}
+
+/// A template with the style that all pages have.
+pub(crate) fn fill(template: &str, content: &impl Serialize) -> anyhow::Result<String> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.add_template("ablation.html", include_str!("../../templates/ablation.html"))?;
+    environment.add_template("prose.html", include_str!("../../templates/prose.html"))?;
     // No template: braces mean something else in it.
     environment
         .add_global("style", Value::from_safe_string(include_str!("../../templates/style.css").into()));
     environment.add_filter("code", code);
     environment.add_filter("words", words);
-    environment.get_template("ablation.html")?.render(Serde(document)).context("failed to make the page")
+    environment.get_template(template)?.render(Serde(content)).context("failed to make the page")
 }
 
 /// Each word by itself, so that a line can end between two of them but not within a key, a path or a flag.
-fn words(text: &str) -> Value {
+pub(crate) fn words(text: &str) -> Value {
     let words = escaped(text).split(' ').map(|word| format!("<span>{word}</span>")).collect::<Vec<_>>();
     Value::from_safe_string(words.join(" "))
 }
