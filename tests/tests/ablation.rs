@@ -261,6 +261,11 @@ fn a_report_takes_runs_that_another_one_has() -> Result<()> {
     let from = format!("Taken from {}, keys included: ", other.display());
     assert!(markdown.contains(&from) && markdown.contains("random (seed 1, 2)"), "{markdown}");
     assert!(!whole.report("micro.md")?.contains("Taken from"), "it has all of its own");
+    // Written again from itself it says the same.
+    let itself = world.data().join("report/micro.json");
+    let report = world.command("report", "micro", &["--with"]).arg(&itself).output()?;
+    ensure!(report.status.success(), "{}", said(&report));
+    assert_eq!(world.report("micro.md")?, markdown);
     Ok(())
 }
 

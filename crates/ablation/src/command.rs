@@ -193,11 +193,12 @@ impl<'a> Experiment<'a> {
     }
 
     fn report(&self, common: &CommonArgs, earlier: &[PathBuf]) -> anyhow::Result<()> {
-        let earlier: Vec<_> =
-            earlier.iter().map(|path| Earlier::load(path)).collect::<anyhow::Result<_>>()?;
+        let out = self.at.out.clone().unwrap_or_else(|| self.at.data.join("report"));
+        let new = report::json_file(&self.grid.name, &out);
+        let earlier = earlier.iter().map(|path| Earlier::load(path, &new));
+        let earlier: Vec<_> = earlier.collect::<anyhow::Result<_>>()?;
         let standings = check(&self.plan, &self.place, &self.at.data)?;
         let findings = report::read(&self.grid, &self.plan, &standings, &self.at.data, &earlier)?;
-        let out = self.at.out.clone().unwrap_or_else(|| self.at.data.join("report"));
         let files = report::write(&findings, &out, &self.at.grid)?;
         let shown: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         emit(

@@ -14,6 +14,9 @@ use crate::plan::{Plan, Program};
 pub struct Earlier {
     #[serde(skip)]
     path: PathBuf,
+    /// Whether it is what the new report takes the place of.
+    #[serde(skip)]
+    is_former: bool,
     #[serde(default = "usual_data")]
     data: PathBuf,
     systems: Vec<Chosen>,
@@ -40,18 +43,25 @@ fn usual_data() -> PathBuf {
 }
 
 impl Earlier {
-    /// Reads the JSON file of a report.
+    /// Reads the JSON file of a report; `new` is where the one that takes its runs will be written. What a report takes from
+    /// its own former self was not taken from another.
     ///
     /// # Errors
     /// A [`Fault`] of class input if there is none, or it is something else.
-    pub fn load(path: &Path) -> anyhow::Result<Self> {
+    pub fn load(path: &Path, new: &Path) -> anyhow::Result<Self> {
         let damaged = |error: &dyn std::fmt::Display| {
             Fault::input(format!("{}: no report of entromask-ablation: {error}", path.display()))
                 .remedy("name the .json file that stands beside a report's .md")
         };
         let text = std::fs::read(path).map_err(|error| damaged(&error))?;
         let report: Self = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
-        Ok(Self { path: path.into(), ..report })
+        let is_former = path.canonicalize().ok().is_some_and(|path| Some(path) == new.canonicalize().ok());
+        Ok(Self { path: path.into(), is_former, ..report })
+    }
+
+    /// Where something is taken from that this report took from `before`.
+    fn source(&self, before: Option<&PathBuf>) -> Option<PathBuf> {
+        if self.is_former { before.cloned() } else { Some(self.path.clone()) }
     }
 
     /// Fills in the runs of the same choices and seed that are missing here and complete there. Their stages are those that
@@ -109,7 +119,7 @@ impl Earlier {
             system: run.system,
             stages: run.stages.clone(),
             missing: None,
-            taken_from: Some(self.path.clone()),
+            taken_from: self.source(found.taken_from.as_ref()),
             ..found.clone()
         };
         taken.glue.retain(|name, _| glue.contains(name));
@@ -121,7 +131,8 @@ impl Earlier {
         let own = &stages[index];
         let Some(other) = self.stage(here, own).filter(|other| !is_same(own, other)) else { return index };
         let (out, command) = (own.out.clone(), own.command.clone());
-        let taken = StageFindings { out, command, taken_from: Some(self.path.clone()), ..other.clone() };
+        let taken_from = self.source(other.taken_from.as_ref());
+        let taken = StageFindings { out, command, taken_from, ..other.clone() };
         if own.key.is_none() {
             stages[index] = taken;
             return index;

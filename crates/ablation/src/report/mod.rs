@@ -36,11 +36,16 @@ pub fn write(findings: &Findings, out: &Path, grid: &Path) -> anyhow::Result<Vec
     let mut files = vec![
         (file(".md"), markdown::render(&document)),
         (file(".html"), page::render(&document)?),
-        (file(".json"), serde_json::to_string_pretty(findings)? + "\n"),
+        (json_file(&findings.name, out), serde_json::to_string_pretty(findings)? + "\n"),
     ];
     files.extend(document.figures().map(|figure| (out.join(&figure.file), figure.svg.clone())));
     files.iter().try_for_each(|(path, text)| publish(path, text.as_bytes()))?;
     Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+/// Where the numbers of the grid `name` are below `out`.
+pub fn json_file(name: &str, out: &Path) -> PathBuf {
+    out.join(format!("{name}.json"))
 }
 
 /// What there is, in a line: `Strategies: 5 of 6 runs, 3 seeds`.

@@ -68,8 +68,8 @@ pub(super) fn in_words(curves: &[Curve], axis: Axis) -> String {
     format!("Validation loss in nats over {over}; at the end: {}", ends.collect::<Vec<_>>().join(", "))
 }
 
-/// What has to be known to read the plot.
-pub(super) fn caption(curves: &[Curve], axis: Axis) -> String {
+/// What has to be known to read the plot, in sentences.
+pub(super) fn caption(curves: &[Curve], axis: Axis) -> Vec<String> {
     let frame = Frame::around(curves, axis);
     let mut said = vec![];
     if curves.iter().any(|curve| !curve.spread.is_empty()) {
@@ -90,7 +90,7 @@ pub(super) fn caption(curves: &[Curve], axis: Axis) -> String {
             "The axis is logarithmic, because the longest line reaches {stretch:.1} × as far as the shortest; it begins at {left}."
         ));
     }
-    said.join(" ")
+    said
 }
 
 /// What the plot goes over, in its title and below the axis.
@@ -250,7 +250,7 @@ mod tests {
             assert!((x - frame.x(at)).abs() < 0.06 && (y - frame.y(loss)).abs() < 0.06, "{x} {y}");
         }
         let alone = Curve { spread: vec![], ..one };
-        assert!(frame.band(&alone).is_empty() && !caption(&[alone], Axis::Tokens).contains("band"));
+        assert!(frame.band(&alone).is_empty() && !caption(&[alone], Axis::Tokens).concat().contains("band"));
     }
 
     #[test]
@@ -267,12 +267,12 @@ mod tests {
 
     #[test]
     fn captions_say_what_is_cut_off_and_what_is_stretched() {
-        let shown = caption(&unlike(), Axis::Flops);
+        let shown = caption(&unlike(), Axis::Flops).join(" ");
         assert!(shown.contains("the lowest to the highest seed") && shown.contains("11.0 ×"), "{shown}");
         assert!(shown.contains("are cut off") && shown.contains("begins at 100."), "{shown}");
         assert!(render(&unlike(), Axis::Flops).contains("charged (log scale)<"));
         let flat = curve("flat", 0.0, &[5.0, 5.0]);
-        assert!(!caption(&[flat], Axis::Flops).contains("axis"));
+        assert!(!caption(&[flat], Axis::Flops).concat().contains("axis"));
     }
 
     #[test]

@@ -170,14 +170,26 @@ fn curves(findings: &Findings) -> Section {
         return section;
     }
     let axes = [(Axis::Tokens, "tokens"), (Axis::Flops, "compute"), (Axis::Seconds, "seconds")];
-    let figure = |(axis, name)| Figure {
+    let captions = axes.map(|(axis, _)| plot::caption(&drawn, axis));
+    // What holds for all of them is said once.
+    let (shared, _) = apart(&captions, &captions[0]);
+    section.notes.extend(Some(shared).filter(|shared| !shared.is_empty()));
+    let figure = |((axis, name), caption): ((Axis, &str), &Vec<String>)| Figure {
         file: format!("{}-{name}.svg", findings.name),
         svg: plot::render(&drawn, axis),
         alt: plot::in_words(&drawn, axis),
-        caption: plot::caption(&drawn, axis),
+        caption: apart(&captions, caption).1,
     };
-    section.figures = axes.map(figure).into();
+    section.figures = axes.into_iter().zip(&captions).map(figure).collect();
     section
+}
+
+/// The sentences of `caption` that all captions have, and the others.
+fn apart(captions: &[Vec<String>], caption: &[String]) -> (String, String) {
+    let in_all = |sentence: &&String| captions.iter().all(|caption| caption.contains(sentence));
+    let (shared, own): (Vec<&String>, Vec<&String>) = caption.iter().partition(in_all);
+    let text = |sentences: Vec<&String>| sentences.into_iter().cloned().collect::<Vec<_>>().join(" ");
+    (text(shared), text(own))
 }
 
 /// A system's line.
