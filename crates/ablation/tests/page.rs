@@ -81,6 +81,8 @@ fn the_committed_results_make_a_page() -> Result<()> {
     let html = fs::read_to_string(out)?;
     assert!(html.contains("href=\"results/cpu-first.html\"") && html.contains("<h2 id="));
     check_self_contained(&html);
+    let committed = fs::read_to_string(docs.join("results.html"))?;
+    assert!(html == committed, "docs/results.html is not that of docs/results.md: run `make results-page`");
     Ok(())
 }
 

@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// What stands where there is nothing.
+pub(super) const DASH: &str = "–";
+
 /// The whole report.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Document {
@@ -73,10 +76,19 @@ impl Table {
         }
     }
 
-    /// One more column of words, before there are rows.
-    pub fn add_column(&mut self, name: &'static str) {
-        self.header.push(name);
-        self.numeric.push(false);
+    pub fn drop_column(&mut self, column: usize) {
+        self.header.remove(column);
+        self.numeric.remove(column);
+        self.rows.iter_mut().for_each(|row| drop(row.remove(column)));
+    }
+
+    /// Drops the columns in which all rows have a dash.
+    pub fn drop_empty_columns(&mut self) {
+        for column in (0..self.header.len()).rev() {
+            if self.rows.iter().all(|row| row[column].text == DASH) {
+                self.drop_column(column);
+            }
+        }
     }
 }
 

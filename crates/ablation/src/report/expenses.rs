@@ -3,9 +3,8 @@
 use entromask_report::number::{duration, flops};
 
 use super::costs::Spent;
-use super::document::{Cell, Section, Table};
+use super::document::{Cell, DASH, Section, Table};
 use super::findings::{Findings, RunFindings, System};
-use super::sections::DASH;
 use crate::plan::Account;
 
 const ACCOUNTS: [Account; 4] = [Account::Training, Account::Teacher, Account::Scoring, Account::Selection];

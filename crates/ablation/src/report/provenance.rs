@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use super::document::{Cell, Section, Table};
+use super::document::{Cell, DASH, Section, Table};
 use super::expenses::shown;
 use super::findings::Findings;
-use super::sections::DASH;
 
 /// Digits of a key that are shown: enough to find it, all of them are in the JSON file.
 const KEY: usize = 16;
@@ -25,10 +24,11 @@ pub(super) fn runs(findings: &Findings) -> Section {
             run.key.as_ref().map_or("missing".into(), |key| Cell::code(short(key))),
             digits(run.content.as_deref()),
             run.made_by.as_deref().unwrap_or(DASH).into(),
-            if glue.is_empty() { "–".into() } else { Cell::code(glue.join(", ")) },
+            if glue.is_empty() { DASH.into() } else { Cell::code(glue.join(", ")) },
             stages.join(" ").into(),
         ]);
     }
+    table.drop_empty_columns();
     let note = "Losses and curves are in the model's `manifest.json` and `metrics.jsonl`, scores in `results.json` of the \
                 fine-tuning. Keys and contents are the first 16 digits of those in the manifests: a key stands for a recipe, a content \
                 for the bits that came out. The last column numbers the commands below that made the run.";
@@ -37,23 +37,18 @@ pub(super) fn runs(findings: &Findings) -> Section {
 
 /// Each stage with its command.
 pub(super) fn stages(findings: &Findings, grid: &Path) -> Section {
-    let mut table = Table::new(&["no.#", "key", "content", "cost#", "command"]);
-    let taken = findings.stages.iter().any(|stage| stage.taken_from.is_some());
-    if taken {
-        table.add_column("taken from");
-    }
+    let mut table = Table::new(&["no.#", "key", "content", "cost#", "command", "taken from"]);
     for (index, stage) in findings.stages.iter().enumerate() {
-        let mut row = vec![
+        table.rows.push(vec![
             (index + 1).to_string().into(),
             stage.key.as_ref().map_or("missing".into(), |key| Cell::code(short(key))),
             digits(stage.content.as_deref()),
             shown(stage.spent).into(),
             Cell::code(&stage.command),
-        ];
-        let from = stage.taken_from.as_ref().map_or(DASH.into(), |from| from.display().to_string().into());
-        row.extend(taken.then_some(from));
-        table.rows.push(row);
+            stage.taken_from.as_ref().map_or(DASH.into(), |from| from.display().to_string().into()),
+        ]);
     }
+    table.drop_empty_columns();
     let note = format!(
         "All of it: `make ablation GRID={}`. The stages, each made once; device and threads, which no result depends on but \
          for the last bits of sums, are left out.",

@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::curve::{self, Axis, Point};
-use super::document::{Cell, Document, Figure, Section, Table};
+use super::document::{Cell, DASH, Document, Figure, Section, Table};
 use super::expenses;
 use super::findings::{Findings, System};
 use super::measure::{Group, Line};
 use super::plot::{self, Curve};
 use super::provenance;
-
-pub(super) const DASH: &str = "–";
 
 /// The report about `findings`; `grid` is the grid's file.
 pub(super) fn document(findings: &Findings, grid: &Path) -> Document {
@@ -103,10 +101,10 @@ fn section(findings: &Findings, group: &Group) -> Section {
     ]);
     table.rows = group.lines.iter().map(|line| row(findings, group, line)).collect();
     if group.lines.iter().all(|line| line.floor.is_none()) {
-        drop_column(&mut table, 2);
+        table.drop_column(2);
     }
     if group.lower_is_better {
-        drop_column(&mut table, 0);
+        table.drop_column(0);
     }
     let better = if group.lower_is_better { "Lower is better." } else { "Higher is better." };
     Section {
@@ -145,12 +143,6 @@ fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
         interval(difference.and_then(|difference| difference.bootstrap)).into(),
         Cell { text: line.verdict.clone(), strong, code: false },
     ]
-}
-
-fn drop_column(table: &mut Table, column: usize) {
-    table.header.remove(column);
-    table.numeric.remove(column);
-    table.rows.iter_mut().for_each(|row| drop(row.remove(column)));
 }
 
 /// The loss over tokens, operations and seconds.
