@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest;
-use crate::recipe::Input;
+use crate::recipe::{Input, MEMORY};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -205,6 +205,16 @@ impl Manifest {
         self.outputs.iter().filter(|output| !output.log).try_for_each(|output| output.verify(dir))
     }
 
+    /// [`Manifest::verify`] for those files only that `reads` chooses. The digests of large ones are remembered, so that
+    /// who reads a model again and again hashes it once.
+    pub fn verify_read(&self, dir: &Path, reads: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+        let read: Vec<_> = self.outputs.iter().filter(|output| !output.log && reads(&output.file)).collect();
+        read.iter().try_for_each(|output| output.verify_size(dir))?;
+        let paths: Vec<_> = read.iter().map(|output| dir.join(&output.file)).collect();
+        let digests = digest::of_files(&paths, Path::new(MEMORY))?;
+        read.iter().zip(digests).try_for_each(|(output, found)| output.compare(dir, &found))
+    }
+
     pub(crate) fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec_pretty(self)?;
         bytes.push(b'\n');
@@ -215,13 +225,15 @@ impl Manifest {
 impl Output {
     /// Compares the file in `dir` with this entry, size first.
     pub fn verify(&self, dir: &Path) -> anyhow::Result<()> {
-        let path = dir.join(&self.file);
         self.verify_size(dir)?;
-        let found = digest::of_file(&path)?;
+        self.compare(dir, &digest::of_file(&dir.join(&self.file))?)
+    }
+
+    fn compare(&self, dir: &Path, found: &str) -> anyhow::Result<()> {
         if found == self.blake3 {
             return Ok(());
         }
-        Err(damaged(&path, &format!("blake3 {}", self.blake3), &found).into())
+        Err(damaged(&dir.join(&self.file), &format!("blake3 {}", self.blake3), found).into())
     }
 
     pub(crate) fn verify_size(&self, dir: &Path) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use crate::digest;
 use crate::manifest::{Kind, Manifest};
 
 /// Where the digests of large external files are remembered, relative to the working folder.
-const MEMORY: &str = "data/.digests.json";
+pub(crate) const MEMORY: &str = "data/.digests.json";
 
 /// Everything that decides an artifact's content.
 #[derive(Clone, Debug, PartialEq)]

@@ -39,6 +39,7 @@ pub struct LogitsArgs {
 /// seq_length]` (i32). Shorter rows are padded.
 pub fn write_logits(args: &LogitsArgs) -> Result<()> {
     let tokens = Manifest::load(&args.tokens, Kind::Tokens)?;
+    model::input(&args.model)?;
     let device = entromask_device::open(&args.common.device, &args.common.dtype)?;
     let ids = first_rows(&tokens, &args.tokens, args.rows)?;
     let batch = |shape: &EncoderConfig| -> Result<Batch> {

@@ -1,5 +1,6 @@
 //! The model that scores, and whether it belongs to the tokens.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::Result;
@@ -9,13 +10,31 @@ use entromask_fault::Fault;
 
 use crate::tokenizer;
 
+/// Extensions of what is read of a model's folder.
+const READ: [&str; 4] = ["safetensors", "bin", "json", "txt"];
+
 /// The model as an input: an artifact of the pipeline, or a Hugging Face folder from outside.
+///
+/// The key is made of what the manifest says, so what is read of an artifact, weights, configuration and tokenizer, is
+/// compared with its digests.
+///
+/// # Errors
+///
+/// An input fault that names the file, and both digests if it was changed.
 pub(crate) fn input(dir: &Path) -> Result<Input> {
     if dir.join(MANIFEST).exists() {
-        return Ok(Input::artifact("teacher", &Manifest::load(dir, Kind::Model)?, dir));
+        let manifest = Manifest::load(dir, Kind::Model)?;
+        manifest.verify_read(dir, is_read)?;
+        return Ok(Input::artifact("teacher", &manifest, dir));
     }
     let remedy = "`--model` takes a model artifact or a Hugging Face folder";
     Input::files("teacher", dir, &pretrained_files(dir, remedy)?, remedy)
+}
+
+/// Whether scoring reads this file of a model's folder.
+fn is_read(file: &str) -> bool {
+    let extension = Path::new(file).extension().and_then(OsStr::to_str);
+    !file.contains('/') && extension.is_some_and(|extension| READ.contains(&extension))
 }
 
 /// Fails when the model in `dir` cannot read the ids of the tokens artifact in `tokens_dir`.

@@ -45,6 +45,23 @@ fn a_damaged_part() {
 }
 
 #[test]
+fn a_model_that_is_not_what_its_manifest_says() {
+    for (file, at) in [("model.safetensors", 2), ("config.json", 2), ("tokenizer.json", 1)] {
+        let world = World::new();
+        world.publish_model();
+        world.score("good", &[]).assert().success();
+        world.damage(&format!("model/{file}"), at);
+        refused(&world, 3, &[], &[file, "the manifest says blake3", "delete it"]);
+        for more in [&["fidelity"][..], &["logits", "--out", "logits.safetensors"]] {
+            let mut command = world.command();
+            command.args(more).arg("--tokens").arg(world.path("tokens"));
+            let done = command.arg("--model").arg(world.path("model")).assert().code(3);
+            assert!(String::from_utf8_lossy(&done.get_output().stderr).contains(file), "{more:?} {file}");
+        }
+    }
+}
+
+#[test]
 fn a_model_of_another_vocabulary() {
     let world = World::new();
     write_model(&world.path("model"), VOCAB - 1);

@@ -53,6 +53,16 @@ fn manifest(world: &World, out: &str) -> Manifest {
 }
 
 #[test]
+fn a_teacher_that_is_not_what_its_manifest_says_is_refused() {
+    let world = World::new();
+    write_masks(&world);
+    world.publish_model();
+    world.damage("model/model.safetensors", 2);
+    let done = distill(&world, "targets", &[]).assert().code(3);
+    assert!(String::from_utf8_lossy(&done.get_output().stderr).contains("the manifest says blake3"));
+}
+
+#[test]
 fn what_is_kept_is_what_the_model_says() {
     let world = World::new();
     write_masks(&world);

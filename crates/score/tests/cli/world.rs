@@ -69,6 +69,22 @@ impl World {
         manifest.parts("part").map(|part| Entropies::read(&dir.join(&part.file)).expect("reads")).collect()
     }
 
+    /// Makes the model an artifact.
+    pub fn publish_model(&self) {
+        let recipe = Recipe { kind: Kind::Model, format: 1, config: json!({}), inputs: vec![] };
+        let bench = Workbench::open(&self.path("model"), recipe, tool("handmade", "0", &[])).expect("opens");
+        let files = ["config.json", "model.safetensors", "tokenizer.json"].map(OutputSpec::file).to_vec();
+        bench.publish(files, json!({}), Cost::default()).expect("publishes");
+    }
+
+    /// Turns a bit of the file's byte `at`, counted from the end.
+    pub fn damage(&self, file: &str, at: usize) {
+        let mut bytes = fs_err::read(self.path(file)).expect("reads");
+        let place = bytes.len() - at;
+        bytes[place] ^= 1;
+        fs_err::write(self.path(file), bytes).expect("writes");
+    }
+
     pub fn manifest(&self, out: &str) -> Manifest {
         Manifest::load(&self.path(out), Kind::Entropy).expect("a manifest")
     }
