@@ -10,7 +10,8 @@
 //! Invariants:
 //! 1. Nothing is ever changed in place: every file is written beside and renamed, after `fsync`.
 //! 2. The manifest is written last, and removed before any file whose name does not carry the key is replaced.
-//! 3. Device, batch size, host, time and revision are recorded but are not part of the key.
+//! 3. No stage writes into a folder that it reads, or into an artifact of another kind.
+//! 4. Device, batch size, host, time and revision are recorded but are not part of the key.
 //!
 //! ```
 //! use entromask_artifact::{Cost, Kind, OutputSpec, Recipe, Status, Workbench, status, tool};
@@ -25,6 +26,7 @@
 //! # Ok(()) }
 //! ```
 
+mod claim;
 mod clock;
 mod digest;
 mod disk;

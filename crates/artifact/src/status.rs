@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::claim;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::recipe::{Input, Recipe};
 
@@ -19,7 +20,11 @@ pub enum Status {
 }
 
 /// Compares the artifact in `out` with `recipe`, reading the manifest and the sizes of its parts only.
+///
+/// # Errors
+/// A [`Fault`](entromask_fault::Fault) of class usage if `out` is one of the recipe's inputs or an artifact of another kind.
 pub fn status(out: &Path, recipe: &Recipe) -> anyhow::Result<Status> {
+    claim::check(out, recipe)?;
     if !out.join(MANIFEST).exists() {
         return Ok(Status::Missing);
     }
@@ -41,9 +46,6 @@ pub fn status(out: &Path, recipe: &Recipe) -> anyhow::Result<Status> {
 /// Each way in which `recipe` differs from what made `manifest`, as `path: old -> new`.
 fn differences(manifest: &Manifest, recipe: &Recipe) -> Vec<String> {
     let mut found = Vec::new();
-    if manifest.kind != recipe.kind {
-        found.push(format!("kind: {} -> {}", manifest.kind, recipe.kind));
-    }
     if manifest.format != recipe.format {
         found.push(format!("format: {} -> {}", manifest.format, recipe.format));
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use serde_json::Value;
 
+use crate::claim;
 use crate::clock::Clock;
 use crate::digest;
 use crate::disk::{explain, remove_leftovers, sync};
@@ -61,9 +62,10 @@ impl Workbench {
     /// Creates the folder if needed and takes its lock.
     ///
     /// # Errors
-    /// A [`Fault`](entromask_fault::Fault) of class usage if the folder cannot be created or written, of class failed if another process
-    /// works on it.
+    /// A [`Fault`](entromask_fault::Fault) of class usage if the folder cannot be created or written, is one of the recipe's inputs or
+    /// an artifact of another kind; of class failed if another process works on it.
     pub fn open(out: &Path, recipe: Recipe, tool: Tool) -> anyhow::Result<Self> {
+        claim::check(out, &recipe)?;
         Ok(Self::locked(Lock::alone(out)?, out, recipe, tool, None, ""))
     }
 
@@ -79,6 +81,7 @@ impl Workbench {
         shard: Shard,
         device: &str,
     ) -> anyhow::Result<Self> {
+        claim::check(out, &recipe)?;
         Ok(Self::locked(Lock::shard(out, shard)?, out, recipe, tool, Some(shard), device))
     }
 

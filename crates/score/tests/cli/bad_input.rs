@@ -16,6 +16,24 @@ fn usage() {
 }
 
 #[test]
+fn what_is_read_is_not_written_over() {
+    let world = World::new();
+    let files = |name: &str| {
+        let mut files: Vec<_> = std::fs::read_dir(world.path(name)).expect("a folder").flatten().collect();
+        files.sort_by_key(std::fs::DirEntry::file_name);
+        files.iter().map(|file| fs_err::read(file.path()).expect("reads")).collect::<Vec<_>>()
+    };
+    for (out, words) in [("tokens", "the input `tokens`"), ("model", "the input `teacher`")] {
+        let before = files(out);
+        for more in [&[][..], &["--dry-run"], &["--shard", "1/2"], &["--finalize"]] {
+            let done = world.score(out, more).assert().code(2);
+            assert!(String::from_utf8_lossy(&done.get_output().stderr).contains(words), "{out} {more:?}");
+        }
+        assert!(files(out) == before, "{out} is as it was");
+    }
+}
+
+#[test]
 fn a_device_that_is_not_there() {
     let world = World::new();
     if !entromask_device::compiled().contains(&"cuda") {
