@@ -14,9 +14,9 @@ use crate::softmax::{Online, Sums};
 /// How unsure a prediction is. Both in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measures {
-    /// −Σ q ln q, between 0 and ln `vocab_size`.
+    /// −Σ q ln q, between 0 and ln `vocab_size`; not a number where the logits are none.
     pub entropy: f32,
-    /// −ln q(target), not negative.
+    /// −ln q(target), not negative; not a number where the logits are none.
     pub surprisal: f32,
 }
 
@@ -283,6 +283,18 @@ mod tests {
             assert_eq!(measured[1], (Measures { entropy: 0.0, surprisal: 2e4 }, details));
         }
         assert_eq!(case.fused(), only_measures(&case.in_burn()));
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        for state in [f32::NAN, f32::INFINITY] {
+            let (hidden, weight) = ([0.5, state], vec![1.0; 2 * 300]);
+            let head = Head::new(&weight, &[0.0; 300]);
+            let (measures, details) = head.measure_details(&hidden, &[3])[0];
+            let all = [measures.surprisal, details.min_entropy, details.renyi2, details.margin];
+            assert!(measures.entropy.is_nan() && all.iter().all(|value| value.is_nan()), "{measures:?}");
+            assert!(head.measure(&hidden, &[3])[0].surprisal.is_nan());
+        }
     }
 
     #[test]

@@ -35,6 +35,9 @@ impl Online for Peaks {
     /// probabilities (1 − e^(z₂−m)) / Σ e^(z−m).
     fn output(&self, vocab_size: usize) -> (Measures, Details) {
         let measures = self.sums.output(vocab_size);
+        if measures.entropy.is_nan() {
+            return (measures, Details { min_entropy: f32::NAN, renyi2: f32::NAN, margin: f32::NAN });
+        }
         let sum = self.sums.sum();
         // Rounding must not break the order min-entropy ≤ Rényi-2 ≤ entropy.
         let min_entropy = (sum.ln() as f32).clamp(0.0, measures.entropy);

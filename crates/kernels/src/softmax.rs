@@ -45,12 +45,19 @@ impl Online for Sums {
         self.merge(f64::from(max), f64::from(sum), f64::from(weighted));
     }
 
-    /// H = ln Σ e^(z−m) − Σ (z−m) e^(z−m) / Σ e^(z−m), and −ln q(t) = ln Σ e^(z−m) + m − z(t).
+    /// H = ln Σ e^(z−m) − Σ (z−m) e^(z−m) / Σ e^(z−m), and −ln q(t) = ln Σ e^(z−m) + m − z(t). Neither is a number where
+    /// no logit is one.
     fn output(&self, vocab_size: usize) -> Measures {
+        if !self.max.is_finite() {
+            return Measures { entropy: f32::NAN, surprisal: f32::NAN };
+        }
         let log_sum = self.sum.ln();
         let entropy = (log_sum - self.weighted / self.sum) as f32;
         let surprisal = (log_sum + self.max - self.target) as f32;
-        Measures { entropy: entropy.clamp(0.0, (vocab_size as f32).ln()), surprisal: surprisal.max(0.0) }
+        Measures {
+            entropy: entropy.clamp(0.0, (vocab_size as f32).ln()),
+            surprisal: surprisal.clamp(0.0, f32::INFINITY),
+        }
     }
 }
 

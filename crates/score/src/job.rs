@@ -1,5 +1,7 @@
 //! One job: what entropies are made from, the model that makes them, and the parts they lie in.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use burn::tensor::Device;
 use entromask_artifact::{Input, Kind, Manifest, Output, OutputSpec, Recipe, Shard, Tool, Workbench, tool};
@@ -35,6 +37,7 @@ pub(crate) struct Teacher {
     device: Device,
     mask_id: u32,
     reader: Reader,
+    dir: PathBuf,
 }
 
 impl<'a> Job<'a> {
@@ -81,7 +84,7 @@ impl<'a> Job<'a> {
         let (model, _) = MaskedLm::from_pretrained(&self.paths.model, &device)?;
         let mask_id =
             reader.mask_id().map_or_else(|| model::mask_id(&self.tokens, &self.paths.tokens), Ok)?;
-        Ok(Teacher { model, device, mask_id, reader })
+        Ok(Teacher { model, device, mask_id, reader, dir: self.paths.model.clone() })
     }
 
     fn warn_without_tokenizer(&self) {
@@ -170,7 +173,8 @@ impl<'a> Job<'a> {
 
 impl Teacher {
     pub(crate) fn scorer<'t>(&'t self, config: &'t Config) -> Scorer<'t> {
-        Scorer::new(config, (&self.model, self.reader.shape()), &self.device, self.mask_id)
+        let model = (&self.model, self.reader.shape());
+        Scorer::new(config, model, &self.device, self.mask_id, &self.dir)
     }
 
     pub(crate) fn reader(&self) -> &Reader {

@@ -34,6 +34,7 @@ mod carry;
 mod config;
 mod distill;
 mod fidelity;
+mod finite;
 mod folds;
 mod job;
 mod logits;

@@ -1,5 +1,7 @@
 //! Scoring the rows of one part.
 
+use std::path::Path;
+
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use entromask_encoder::{Batch, Buffers, CpuMaskedLm, EncoderConfig, MaskedLm, Wanted};
@@ -8,6 +10,7 @@ use entromask_tables::{Entropies, Tokens};
 use rayon::prelude::*;
 
 use crate::config::{Conditioning, Config};
+use crate::finite::{self, Limit, first_bad, sums};
 use crate::pass::{Pass, Widths, all_passes, chunks, widths};
 use crate::scores::{Scored, Scores, needs_details};
 
@@ -27,6 +30,9 @@ pub(crate) struct Scorer<'a> {
     fused: Option<Fused>,
     device: &'a Device,
     mask_id: u32,
+    limit: Limit,
+    /// The model's folder.
+    dir: &'a Path,
 }
 
 /// The model laid out for the CPU.
@@ -41,11 +47,13 @@ impl<'a> Scorer<'a> {
         (model, shape): (&'a MaskedLm, &'a EncoderConfig),
         device: &'a Device,
         mask_id: u32,
+        dir: &'a Path,
     ) -> Self {
         let fused = entromask_device::is_cpu(device).then(|| Fused::new(model, shape));
         let (weight, bias) = model.decoder();
+        let limit = Limit::of(&weight);
         let head = DeviceHead::new(weight, bias);
-        Self { config, shape, model, head, fused, device, mask_id }
+        Self { config, shape, model, head, fused, device, mask_id, limit, dir }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -57,6 +65,9 @@ impl<'a> Scorer<'a> {
     }
 
     /// The scores of a part; `progress` is told the tokens of finished passes, and may end the work.
+    ///
+    /// # Errors
+    /// An input fault that names the place if the model computes what is not finite.
     pub(crate) fn score(&self, part: &Tokens, progress: impl Fn(u64) -> Result<()>) -> Result<Entropies> {
         let passes = all_passes(self.config, part);
         let widths = widths(&passes);
@@ -64,9 +75,10 @@ impl<'a> Scorer<'a> {
         for chunk in chunks(&passes) {
             let batches = self.batches(chunk);
             let measured = match &self.fused {
-                Some(fused) => self.measure_fused(fused, part, &batches),
+                Some(fused) => self.measure_fused(fused, part, &batches)?,
                 None => self.measure_on_device(part, &batches, &widths)?,
             };
+            self.check(part, chunk, measured.iter().map(Scored::is_finite))?;
             scores.fill(chunk, &measured);
             progress(chunk.iter().map(|pass| pass.length as u64).sum())?;
         }
@@ -81,7 +93,7 @@ impl<'a> Scorer<'a> {
     }
 
     /// Batches side by side on all cores, since each is computed on one.
-    fn measure_fused(&self, fused: &Fused, part: &Tokens, batches: &[&[Pass]]) -> Vec<Scored> {
+    fn measure_fused(&self, fused: &Fused, part: &Tokens, batches: &[&[Pass]]) -> Result<Vec<Scored>> {
         let states = batches.par_iter().map_init(Buffers::default, |buffers, batch| {
             let rows: Vec<Vec<u32>> = batch.iter().map(|pass| self.input(part, pass)).collect();
             let wanted = rows.iter().zip(*batch);
@@ -93,20 +105,38 @@ impl<'a> Scorer<'a> {
             fused.model.states(&wanted.collect::<Vec<_>>(), buffers)
         });
         let states: Vec<f32> = states.collect::<Vec<_>>().concat();
+        let width = self.shape.embedding_size();
+        let sums = states.par_chunks_exact(width).map(|state| state.iter().map(|value| value.abs()).sum());
+        let sums: Vec<f32> = sums.collect();
+        let good = sums.into_iter().map(|sum| self.limit.holds(sum));
+        self.check(part, batches.iter().copied().flatten(), good)?;
         let targets: Vec<u32> = batches.iter().flat_map(|batch| targets(part, batch)).collect();
-        if needs_details(&self.config.measures) {
+        Ok(if needs_details(&self.config.measures) {
             let all = fused.head.measure_details(&states, &targets).into_iter();
             all.map(|(measures, details)| Scored { measures, details: Some(details) }).collect()
         } else {
             let all = fused.head.measure(&states, &targets).into_iter();
             all.map(|measures| Scored { measures, details: None }).collect()
-        }
+        })
+    }
+
+    /// Fails where something is not `good`; these go over all positions of `passes`, in order.
+    fn check<'p>(
+        &self,
+        part: &Tokens,
+        passes: impl IntoIterator<Item = &'p Pass>,
+        good: impl Iterator<Item = bool>,
+    ) -> Result<()> {
+        let bad = first_bad(&part.row, passes.into_iter(), good);
+        bad.map_or(Ok(()), |place| Err(finite::fault(self.dir, place).into()))
     }
 
     /// The device computes a batch while the next one is prepared and the one before is read.
     fn measure_on_device(&self, part: &Tokens, batches: &[&[Pass]], widths: &Widths) -> Result<Vec<Scored>> {
-        let (mut scored, mut pending) = (Vec::new(), None::<Pending>);
-        let mut read = |pending: Pending| {
+        let (mut scored, mut pending) = (Vec::new(), None::<(&[Pass], Tensor<2>, Pending)>);
+        let mut read = |(batch, sums, pending): (&[Pass], Tensor<2>, Pending)| {
+            let sums = sums.try_into_vec_as::<f32>()?.into_iter();
+            self.check(part, batch, sums.map(|sum| self.limit.holds(sum)))?;
             let measured = pending.read()?.into_iter();
             scored.extend(measured.map(|(measures, details)| Scored { measures, details }));
             anyhow::Ok(())
@@ -115,7 +145,7 @@ impl<'a> Scorer<'a> {
             let states = self.states(part, batch, widths);
             let targets: Vec<u32> = targets(part, batch).collect();
             let launched = self.head.launch(&states, &targets, needs_details(&self.config.measures));
-            pending.replace(launched).map_or(Ok(()), &mut read)?;
+            pending.replace((batch, sums(&states), launched)).map_or(Ok(()), &mut read)?;
         }
         pending.map_or(Ok(()), &mut read)?;
         Ok(scored)
@@ -217,8 +247,11 @@ mod tests {
             let (config, device) =
                 (Config { measures: measures.into_iter().collect(), ..Config::default() }, Device::flex());
             let model = MaskedLm::init(&shape, 1, &device);
-            let fused = Scorer::new(&config, (&model, &shape), &device, 4);
-            let plain = Scorer { fused: None, ..Scorer::new(&config, (&model, &shape), &device, 4) };
+            let fused = Scorer::new(&config, (&model, &shape), &device, 4, Path::new("model"));
+            let plain = Scorer {
+                fused: None,
+                ..Scorer::new(&config, (&model, &shape), &device, 4, Path::new("model"))
+            };
             let [fused, plain] =
                 [fused, plain].map(|scorer| scorer.score(&part(), |_| Ok(())).expect("scores"));
             assert_eq!(fused.measures.keys().collect::<Vec<_>>(), plain.measures.keys().collect::<Vec<_>>());

@@ -16,6 +16,12 @@ pub(crate) struct Scored {
     pub(crate) details: Option<Details>,
 }
 
+impl Scored {
+    pub(crate) fn is_finite(&self) -> bool {
+        self.measures.entropy.is_finite() && self.measures.surprisal.is_finite()
+    }
+}
+
 /// Whether a measure among these needs more than the entropy.
 pub(crate) fn needs_details(measures: &BTreeSet<Measure>) -> bool {
     measures.iter().any(|&measure| measure != Measure::Normalized)

@@ -169,7 +169,8 @@ impl<'a> Job<'a> {
         let common = &self.args.common;
         let device = entromask_device::open(&common.device, &common.dtype)?;
         let (model, _) = MaskedLm::from_pretrained(&self.args.model, &device)?;
-        let speaker = Speaker { config: self.config, shape: &self.shape, model: &model, device: &device };
+        let (config, shape, dir) = (self.config, &self.shape, self.args.model.as_path());
+        let speaker = Speaker { config, shape, model: &model, device: &device, dir };
         let (mut sums, mut outputs) = (Sums::default(), Vec::new());
         let parts: Vec<_> = self.tokens.parts("part").collect();
         for (index, output) in parts.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! What a teacher says at the masked positions of a part.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -9,6 +10,7 @@ use entromask_tables::{Masks, Ragged, Targets, Tokens};
 use rayon::prelude::*;
 
 use super::DistillConfig;
+use crate::finite;
 
 /// Tokens of a batch on the CPU and on a GPU.
 const BATCH_TOKENS: [usize; 2] = [2_048, 32_768];
@@ -21,6 +23,8 @@ pub(super) struct Speaker<'a> {
     pub shape: &'a EncoderConfig,
     pub model: &'a MaskedLm,
     pub device: &'a Device,
+    /// The teacher's folder.
+    pub dir: &'a Path,
 }
 
 /// What is kept of one position.
@@ -32,6 +36,9 @@ struct Kept {
 
 impl Speaker<'_> {
     /// The targets of a part; `progress` is told the tokens of finished rows, and may end the work.
+    ///
+    /// # Errors
+    /// An input fault that names the place if the teacher computes what is not finite.
     pub(super) fn targets(
         &self,
         tokens: &Tokens,
@@ -55,6 +62,7 @@ impl Speaker<'_> {
                 let mut kept = self.ask(tokens, masks, batch, widths[&length]).into_iter();
                 for &row in batch {
                     said[row] = kept.by_ref().take(masks.positions.len_of(row)).collect();
+                    self.check(masks, row, &said[row])?;
                 }
                 progress((batch.len() * length) as u64)?;
             }
@@ -88,6 +96,12 @@ impl Speaker<'_> {
         chunks.flatten().collect()
     }
 
+    fn check(&self, masks: &Masks, row: usize, said: &[Kept]) -> Result<()> {
+        let mut places = masks.positions.row(row).iter().zip(said);
+        let bad = places.find(|(_, kept)| !kept.is_finite());
+        bad.map_or(Ok(()), |(&position, _)| Err(finite::fault(self.dir, (masks.row[row], position)).into()))
+    }
+
     fn kept(&self, hidden: Tensor<2>) -> Vec<Kept> {
         let (weight, bias) = self.model.decoder();
         let logits = hidden.matmul(weight.transpose()) + bias.unsqueeze();
@@ -102,6 +116,10 @@ impl Speaker<'_> {
 }
 
 impl Kept {
+    fn is_finite(&self) -> bool {
+        self.tail.is_finite() && self.logits.iter().all(|logit| logit.is_finite())
+    }
+
     /// The `k` highest of `logits`, of equal ones those with the lowest ids, and what is left at `temperature`.
     fn of(logits: &[f32], k: usize, temperature: f32) -> Self {
         let k = k.min(logits.len());

@@ -98,6 +98,26 @@ fn tokens_beyond_the_model_although_the_manifest_denies_it() {
     refused(&world, 3, &[], &["the model knows 30"]);
 }
 
+/// All weights are finite, what is computed with them is not.
+#[test]
+fn a_forward_pass_that_overflows() {
+    let overflows = [
+        ("bert.encoder.layer.1.intermediate.dense.weight", 3e38),
+        ("cls.predictions.transform.LayerNorm.weight", 1e38),
+    ];
+    for (tensor, value) in overflows {
+        let world = World::new();
+        world.overwrite_tensor(tensor, value);
+        let words = ["/model: what it computes at row", "position", "not finite"];
+        refused(&world, 3, &[], &words);
+        refused(&world, 3, &["--set", r#"measures=["margin"]"#], &words);
+        let mut command = world.command();
+        command.arg("fidelity").arg("--tokens").arg(world.path("tokens"));
+        let done = command.arg("--model").arg(world.path("model")).assert().code(3);
+        assert!(String::from_utf8_lossy(&done.get_output().stderr).contains("not finite"));
+    }
+}
+
 #[test]
 fn an_artifact_of_another_kind() {
     let world = World::new();

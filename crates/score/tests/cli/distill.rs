@@ -63,6 +63,16 @@ fn a_teacher_that_is_not_what_its_manifest_says_is_refused() {
 }
 
 #[test]
+fn a_teacher_that_computes_no_numbers_is_refused() {
+    let world = World::new();
+    write_masks(&world);
+    world.overwrite_tensor("bert.encoder.layer.1.intermediate.dense.weight", 3e38);
+    let done = distill(&world, "targets", &[]).assert().code(3);
+    let stderr = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    assert!(stderr.contains("model: what it computes at row") && stderr.contains("not finite"), "{stderr}");
+}
+
+#[test]
 fn what_is_kept_is_what_the_model_says() {
     let world = World::new();
     write_masks(&world);

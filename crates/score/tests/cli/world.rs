@@ -8,7 +8,7 @@ use entromask_artifact::{Cost, Kind, Manifest, OutputSpec, Recipe, Workbench, to
 use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_random::{below, keyed};
 use entromask_tables::{Entropies, Ragged, Tokens};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Tokens of the corpus and of the model; 0 to 4 are special, 4 is the mask.
@@ -75,6 +75,18 @@ impl World {
         let bench = Workbench::open(&self.path("model"), recipe, tool("handmade", "0", &[])).expect("opens");
         let files = ["config.json", "model.safetensors", "tokenizer.json"].map(OutputSpec::file).to_vec();
         bench.publish(files, json!({}), Cost::default()).expect("publishes");
+    }
+
+    /// Fills a tensor of the model with a value.
+    pub fn overwrite_tensor(&self, name: &str, value: f32) {
+        let file = self.path("model").join("model.safetensors");
+        let mut bytes = fs_err::read(&file).expect("reads");
+        let start = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..start]).expect("JSON");
+        let offset = |n: usize| start + header[name]["data_offsets"][n].as_u64().expect("a tensor") as usize;
+        let range = offset(0)..offset(1);
+        bytes[range].chunks_mut(4).for_each(|word| word.copy_from_slice(&value.to_le_bytes()));
+        fs_err::write(file, bytes).expect("writes");
     }
 
     /// Turns a bit of the file's byte `at`, counted from the end.

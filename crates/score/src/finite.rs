@@ -1,0 +1,55 @@
+//! Whether predictions are numbers at all: a forward pass may overflow although every weight is finite.
+
+use std::path::Path;
+
+use burn::tensor::{FloatDType, Tensor};
+use entromask_fault::Fault;
+
+use crate::pass::Pass;
+
+/// Far below infinity, and below what stands for no token where the vocabulary is filled up.
+const LARGEST_LOGIT: f64 = 1e29;
+
+/// How large hidden states may be, so that no product with the decoder can overflow: looking at the states once is as good
+/// as looking at every logit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// Largest absolute value of the decoder's weights.
+    weight: f64,
+}
+
+impl Limit {
+    /// `decoder` is `[vocab_size, hidden_size]`.
+    pub(crate) fn of(decoder: &Tensor<2>) -> Self {
+        let largest = decoder.clone().cast(FloatDType::F32).abs().max().try_into_vec_as::<f32>();
+        Self { weight: f64::from(largest.expect("a float tensor reads as f32")[0]) }
+    }
+
+    /// Whether the logits are finite where the absolute values of a hidden state add up to `sum`, which is not a number
+    /// if one of them is not.
+    pub(crate) fn holds(self, sum: f32) -> bool {
+        f64::from(sum) * self.weight <= LARGEST_LOGIT
+    }
+}
+
+/// Sum of the absolute values of each row of `states` `[n, hidden_size]`: `[n, 1]`, in f32.
+pub(crate) fn sums(states: &Tensor<2>) -> Tensor<2> {
+    states.clone().cast(FloatDType::F32).abs().sum_dim(1)
+}
+
+/// The least row and position among those that are not `good`; these go over all positions of `passes`, in order.
+pub(crate) fn first_bad<'p>(
+    rows: &[u64],
+    passes: impl Iterator<Item = &'p Pass>,
+    good: impl Iterator<Item = bool>,
+) -> Option<(u64, u16)> {
+    let places = passes.flat_map(|pass| pass.positions.iter().map(|&position| (rows[pass.row], position)));
+    places.zip(good).filter(|(_, good)| !good).map(|(place, _)| place).min()
+}
+
+/// The fault of a model whose prediction is not finite there.
+pub(crate) fn fault(model: &Path, (row, position): (u64, u16)) -> Fault {
+    let model = model.display();
+    Fault::input(format!("{model}: what it computes at row {row}, position {position} is not finite"))
+        .remedy("its weights are damaged or its training has diverged: use another checkpoint")
+}
