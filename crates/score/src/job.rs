@@ -81,9 +81,10 @@ impl<'a> Job<'a> {
             self.warn_without_tokenizer();
             model::check_vocabulary(&self.paths.model, reader.shape(), &self.tokens, &self.paths.tokens)?;
         }
-        let (model, _) = MaskedLm::from_pretrained(&self.paths.model, &device)?;
         let mask_id =
             reader.mask_id().map_or_else(|| model::mask_id(&self.tokens, &self.paths.tokens), Ok)?;
+        model::check_mask(&self.paths.model, reader.shape(), mask_id)?;
+        let (model, _) = MaskedLm::from_pretrained(&self.paths.model, &device)?;
         Ok(Teacher { model, device, mask_id, reader, dir: self.paths.model.clone() })
     }
 

@@ -66,6 +66,15 @@ pub(crate) fn mask_id(tokens: &Manifest, dir: &Path) -> Result<u32> {
     })
 }
 
+/// Fails when the mask token is beyond the model.
+pub(crate) fn check_mask(dir: &Path, config: &EncoderConfig, mask_id: u32) -> Result<()> {
+    let (model, known) = (dir.display(), config.vocab_size);
+    if (mask_id as usize) < known {
+        return Ok(());
+    }
+    Err(foreign(format!("{model}: knows tokens 0 to {}, but the mask token is {mask_id}", known - 1)))
+}
+
 /// Fails when a token or a row of this part is beyond the model.
 pub(crate) fn check_rows<'a>(
     config: &EncoderConfig,

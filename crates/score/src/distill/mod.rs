@@ -224,7 +224,10 @@ impl<'a> Job<'a> {
             let inside = |(positions, ids): (&[u16], &[u32])| {
                 positions.iter().all(|&position| usize::from(position) < ids.len())
             };
-            masks.row == tokens.row && masks.positions.iter().zip(tokens.input_ids.iter()).all(inside)
+            let known = masks.inputs.values.iter().all(|&id| (id as usize) < self.shape.vocab_size);
+            known
+                && masks.row == tokens.row
+                && masks.positions.iter().zip(tokens.input_ids.iter()).all(inside)
         };
         masks.filter(fits).ok_or_else(|| {
             Fault::input(format!("{}: {prefix} does not fit part {index} of the tokens", dir.display()))

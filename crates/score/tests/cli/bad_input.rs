@@ -1,5 +1,7 @@
 //! Bad input: exit code, what was found, the remedy, and nothing left behind.
 
+use serde_json::json;
+
 use crate::world::{VOCAB, World, tokenizer, write_model, write_tokens};
 
 #[test]
@@ -96,6 +98,13 @@ fn tokens_beyond_the_model_although_the_manifest_denies_it() {
     write_tokens(&world.path("tokens"), 30);
     write_model(&world.path("model"), 30);
     refused(&world, 3, &[], &["the model knows 30"]);
+}
+
+#[test]
+fn a_mask_token_beyond_the_model() {
+    let world = World::new();
+    world.edit_json("tokens/manifest.json", |manifest| manifest["stats"]["special"]["mask"] = json!(VOCAB));
+    refused(&world, 3, &[], &["model: knows tokens 0 to 49, but the mask token is 50", "tokenizer.json"]);
 }
 
 /// All weights are finite, what is computed with them is not.

@@ -89,6 +89,14 @@ impl World {
         fs_err::write(file, bytes).expect("writes");
     }
 
+    /// Changes a JSON file.
+    pub fn edit_json(&self, file: &str, edit: impl FnOnce(&mut Value)) {
+        let bytes = fs_err::read(self.path(file)).expect("reads");
+        let mut value = serde_json::from_slice(&bytes).expect("JSON");
+        edit(&mut value);
+        fs_err::write(self.path(file), value.to_string()).expect("writes");
+    }
+
     /// Turns a bit of the file's byte `at`, counted from the end.
     pub fn damage(&self, file: &str, at: usize) {
         let mut bytes = fs_err::read(self.path(file)).expect("reads");
