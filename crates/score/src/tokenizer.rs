@@ -25,7 +25,11 @@ const USUAL_NAMES: [(&str, [&str; 2]); 4] = [
 /// # Errors
 /// An input fault if a file that is there cannot be read.
 pub(crate) fn foreign(model: &Path, tokens: &Path) -> Result<Option<Vec<PathBuf>>> {
-    let (Some(theirs), Some(ours)) = (Source::find(model), Source::find(tokens)) else { return Ok(None) };
+    let Some(theirs) = Source::find(model) else {
+        vocabulary::refuse_unread(model)?;
+        return Ok(None);
+    };
+    let Some(ours) = Source::find(tokens) else { return Ok(None) };
     if same_bytes(&theirs, &ours)? || theirs.vocabulary()? == ours.vocabulary()? {
         return Ok(None);
     }

@@ -71,6 +71,23 @@ impl Source {
     }
 }
 
+/// Files of tokenizers in formats that are not read, or half of one.
+const UNREAD: [&str; 5] =
+    ["sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.json", "merges.txt"];
+
+/// Fails when the folder, in which no tokenizer was found, has one that is not read: its ids are not the corpus's.
+pub(crate) fn refuse_unread(dir: &Path) -> Result<()> {
+    let Some(file) = UNREAD.iter().map(|name| dir.join(name)).find(|path| path.exists()) else {
+        return Ok(());
+    };
+    let (file, dir) = (file.display(), dir.display());
+    let remedy = format!(
+        "write tokenizer.json beside it with transformers: \
+         AutoTokenizer.from_pretrained('{dir}', use_fast=True).save_pretrained('{dir}')"
+    );
+    Err(Fault::input(format!("{file}: no tokenizer that is read")).remedy(remedy).into())
+}
+
 /// The fault of a folder without any of these files.
 pub(crate) fn missing(dir: &Path) -> anyhow::Error {
     Fault::input(format!("{}: no tokenizer.json, vocab.txt, or vocab.json with merges.txt", dir.display()))

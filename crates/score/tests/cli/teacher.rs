@@ -251,6 +251,17 @@ fn without_a_tokenizer_a_smaller_vocabulary_is_refused() {
 }
 
 #[test]
+fn a_tokenizer_that_is_not_read_is_not_taken_for_the_corpus_s() {
+    for file in ["sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.json"] {
+        let world = World::new();
+        fs_err::rename(world.path("model/tokenizer.json"), world.path("model").join(file)).expect("renames");
+        let done = world.score("out", &[]).assert().code(3);
+        let stderr = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+        assert!(stderr.contains(file) && stderr.contains("use_fast=True).save_pretrained("), "{stderr}");
+    }
+}
+
+#[test]
 fn a_tokenizer_without_a_mask_is_refused() {
     let world = world(64);
     let config = world.path("model").join("tokenizer_config.json");
