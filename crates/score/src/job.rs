@@ -46,7 +46,7 @@ impl<'a> Job<'a> {
         config.validate()?;
         let tokens = Manifest::load(&paths.tokens, Kind::Tokens)?;
         let mut inputs = vec![Input::artifact("tokens", &tokens, &paths.tokens), model::input(&paths.model)?];
-        let own = tokenizer::foreign(&paths.model, &paths.tokens)?;
+        let own = tokenizer::foreign(&paths.model, &paths.tokens, &tokens.stats["special"])?;
         if let Some(files) = &own {
             inputs.push(Input::files("teacher_tokenizer", &paths.model, files, "check `--model`")?);
         }

@@ -49,9 +49,11 @@ pub(crate) fn check_origin(
     tokens_dir: &Path,
 ) -> Result<()> {
     check_vocabulary(dir, config, tokens, tokens_dir)?;
-    if let Some(files) = tokenizer::foreign(dir, tokens_dir)? {
+    if let Some(files) = tokenizer::foreign(dir, tokens_dir, &tokens.stats["special"])? {
         let (theirs, ours) = (files[0].display(), tokens_dir.display());
-        return Err(foreign(format!("{theirs} and the tokens in {ours} have different vocabularies")));
+        return Err(foreign(format!(
+            "{theirs} and the tokens in {ours} have different vocabularies or special tokens"
+        )));
     }
     Ok(())
 }

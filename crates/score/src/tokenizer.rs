@@ -11,26 +11,29 @@ use tokenizers::Tokenizer;
 use crate::vocabulary::{self, Source};
 
 /// Names that tokenizers without a configuration beside them give their special tokens.
-const USUAL_NAMES: [(&str, [&str; 2]); 4] = [
+const USUAL_NAMES: [(&str, [&str; 2]); 5] = [
     ("pad_token", ["[PAD]", "<pad>"]),
+    ("unk_token", ["[UNK]", "<unk>"]),
     ("cls_token", ["[CLS]", "<s>"]),
     ("sep_token", ["[SEP]", "</s>"]),
     ("mask_token", ["[MASK]", "<mask>"]),
 ];
 
-/// Files of the tokenizer in the folder `model`, if its vocabulary is another than that of the tokens in `tokens`.
+/// Files of the tokenizer in the folder `model`, if it is another than that of the tokens in `tokens`: with another
+/// vocabulary, or with another token for the mask, the unknown or the ends of a text. `special` has the ids of the corpus's.
 ///
 /// A folder without a tokenizer is taken to have the corpus's.
 ///
 /// # Errors
 /// An input fault if a file that is there cannot be read.
-pub(crate) fn foreign(model: &Path, tokens: &Path) -> Result<Option<Vec<PathBuf>>> {
+pub(crate) fn foreign(model: &Path, tokens: &Path, special: &Value) -> Result<Option<Vec<PathBuf>>> {
     let Some(theirs) = Source::find(model) else {
         vocabulary::refuse_unread(model)?;
         return Ok(None);
     };
     let Some(ours) = Source::find(tokens) else { return Ok(None) };
-    if same_bytes(&theirs, &ours)? || theirs.vocabulary()? == ours.vocabulary()? {
+    let same = same_bytes(&theirs, &ours)? || theirs.vocabulary()? == ours.vocabulary()?;
+    if same && same_special(model, &theirs, special)? {
         return Ok(None);
     }
     let mut files = theirs.files();
@@ -43,6 +46,20 @@ fn same_bytes(theirs: &Source, ours: &Source) -> Result<bool> {
         ([theirs], [ours]) => Ok(fs_err::read(theirs)? == fs_err::read(ours)?),
         _ => Ok(false),
     }
+}
+
+/// Whether the special tokens that stand in rows are those of the corpus. A role that either does not name is as good as
+/// equal; one that names a token which is not there is not.
+fn same_special(model: &Path, theirs: &Source, special: &Value) -> Result<bool> {
+    let (configured, ids) = (configured(model)?, theirs.ids()?);
+    let agree = |(role, usual): &(&str, [&str; 2])| {
+        let Some(ours) = special[role.trim_end_matches("_token")].as_u64() else { return true };
+        match configured.get(*role).and_then(content) {
+            Some(name) => ids.get(name) == Some(&ours),
+            None => usual.iter().find_map(|&name| ids.get(name)).is_none_or(|&id| id == ours),
+        }
+    };
+    Ok(USUAL_NAMES.iter().filter(|(role, _)| *role != "pad_token").all(agree))
 }
 
 /// A tokenizer with what scoring has to know about it.
@@ -84,7 +101,7 @@ impl TeacherTokenizer {
             Some(name) => tokenizer.token_to_id(name),
             None => usual.into_iter().find_map(|name| tokenizer.token_to_id(name)),
         };
-        let [pad, cls, sep, mask] = USUAL_NAMES.map(id);
+        let [pad, _, cls, sep, mask] = USUAL_NAMES.map(id);
         let mask_id = mask.ok_or_else(|| no_mask(&file))?;
         let around = around(&tokenizer, [cls, sep])?;
         let controls = [pad, cls, sep, mask].into_iter().flatten().collect();

@@ -1,5 +1,6 @@
 //! The files that a tokenizer is read from: `tokenizer.json`, or the vocabulary files of older checkpoints.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
@@ -53,6 +54,25 @@ impl Source {
             }
             Self::ByteLevel(vocab, _) => read_json(vocab),
         }
+    }
+
+    /// Ids of all tokens, added ones included.
+    pub(crate) fn ids(&self) -> Result<BTreeMap<String, u64>> {
+        let vocabulary = self.vocabulary()?;
+        // That of a Unigram model is a list of tokens with their probabilities.
+        let listed = vocabulary.as_array().into_iter().flatten().zip(0..);
+        let listed = listed.filter_map(|(token, id)| Some((token[0].as_str()?.to_owned(), id)));
+        let named = vocabulary.as_object().into_iter().flatten();
+        let named = named.filter_map(|(token, id)| Some((token.clone(), id.as_u64()?)));
+        Ok(listed.chain(named).chain(self.added()?).collect())
+    }
+
+    fn added(&self) -> Result<Vec<(String, u64)>> {
+        let Self::Complete(file) = self else { return Ok(Vec::new()) };
+        let file: Value = read_json(file)?;
+        let added = file["added_tokens"].as_array().into_iter().flatten();
+        let pair = |token: &Value| Some((token["content"].as_str()?.to_owned(), token["id"].as_u64()?));
+        Ok(added.filter_map(pair).collect())
     }
 
     /// The tokenizer; `config` is what `tokenizer_config.json` says.

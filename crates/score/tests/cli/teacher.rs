@@ -261,6 +261,31 @@ fn a_tokenizer_that_is_not_read_is_not_taken_for_the_corpus_s() {
     }
 }
 
+/// The corpus's vocabulary, but the model was trained with a mask token that was added to it.
+#[test]
+fn a_mask_of_its_own_is_used_although_the_vocabulary_is_the_corpus_s() {
+    let world = world(64);
+    let file = "model/tokenizer.json";
+    write_model_without_tokenizer(&world.path("model"), 30_523, 64);
+    fs_err::copy(world.path("tokens/tokenizer.json"), world.path(file)).expect("copies");
+    world.edit_json(file, |tokenizer| {
+        let mut added = tokenizer["added_tokens"][0].clone();
+        (added["content"], added["id"]) = (json!("<blank>"), json!(30_522));
+        tokenizer["added_tokens"].as_array_mut().expect("a list").push(added);
+    });
+    fs_err::write(world.path("model/tokenizer_config.json"), r#"{"mask_token": "<blank>"}"#).expect("writes");
+    world.score("own", &[]).assert().success();
+    assert_eq!(world.manifest("own").inputs[2].role, "teacher_tokenizer");
+    world.edit_json("tokens/manifest.json", |tokens| tokens["stats"]["special"]["mask"] = json!(30_522));
+    world.score("same", &[]).assert().success();
+    assert_eq!(world.manifest("same").inputs.len(), 2, "now the corpus says the same");
+    let [own, same] = ["own", "same"].map(|out| world.scores(out)[0].entropy.clone());
+    assert!(own.values.iter().flatten().count() > 30);
+    for (own, same) in own.values.iter().zip(&same.values) {
+        assert!((own.unwrap_or(-1.0) - same.unwrap_or(-1.0)).abs() < 1e-3, "{own:?} is not {same:?}");
+    }
+}
+
 #[test]
 fn a_tokenizer_without_a_mask_is_refused() {
     let world = world(64);
