@@ -3,7 +3,8 @@
 //! A stage describes what it would make as a [`Recipe`]: kind, format version, resolved semantic configuration and the
 //! content digests of its inputs. The digest of the recipe is the artifact's *key*. Equal key means "up to date"
 //! ([`status`]); otherwise the stage opens a [`Workbench`], writes parts whose names carry the key, and publishes the
-//! [`Manifest`]. A killed stage leaves complete parts of its key behind, which the next run takes over.
+//! [`Manifest`]. A killed stage leaves complete parts of its key behind, which the next run takes over if they still have the
+//! digests that were noted beside them.
 //!
 //! Several processes divide one job as [`Shard`]s: each makes its own parts, and a last exclusive step publishes.
 //!
@@ -35,6 +36,7 @@ mod lock;
 mod manifest;
 mod memory;
 mod recipe;
+mod seal;
 mod shard;
 mod status;
 mod workbench;

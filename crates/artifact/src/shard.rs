@@ -8,7 +8,7 @@ use entromask_fault::Fault;
 use fs_err as fs;
 
 use crate::clock::Note;
-use crate::lock;
+use crate::{lock, seal};
 
 /// Shard `number` of `count`, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +60,10 @@ pub(crate) fn notes(out: &Path, short_key: &str) -> Vec<Note> {
     files(out, &prefix(short_key)).iter().filter_map(|path| Note::read(path)).collect()
 }
 
-/// Removes them and the shards' locks, of which none is held.
+/// Removes them, the digests of parts, and the shards' locks, of which none is held.
 pub(crate) fn tidy(out: &Path, short_key: &str) {
-    for path in files(out, &prefix(short_key)).into_iter().chain(files(out, lock::SHARD)) {
+    let starts = [prefix(short_key), seal::prefix(short_key), lock::SHARD.to_owned()];
+    for path in starts.iter().flat_map(|start| files(out, start)) {
         let _ = fs::remove_file(path);
     }
 }

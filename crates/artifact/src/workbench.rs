@@ -15,6 +15,7 @@ use crate::lock::Lock;
 use crate::manifest::{Cost, MANIFEST, Manifest, Output, Tool};
 use crate::memory::peak_memory;
 use crate::recipe::Recipe;
+use crate::seal;
 use crate::shard::{self, Shard};
 
 /// An artifact's folder while its stage works on it. Dropping it releases the lock and keeps the finished parts.
@@ -119,12 +120,18 @@ impl Workbench {
         format!("{prefix}-{}-{index:05}.parquet", self.short_key())
     }
 
-    /// The path of `file` if an earlier, killed run of the same recipe has finished it.
+    /// The path of `file` if an earlier, killed run of the same recipe has finished it, and it is what that run wrote.
     ///
     /// Only for names that carry the key: they are complete once they exist.
     pub fn finished(&self, file: &str) -> Option<PathBuf> {
         let path = self.out.join(file);
-        (file.contains(self.short_key()) && path.exists()).then_some(path)
+        (file.contains(self.short_key()) && path.exists() && self.is_intact(file)).then_some(path)
+    }
+
+    /// Without a noted digest there is nothing to compare.
+    fn is_intact(&self, file: &str) -> bool {
+        let found = || digest::of_file(&self.out.join(file)).ok();
+        seal::noted(&self.out, self.short_key(), file).is_none_or(|noted| Some(noted) == found())
     }
 
     /// Lets `write` fill a temporary file, then renames it to `file`. On failure nothing is left behind.
@@ -140,7 +147,9 @@ impl Workbench {
             let _ = fs::remove_file(&beside);
             return Err(explain(error, &target));
         }
-        if !file.contains(self.short_key()) {
+        if file.contains(self.short_key()) {
+            seal::note(&self.out, self.short_key(), file, &digest::of_file(&beside)?)?;
+        } else {
             self.invalidate()?;
         }
         fs::rename(&beside, &target)?;
@@ -202,9 +211,10 @@ impl Workbench {
 
     /// Removes the parts in `outputs`, of which no artifact can be made.
     pub fn discard(self, outputs: &[OutputSpec]) {
-        for file in outputs.iter().filter_map(|output| self.finished(&output.file)) {
-            let _ = fs::remove_file(file);
+        for output in outputs.iter().filter(|output| output.file.contains(self.short_key())) {
+            let _ = fs::remove_file(self.out.join(&output.file));
         }
+        shard::tidy(&self.out, self.short_key());
         self.clock.forget();
     }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use entromask_tables::Entropies;
+
 use crate::world::World;
 
 const PARTS: [usize; 7] = [4, 3, 5, 2, 4, 3, 1];
@@ -87,6 +89,27 @@ fn missing_parts_are_named() {
     world.score("one", &[]).assert().success();
     world.score("out", &[]).assert().success();
     assert_eq!(world.manifest("one").content, world.manifest("out").content);
+}
+
+/// It can be read and has its key, but it is not what the shard wrote.
+#[test]
+fn a_part_that_was_changed_is_refused_and_made_again() {
+    let world = World::of_parts(&PARTS);
+    world.score("one", &[]).assert().success();
+    for shard in ["1/2", "2/2"] {
+        world.score("out", &["--shard", shard]).assert().success();
+    }
+    let changed = &parts(&world, "out")[3];
+    let mut scores = Entropies::read(changed).expect("reads");
+    scores.entropy.values.iter_mut().flatten().for_each(|nats| *nats += 0.5);
+    scores.write(changed, &[("entromask.key".into(), world.manifest("one").key)]).expect("writes");
+    let done = world.score("out", &["--finalize"]).assert().code(3);
+    let stderr = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    assert!(stderr.contains("1 of 7 parts are missing or damaged") && stderr.contains("-00003"), "{stderr}");
+    let done = world.score("out", &["--shard", "2/2"]).assert().success();
+    assert!(String::from_utf8_lossy(&done.get_output().stdout).contains("1 of 3 parts scored now"));
+    world.score("out", &["--finalize"]).assert().success();
+    assert_eq!(world.manifest("out").content, world.manifest("one").content);
 }
 
 #[test]
