@@ -70,4 +70,23 @@ impl CommonArgs {
         let missing = || Fault::usage("no output folder").remedy("name one with --out DIR");
         Ok(self.out.as_deref().ok_or_else(missing)?)
     }
+
+    /// Refuses those of `flags` that were given although `command` has no use for them.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage that names the first one.
+    pub fn refuse(&self, command: &str, flags: &[&str]) -> anyhow::Result<()> {
+        let all = [
+            ("--config", self.config.is_some()),
+            ("--set", !self.set.is_empty()),
+            ("--out", self.out.is_some()),
+            ("--dry-run", self.dry_run),
+        ];
+        match all.iter().find(|(flag, given)| *given && flags.contains(flag)) {
+            None => Ok(()),
+            Some((flag, _)) => {
+                Err(Fault::usage(format!("{command} has no use for {flag}")).remedy("leave it out").into())
+            }
+        }
+    }
 }

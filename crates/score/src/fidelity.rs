@@ -102,8 +102,9 @@ pub struct Agreement {
 /// Scores a sample three ways and compares.
 ///
 /// # Errors
-/// As scoring; a usage fault if the sample is empty.
+/// As scoring; a usage fault if the sample is empty, or with a flag that only makes sense for artifacts.
 pub fn fidelity(args: &FidelityArgs) -> Result<Fidelity> {
+    args.common.refuse("fidelity", &["--out", "--dry-run"])?;
     let config: Config = entromask_cli::load(&args.common)?;
     let paths = Paths { tokens: args.tokens.clone(), model: args.model.clone(), out: PathBuf::new() };
     let compute = (&args.common).into();

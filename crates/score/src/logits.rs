@@ -38,6 +38,7 @@ pub struct LogitsArgs {
 /// the last layer as `hidden` `[rows, seq_length, hidden_size]`, beside `input_ids` and `attention_mask` `[rows,
 /// seq_length]` (i32). Shorter rows are padded.
 pub fn write_logits(args: &LogitsArgs) -> Result<()> {
+    args.common.refuse("logits", &["--config", "--set", "--dry-run"])?;
     let tokens = Manifest::load(&args.tokens, Kind::Tokens)?;
     model::input(&args.model)?;
     let device = entromask_device::open(&args.common.device, &args.common.dtype)?;

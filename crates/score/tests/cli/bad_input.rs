@@ -18,6 +18,25 @@ fn usage() {
 }
 
 #[test]
+fn flags_without_a_meaning() {
+    let world = World::new();
+    let cases = [
+        ("fidelity", vec!["--dry-run"]),
+        ("fidelity", vec!["--out", "nowhere"]),
+        ("logits", vec!["--dry-run", "--out", "nowhere"]),
+        ("logits", vec!["--set", "folds=3", "--out", "nowhere"]),
+    ];
+    for (command, more) in cases {
+        let mut program = world.command();
+        program.arg(command).arg("--tokens").arg(world.path("tokens"));
+        let done = program.arg("--model").arg(world.path("model")).args(&more).assert().code(2);
+        let stderr = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+        assert!(stderr.contains(&format!("{command} has no use for {}", more[0])), "{stderr}");
+    }
+    assert!(!world.path("nowhere").exists());
+}
+
+#[test]
 fn what_is_read_is_not_written_over() {
     let world = World::new();
     let files = |name: &str| {
