@@ -110,10 +110,18 @@ impl Config {
         if !(self.fraction > 0.0 && self.fraction <= 1.0) {
             return Err(refuse("fraction", &self.fraction, "a number above 0 and at most 1"));
         }
+        if self.rows == Some(0) {
+            return Err(refuse("rows", &0, "at least 1, or leave it out to score all"));
+        }
         match self.run.batch_tokens {
             Some(0) => Err(refuse("run.batch_tokens", &0, "at least 1")),
             _ => Ok(()),
         }
+    }
+
+    /// Whether only some of the rows are to be scored.
+    pub(crate) fn is_sample(&self) -> bool {
+        self.fraction < 1.0 || self.rows.is_some()
     }
 
     /// The keys that decide the result, with the type of the matrix products. How values are carried matters only
@@ -190,6 +198,7 @@ mod tests {
             Config { folds: 0, ..base.clone() },
             Config { fraction: 0.0, ..base.clone() },
             Config { fraction: f64::NAN, ..base.clone() },
+            Config { rows: Some(0), ..base.clone() },
             Config { run: Run { batch_tokens: Some(0) }, ..base },
         ];
         for config in bad {

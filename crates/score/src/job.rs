@@ -156,6 +156,17 @@ impl<'a> Job<'a> {
         if missing.is_empty() { Ok((stats, work)) } else { Err(self.unfinished(&missing)) }
     }
 
+    /// Refuses a sample of no tokens.
+    pub(crate) fn check_sample(&self, stats: &Stats) -> Result<()> {
+        if stats.scored() > 0 || !self.config.is_sample() {
+            return Ok(());
+        }
+        let tokens = self.paths.tokens.display();
+        Err(Fault::usage(format!("{tokens}: no token to score in the sample"))
+            .remedy("take a larger `fraction` or more `rows`")
+            .into())
+    }
+
     /// The files of the artifact.
     pub(crate) fn outputs(&self, bench: &Workbench) -> Vec<OutputSpec> {
         let parts = self.parts(None).into_iter();

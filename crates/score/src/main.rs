@@ -26,6 +26,12 @@ struct Args {
     /// A model artifact or a Hugging Face folder
     #[arg(long, value_name = "DIR", required = true)]
     model: Option<PathBuf>,
+    /// Score only rows whose number is below this; short for --set rows=N
+    #[arg(long, value_name = "N")]
+    rows: Option<u64>,
+    /// Score a random sample of this share of the rows; short for --set fraction=F
+    #[arg(long, value_name = "F")]
+    fraction: Option<f64>,
     /// Score every N-th part only, from the I-th on, beside other processes that have the other shards
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
@@ -65,12 +71,22 @@ fn after_help() -> String {
     format!("Example: {example}\n\n{}", entromask_cli::EXIT_CODES_HELP)
 }
 
+impl Args {
+    /// The common flags, with what is short for `--set` spelled out.
+    fn with_shorthands(&self) -> CommonArgs {
+        let mut common = self.common.clone();
+        common.set.extend(self.rows.map(|rows| format!("rows={rows}")));
+        common.set.extend(self.fraction.map(|fraction| format!("fraction={fraction:?}")));
+        common
+    }
+}
+
 fn score(args: &Args) -> anyhow::Result<()> {
-    let config: Config = entromask_cli::load(&args.common)?;
+    let common = &args.with_shorthands();
+    let config: Config = entromask_cli::load(common)?;
     let given = |path: &Option<PathBuf>| path.clone().expect("clap requires it without a subcommand");
-    let paths =
-        Paths { tokens: given(&args.tokens), model: given(&args.model), out: args.common.out()?.into() };
-    let (common, compute) = (&args.common, (&args.common).into());
+    let paths = Paths { tokens: given(&args.tokens), model: given(&args.model), out: common.out()?.into() };
+    let compute = common.into();
     if common.dry_run {
         return dry_run(common, &config, &paths, &compute);
     }

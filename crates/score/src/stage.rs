@@ -156,6 +156,10 @@ fn publish(job: &Job<'_>, reader: &Reader, paths: &Paths, bench: Workbench, devi
     let (stats, work) = job.sum_up(reader, &bench)?;
     let cost = Cost { flops: work.flops, tokens: work.tokens, device: device.to_owned(), ..Cost::default() };
     let outputs = job.outputs(&bench);
+    if let Err(error) = job.check_sample(&stats) {
+        bench.discard(&outputs);
+        return Err(error);
+    }
     let manifest = bench.publish(outputs, stats.summary(), cost)?;
     tracing::info!("{} tokens in {:.1} s, all passes counted", work.tokens, manifest.cost.seconds);
     Ok(Report { out: paths.out.clone(), up_to_date: false, stats: manifest.stats })

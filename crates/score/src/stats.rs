@@ -62,6 +62,11 @@ impl Stats {
         }
     }
 
+    /// Tokens that were scored.
+    pub(crate) fn scored(&self) -> u64 {
+        self.scored
+    }
+
     /// As stored in the manifest; means and percentiles are null when nothing was scored.
     pub(crate) fn summary(&self) -> Value {
         let mean = |sum: f64| (self.scored > 0).then(|| sum / self.scored as f64);

@@ -6,6 +6,7 @@ use crate::world::{PARTS, VOCAB, World};
 use entromask_artifact::{Kind, Manifest};
 use entromask_encoder::{Batch, MaskedLm};
 use entromask_kernels::head_entropy_reference;
+use entromask_score::{Config, passes};
 use entromask_tables::{Entropies, TokenColumns, Tokens};
 
 #[test]
@@ -203,6 +204,63 @@ fn a_sample_leaves_the_other_rows_unscored() {
     assert_eq!(scored, [true, true, true, false, false, false, false, false, false]);
     assert_eq!(part.entropy.offsets, tokens(&world)[0].input_ids.offsets);
     assert_eq!(world.manifest("out").stats["scored_rows"], 3);
+}
+
+#[test]
+fn a_fraction_has_the_values_of_the_whole() {
+    let world = World::with_parts(&[60]);
+    world.score("whole", &[]).assert().success();
+    world.score("some", &["--fraction", "0.4"]).assert().success();
+    let (whole, some) = (&world.scores("whole")[0].entropy, &world.scores("some")[0].entropy);
+    let scored: Vec<usize> = (0..60).filter(|&row| some.row(row).iter().any(Option::is_some)).collect();
+    assert!((12..36).contains(&scored.len()), "{scored:?}");
+    for &row in &scored {
+        whole.row(row).iter().zip(some.row(row)).for_each(|(&whole, &some)| close(some, whole));
+    }
+    assert_eq!(world.manifest("some").stats["scored_rows"], scored.len());
+    let long = world.score("some", &["--set", "fraction=0.4"]).assert().success();
+    assert!(String::from_utf8_lossy(&long.get_output().stdout).contains("up to date"));
+    world.score("rows", &["--rows", "3"]).assert().success();
+    assert_eq!(world.manifest("rows").config["rows"], 3);
+}
+
+#[test]
+fn a_sample_of_no_tokens_is_refused() {
+    let world = World::new();
+    let done = world.score("out", &["--fraction", "1e-9"]).assert().code(2);
+    let stderr = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    assert!(stderr.contains("no token to score in the sample; take a larger"), "{stderr}");
+    let left: Vec<_> = fs_err::read_dir(world.path("out")).expect("a folder").flatten().collect();
+    assert_eq!(left.len(), 1, "the lock: {left:?}");
+    world.score("out", &["--rows", "0"]).assert().code(2);
+}
+
+#[test]
+fn words_are_masked_as_wholes() {
+    let world = World::new();
+    world.score("out", &["--set", "whole_word=true", "--set", "folds=3"]).assert().success();
+    let device = entromask_device::open("cpu", "f32").expect("opens");
+    let (model, _) = MaskedLm::from_pretrained(&world.path("model"), &device).expect("loads");
+    let (part, scores) = (&tokens(&world)[0], &world.scores("out")[0]);
+    let (row, config) = (2, Config { whole_word: true, folds: 3, ..Config::default() });
+    let passes = passes(&config, part.row[row], part.word.row(row));
+    let fold_of = |position: u16| passes.iter().position(|pass| pass.contains(&position));
+    assert_eq!((passes.len(), fold_of(2)), (3, fold_of(3)), "positions 2 and 3 are one word");
+    for positions in passes {
+        let mut ids = part.input_ids.row(row).to_vec();
+        for &position in &positions {
+            ids[usize::from(position)] = 4;
+        }
+        let hidden = model.hidden(&Batch::from_rows(&[ids], 0, &device));
+        for position in positions.into_iter().map(usize::from) {
+            let state = hidden.clone().slice([0..1, position..position + 1]).reshape([1, 16]);
+            let (weight, bias) = model.decoder();
+            let target = burn::tensor::Tensor::from_ints([part.input_ids.row(row)[position] as i32], &device);
+            let (entropy, surprisal) = head_entropy_reference(model.transform(state), weight, bias, target);
+            close(scores.entropy.row(row)[position], Some(entropy.into_scalar()));
+            close(scores.surprisal.row(row)[position], Some(surprisal.into_scalar()));
+        }
+    }
 }
 
 #[test]
