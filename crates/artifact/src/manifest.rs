@@ -176,7 +176,9 @@ impl Manifest {
         let bytes = fs::read(&path).map_err(|error| missing(dir, &error))?;
         serde_json::from_slice(&bytes).map_err(|error| {
             Fault::input(format!("{}: not a manifest: {error}", path.display()))
-                .remedy("delete the folder and run the stage that makes it again")
+                .remedy(
+                    "run the stage that makes it again; if the folder comes from elsewhere, give that file another name",
+                )
                 .into()
         })
     }

@@ -49,7 +49,8 @@ impl SequenceClassifier {
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
-        Self::blank(config, num_labels, device).init_from(dir, config, seed)
+        let stored = Stored::open(dir, config)?;
+        Self::blank(config, num_labels, device).init_from(stored, config, seed)
     }
 
     /// As [`init_from_encoder`](Self::init_from_encoder), but the new classifier reads the last hidden states of the first
@@ -62,13 +63,14 @@ impl SequenceClassifier {
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
+        let stored = Stored::open(dir, config)?;
         let blank = Self::blank(config, num_labels, device);
-        Self { pooler: None, pooler_norm: None, pooling, ..blank }.init_from(dir, config, seed)
+        Self { pooler: None, pooler_norm: None, pooling, ..blank }.init_from(stored, config, seed)
     }
 
-    fn init_from(self, dir: &Path, config: &EncoderConfig, seed: u64) -> Result<Self> {
+    fn init_from(self, stored: Stored, config: &EncoderConfig, seed: u64) -> Result<Self> {
         let source = StoredOrDrawn {
-            stored: Stored::open(dir, config)?,
+            stored,
             drawn: Drawn::new(config, seed),
             new: &["classifier/"],
             may_lack: &["pooler/", "pooler_norm/"],

@@ -65,6 +65,9 @@ pub struct EncoderConfig {
     pub modernbert: Option<ModernBertConfig>,
 }
 
+/// More layers than anybody has stacked.
+const DEEPEST: usize = 10_000;
+
 impl Default for EncoderConfig {
     fn default() -> Self {
         Self {
@@ -106,7 +109,8 @@ impl EncoderConfig {
         })?;
         let object: Map<String, Value> =
             serde_json::from_str(&text).map_err(|error| unreadable(&path, &error))?;
-        json::read(object).map_err(|problem| unsupported(&path, &problem))
+        let family = json::family(&object).is_ok();
+        json::read(object).map_err(|problem| unsupported(&path, &problem, family))
     }
 
     /// The same shape with one dropout everywhere, for fine-tuning.
@@ -184,7 +188,13 @@ impl EncoderConfig {
 
     /// What is wrong with the sizes.
     pub(crate) fn problem(&self) -> Option<String> {
-        let problems = [Self::zero_problem, Self::heads_problem, Self::dropout_problem, Self::family_problem];
+        let problems = [
+            Self::zero_problem,
+            Self::depth_problem,
+            Self::heads_problem,
+            Self::dropout_problem,
+            Self::family_problem,
+        ];
         problems.into_iter().find_map(|problem| problem(self))
     }
 
@@ -221,6 +231,13 @@ impl EncoderConfig {
         Some(format!("{name} is 0"))
     }
 
+    /// ALBERT's depth shows in no tensor.
+    fn depth_problem(&self) -> Option<String> {
+        let (layers, inner) = (self.num_hidden_layers, self.inner_group_num);
+        let depth = layers.saturating_mul(inner);
+        (depth > DEEPEST).then(|| format!("num_hidden_layers {layers} is beyond {DEEPEST}"))
+    }
+
     fn heads_problem(&self) -> Option<String> {
         let (width, heads) = (self.hidden_size, self.num_attention_heads);
         if !width.is_multiple_of(heads) {
@@ -246,9 +263,14 @@ fn unreadable(path: &Path, error: &serde_json::Error) -> anyhow::Error {
     Fault::input(format!("{}: {error}", path.display())).remedy("fetch or write the model again").into()
 }
 
-fn unsupported(path: &Path, problem: &str) -> anyhow::Error {
-    let supported = format!("use a model of one of the families {}", Family::names().join(", "));
-    Fault::input(format!("{}: {problem}", path.display())).remedy(supported).into()
+/// `family`: it is one of those that are implemented.
+fn unsupported(path: &Path, problem: &str, family: bool) -> anyhow::Error {
+    let remedy = match (family, problem.ends_with("is not supported")) {
+        (false, _) => format!("use a model of one of the families {}", Family::names().join(", ")),
+        (true, true) => "use a model without this".to_owned(),
+        (true, false) => "correct this file, or fetch or write the model again".to_owned(),
+    };
+    Fault::input(format!("{}: {problem}", path.display())).remedy(remedy).into()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

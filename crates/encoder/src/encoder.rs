@@ -36,8 +36,8 @@ impl Encoder {
     /// As [`MaskedLm::from_pretrained`](crate::MaskedLm::from_pretrained), a missing head excepted.
     pub fn from_pretrained(dir: &Path, device: &Device) -> Result<(Self, EncoderConfig)> {
         let config = EncoderConfig::from_pretrained(dir)?;
-        let blank = Body { encoder: Self::blank(&config, device) };
-        let body = checkpoint::fill(blank, &config, Stored::open(dir, &config)?)?;
+        let stored = Stored::open(dir, &config)?;
+        let body = checkpoint::fill(Body { encoder: Self::blank(&config, device) }, &config, stored)?;
         Ok((body.encoder, config))
     }
 

@@ -87,7 +87,7 @@ fn weights_that_are_not_finite_are_refused() {
 fn a_checkpoint_without_a_head_is_refused_with_the_remedy() {
     let dir = saved();
     edit(dir.path(), |tensors| tensors.retain(|name, _| !name.starts_with("cls.")));
-    refused(dir.path(), &["no masked-LM head", "BertForMaskedLM"]);
+    refused(dir.path(), &["no masked-LM head", "BertForMaskedLM", "--set init.fresh_head=true"]);
     SequenceClassifier::init_from_encoder(dir.path(), &config(), 2, 0, &Device::flex())
         .expect("an encoder is enough here");
 }
@@ -130,6 +130,73 @@ fn an_index_names_the_files() {
     ] {
         fs_err::write(&index, text).expect("writes");
         refused(dir.path(), &[word]);
+    }
+}
+
+#[test]
+fn what_is_missing_from_several_files_is_not_laid_on_one() {
+    let dir = saved();
+    edit(dir.path(), |tensors| drop(tensors.remove("cls.predictions.transform.dense.bias")));
+    for name in ["model-1.safetensors", "model-2.safetensors"] {
+        fs_err::copy(dir.path().join("model.safetensors"), dir.path().join(name)).expect("copies");
+    }
+    fs_err::remove_file(dir.path().join("model.safetensors")).expect("removes");
+    let index = dir.path().join("model.safetensors.index.json");
+    let map = r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
+    fs_err::write(&index, map).expect("writes");
+    let error = load(dir.path()).expect_err("refused").to_string();
+    assert!(!error.contains("model-1") && error.contains("dense.bias is missing"), "{error}");
+    fs_err::remove_file(dir.path().join("model-2.safetensors")).expect("removes");
+    refused(dir.path(), &["model-2.safetensors: no such file, but", "names it; fetch the rest"]);
+}
+
+#[test]
+fn names_behind_a_wrapper_are_found() {
+    let (dir, plain) = (saved(), saved());
+    for wrapper in ["module.", "state_dict.", "state_dict.module."] {
+        let path = dir.path().join("model.safetensors");
+        fs_err::copy(plain.path().join("model.safetensors"), path).expect("copies");
+        edit(dir.path(), |tensors| {
+            let wrapped = std::mem::take(tensors).into_iter();
+            *tensors = wrapped.map(|(name, tensor)| (format!("{wrapper}{name}"), tensor)).collect();
+        });
+        let (found, _) = load(dir.path()).expect("loads");
+        let (expected, _) = load(plain.path()).expect("loads");
+        let off = (found.decoder().0 - expected.decoder().0).abs().max().into_scalar::<f32>();
+        assert!(off.abs() < f32::EPSILON, "{wrapper}");
+    }
+}
+
+/// Before memory is taken for them.
+#[test]
+fn sizes_that_the_weights_do_not_have_are_refused() {
+    for (key, size, words) in [
+        (
+            "vocab_size",
+            1_000_000_000_000_u64,
+            ["word_embeddings.weight has shape [30, 8]", "[1000000000000, 8]"],
+        ),
+        ("num_hidden_layers", 3, ["layer.1.attention.self.query.weight is missing", "num_hidden_layers = 3"]),
+        ("num_hidden_layers", 1 << 40, ["num_hidden_layers 1099511627776", "correct this file"]),
+    ] {
+        let dir = saved();
+        edit_config(dir.path(), key, size.into());
+        refused(dir.path(), &words);
+        assert!(SequenceClassifier::from_pretrained(dir.path(), &Device::flex()).is_err());
+    }
+}
+
+#[test]
+fn remedies_fit_what_is_wrong_with_a_config() {
+    for (key, value, words) in [
+        ("position_embedding_type", "relative_key".into(), ["is not supported", "without this"]),
+        ("num_attention_heads", 3.into(), ["num_attention_heads 3", "correct this file"]),
+        ("hidden_act", "sine".into(), ["sine", "correct this file"]),
+        ("model_type", "t5".into(), ["t5", "one of the families bert"]),
+    ] {
+        let dir = saved();
+        edit_config(dir.path(), key, value);
+        refused(dir.path(), &words);
     }
 }
 
@@ -204,6 +271,14 @@ fn refused(dir: &Path, words: &[&str]) {
     for word in words {
         assert!(fault.to_string().contains(word), "{word:?} is not in: {fault}");
     }
+}
+
+fn edit_config(dir: &Path, key: &str, value: serde_json::Value) {
+    let path = dir.join("config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(&path).expect("reads")).expect("JSON");
+    config[key] = value;
+    fs_err::write(path, config.to_string()).expect("writes");
 }
 
 fn edit(dir: &Path, change: impl FnOnce(&mut Tensors)) {

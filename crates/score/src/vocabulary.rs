@@ -48,7 +48,9 @@ impl Source {
         match self {
             Self::Complete(file) => Ok(read_json::<Value>(file)?["model"]["vocab"].take()),
             Self::WordPiece(file) => {
-                let text = fs_err::read_to_string(file)?;
+                let text = fs_err::read_to_string(file).map_err(|error| {
+                    Fault::input(error.to_string()).remedy("fetch it again: a vocabulary is UTF-8 text")
+                })?;
                 let tokens = text.lines().zip(0u32..).map(|(token, id)| (token.to_owned(), json!(id)));
                 Ok(Value::Object(tokens.collect()))
             }

@@ -1,5 +1,6 @@
 //! Hugging Face folders: which files hold the weights, and the tensors in them.
 
+mod belongs;
 mod drawn;
 mod layers;
 mod pickle_file;
@@ -49,6 +50,8 @@ pub(crate) struct Stored {
     dir: PathBuf,
     files: Vec<Box<dyn TensorFile>>,
     layout: &'static Layout,
+    /// What stands before all names.
+    wrapper: &'static str,
 }
 
 /// A file of named tensors.
@@ -65,14 +68,37 @@ pub(crate) trait TensorFile {
 
 impl Stored {
     /// Opens the weights in `dir`, which are those of a model of this family.
+    ///
+    /// # Errors
+    /// An input fault if a file cannot be read, or does not have the layers and the vocabulary of `config`.
     pub(crate) fn open(dir: &Path, config: &EncoderConfig) -> Result<Self> {
-        let files = weight_files(dir)?.iter().map(|path| open(path)).collect::<Result<_>>()?;
-        Ok(Self { dir: dir.to_owned(), files, layout: config.model_type.layout() })
+        let files: Vec<_> = weight_files(dir)?.iter().map(|path| open(path)).collect::<Result<_>>()?;
+        let layout = config.model_type.layout();
+        let mut stored = Self { dir: dir.to_owned(), files, layout, wrapper: "" };
+        stored.wrapper = stored.wrapper(config);
+        belongs::check(&stored, config)?;
+        Ok(stored)
+    }
+
+    /// What stands before the name of the word embeddings.
+    fn wrapper(&self, config: &EncoderConfig) -> &'static str {
+        let words = belongs::words(config);
+        let has = |wrapper: &&str| self.find_behind(wrapper, &words).is_some();
+        WRAPPERS.into_iter().find(has).unwrap_or_default()
     }
 
     /// Where the checkpoint lies.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Fails unless the tensor is there and has this shape.
+    pub(crate) fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let (file, stored) = self.find(name).ok_or_else(|| self.missing(name, Some(shape)))?;
+        match file.shape(&stored).unwrap_or_default() {
+            found if found == shape => Ok(()),
+            found => Err(misshapen(file.path(), &stored, found, shape)),
+        }
     }
 
     /// Shape of a tensor that must be there and have `D` dimensions.
@@ -94,10 +120,12 @@ impl Stored {
         if self.has(dense) {
             return Ok(());
         }
-        let class = self.layout.masked_lm;
-        Err(Fault::input(format!("{}: no masked-LM head ({dense})", self.dir.display()))
-            .remedy(format!("use a checkpoint of a masked-LM class such as {class}, or pretrain one"))
-            .into())
+        let (dir, class) = (self.dir.display(), self.layout.masked_lm);
+        let remedy = format!(
+            "use a checkpoint of a masked-LM class such as {class}, or train a head for this one: \
+             entromask-pretrain --init {dir} --set init.fresh_head=true"
+        );
+        Err(Fault::input(format!("{dir}: no masked-LM head ({dense})")).remedy(remedy).into())
     }
 
     /// Whether the checkpoint stores a decoder that differs from the word embeddings.
@@ -110,28 +138,30 @@ impl Stored {
     }
 
     fn find(&self, name: &str) -> Option<(&dyn TensorFile, String)> {
-        let names = names::variants(self.layout, name);
+        self.find_behind(self.wrapper, name)
+    }
+
+    fn find_behind(&self, wrapper: &str, name: &str) -> Option<(&dyn TensorFile, String)> {
+        let names = names::variants(self.layout, name).into_iter().map(|name| format!("{wrapper}{name}"));
         let in_file = |name: &String| self.files.iter().find(|file| file.shape(name).is_some());
         names.into_iter().find_map(|name| Some((in_file(&name)?.as_ref(), name)))
     }
 
     fn missing(&self, name: &str, shape: Option<&[usize]>) -> anyhow::Error {
         let expected = shape.map(|shape| format!(", expected shape {shape:?}")).unwrap_or_default();
-        let path = self.files.first().map_or(self.dir.as_path(), |file| file.path());
+        // One of several files is none that the tensor is missing from.
+        let path = match self.files.as_slice() {
+            [file] => file.path(),
+            _ => &self.dir,
+        };
         fault(path, format!("tensor {name} is missing{expected}"))
     }
 }
 
 impl Source for Stored {
     fn tensor(&self, slot: &Slot, shape: &[usize]) -> Result<Vec<f32>> {
+        self.expect(&slot.name, shape)?;
         let (file, stored) = self.find(&slot.name).ok_or_else(|| self.missing(&slot.name, Some(shape)))?;
-        let found = file.shape(&stored).unwrap_or_default();
-        if found != shape {
-            return Err(fault(
-                file.path(),
-                format!("tensor {stored} has shape {found:?}, expected {shape:?}"),
-            ));
-        }
         let values = file.read(&stored)?;
         match values.iter().position(|value| !value.is_finite()) {
             Some(at) => Err(fault(file.path(), format!("tensor {stored} holds {} at {at}", values[at]))),
@@ -139,6 +169,10 @@ impl Source for Stored {
         }
     }
 }
+
+/// What `DataParallel` and training loops put before all names; a dictionary in a dictionary is joined by a dot.
+const WRAPPERS: [&str; 6] =
+    ["", "module.", "state_dict.", "state_dict.module.", "model_state_dict.", "model_state_dict.module."];
 
 /// Weights in one file or several, in the order in which `transformers` looks for them.
 const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
@@ -167,7 +201,15 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>> {
     if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
         return Err(fault(index, format!("{name} is outside of the folder")));
     }
-    Ok(names.into_iter().map(|name| index.with_file_name(name)).collect())
+    let files: Vec<_> = names.into_iter().map(|name| index.with_file_name(name)).collect();
+    match files.iter().find(|file| !file.exists()) {
+        None => Ok(files),
+        Some(file) => {
+            Err(Fault::input(format!("{}: no such file, but {} names it", file.display(), index.display()))
+                .remedy("fetch the rest of the model")
+                .into())
+        }
+    }
 }
 
 fn open(path: &Path) -> Result<Box<dyn TensorFile>> {
@@ -176,6 +218,10 @@ fn open(path: &Path) -> Result<Box<dyn TensorFile>> {
     } else {
         Ok(Box::new(PickleFile::open(path)?))
     }
+}
+
+fn misshapen(path: &Path, name: &str, found: &[usize], expected: &[usize]) -> anyhow::Error {
+    fault(path, format!("tensor {name} has shape {found:?}, expected {expected:?}"))
 }
 
 fn fault(path: &Path, problem: impl Display) -> anyhow::Error {

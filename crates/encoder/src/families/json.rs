@@ -41,7 +41,8 @@ pub(crate) fn write(config: &EncoderConfig, architecture: &str, extra: Value) ->
     Ok(Value::Object(object))
 }
 
-fn family(object: &Map<String, Value>) -> Result<Family, String> {
+/// The family that the configuration names.
+pub(crate) fn family(object: &Map<String, Value>) -> Result<Family, String> {
     let name = object.get("model_type").ok_or("model_type is missing")?;
     serde_json::from_value(name.clone()).map_err(|_| format!("model_type = {name} is not supported"))
 }

@@ -120,6 +120,17 @@ fn tokens_beyond_the_model_although_the_manifest_denies_it() {
 }
 
 #[test]
+fn a_folder_from_elsewhere() {
+    let world = World::new();
+    fs_err::write(world.path("model/manifest.json"), r#"{"name": "an app"}"#).expect("writes");
+    refused(&world, 3, &[], &["manifest.json: not a manifest", "give that file another name"]);
+    let world = World::new();
+    fs_err::remove_file(world.path("model/tokenizer.json")).expect("removes");
+    fs_err::write(world.path("model/vocab.txt"), b"[PAD]\n\xff\xfe\n").expect("writes");
+    refused(&world, 3, &[], &["vocab.txt", "UTF-8"]);
+}
+
+#[test]
 fn a_mask_token_beyond_the_model() {
     let world = World::new();
     world.edit_json("tokens/manifest.json", |manifest| manifest["stats"]["special"]["mask"] = json!(VOCAB));
