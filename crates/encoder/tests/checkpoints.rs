@@ -167,6 +167,20 @@ fn names_behind_a_wrapper_are_found() {
     }
 }
 
+#[test]
+fn layers_that_the_config_does_not_name_are_refused() {
+    let dir = saved();
+    edit(dir.path(), |tensors| {
+        let layer = tensors["bert.encoder.layer.0.output.dense.bias"].clone();
+        tensors.insert("bert.encoder.layer.2.output.dense.bias".to_owned(), layer.clone());
+        tensors.insert("bert.encoder.layer.1.output.dense.bias".to_owned(), layer);
+    });
+    refused(
+        dir.path(),
+        &["tensor bert.encoder.layer.1.output.dense.bias is of layer 1", "num_hidden_layers = 1"],
+    );
+}
+
 /// Before memory is taken for them.
 #[test]
 fn sizes_that_the_weights_do_not_have_are_refused() {

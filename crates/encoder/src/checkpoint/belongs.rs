@@ -4,10 +4,14 @@ use anyhow::Result;
 
 use super::{Stored, fault};
 use crate::EncoderConfig;
-use crate::families::Family;
-use crate::families::names::Slot;
+use crate::families::names::{self, Slot};
+use crate::families::{Family, Layout};
 
-/// Compares the vocabulary and the number of layers with the tensors that there are.
+/// Ends of names of what a body stores but does not learn.
+const BUFFERS: [&str; 3] = ["position_ids", "token_type_ids", "inv_freq"];
+
+/// Compares the vocabulary and the number of layers with the tensors that there are, and names tensors of the body that
+/// nothing reads.
 ///
 /// # Errors
 /// An input fault that names the tensor and what the configuration says.
@@ -21,6 +25,12 @@ pub(crate) fn check(stored: &Stored, config: &EncoderConfig) -> Result<()> {
             return Err(fault(stored.dir(), said));
         }
     }
+    let names = stored.names();
+    if let Some((number, name)) = beyond(config.model_type.layout(), &names, layers_or_groups(config)) {
+        let said = format!("tensor {name} is of layer {number}, but config.json has {key} = {layers}");
+        return Err(fault(stored.dir(), said));
+    }
+    warn_unread(stored, config.model_type.layout(), &names);
     Ok(())
 }
 
@@ -42,6 +52,14 @@ fn layers(config: &EncoderConfig) -> (&'static str, usize) {
     }
 }
 
+/// The number that names of tensors go up to.
+fn layers_or_groups(config: &EncoderConfig) -> usize {
+    match config.model_type {
+        Family::Albert => config.num_hidden_groups,
+        _ => config.num_hidden_layers,
+    }
+}
+
 /// A tensor that every layer has.
 fn of_layer(config: &EncoderConfig, layer: usize) -> String {
     let in_attention = |path: &&str| path.starts_with("encoder/layers/{}/attention/");
@@ -52,4 +70,43 @@ fn of_layer(config: &EncoderConfig, layer: usize) -> String {
 
 fn fields(path: &str) -> Vec<String> {
     path.split('/').map(str::to_owned).collect()
+}
+
+/// The first tensor of a layer from number `count` on.
+fn beyond<'n>(layout: &Layout, names: &'n [String], count: usize) -> Option<(usize, &'n str)> {
+    let (_, of_layers) = layout.tensors.iter().find(|(path, _)| path.starts_with("encoder/layers/{}"))?;
+    let start = of_layers.split('{').next()?.strip_prefix(layout.prefix)?;
+    let number = |name: &str| -> Option<usize> {
+        let rest = name.strip_prefix(layout.prefix).unwrap_or(name).strip_prefix(start)?;
+        rest.split('.').next()?.parse().ok()
+    };
+    let numbered = names.iter().filter_map(|name| Some((number(name)?, name.as_str())));
+    numbered.filter(|(number, _)| *number >= count).min()
+}
+
+fn warn_unread(stored: &Stored, layout: &Layout, names: &[String]) {
+    let unread: Vec<&str> = unread(layout, names);
+    if let Some(first) = unread.iter().min() {
+        let (dir, count) = (stored.dir().display(), unread.len());
+        tracing::warn!("{dir}: tensors of the body that are not read: {count}, the first is {first}");
+    }
+}
+
+/// Tensors of the body that have no place in ours.
+fn unread<'n>(layout: &Layout, names: &'n [String]) -> Vec<&'n str> {
+    let prefixed = names.iter().any(|name| name.starts_with(layout.prefix));
+    let bodies: Vec<&str> =
+        layout.tensors.iter().filter_map(|(_, name)| name.strip_prefix(layout.prefix)).collect();
+    let first = |name: &str| name.split('.').next().map(str::to_owned);
+    let of_body = |name: &str| match name.strip_prefix(layout.prefix) {
+        Some(_) => true,
+        None => !prefixed && bodies.iter().any(|body| first(body) == first(name)),
+    };
+    let read = |name: &str| {
+        let bare = name.strip_prefix(layout.prefix).unwrap_or(name);
+        let module = bare.rsplit_once('.').map_or(bare, |(module, _)| module);
+        let buffer = BUFFERS.iter().any(|buffer| name.ends_with(buffer)) || bare.starts_with("pooler.");
+        buffer || bodies.iter().any(|body| names::same_place(body, module))
+    };
+    names.iter().map(String::as_str).filter(|name| of_body(name) && !read(name)).collect()
 }

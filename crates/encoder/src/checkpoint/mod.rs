@@ -59,6 +59,9 @@ pub(crate) trait TensorFile {
     /// Where it lies.
     fn path(&self) -> &Path;
 
+    /// Names of all tensors.
+    fn names(&self) -> Vec<String>;
+
     /// Shape of a tensor; `None` when the file does not have it.
     fn shape(&self, name: &str) -> Option<&[usize]>;
 
@@ -90,6 +93,15 @@ impl Stored {
     /// Where the checkpoint lies.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Names of all tensors, in order, without what stands before all of them.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let names = self.files.iter().flat_map(|file| file.names());
+        let mut names: Vec<_> =
+            names.filter_map(|name| Some(name.strip_prefix(self.wrapper)?.to_owned())).collect();
+        names.sort();
+        names
     }
 
     /// Fails unless the tensor is there and has this shape.

@@ -53,6 +53,10 @@ impl TensorFile for PickleFile {
         &self.path
     }
 
+    fn names(&self) -> Vec<String> {
+        self.reader.keys()
+    }
+
     fn shape(&self, name: &str) -> Option<&[usize]> {
         self.reader.get(name).map(Tensor::shape)
     }

@@ -63,6 +63,10 @@ impl TensorFile for SafetensorsFile {
         self.file.path()
     }
 
+    fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
     fn shape(&self, name: &str) -> Option<&[usize]> {
         self.metadata.info(name).map(|info| info.shape.as_slice())
     }

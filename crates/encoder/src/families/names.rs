@@ -52,6 +52,15 @@ pub(crate) fn variants(layout: &Layout, name: &str) -> Vec<String> {
     names.into_iter().chain(bare).collect()
 }
 
+/// Whether `module` is what `pattern` of a family's table names, for some layer.
+pub(crate) fn same_place(pattern: &str, module: &str) -> bool {
+    let (patterns, found) = (pattern.split('.'), module.split('.'));
+    let matches = |(pattern, found): (&str, &str)| {
+        pattern == found || (pattern.starts_with('{') && found.parse::<usize>().is_ok())
+    };
+    patterns.clone().count() == found.clone().count() && patterns.zip(found).all(matches)
+}
+
 /// The second name of the head's bias.
 pub(crate) fn at_decoder(name: &str) -> Option<String> {
     let head = ["cls.predictions.bias", "lm_head.bias", "predictions.bias"].contains(&name);

@@ -131,6 +131,24 @@ fn a_folder_from_elsewhere() {
 }
 
 #[test]
+fn tensors_that_nothing_reads_are_named() {
+    let world = World::new();
+    let file = world.path("model/model.safetensors");
+    let bytes = fs_err::read(&file).expect("reads");
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let header = String::from_utf8(bytes[8..start].to_vec()).expect("UTF-8");
+    let header = header.trim_end();
+    let extra = r#""bert.encoder.layer.1.adapter.weight":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"#;
+    let header = header.replacen('{', &format!("{{{extra}"), 1);
+    let padded = format!("{header:width$}", width = header.len().next_multiple_of(8));
+    let size = (padded.len() as u64).to_le_bytes();
+    fs_err::write(&file, [&size[..], padded.as_bytes(), &bytes[start..]].concat()).expect("writes");
+    let done = world.score("out", &[]).assert().success();
+    let stderr = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    assert!(stderr.contains("not read: 1, the first is bert.encoder.layer.1.adapter.weight"), "{stderr}");
+}
+
+#[test]
 fn a_mask_token_beyond_the_model() {
     let world = World::new();
     world.edit_json("tokens/manifest.json", |manifest| manifest["stats"]["special"]["mask"] = json!(VOCAB));
