@@ -38,6 +38,7 @@ mod memory;
 mod recipe;
 mod seal;
 mod shard;
+mod spec;
 mod status;
 mod workbench;
 
@@ -46,5 +47,6 @@ pub use manifest::{Cost, Kind, MANIFEST, Manifest, Output, Tool, tool};
 pub use memory::peak_memory;
 pub use recipe::{Input, Recipe};
 pub use shard::Shard;
+pub use spec::OutputSpec;
 pub use status::{Status, status};
-pub use workbench::{OutputSpec, Workbench};
+pub use workbench::Workbench;

@@ -1,29 +1,41 @@
-//! Digests of finished parts, noted beside them until the manifest has them: that a part can be read does not say that it
-//! is what was written.
+//! What is noted beside a finished part until the manifest has it: its digest, since that a part can be read does not say
+//! that it is what was written, and what its stage wants to know of it without making it again.
 
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::manifest::{MANIFEST, Manifest};
 
-/// Length of a digest in hexadecimal.
-const DIGITS: usize = 64;
+/// The note of one part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Seal {
+    /// BLAKE3 digest of the file, in hexadecimal.
+    pub(crate) blake3: String,
+    /// The stage's own.
+    pub(crate) facts: Value,
+}
 
 /// How the names of the notes of a recipe begin.
 pub(crate) fn prefix(short_key: &str) -> String {
     format!(".digest-{short_key}-")
 }
 
-/// Notes the digest of `file`.
-pub(crate) fn note(out: &Path, short_key: &str, file: &str, digest: &str) -> anyhow::Result<()> {
-    Ok(fs::write(path(out, short_key, file), digest)?)
+/// Notes what there is to know of `file`.
+pub(crate) fn note(out: &Path, short_key: &str, file: &str, seal: &Seal) -> anyhow::Result<()> {
+    Ok(fs::write(path(out, short_key, file), serde_json::to_vec(seal)?)?)
 }
 
-/// What was noted for `file`, or what a manifest of the same recipe says. A note that was cut short says nothing.
-pub(crate) fn noted(out: &Path, short_key: &str, file: &str) -> Option<String> {
-    let note = fs::read_to_string(path(out, short_key, file)).ok().filter(|note| note.len() == DIGITS);
-    note.or_else(|| {
+/// What was noted for `file`. A note that was cut short says nothing.
+pub(crate) fn noted(out: &Path, short_key: &str, file: &str) -> Option<Seal> {
+    serde_json::from_slice(&fs::read(path(out, short_key, file)).ok()?).ok()
+}
+
+/// The digest of `file` by its note, or by a manifest of the same recipe.
+pub(crate) fn digest(out: &Path, short_key: &str, file: &str) -> Option<String> {
+    noted(out, short_key, file).map(|seal| seal.blake3).or_else(|| {
         let manifest = out.join(MANIFEST).exists().then(|| Manifest::load_any(out).ok()).flatten()?;
         let ours = manifest.short_key() == short_key;
         manifest.output(file).filter(|_| ours).map(|output| output.blake3.clone())
@@ -31,13 +43,13 @@ pub(crate) fn noted(out: &Path, short_key: &str, file: &str) -> Option<String> {
 }
 
 fn path(out: &Path, short_key: &str, file: &str) -> PathBuf {
-    out.join(format!("{}{}.blake3", prefix(short_key), file.replace('/', "-")))
+    out.join(format!("{}{}.json", prefix(short_key), file.replace('/', "-")))
 }
 
 #[cfg(test)]
 mod tests {
     use fs_err as fs;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use crate::{Cost, Kind, OutputSpec, Recipe, Workbench, tool};
 
@@ -50,8 +62,9 @@ mod tests {
         };
         let bench = open()?;
         let part = bench.part_name("part", 0);
-        bench.write_bytes(&part, b"0.15")?;
+        bench.write_noting(&part, json!({"tokens": 7}), |path| Ok(fs::write(path, b"0.15")?))?;
         assert!(bench.finished(&part).is_some());
+        assert_eq!(bench.noted(&part), Some(json!({"tokens": 7})));
         fs::write(folder.path().join(&part), b"0.16")?;
         assert!(bench.finished(&part).is_none(), "before there is a manifest");
         bench.write_bytes(&part, b"0.15")?;

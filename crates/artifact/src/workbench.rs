@@ -15,8 +15,9 @@ use crate::lock::Lock;
 use crate::manifest::{Cost, MANIFEST, Manifest, Output, Tool};
 use crate::memory::peak_memory;
 use crate::recipe::Recipe;
-use crate::seal;
+use crate::seal::{self, Seal};
 use crate::shard::{self, Shard};
+use crate::spec::OutputSpec;
 
 /// An artifact's folder while its stage works on it. Dropping it releases the lock and keeps the finished parts.
 #[derive(Debug)]
@@ -29,34 +30,6 @@ pub struct Workbench {
     /// What this process makes, if it is not all.
     shard: Option<Shard>,
     _lock: Lock,
-}
-
-/// A file to be listed in the manifest.
-#[derive(Clone, Debug)]
-pub struct OutputSpec {
-    /// Path below the artifact's folder.
-    pub file: String,
-    /// Rows, for a table.
-    pub rows: Option<u64>,
-    /// True if it is a log and not content.
-    pub log: bool,
-}
-
-impl OutputSpec {
-    /// A table part with its number of rows.
-    pub fn part(file: String, rows: u64) -> Self {
-        Self { file, rows: Some(rows), log: false }
-    }
-
-    /// A file that is content, without rows.
-    pub fn file(file: impl Into<String>) -> Self {
-        Self { file: file.into(), rows: None, log: false }
-    }
-
-    /// A file that differs from run to run and is not part of the content.
-    pub fn log(file: impl Into<String>) -> Self {
-        Self { file: file.into(), rows: None, log: true }
-    }
 }
 
 impl Workbench {
@@ -131,13 +104,28 @@ impl Workbench {
     /// Without a noted digest there is nothing to compare.
     fn is_intact(&self, file: &str) -> bool {
         let found = || digest::of_file(&self.out.join(file)).ok();
-        seal::noted(&self.out, self.short_key(), file).is_none_or(|noted| Some(noted) == found())
+        seal::digest(&self.out, self.short_key(), file).is_none_or(|noted| Some(noted) == found())
+    }
+
+    /// What [`Workbench::write_noting`] noted of `file`, until the artifact is published.
+    pub fn noted(&self, file: &str) -> Option<Value> {
+        seal::noted(&self.out, self.short_key(), file).map(|seal| seal.facts)
     }
 
     /// Lets `write` fill a temporary file, then renames it to `file`. On failure nothing is left behind.
     ///
     /// A file whose name does not carry the key invalidates the artifact until it is published again.
     pub fn write(&self, file: &str, write: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.write_noting(file, Value::Null, write)
+    }
+
+    /// [`Workbench::write`] for a part, of which a later run wants to know `facts` that would be dear to find again.
+    pub fn write_noting(
+        &self,
+        file: &str,
+        facts: Value,
+        write: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let target = self.out.join(file);
         let beside = self.out.join(format!("{}{}", temporary(self.shard), file.replace('/', "-")));
         if let Some(parent) = target.parent() {
@@ -148,7 +136,8 @@ impl Workbench {
             return Err(explain(error, &target));
         }
         if file.contains(self.short_key()) {
-            seal::note(&self.out, self.short_key(), file, &digest::of_file(&beside)?)?;
+            let seal = Seal { blake3: digest::of_file(&beside)?, facts };
+            seal::note(&self.out, self.short_key(), file, &seal)?;
         } else {
             self.invalidate()?;
         }

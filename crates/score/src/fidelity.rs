@@ -1,7 +1,7 @@
 //! How far cheap conditionings agree with the exact one, on a sample.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
@@ -110,7 +110,9 @@ pub fn fidelity(args: &FidelityArgs) -> Result<Fidelity> {
     let compute = (&args.common).into();
     let job = Job::load(&config, &paths, &compute)?;
     let teacher = job.teacher()?;
-    let part = sampled(&job, &teacher, &args.tokens, args.rows, config.seed)?;
+    // What is judged is the scoring of all rows.
+    let config = Config { fraction: 1.0, rows: None, measures: [].into(), ..config.clone() };
+    let part = sampled(&job, &teacher, args, &config)?;
     let scores = |conditioning| scored(&part, &teacher, &config, conditioning);
     let exact = scores(Conditioning::MaskEach)?;
     let (kfold, unmasked) = (scores(Conditioning::Kfold)?, scores(Conditioning::Unmasked)?);
@@ -127,22 +129,22 @@ pub fn fidelity(args: &FidelityArgs) -> Result<Fidelity> {
     Ok(Fidelity { rows, tokens, exact, kfold, unmasked, trusted, verdict })
 }
 
-fn sampled(job: &Job<'_>, teacher: &Teacher, dir: &Path, rows: u64, seed: u64) -> Result<Part> {
-    let parts = job.parts(None);
+fn sampled(job: &Job<'_>, teacher: &Teacher, args: &FidelityArgs, config: &Config) -> Result<Part> {
+    let (parts, dir) = (job.parts(None), &args.tokens);
     let mut sample = Tokens::default();
-    for (index, places) in sample::places(&parts, rows, seed) {
+    for (index, places) in sample::places(&parts, args.rows, config.seed) {
         check_interrupt()?;
         let output = parts[index].1;
         output.verify(dir)?;
         let part = Tokens::read(&dir.join(&output.file), teacher.reader().columns())?;
         sample::take(&part, &places, &mut sample);
     }
-    teacher.reader().prepare(sample, dir)
+    teacher.reader().prepare(sample, dir, config)
 }
 
 fn scored(part: &Part, teacher: &Teacher, config: &Config, conditioning: Conditioning) -> Result<Entropies> {
     check_interrupt()?;
-    let all = Config { conditioning, fraction: 1.0, rows: None, measures: [].into(), ..config.clone() };
+    let all = Config { conditioning, ..config.clone() };
     let work = part.work(&all, teacher.reader().shape());
     let progress = Progress::new(name(&all), work.tokens);
     let scores = part.score(&teacher.scorer(&all), |tokens| {

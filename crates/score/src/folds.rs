@@ -20,7 +20,8 @@ pub fn passes(config: &Config, row: u64, word: &[Option<u16>]) -> Vec<Vec<u16>> 
     }
 }
 
-fn in_sample(config: &Config, row: u64) -> bool {
+/// Whether row number `row` is to be scored.
+pub(crate) fn in_sample(config: &Config, row: u64) -> bool {
     let chosen =
         config.fraction >= 1.0 || open_unit(&mut keyed(config.seed, "sample", row, 0)) < config.fraction;
     chosen && config.rows.is_none_or(|rows| row < rows)

@@ -1,6 +1,6 @@
 //! One job: what entropies are made from, the model that makes them, and the parts they lie in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::Device;
@@ -10,6 +10,7 @@ use entromask_encoder::MaskedLm;
 use entromask_fault::Fault;
 use entromask_tables::{Entropies, footer_key};
 
+use crate::overlap::overlap;
 use crate::part::{Part, Reader};
 use crate::pass::Work;
 use crate::scorer::Scorer;
@@ -38,6 +39,33 @@ pub(crate) struct Teacher {
     mask_id: u32,
     reader: Reader,
     dir: PathBuf,
+}
+
+/// The scores of a part and what they took.
+struct Done {
+    scores: Entropies,
+    work: Work,
+}
+
+/// A part that was scored now.
+struct Made {
+    index: usize,
+    done: Done,
+}
+
+/// A part of the corpus when its turn comes.
+#[expect(clippy::large_enum_variant, reason = "there are three at a time")]
+enum Found {
+    Done(Done),
+    Todo { part: Part, index: usize, work: Work },
+}
+
+/// What parts say, in order, and what they took.
+pub(crate) struct Total {
+    pub(crate) stats: Stats,
+    pub(crate) work: Work,
+    /// Parts that were scored now.
+    pub(crate) made: usize,
 }
 
 impl<'a> Job<'a> {
@@ -95,65 +123,102 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Scores the parts of a shard, or all, that are not there yet; says how many these were.
-    pub(crate) fn score(&self, teacher: &Teacher, bench: &Workbench, shard: Option<Shard>) -> Result<usize> {
-        let (scorer, parts) = (teacher.scorer(self.config), self.parts(shard));
-        let mut made = 0;
-        for (index, output) in &parts {
-            check_interrupt()?;
-            let part = teacher.reader.read(output)?;
-            if self.finished(&part, bench, *index).is_none() {
-                let label = format!("score {}/{}", index + 1, self.parts(None).len());
-                self.score_part(&scorer, &part, &label, *index, bench)?;
-                made += 1;
-            }
-        }
-        Ok(made)
+    /// Scores the parts of a shard, or all, that are not there yet. The next part is read and the last is written while one
+    /// is scored.
+    ///
+    /// # Errors
+    /// An input fault if a part of the corpus or the model is damaged; interrupted.
+    pub(crate) fn score(&self, teacher: &Teacher, bench: &Workbench, shard: Option<Shard>) -> Result<Total> {
+        let (scorer, mut total) = (teacher.scorer(self.config), self.total(&teacher.reader));
+        let read = |(index, output)| self.find(&teacher.reader, bench, index, output);
+        let work = |found| self.account(&scorer, found, &mut total);
+        let write = |made: Made| made.write(bench);
+        overlap(self.parts(shard).into_iter(), read, work, write)?;
+        Ok(total)
     }
 
-    fn score_part(
-        &self,
-        scorer: &Scorer<'_>,
-        part: &Part,
-        label: &str,
-        index: usize,
-        bench: &Workbench,
-    ) -> Result<()> {
-        let progress = Progress::new(label, part.work(self.config, scorer.shape()).tokens);
-        let entropies = part.score(scorer, |tokens| {
+    /// Part `index` as an earlier run has finished it, or ready to be scored.
+    fn find(&self, reader: &Reader, bench: &Workbench, index: usize, output: &Output) -> Result<Found> {
+        check_interrupt()?;
+        if let Some(done) = self.finished(reader, bench, index, output)? {
+            return Ok(Found::Done(done));
+        }
+        let part = reader.read(output, self.config)?;
+        Ok(Found::Todo { work: part.work(self.config, reader.shape()), part, index })
+    }
+
+    /// Counts the scores of a part, which are made first if need be; gives what is to be written.
+    fn account(&self, scorer: &Scorer<'_>, found: Found, total: &mut Total) -> Result<Option<Made>> {
+        match found {
+            Found::Done(done) => {
+                total.add(&done);
+                Ok(None)
+            }
+            Found::Todo { part, index, work } => {
+                let made =
+                    Made { index, done: Done { scores: self.score_part(scorer, &part, index, work)?, work } };
+                total.add(&made.done);
+                total.made += 1;
+                Ok(Some(made))
+            }
+        }
+    }
+
+    fn score_part(&self, scorer: &Scorer<'_>, part: &Part, index: usize, work: Work) -> Result<Entropies> {
+        let label = format!("score {}/{}", index + 1, self.parts(None).len());
+        let progress = Progress::new(label, work.tokens);
+        let made = part.score(scorer, |tokens| {
             progress.inc(tokens);
             check_interrupt()
         })?;
-        bench.write(&part_name(bench, index), |path| entropies.write(path, &bench.footer()))?;
         progress.finish();
-        Ok(())
+        Ok(made)
     }
 
-    /// The scores of part `index`, if they are there and whole.
-    fn finished(&self, part: &Part, bench: &Workbench, index: usize) -> Option<Entropies> {
-        let path = bench.finished(&part_name(bench, index))?;
+    /// The scores of part `index`, if they are there and whole. What was noted beside them saves reading the corpus.
+    fn finished(
+        &self,
+        reader: &Reader,
+        bench: &Workbench,
+        index: usize,
+        output: &Output,
+    ) -> Result<Option<Done>> {
+        let name = part_name(bench, index);
+        let Some(scores) = bench.finished(&name).and_then(|path| self.read_scores(&path, bench)) else {
+            return Ok(None);
+        };
+        if let Some(work) = bench.noted(&name).as_ref().and_then(Work::from_facts) {
+            return Ok(Some(Done { scores, work }));
+        }
+        let part = reader.read(output, self.config)?;
+        let work = part.work(self.config, reader.shape());
+        Ok(part.fits(&scores).then_some(Done { scores, work }))
+    }
+
+    fn read_scores(&self, path: &Path, bench: &Workbench) -> Option<Entropies> {
         let measures: Vec<&str> = self.config.measures.iter().map(|measure| measure.name()).collect();
-        let ours = footer_key(&path).ok()?.is_some_and(|key| key == bench.key());
-        let scores = Entropies::read_measures(&path, &measures).ok()?;
-        (ours && part.fits(&scores)).then_some(scores)
+        let ours = footer_key(path).ok()?.is_some_and(|key| key == bench.key());
+        Entropies::read_measures(path, &measures).ok().filter(|_| ours)
     }
 
     /// What all parts say, and what they took.
     ///
     /// # Errors
     /// An input fault that names the parts that are not there.
-    pub(crate) fn sum_up(&self, reader: &Reader, bench: &Workbench) -> Result<(Stats, Work)> {
-        let (mut stats, mut work) = (Stats::new(reader.shape().vocab_size, self.carried), Work::default());
-        let mut missing = Vec::new();
+    pub(crate) fn sum_up(&self, reader: &Reader, bench: &Workbench) -> Result<Total> {
+        let (mut total, mut missing) = (self.total(reader), Vec::new());
         for (index, output) in self.parts(None) {
-            let part = reader.read(output)?;
-            match self.finished(&part, bench, index) {
-                Some(scores) => stats.add(&scores),
+            match self.finished(reader, bench, index, output)? {
+                Some(done) => total.add(&done),
                 None => missing.push(part_name(bench, index)),
             }
-            work = work.plus(part.work(self.config, reader.shape()));
         }
-        if missing.is_empty() { Ok((stats, work)) } else { Err(self.unfinished(&missing)) }
+        if missing.is_empty() { Ok(total) } else { Err(self.unfinished(&missing)) }
+    }
+
+    fn total(&self, reader: &Reader) -> Total {
+        let stats = Stats::new(reader.shape().vocab_size, self.carried);
+        Total { stats, work: Work::default(), made: 0 }
     }
 
     /// Refuses a sample of no tokens.
@@ -180,6 +245,21 @@ impl<'a> Job<'a> {
         Fault::input(format!("{out}: {count} of {all} parts are missing or damaged: {named}"))
             .remedy("run the shards that make them, then --finalize again")
             .into()
+    }
+}
+
+impl Made {
+    fn write(&self, bench: &Workbench) -> Result<()> {
+        let Done { scores, work } = &self.done;
+        let name = part_name(bench, self.index);
+        bench.write_noting(&name, work.to_facts(), |path| scores.write(path, &bench.footer()))
+    }
+}
+
+impl Total {
+    fn add(&mut self, done: &Done) {
+        self.stats.add(&done.scores);
+        self.work = self.work.plus(done.work);
     }
 }
 

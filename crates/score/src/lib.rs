@@ -39,6 +39,7 @@ mod folds;
 mod job;
 mod logits;
 mod model;
+mod overlap;
 mod part;
 mod pass;
 mod rank;

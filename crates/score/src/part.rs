@@ -9,6 +9,7 @@ use entromask_tables::{Entropies, TokenColumns, Tokens};
 
 use crate::carry::carry;
 use crate::config::Config;
+use crate::folds::in_sample;
 use crate::model;
 use crate::pass::Work;
 use crate::retokenize::Retokenized;
@@ -46,13 +47,13 @@ impl Reader {
         self.tokenizer.as_ref().map(|tokenizer| tokenizer.mask_id)
     }
 
-    /// Reads a whole part.
+    /// Reads a whole part, of which `config` says what is scored.
     ///
     /// # Errors
     /// An input fault if the file is damaged or the model cannot read its rows.
-    pub(crate) fn read(&self, output: &Output) -> Result<Part> {
+    pub(crate) fn read(&self, output: &Output, config: &Config) -> Result<Part> {
         let path = self.dir.join(&output.file);
-        self.prepare(Tokens::read(&path, self.columns())?, &path)
+        self.prepare(Tokens::read(&path, self.columns())?, &path, config)
     }
 
     /// What of the tokens is needed.
@@ -62,10 +63,10 @@ impl Reader {
     }
 
     /// Prepares rows that were read from `path`.
-    pub(crate) fn prepare(&self, corpus: Tokens, path: &Path) -> Result<Part> {
-        let longest = self.shape.max_seq_length();
-        let teacher = self.tokenizer.as_ref();
-        let teacher = teacher.map(|tokenizer| Retokenized::new(&corpus, tokenizer, longest)).transpose()?;
+    pub(crate) fn prepare(&self, corpus: Tokens, path: &Path, config: &Config) -> Result<Part> {
+        let (longest, wanted) = (self.shape.max_seq_length(), |row| in_sample(config, row));
+        let retokenized = |tokenizer| Retokenized::new(&corpus, tokenizer, longest, wanted);
+        let teacher = self.tokenizer.as_ref().map(retokenized).transpose()?;
         let part = Part { corpus, teacher };
         model::check_rows(&self.shape, part.seen().input_ids.iter(), path)?;
         Ok(part)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use entromask_encoder::EncoderConfig;
 use entromask_tables::Tokens;
 use rayon::prelude::*;
+use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::folds::passes;
@@ -39,6 +40,17 @@ impl Work {
                 + head * pass.positions.len() as f64,
         });
         works.fold(Self::default(), Self::plus)
+    }
+
+    /// As it is noted beside a finished part. The operations are noted as bits: JSON may round them.
+    pub(crate) fn to_facts(self) -> Value {
+        json!({"tokens": self.tokens, "flops_bits": self.flops.to_bits()})
+    }
+
+    /// What was noted, if it was.
+    pub(crate) fn from_facts(facts: &Value) -> Option<Self> {
+        let number = |key: &str| facts[key].as_u64();
+        Some(Self { tokens: number("tokens")?, flops: f64::from_bits(number("flops_bits")?) })
     }
 
     pub(crate) fn plus(self, more: Self) -> Self {

@@ -21,23 +21,30 @@ pub(crate) struct Retokenized {
 }
 
 impl Retokenized {
-    /// Encodes the text of every row; a window has at most `longest` tokens, special ones included.
+    /// Encodes the text of the rows whose numbers are `wanted`; the others have no window. A window has at most `longest`
+    /// tokens, special ones included.
     ///
     /// # Errors
     /// An input fault if a text cannot be encoded, or the teacher cannot read even one token.
-    pub(crate) fn new(part: &Tokens, tokenizer: &TeacherTokenizer, longest: usize) -> Result<Self> {
+    pub(crate) fn new(
+        part: &Tokens,
+        tokenizer: &TeacherTokenizer,
+        longest: usize,
+        wanted: impl Fn(u64) -> bool + Sync,
+    ) -> Result<Self> {
         let room = longest.saturating_sub(tokenizer.around.iter().map(Vec::len).sum());
         if room == 0 {
             return Err(Fault::input(format!("the model reads {longest} tokens, special ones included"))
                 .remedy("use a model with more positions")
                 .into());
         }
-        let rows: Vec<Vec<Piece>> =
-            part.text.par_iter().map(|text| tokenizer.encode(text)).collect::<Result<_>>()?;
+        let rows = (0..part.rows()).into_par_iter().filter(|&row| wanted(part.row[row]));
+        let encode = |row: usize| Ok((row, tokenizer.encode(&part.text[row])?));
+        let rows: Vec<(usize, Vec<Piece>)> = rows.map(encode).collect::<Result<_>>()?;
         let mut windows = Self::default();
-        for (row, pieces) in rows.iter().enumerate() {
+        for (row, pieces) in &rows {
             for window in windows_of(pieces.len(), room) {
-                windows.push(part.row[row], row, pieces, &window, tokenizer);
+                windows.push(part.row[*row], *row, pieces, &window, tokenizer);
             }
         }
         Ok(windows)
@@ -90,8 +97,11 @@ fn windows_of(n: usize, room: usize) -> Vec<Window> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn short_rows_are_one_window() {
@@ -107,6 +117,18 @@ mod tests {
         let scored: Vec<_> = windows.iter().map(|window| window.scored.clone()).collect();
         assert_eq!(reads, [0..8, 4..12, 8..16, 10..18]);
         assert_eq!(scored, [0..6, 6..10, 10..13, 13..18]);
+    }
+
+    #[test]
+    fn rows_that_are_not_wanted_are_not_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/tokenizers/bert-base-uncased");
+        let tokenizer = TeacherTokenizer::load(&dir).expect("a tokenizer");
+        let text = ["one", "two words", "three"].map(str::to_owned).to_vec();
+        let part = Tokens { row: vec![7, 8, 9], doc: vec![0; 3], text, ..Tokens::default() };
+        let whole = Retokenized::new(&part, &tokenizer, 64, |_| true).expect("encodes");
+        let some = Retokenized::new(&part, &tokenizer, 64, |row| row == 8).expect("encodes");
+        assert_eq!((whole.row_of.len(), some.row_of, some.tokens.row), (3, vec![1], vec![8]));
+        assert_eq!(some.tokens.input_ids.row(0), whole.tokens.input_ids.row(1));
     }
 
     proptest! {

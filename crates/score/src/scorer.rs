@@ -60,10 +60,6 @@ impl<'a> Scorer<'a> {
         self.config
     }
 
-    pub(crate) fn shape(&self) -> &EncoderConfig {
-        self.shape
-    }
-
     /// The scores of a part; `progress` is told the tokens of finished passes, and may end the work.
     ///
     /// # Errors

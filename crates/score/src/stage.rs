@@ -9,8 +9,7 @@ use entromask_cli::CommonArgs;
 use serde::Serialize;
 
 use crate::Config;
-use crate::job::{Job, this_tool};
-use crate::part::Reader;
+use crate::job::{Job, Total, this_tool};
 
 /// Version of the entropy artifact and of what the configuration means.
 pub const FORMAT: u32 = 1;
@@ -94,8 +93,8 @@ pub fn run(config: &Config, paths: &Paths, compute: &Compute) -> Result<Report> 
     let teacher = job.teacher()?;
     job.verify(None)?;
     let bench = Workbench::open(&paths.out, job.recipe()?, this_tool())?;
-    job.score(&teacher, &bench, None)?;
-    publish(&job, teacher.reader(), paths, bench, &compute.device)
+    let total = job.score(&teacher, &bench, None)?;
+    publish(&job, &total, paths, bench, &compute.device)
 }
 
 /// Makes the parts of one shard and no manifest. Other shards may be at work on the same folder at the same time.
@@ -116,11 +115,11 @@ pub fn run_shard(config: &Config, paths: &Paths, compute: &Compute, shard: Shard
     let teacher = job.teacher()?;
     job.verify(Some(shard))?;
     let bench = Workbench::open_shard(&paths.out, job.recipe()?, this_tool(), shard, &compute.device)?;
-    Ok(report(job.score(&teacher, &bench, Some(shard))?))
+    Ok(report(job.score(&teacher, &bench, Some(shard))?.made))
 }
 
-/// Writes the manifest once the shards have made all parts. No model is loaded; statistics and costs are counted anew
-/// from the parts and the shards' notes.
+/// Writes the manifest once the shards have made all parts. No model is loaded; statistics are counted
+/// from the parts, and costs are those that the shards noted.
 ///
 /// # Errors
 /// An input fault that names the parts that are missing, a fault of class failed while a shard is at work.
@@ -132,7 +131,8 @@ pub fn finalize(config: &Config, paths: &Paths, compute: &Compute) -> Result<Rep
     job.verify(None)?;
     let reader = job.reader()?;
     let bench = Workbench::open(&paths.out, job.recipe()?, this_tool())?;
-    publish(&job, &reader, paths, bench, "")
+    let total = job.sum_up(&reader, &bench)?;
+    publish(&job, &total, paths, bench, "")
 }
 
 /// Says what [`run`] would do.
@@ -152,11 +152,11 @@ fn up_to_date(job: &Job<'_>, paths: &Paths) -> Result<Option<Report>> {
 }
 
 /// `device` is what this process computed with, if it did.
-fn publish(job: &Job<'_>, reader: &Reader, paths: &Paths, bench: Workbench, device: &str) -> Result<Report> {
-    let (stats, work) = job.sum_up(reader, &bench)?;
+fn publish(job: &Job<'_>, total: &Total, paths: &Paths, bench: Workbench, device: &str) -> Result<Report> {
+    let Total { stats, work, .. } = total;
     let cost = Cost { flops: work.flops, tokens: work.tokens, device: device.to_owned(), ..Cost::default() };
     let outputs = job.outputs(&bench);
-    if let Err(error) = job.check_sample(&stats) {
+    if let Err(error) = job.check_sample(stats) {
         bench.discard(&outputs);
         return Err(error);
     }

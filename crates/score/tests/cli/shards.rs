@@ -112,6 +112,28 @@ fn a_part_that_was_changed_is_refused_and_made_again() {
     assert_eq!(world.manifest("out").content, world.manifest("one").content);
 }
 
+/// What a part took is noted when it is made, and nobody reads its text again to find out.
+#[test]
+fn finished_parts_are_not_counted_anew() {
+    let world = World::of_parts(&PARTS);
+    world.score("one", &[]).assert().success();
+    let tokens = world.manifest("one").cost.tokens;
+    for (out, last) in [("run", &[][..]), ("finalize", &["--finalize"])] {
+        world.score(out, &["--shard", "1/1"]).assert().success();
+        let entries = fs_err::read_dir(world.path(out)).expect("a folder").flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let note = names.filter(|name| name.starts_with(".digest-")).min().expect("a note");
+        world.edit_json(&format!("{out}/{note}"), |note| {
+            let more = note["facts"]["tokens"].as_u64().expect("a number") + 1_000;
+            note["facts"]["tokens"] = more.into();
+        });
+        world.score(out, last).assert().success();
+        assert_eq!(world.manifest(out).cost.tokens, tokens + 1_000, "{out}");
+        assert_eq!(world.manifest(out).content, world.manifest("one").content);
+        assert_eq!(world.manifest(out).stats, world.manifest("one").stats);
+    }
+}
+
 #[test]
 fn a_killed_shard_goes_on() {
     let world = World::of_parts(&[60; 6]);

@@ -186,6 +186,18 @@ fn rows_that_are_too_long_are_read_in_windows() {
 }
 
 #[test]
+fn a_sample_has_the_values_of_the_whole() {
+    let world = world(14);
+    world.score("whole", &[]).assert().success();
+    world.score("rows", &["--rows", "2"]).assert().success();
+    let (whole, rows) = (&world.scores("whole")[0].entropy, &world.scores("rows")[0].entropy);
+    for row in 0..ROWS.len() {
+        let expected = if row < 2 { whole.row(row).to_vec() } else { vec![None; whole.len_of(row)] };
+        assert_eq!(rows.row(row), expected);
+    }
+}
+
+#[test]
 fn neither_threads_nor_batches_nor_shards_change_a_byte() {
     let world = world(14);
     world.score("usual", &[]).assert().success();
