@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 use entromask_kernels::Products;
 
@@ -78,6 +78,17 @@ impl Encoder {
             Self::Absolute(encoder) => encoder.word_embeddings(),
             Self::Rotary(encoder) => encoder.word_embeddings(),
         }
+    }
+
+    /// Takes the word embeddings out, so that nothing else holds them; the encoder is of no use without.
+    pub(crate) fn take_word_embeddings(&mut self) -> Tensor<2> {
+        let embedding = match self {
+            Self::Absolute(encoder) => &mut encoder.embeddings.word_embeddings,
+            Self::Rotary(encoder) => &mut encoder.embeddings.word_embeddings,
+        };
+        let taken = embedding.weight.val();
+        embedding.weight = Param::from_tensor(Tensor::empty([0, 0], &taken.device()));
+        taken
     }
 
     pub(crate) fn set_products(&mut self, products: Products) {

@@ -162,6 +162,11 @@ impl MaskedLm {
         (weight, bias)
     }
 
+    /// Whether the decoder's weight is other than the word embeddings.
+    pub fn has_own_decoder(&self) -> bool {
+        self.head.decoder.is_some()
+    }
+
     /// The same weights, with matrix products in another type. New models have [`Products::AsTensors`]; this is no part of
     /// a checkpoint.
     #[must_use]

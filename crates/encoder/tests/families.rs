@@ -60,7 +60,7 @@ fn the_cpu_path_gives_the_same_states() {
     for case in cases() {
         let (model, config) = MaskedLm::from_pretrained(&case, &Device::flex()).expect("loads");
         let rows = Reference::read(&case, &config, &Device::flex()).rows();
-        let cpu = CpuMaskedLm::new(&model, &config);
+        let cpu = CpuMaskedLm::new(model.clone(), &config);
         let mut buffers = Buffers::default();
         // All positions in one batch; then some of one row alone, in the memory of the first call.
         let all: Vec<Vec<u16>> = rows.iter().map(|ids| (0..ids.len() as u16).collect()).collect();

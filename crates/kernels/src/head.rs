@@ -55,7 +55,7 @@ impl Head {
         let hidden_size = weight.len() / bias.len();
         assert_eq!(weight.len(), bias.len() * hidden_size, "one row of weights a token");
         let mut panels = Panels::default();
-        panels.pack_columns(hidden_size, weight.chunks_exact(hidden_size));
+        panels.pack_matrix(hidden_size, weight);
         Self { panels, bias: padded(bias, NO_TOKEN) }
     }
 

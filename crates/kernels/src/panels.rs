@@ -2,6 +2,7 @@
 
 use aligned_vec::AVec;
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
 
 /// Start of the sums of columns that fill up the last panel of a softmax: their exponential is exactly 0, yet they are
 /// finite.
@@ -32,7 +33,19 @@ impl Default for Panels {
 }
 
 impl Panels {
-    /// Becomes the `columns` given as rows of `depth` values each: a decoder, or keys.
+    /// Becomes the columns given as rows of `depth` values each, one after the other, on all threads: a decoder.
+    pub(crate) fn pack_matrix(&mut self, depth: usize, columns: &[f32]) {
+        let width = panel_width();
+        self.reset(depth, columns.len() / depth.max(1));
+        let panels = self.weights.par_chunks_mut((depth * width).max(1));
+        panels.zip(columns.par_chunks((depth * width).max(1))).for_each(|(panel, columns)| {
+            for (index, column) in columns.chunks_exact(depth).enumerate() {
+                put_column(panel, index, width, column);
+            }
+        });
+    }
+
+    /// Becomes the `columns` given as rows of `depth` values each: keys.
     pub(crate) fn pack_columns<'a>(
         &mut self,
         depth: usize,
@@ -41,10 +54,7 @@ impl Panels {
         let width = panel_width();
         self.reset(depth, columns.len());
         for (index, column) in columns.enumerate() {
-            let panel = &mut self.weights[index / width * depth * width..];
-            for (value, to) in column.iter().zip(panel.chunks_exact_mut(width)) {
-                to[index % width] = *value;
-            }
+            put_column(&mut self.weights[index / width * depth * width..], index % width, width, column);
         }
     }
 
@@ -87,6 +97,12 @@ impl Panels {
         (self.depth, self.columns) = (depth, columns);
         self.weights.clear();
         self.weights.resize(columns.next_multiple_of(panel_width()) * depth, 0.0);
+    }
+}
+
+fn put_column(panel: &mut [f32], index: usize, width: usize, column: &[f32]) {
+    for (value, to) in column.iter().zip(panel.chunks_exact_mut(width)) {
+        to[index] = *value;
     }
 }
 

@@ -4,8 +4,12 @@ use std::path::Path;
 
 use burn::tensor::{FloatDType, Tensor};
 use entromask_fault::Fault;
+use rayon::prelude::*;
 
 use crate::pass::Pass;
+
+/// Weights that a thread looks at.
+const CHUNK: usize = 1 << 16;
 
 /// Far below infinity, and below what stands for no token where the vocabulary is filled up.
 const LARGEST_LOGIT: f64 = 1e29;
@@ -19,8 +23,16 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// `decoder` is `[vocab_size, hidden_size]`.
-    pub(crate) fn of(decoder: &Tensor<2>) -> Self {
+    /// `decoder` is `[vocab_size, hidden_size]`, row-major.
+    pub(crate) fn of(decoder: &[f32]) -> Self {
+        let largest = decoder
+            .par_chunks(CHUNK)
+            .map(|values| values.iter().fold(0.0, |most: f32, value| most.max(value.abs())));
+        Self { weight: f64::from(largest.reduce(|| 0.0, f32::max)) }
+    }
+
+    /// [`Limit::of`] a decoder on a device.
+    pub(crate) fn of_tensor(decoder: &Tensor<2>) -> Self {
         let largest = decoder.clone().cast(FloatDType::F32).abs().max().try_into_vec_as::<f32>();
         Self { weight: f64::from(largest.expect("a float tensor reads as f32")[0]) }
     }

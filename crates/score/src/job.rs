@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use burn::tensor::Device;
 use entromask_artifact::{Input, Kind, Manifest, Output, OutputSpec, Recipe, Shard, Tool, Workbench, tool};
 use entromask_cli::{Progress, check_interrupt};
 use entromask_encoder::MaskedLm;
@@ -13,6 +12,7 @@ use entromask_tables::{Entropies, footer_key};
 use crate::overlap::overlap;
 use crate::part::{Part, Reader};
 use crate::pass::Work;
+use crate::predictor::Predictor;
 use crate::scorer::Scorer;
 use crate::stats::Stats;
 use crate::vocabulary::Source;
@@ -34,8 +34,7 @@ pub(crate) struct Job<'a> {
 
 /// A model on its device.
 pub(crate) struct Teacher {
-    model: MaskedLm,
-    device: Device,
+    model: Predictor,
     mask_id: u32,
     reader: Reader,
     dir: PathBuf,
@@ -113,7 +112,8 @@ impl<'a> Job<'a> {
             reader.mask_id().map_or_else(|| model::mask_id(&self.tokens, &self.paths.tokens), Ok)?;
         model::check_mask(&self.paths.model, reader.shape(), mask_id)?;
         let (model, _) = MaskedLm::from_pretrained(&self.paths.model, &device)?;
-        Ok(Teacher { model, device, mask_id, reader, dir: self.paths.model.clone() })
+        let model = Predictor::new(model, reader.shape(), device);
+        Ok(Teacher { model, mask_id, reader, dir: self.paths.model.clone() })
     }
 
     fn warn_without_tokenizer(&self) {
@@ -266,7 +266,7 @@ impl Total {
 impl Teacher {
     pub(crate) fn scorer<'t>(&'t self, config: &'t Config) -> Scorer<'t> {
         let model = (&self.model, self.reader.shape());
-        Scorer::new(config, model, &self.device, self.mask_id, &self.dir)
+        Scorer::new(config, model, self.mask_id, &self.dir)
     }
 
     pub(crate) fn reader(&self) -> &Reader {

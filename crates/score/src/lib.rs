@@ -42,6 +42,7 @@ mod model;
 mod overlap;
 mod part;
 mod pass;
+mod predictor;
 mod rank;
 mod retokenize;
 mod sample;

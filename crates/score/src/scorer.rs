@@ -4,14 +4,15 @@ use std::path::Path;
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::{Batch, Buffers, CpuMaskedLm, EncoderConfig, MaskedLm, Wanted};
-use entromask_kernels::{DeviceHead, Head, Pending};
+use entromask_encoder::{Batch, Buffers, EncoderConfig, Wanted};
+use entromask_kernels::Pending;
 use entromask_tables::{Entropies, Tokens};
 use rayon::prelude::*;
 
 use crate::config::{Conditioning, Config};
-use crate::finite::{self, Limit, first_bad, sums};
+use crate::finite::{self, first_bad, sums};
 use crate::pass::{Pass, Widths, all_passes, chunks, widths};
+use crate::predictor::{Fused, OnDevice, Predictor};
 use crate::scores::{Scored, Scores, needs_details};
 
 /// Tokens of a batch on the CPU: its activations stay in the caches, and there are batches for all cores.
@@ -24,36 +25,20 @@ const GPU_BATCH_TOKENS: usize = 32_768;
 pub(crate) struct Scorer<'a> {
     config: &'a Config,
     shape: &'a EncoderConfig,
-    model: &'a MaskedLm,
-    head: DeviceHead,
-    /// On the CPU.
-    fused: Option<Fused>,
-    device: &'a Device,
+    model: &'a Predictor,
     mask_id: u32,
-    limit: Limit,
     /// The model's folder.
     dir: &'a Path,
-}
-
-/// The model laid out for the CPU.
-struct Fused {
-    model: CpuMaskedLm,
-    head: Head,
 }
 
 impl<'a> Scorer<'a> {
     pub(crate) fn new(
         config: &'a Config,
-        (model, shape): (&'a MaskedLm, &'a EncoderConfig),
-        device: &'a Device,
+        (model, shape): (&'a Predictor, &'a EncoderConfig),
         mask_id: u32,
         dir: &'a Path,
     ) -> Self {
-        let fused = entromask_device::is_cpu(device).then(|| Fused::new(model, shape));
-        let (weight, bias) = model.decoder();
-        let limit = Limit::of(&weight);
-        let head = DeviceHead::new(weight, bias);
-        Self { config, shape, model, head, fused, device, mask_id, limit, dir }
+        Self { config, shape, model, mask_id, dir }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -70,9 +55,9 @@ impl<'a> Scorer<'a> {
         let mut scores = Scores::unscored(part, &self.config.measures, self.shape.vocab_size);
         for chunk in chunks(&passes) {
             let batches = self.batches(chunk);
-            let measured = match &self.fused {
-                Some(fused) => self.measure_fused(fused, part, &batches)?,
-                None => self.measure_on_device(part, &batches, &widths)?,
+            let measured = match self.model {
+                Predictor::Cpu(model) => self.measure_fused(model, part, &batches)?,
+                Predictor::Device(model) => self.measure_on_device(model, part, &batches, &widths)?,
             };
             self.check(part, chunk, measured.iter().map(Scored::is_finite))?;
             scores.fill(chunk, &measured);
@@ -82,7 +67,10 @@ impl<'a> Scorer<'a> {
     }
 
     fn batches<'p>(&self, chunk: &'p [Pass]) -> Vec<&'p [Pass]> {
-        let usual = if self.fused.is_some() { CPU_BATCH_TOKENS } else { GPU_BATCH_TOKENS };
+        let usual = match self.model {
+            Predictor::Cpu(_) => CPU_BATCH_TOKENS,
+            Predictor::Device(_) => GPU_BATCH_TOKENS,
+        };
         let tokens = self.config.run.batch_tokens.unwrap_or(usual);
         let equal = chunk.chunk_by(|a, b| a.length == b.length);
         equal.flat_map(|passes| passes.chunks((tokens / passes[0].length).max(1))).collect()
@@ -104,7 +92,7 @@ impl<'a> Scorer<'a> {
         let width = self.shape.embedding_size();
         let sums = states.par_chunks_exact(width).map(|state| state.iter().map(|value| value.abs()).sum());
         let sums: Vec<f32> = sums.collect();
-        let good = sums.into_iter().map(|sum| self.limit.holds(sum));
+        let good = sums.into_iter().map(|sum| fused.limit.holds(sum));
         self.check(part, batches.iter().copied().flatten(), good)?;
         let targets: Vec<u32> = batches.iter().flat_map(|batch| targets(part, batch)).collect();
         Ok(if needs_details(&self.config.measures) {
@@ -128,19 +116,25 @@ impl<'a> Scorer<'a> {
     }
 
     /// The device computes a batch while the next one is prepared and the one before is read.
-    fn measure_on_device(&self, part: &Tokens, batches: &[&[Pass]], widths: &Widths) -> Result<Vec<Scored>> {
+    fn measure_on_device(
+        &self,
+        model: &OnDevice,
+        part: &Tokens,
+        batches: &[&[Pass]],
+        widths: &Widths,
+    ) -> Result<Vec<Scored>> {
         let (mut scored, mut pending) = (Vec::new(), None::<(&[Pass], Tensor<2>, Pending)>);
         let mut read = |(batch, sums, pending): (&[Pass], Tensor<2>, Pending)| {
             let sums = sums.try_into_vec_as::<f32>()?.into_iter();
-            self.check(part, batch, sums.map(|sum| self.limit.holds(sum)))?;
+            self.check(part, batch, sums.map(|sum| model.limit.holds(sum)))?;
             let measured = pending.read()?.into_iter();
             scored.extend(measured.map(|(measures, details)| Scored { measures, details }));
             anyhow::Ok(())
         };
         for batch in batches {
-            let states = self.states(part, batch, widths);
+            let states = self.states(model, part, batch, widths);
             let targets: Vec<u32> = targets(part, batch).collect();
-            let launched = self.head.launch(&states, &targets, needs_details(&self.config.measures));
+            let launched = model.head.launch(&states, &targets, needs_details(&self.config.measures));
             pending.replace((batch, sums(&states), launched)).map_or(Ok(()), &mut read)?;
         }
         pending.map_or(Ok(()), &mut read)?;
@@ -148,16 +142,17 @@ impl<'a> Scorer<'a> {
     }
 
     /// What the decoder sees at the positions of a batch, one after the other: `[positions, hidden_size]`.
-    fn states(&self, part: &Tokens, batch: &[Pass], widths: &Widths) -> Tensor<2> {
+    fn states(&self, on: &OnDevice, part: &Tokens, batch: &[Pass], widths: &Widths) -> Tensor<2> {
+        let OnDevice { model, device, .. } = on;
         let rows: Vec<Vec<u32>> = batch.iter().map(|pass| self.input(part, pass)).collect();
-        let input = Batch::from_rows(&rows, 0, self.device);
+        let input = Batch::from_rows(&rows, 0, device);
         let width = widths[&batch[0].length];
         let padded = batch.iter().flat_map(|pass| padded(&pass.positions, width));
-        let positions = self.ints(padded, [batch.len(), width]);
-        let hidden = self.model.encoder.forward_at(&input, &positions);
+        let positions = ints(padded.collect(), [batch.len(), width], device);
+        let hidden = model.encoder.forward_at(&input, &positions);
         let wanted: Vec<i32> = wanted(batch, width).collect();
         let count = wanted.len();
-        self.model.transform(self.model.hidden_at(hidden, self.ints(wanted.into_iter(), [count])))
+        model.transform(model.hidden_at(hidden, ints(wanted, [count], device)))
     }
 
     /// The row as the model sees it.
@@ -168,23 +163,10 @@ impl<'a> Scorer<'a> {
         }
         ids
     }
-
-    fn ints<const D: usize>(&self, values: impl Iterator<Item = i32>, shape: [usize; D]) -> Tensor<D, Int> {
-        Tensor::from_data(TensorData::new(values.collect::<Vec<_>>(), shape), self.device)
-    }
 }
 
-impl Fused {
-    fn new(model: &MaskedLm, shape: &EncoderConfig) -> Self {
-        let (weight, bias) = model.decoder();
-        let body = || CpuMaskedLm::new(model, shape);
-        let (model, head) = rayon::join(body, || Head::new(&read(weight), &read(bias)));
-        Self { model, head }
-    }
-}
-
-fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.try_into_vec_as().expect("a float tensor of the CPU reads as f32")
+fn ints<const D: usize>(values: Vec<i32>, shape: [usize; D], device: &Device) -> Tensor<D, Int> {
+    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 fn targets<'p>(part: &'p Tokens, batch: &'p [Pass]) -> impl Iterator<Item = u32> + 'p {
@@ -208,6 +190,7 @@ fn wanted(batch: &[Pass], width: usize) -> impl Iterator<Item = i32> {
 
 #[cfg(test)]
 mod tests {
+    use entromask_encoder::MaskedLm;
     use entromask_tables::Ragged;
 
     use super::*;
@@ -243,13 +226,12 @@ mod tests {
             let (config, device) =
                 (Config { measures: measures.into_iter().collect(), ..Config::default() }, Device::flex());
             let model = MaskedLm::init(&shape, 1, &device);
-            let fused = Scorer::new(&config, (&model, &shape), &device, 4, Path::new("model"));
-            let plain = Scorer {
-                fused: None,
-                ..Scorer::new(&config, (&model, &shape), &device, 4, Path::new("model"))
-            };
-            let [fused, plain] =
-                [fused, plain].map(|scorer| scorer.score(&part(), |_| Ok(())).expect("scores"));
+            let fused = Predictor::new(model.clone(), &shape, device.clone());
+            let plain = Predictor::Device(Box::new(OnDevice::new(model, device)));
+            let [fused, plain] = [fused, plain].map(|model| {
+                let scorer = Scorer::new(&config, (&model, &shape), 4, Path::new("model"));
+                scorer.score(&part(), |_| Ok(())).expect("scores")
+            });
             assert_eq!(fused.measures.keys().collect::<Vec<_>>(), plain.measures.keys().collect::<Vec<_>>());
             close(&fused.entropy, &plain.entropy, 60f32.ln());
             close(&fused.surprisal, &plain.surprisal, f32::MAX);

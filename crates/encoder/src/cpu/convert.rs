@@ -18,10 +18,12 @@ use crate::modernbert::{self, ModernBert};
 use crate::transformer::{self, Transformer};
 use crate::{EncoderConfig, MaskedLm};
 
-pub(super) fn masked_lm(model: &MaskedLm, config: &EncoderConfig) -> CpuMaskedLm {
+/// The word embeddings, most of what many a model has, are taken over without a copy.
+pub(super) fn masked_lm(mut model: MaskedLm, config: &EncoderConfig) -> CpuMaskedLm {
+    let words = read(model.encoder.take_word_embeddings());
     let epsilon = config.layer_norm_eps as f32;
     CpuMaskedLm {
-        body: body(&model.encoder, config),
+        body: body_with(&model.encoder, config, words),
         transform: Dense {
             linear: linear(&[&model.head.dense]),
             activation: activation(model.head.activation),
@@ -31,19 +33,23 @@ pub(super) fn masked_lm(model: &MaskedLm, config: &EncoderConfig) -> CpuMaskedLm
 }
 
 pub(super) fn body(encoder: &Encoder, config: &EncoderConfig) -> Body {
+    body_with(encoder, config, read(encoder.word_embeddings()))
+}
+
+fn body_with(encoder: &Encoder, config: &EncoderConfig, words: Vec<f32>) -> Body {
     match encoder {
-        Encoder::Absolute(body) => absolute(body, config),
-        Encoder::Rotary(body) => rotary(body, config),
+        Encoder::Absolute(body) => absolute(body, config, words),
+        Encoder::Rotary(body) => rotary(body, config, words),
     }
 }
 
-fn absolute(body: &Transformer, config: &EncoderConfig) -> Body {
+fn absolute(body: &Transformer, config: &EncoderConfig, words: Vec<f32>) -> Body {
     let epsilon = config.layer_norm_eps as f32;
     let embeddings = &body.embeddings;
     let places = embeddings.first_places(config.max_seq_length());
     Body {
         embeddings: Embeddings {
-            words: read(embeddings.word_embeddings.weight.val()),
+            words,
             places: read(places),
             segments: embeddings.later_segments().map(read).unwrap_or_default(),
             width: config.embedding_size(),
@@ -79,7 +85,7 @@ fn absolute_layer(layer: &transformer::Layer, epsilon: f32) -> Layer {
     }
 }
 
-fn rotary(body: &ModernBert, config: &EncoderConfig) -> Body {
+fn rotary(body: &ModernBert, config: &EncoderConfig, words: Vec<f32>) -> Body {
     let epsilon = config.layer_norm_eps as f32;
     let modern = config.modernbert();
     let head_size = config.hidden_size / config.num_attention_heads;
@@ -91,7 +97,7 @@ fn rotary(body: &ModernBert, config: &EncoderConfig) -> Body {
     };
     Body {
         embeddings: Embeddings {
-            words: read(body.word_embeddings()),
+            words,
             places: Vec::new(),
             segments: Vec::new(),
             width: config.hidden_size,

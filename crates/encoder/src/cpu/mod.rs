@@ -57,9 +57,14 @@ pub struct Buffers {
 }
 
 impl CpuMaskedLm {
-    /// Lays out `model`, whose tensors must be on the CPU.
-    pub fn new(model: &MaskedLm, config: &EncoderConfig) -> Self {
+    /// Lays out `model`, whose tensors must be on the CPU, and leaves nothing of it in memory.
+    pub fn new(model: MaskedLm, config: &EncoderConfig) -> Self {
         convert::masked_lm(model, config)
+    }
+
+    /// The word embeddings, `[vocab_size, embedding_size]`, row-major.
+    pub fn word_embeddings(&self) -> &[f32] {
+        &self.body.embeddings.words
     }
 
     /// What the decoder sees at the wanted positions, row after row: `[positions, embedding_size]`, row-major.

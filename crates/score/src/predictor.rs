@@ -1,0 +1,65 @@
+//! A model ready to predict: laid out for the CPU, or on a device.
+
+use burn::tensor::{Device, Tensor};
+use entromask_encoder::{CpuMaskedLm, EncoderConfig, MaskedLm};
+use entromask_kernels::{DeviceHead, Head};
+
+use crate::finite::Limit;
+
+/// A masked language model.
+pub(crate) enum Predictor {
+    Cpu(Box<Fused>),
+    Device(Box<OnDevice>),
+}
+
+/// The model laid out for the CPU.
+pub(crate) struct Fused {
+    pub(crate) model: CpuMaskedLm,
+    pub(crate) head: Head,
+    pub(crate) limit: Limit,
+}
+
+/// The model in tensors.
+pub(crate) struct OnDevice {
+    pub(crate) model: MaskedLm,
+    pub(crate) head: DeviceHead,
+    pub(crate) device: Device,
+    pub(crate) limit: Limit,
+}
+
+impl Predictor {
+    pub(crate) fn new(model: MaskedLm, shape: &EncoderConfig, device: Device) -> Self {
+        if entromask_device::is_cpu(&device) {
+            Self::Cpu(Box::new(Fused::new(model, shape)))
+        } else {
+            Self::Device(Box::new(OnDevice::new(model, device)))
+        }
+    }
+}
+
+impl Fused {
+    /// Tensors are dropped before the decoder is laid out, and a decoder that is tied is read where the embeddings are: a
+    /// large vocabulary is most of a model, and would lie in memory four times.
+    fn new(model: MaskedLm, shape: &EncoderConfig) -> Self {
+        let (weight, bias) = model.decoder();
+        // A tied one must not be held: what two hold is copied when it is read.
+        let weight = Some(weight).filter(|_| model.has_own_decoder());
+        let cpu = CpuMaskedLm::new(model, shape);
+        let (weight, bias) = (weight.map(read), read(bias));
+        let weight = weight.as_deref().unwrap_or_else(|| cpu.word_embeddings());
+        let (head, limit) = (Head::new(weight, &bias), Limit::of(weight));
+        Self { model: cpu, head, limit }
+    }
+}
+
+impl OnDevice {
+    pub(crate) fn new(model: MaskedLm, device: Device) -> Self {
+        let (weight, bias) = model.decoder();
+        let limit = Limit::of_tensor(&weight);
+        Self { model, head: DeviceHead::new(weight, bias), device, limit }
+    }
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as().expect("a float tensor of the CPU reads as f32")
+}
