@@ -1,5 +1,6 @@
 //! What an artifact would be made of, and the key that follows from it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use entromask_fault::Fault;
@@ -7,10 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::digest;
-use crate::manifest::{Kind, Manifest};
+use crate::manifest::{Kind, MANIFEST, Manifest};
 
 /// Where the digests of large external files are remembered, relative to the working folder.
 pub(crate) const MEMORY: &str = "data/.digests.json";
+
+/// Extensions of what is read of a model's folder: weights, configuration and tokenizer.
+const OF_A_MODEL: [&str; 4] = ["safetensors", "bin", "json", "txt"];
 
 /// Everything that decides an artifact's content.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +65,27 @@ impl Input {
         }
     }
 
+    /// A model: an artifact of the pipeline, or the `files` of a Hugging Face folder from outside.
+    ///
+    /// The key is made of what the manifest of an artifact says, so what is read of one is compared with its digests.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input that names the file, and both digests if it was changed; for a folder from outside those of
+    /// `files` and [`Input::files`].
+    pub fn model(
+        role: &str,
+        dir: &Path,
+        remedy: &str,
+        files: impl FnOnce() -> anyhow::Result<Vec<PathBuf>>,
+    ) -> anyhow::Result<Self> {
+        if !dir.join(MANIFEST).exists() {
+            return Self::files(role, dir, &files()?, remedy);
+        }
+        let manifest = Manifest::load(dir, Kind::Model)?;
+        manifest.verify_read(dir, is_of_a_model)?;
+        Ok(Self::artifact(role, &manifest, dir))
+    }
+
     /// Files from outside the pipeline; `path` is how the user names them. Their names are not part of the digest.
     ///
     /// # Errors
@@ -72,6 +97,12 @@ impl Input {
         let content = blake3::hash(digests.concat().as_bytes()).to_hex().to_string();
         Ok(Self { role: role.into(), kind: "files".into(), content, path: path.into() })
     }
+}
+
+/// Whether a stage reads this file of a model's folder.
+fn is_of_a_model(file: &str) -> bool {
+    let extension = Path::new(file).extension().and_then(OsStr::to_str);
+    !file.contains('/') && extension.is_some_and(|extension| OF_A_MODEL.contains(&extension))
 }
 
 /// JSON with sorted keys and no spaces, whatever map type `serde_json` was built with.
@@ -110,6 +141,7 @@ fn write_list<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Cost, OutputSpec, Workbench, tool};
 
     fn recipe(config: Value, content: &str, path: &str) -> Recipe {
         let input = Input {
@@ -152,6 +184,33 @@ mod tests {
         assert_ne!(content(&[&a, &b])?, content(&[&b, &a])?);
         let error = content(&[&a, &folder.path().join("d")]).unwrap_err().to_string();
         assert!(error.ends_with("d: no such file; check `files`"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn of_a_model_only_what_is_read_is_compared() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let dir = folder.path().join("model");
+        let recipe = Recipe { kind: Kind::Model, format: 1, config: json!({}), inputs: Vec::new() };
+        let bench = Workbench::open(&dir, recipe, tool("handmade", "0", &[]))?;
+        std::fs::create_dir_all(dir.join("state"))?;
+        let names = ["model.safetensors", "config.json", "state/optimizer.safetensors", "README.md"];
+        for name in names {
+            bench.write_bytes(name, b"as it was")?;
+        }
+        bench.publish(names.map(OutputSpec::file).into(), Value::Null, Cost::default())?;
+        let input = || Input::model("teacher", &dir, "check `--model`", || unreachable!("it has a manifest"));
+        let manifest = Manifest::load(&dir, Kind::Model)?;
+        for name in names {
+            std::fs::write(dir.join(name), b"as it is.")?;
+            let found = input().map(|input| input.content).map_err(|error| error.to_string());
+            if name.starts_with("state") || name == "README.md" {
+                assert_eq!(found, Ok(manifest.content.clone()), "{name}");
+            } else {
+                assert!(found.is_err_and(|error| error.contains(name)), "{name}");
+            }
+            std::fs::write(dir.join(name), b"as it was")?;
+        }
         Ok(())
     }
 

@@ -88,15 +88,15 @@ pub fn key(dir: &Path) -> anyhow::Result<Option<String>> {
 /// The folder as an input: by its manifest, or by its files where it is not ours.
 ///
 /// # Errors
-/// A [`Fault`] of class input if it is no model folder.
+/// A [`Fault`] of class input if it is no model folder, or its files are not those of its manifest.
 pub fn input(dir: &Path) -> anyhow::Result<Input> {
-    if dir.join(MANIFEST).is_file() {
-        return Ok(Input::artifact("model", &Manifest::load(dir, Kind::Model)?, dir));
-    }
     let remedy = "--model takes a Hugging Face folder with config.json, weights and tokenizer.json";
-    let files = pretrained_files(dir, remedy)?;
-    if let Some(missing) = files.iter().chain([&dir.join(TOKENIZER)]).find(|file| !file.is_file()) {
-        return Err(Fault::input(format!("{}: no such file", missing.display())).remedy(remedy).into());
-    }
-    Input::files("model", dir, &files, remedy)
+    Input::model("model", dir, remedy, || {
+        let files = pretrained_files(dir, remedy)?;
+        let tokenizer = dir.join(TOKENIZER);
+        if let Some(missing) = files.iter().chain([&tokenizer]).find(|file| !file.is_file()) {
+            return Err(Fault::input(format!("{}: no such file", missing.display())).remedy(remedy).into());
+        }
+        Ok(files)
+    })
 }

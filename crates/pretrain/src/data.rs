@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use entromask_artifact::Manifest;
+use entromask_artifact::{Manifest, Output};
 use entromask_fault::Fault;
 use entromask_random::{keyed, open_unit, shuffled};
 use entromask_tables::{Masks, Targets, TokenColumns, Tokens};
@@ -58,6 +58,7 @@ impl Example {
 /// The training split: token parts, and for each epoch tables with the same rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Corpus {
+    folder: PathBuf,
     parts: Vec<Part>,
     masks: Beside,
     /// Masks of rows that do not have those of `masks` yet.
@@ -71,7 +72,7 @@ pub(crate) struct Corpus {
 
 #[derive(Clone, Debug)]
 struct Part {
-    path: PathBuf,
+    file: Output,
     rows: usize,
 }
 
@@ -87,6 +88,7 @@ impl Beside {
         Self { folder: folder.into(), manifest: manifest.clone() }
     }
 
+    /// Path of a table that is what the manifest says.
     fn path(&self, part: usize, epoch: u64) -> Result<PathBuf> {
         let output = self.manifest.parts(&format!("epoch-{epoch:03}")).nth(part);
         let missing = || {
@@ -94,7 +96,9 @@ impl Beside {
             Fault::input(format!("{folder}: no {kind} of epoch {epoch} for token part {part}"))
                 .remedy(format!("make {kind} again for these tokens"))
         };
-        Ok(self.folder.join(&output.ok_or_else(missing)?.file))
+        let output = output.ok_or_else(missing)?;
+        output.verify(&self.folder)?;
+        Ok(self.folder.join(&output.file))
     }
 
     /// The table for token part `part` in `epoch`, which has to have the rows of `tokens`.
@@ -121,12 +125,9 @@ impl Beside {
 impl Corpus {
     /// Nothing is read yet: numbers of rows come from the manifests.
     pub(crate) fn new(tokens: (&Path, &Manifest), masks: Beside, seed: u64) -> Self {
-        let part = |output: &entromask_artifact::Output| Part {
-            path: tokens.0.join(&output.file),
-            rows: output.rows.unwrap_or(0) as usize,
-        };
+        let part = |output: &Output| Part { file: output.clone(), rows: output.rows.unwrap_or(0) as usize };
         let parts = tokens.1.parts("part").map(part).collect();
-        Self { parts, masks, first_masks: None, soft: None, online: false, seed }
+        Self { folder: tokens.0.into(), parts, masks, first_masks: None, soft: None, online: false, seed }
     }
 
     /// With masks for the beginning of the run.
@@ -160,9 +161,11 @@ impl Corpus {
     fn load(&self, index: usize, epoch: u64) -> Result<LoadedPart> {
         let part = &self.parts[index];
         let columns = TokenColumns { word: self.online, ..TokenColumns::default() };
-        let tokens = Tokens::read(&part.path, columns)?;
+        part.file.verify(&self.folder)?;
+        let path = self.folder.join(&part.file.file);
+        let tokens = Tokens::read(&path, columns)?;
         if tokens.rows() != part.rows {
-            return Err(mismatch(&part.path, part.rows, tokens.rows()).into());
+            return Err(mismatch(&path, part.rows, tokens.rows()).into());
         }
         let mut order = shuffled(part.rows, &mut keyed(self.seed, "order of rows", index as u64, epoch));
         order.reverse();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use entromask_artifact::{Input, Kind, MANIFEST, Manifest, Recipe};
+use entromask_artifact::{Input, Kind, Manifest, Recipe};
 use entromask_encoder::{EncoderConfig, pretrained_files};
 use entromask_fault::Fault;
 use entromask_policy::corruption::Vocabulary;
@@ -128,6 +128,8 @@ impl Job {
         let tokens = Manifest::load(&paths.tokens, Kind::Tokens)?;
         let masks = Manifest::load(&paths.masks, Kind::Masks)?;
         check_origin(&tokens, &masks, (&paths.masks, &paths.tokens))?;
+        // It is written into the model's folder at the end: a damaged one is to be found now.
+        tokens.verify_read(&paths.tokens, |file| file == "tokenizer.json")?;
         let facts: Facts = read(&tokens.stats, &paths.tokens)?;
         let student = shape(&paths.student, &facts, &tokens)?;
         let earlier = match &paths.start {
@@ -361,11 +363,8 @@ fn inputs(paths: &Paths, tokens: &Manifest, masks: &Manifest, extra: &Extra) -> 
 
 /// A model of the pipeline, or a Hugging Face folder from elsewhere.
 fn model(role: &str, flag: &str, folder: &Path) -> Result<Input> {
-    if folder.join(MANIFEST).exists() {
-        return Ok(Input::artifact(role, &Manifest::load(folder, Kind::Model)?, folder));
-    }
     let remedy = format!("`{flag}` takes a model artifact or a Hugging Face folder");
-    Input::files(role, folder, &pretrained_files(folder, &remedy)?, &remedy)
+    Input::model(role, folder, &remedy, || pretrained_files(folder, &remedy))
 }
 
 fn read<'a, T: Deserialize<'a>>(value: &'a serde_json::Value, folder: &Path) -> Result<T> {

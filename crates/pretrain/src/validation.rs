@@ -46,6 +46,7 @@ impl Validation {
             if examples.len() >= rows {
                 break;
             }
+            part.verify(folder)?;
             let columns = TokenColumns { word: true, ..TokenColumns::default() };
             let table = Tokens::read(&folder.join(&part.file), columns)?;
             let left = rows - examples.len();

@@ -4,7 +4,7 @@
 mod fixture;
 mod session;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -316,4 +316,41 @@ fn a_damaged_part_is_an_input_error() -> Result<()> {
     let bytes = read(&part)?;
     std::fs::write(&part, &bytes[..bytes.len() / 2])?;
     expect_failure(&mut session.command(&masks, "model"), 3, &manifest.outputs[1].file)
+}
+
+#[test]
+fn what_is_not_what_its_manifest_says_is_refused() -> Result<()> {
+    let session = Session::new()?;
+    let (tokens, masks) = (session.fixture.tokens(), session.fixture.masks(0, 1)?);
+    let teacher = session.train(&masks, "teacher", &[])?;
+    let train = || {
+        let mut command = session.command(&masks, "model");
+        command.args(["--set", "objective.kd=1", "--teacher"]).arg(&teacher);
+        command
+    };
+    for (folder, name) in [
+        (&tokens, "part-"),
+        (&tokens, "valid-"),
+        (&tokens, "tokenizer.json"),
+        (&masks, "epoch-"),
+        (&teacher, "model.safetensors"),
+        (&teacher, "config.json"),
+    ] {
+        let path = output_named(folder, name)?;
+        let whole = read(&path)?;
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 2] ^= 1;
+        std::fs::write(&path, damaged)?;
+        expect_failure(&mut train(), 3, &format!("{}: the manifest says blake3", path.display()))?;
+        std::fs::write(&path, whole)?;
+    }
+    ensure!(train().status()?.success());
+    Ok(())
+}
+
+fn output_named(folder: &Path, start: &str) -> Result<PathBuf> {
+    let manifest = entromask_artifact::Manifest::load_any(folder)?;
+    let mut names = manifest.outputs.iter().map(|output| &output.file);
+    let name = names.find(|name| name.starts_with(start)).with_context(|| start.to_owned())?;
+    Ok(folder.join(name))
 }

@@ -12,8 +12,11 @@ use serde_json::Value;
 pub struct Config {
     /// What is masked while a token is scored.
     pub conditioning: Conditioning,
-    /// Sets that a row's positions are split into, for `kfold`; rows with fewer positions have fewer.
-    pub folds: usize,
+    /// Share of a row's tokens that training masks, in (0, 1]; 0.15 if neither this nor `folds` is given. `kfold` splits
+    /// positions into round(1 / rate) sets, so that a pass hides as much as a step of training does.
+    pub mask_rate: Option<f64>,
+    /// Sets that a row's positions are split into, for `kfold`, whatever the rate; rows with fewer positions have fewer.
+    pub folds: Option<usize>,
     /// Seed of the sets and of the sample.
     pub seed: u64,
     /// Keep the pieces of a word in one set.
@@ -80,12 +83,15 @@ pub struct Run {
     pub batch_tokens: Option<usize>,
 }
 
+/// The usual share of masked tokens (Devlin et al., 2019, <https://arxiv.org/abs/1810.04805>).
+const MASK_RATE: f64 = 0.15;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             conditioning: Conditioning::Kfold,
-            // round(1 / 0.15): a pass masks as much as training does.
-            folds: 7,
+            mask_rate: None,
+            folds: None,
             seed: 1,
             whole_word: false,
             fraction: 1.0,
@@ -104,9 +110,7 @@ impl Config {
     ///
     /// A usage fault that names the key, its value and what is allowed.
     pub fn validate(&self) -> anyhow::Result<()> {
-        if self.folds == 0 {
-            return Err(refuse("folds", &self.folds, "at least 1; 7 is the usual number"));
-        }
+        self.validate_folds()?;
         if !(self.fraction > 0.0 && self.fraction <= 1.0) {
             return Err(refuse("fraction", &self.fraction, "a number above 0 and at most 1"));
         }
@@ -119,17 +123,39 @@ impl Config {
         }
     }
 
+    fn validate_folds(&self) -> anyhow::Result<()> {
+        match (self.mask_rate, self.folds) {
+            (Some(rate), Some(folds)) => {
+                let both = Fault::usage(format!("mask_rate = {rate} and folds = {folds}"));
+                Err(both.remedy("give one of them; folds = round(1 / mask_rate)").into())
+            }
+            (Some(rate), None) if !(rate > 0.0 && rate <= 1.0) => {
+                Err(refuse("mask_rate", &rate, "a number above 0 and at most 1; 0.15 is the usual one"))
+            }
+            (None, Some(0)) => Err(refuse("folds", &0, "at least 1; 7 is the usual number")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Number of sets that `kfold` splits a row's positions into: at least 1.
+    pub fn fold_count(&self) -> usize {
+        let of_rate = || (1.0 / self.mask_rate.unwrap_or(MASK_RATE)).round() as usize;
+        self.folds.unwrap_or_else(of_rate)
+    }
+
     /// Whether only some of the rows are to be scored.
     pub(crate) fn is_sample(&self) -> bool {
         self.fraction < 1.0 || self.rows.is_some()
     }
 
-    /// The keys that decide the result, with the type of the matrix products. How values are carried matters only
-    /// where the teacher has another tokenizer.
+    /// The keys that decide the result, with the type of the matrix products. Of the rate only the number of sets bears
+    /// on it, and how values are carried matters only where the teacher has another tokenizer.
     pub(crate) fn semantic(&self, dtype: &str, carried: bool) -> anyhow::Result<Value> {
         let mut value = serde_json::to_value(self)?;
         if let Some(object) = value.as_object_mut() {
             object.remove("run");
+            object.remove("mask_rate");
+            object.insert("folds".to_owned(), self.fold_count().into());
             if !carried {
                 object.remove("carry");
             }
@@ -191,11 +217,28 @@ mod tests {
     }
 
     #[test]
+    fn folds_follow_the_rate_of_masking() {
+        let count = |mask_rate, folds| Config { mask_rate, folds, ..Config::default() }.fold_count();
+        assert_eq!(count(None, None), 7);
+        assert_eq!([0.15, 0.2, 0.3, 0.4, 1.0].map(|rate| count(Some(rate), None)), [7, 5, 3, 3, 1]);
+        assert_eq!(count(None, Some(14)), 14);
+        let semantic = |mask_rate, folds| {
+            let config = Config { mask_rate, folds, ..Config::default() };
+            config.semantic("f32", false).expect("JSON")
+        };
+        assert_eq!(semantic(Some(0.15), None), semantic(None, Some(7)));
+        assert_eq!(semantic(Some(0.3), None)["folds"], 3);
+    }
+
+    #[test]
     fn bad_values_are_refused() {
         let base = Config::default();
         base.validate().expect("the defaults are good");
         let bad = [
-            Config { folds: 0, ..base.clone() },
+            Config { folds: Some(0), ..base.clone() },
+            Config { mask_rate: Some(0.0), ..base.clone() },
+            Config { mask_rate: Some(1.5), ..base.clone() },
+            Config { mask_rate: Some(0.15), folds: Some(7), ..base.clone() },
             Config { fraction: 0.0, ..base.clone() },
             Config { fraction: f64::NAN, ..base.clone() },
             Config { rows: Some(0), ..base.clone() },

@@ -216,7 +216,7 @@ fn judge(config: &Config, judged: &Agreement, spread: f64, tokens: usize) -> (Op
 
 fn name(config: &Config) -> String {
     match config.conditioning {
-        Conditioning::Kfold => format!("kfold, k = {}", config.folds),
+        Conditioning::Kfold => format!("kfold, k = {}", config.fold_count()),
         Conditioning::MaskEach => "mask-each".into(),
         Conditioning::Unmasked => "unmasked".into(),
     }

@@ -35,7 +35,7 @@ fn folds(config: &Config, row: u64, word: &[Option<u16>], maskable: &[u16]) -> V
     } else {
         maskable.chunks(1).collect()
     };
-    let mut folds = vec![Vec::new(); config.folds.min(units.len())];
+    let mut folds = vec![Vec::new(); config.fold_count().min(units.len())];
     for unit in shuffled(units.len(), &mut keyed(config.seed, "folds", row, 0)) {
         let smallest = folds.iter_mut().min_by_key(|fold| fold.len());
         smallest.expect("a row with units has folds").extend_from_slice(units[unit]);
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn folds_are_disjoint_complete_and_balanced() {
         for (pieces, folds) in [(20, 7), (7, 7), (3, 7), (100, 1), (126, 7)] {
-            let passes = passes(&Config { folds, ..Config::default() }, 5, &row(pieces));
+            let passes = passes(&Config { folds: Some(folds), ..Config::default() }, 5, &row(pieces));
             assert_eq!(passes.len(), folds.min(pieces));
             assert_eq!(sorted(&passes), (1..=pieces as u16).collect::<Vec<_>>());
             let sizes: Vec<usize> = passes.iter().map(Vec::len).collect();

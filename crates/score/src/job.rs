@@ -72,6 +72,7 @@ impl<'a> Job<'a> {
     pub(crate) fn load(config: &'a Config, paths: &'a Paths, compute: &'a Compute) -> Result<Self> {
         config.validate()?;
         let tokens = Manifest::load(&paths.tokens, Kind::Tokens)?;
+        model::verify_tokenizer(&tokens, &paths.tokens)?;
         let mut inputs = vec![Input::artifact("tokens", &tokens, &paths.tokens), model::input(&paths.model)?];
         let own = tokenizer::foreign(&paths.model, &paths.tokens, &tokens.stats["special"])?;
         if let Some(files) = &own {

@@ -83,6 +83,7 @@ fn first_rows(tokens: &Manifest, dir: &Path, rows: usize) -> Result<Vec<Vec<u32>
     let mut ids = Vec::new();
     for part in parts {
         if ids.len() < rows {
+            part.verify(dir)?;
             let part = Tokens::read(&dir.join(&part.file), TokenColumns::default())?;
             ids.extend(part.input_ids.iter().take(rows - ids.len()).map(<[u32]>::to_vec));
         }

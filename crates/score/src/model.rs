@@ -1,40 +1,22 @@
 //! The model that scores, and whether it belongs to the tokens.
 
-use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::Result;
-use entromask_artifact::{Input, Kind, MANIFEST, Manifest};
+use entromask_artifact::{Input, Manifest};
 use entromask_encoder::{EncoderConfig, pretrained_files};
 use entromask_fault::Fault;
 
 use crate::tokenizer;
 
-/// Extensions of what is read of a model's folder.
-const READ: [&str; 4] = ["safetensors", "bin", "json", "txt"];
-
 /// The model as an input: an artifact of the pipeline, or a Hugging Face folder from outside.
-///
-/// The key is made of what the manifest says, so what is read of an artifact, weights, configuration and tokenizer, is
-/// compared with its digests.
 ///
 /// # Errors
 ///
-/// An input fault that names the file, and both digests if it was changed.
+/// Those of [`Input::model`].
 pub(crate) fn input(dir: &Path) -> Result<Input> {
-    if dir.join(MANIFEST).exists() {
-        let manifest = Manifest::load(dir, Kind::Model)?;
-        manifest.verify_read(dir, is_read)?;
-        return Ok(Input::artifact("teacher", &manifest, dir));
-    }
     let remedy = "`--model` takes a model artifact or a Hugging Face folder";
-    Input::files("teacher", dir, &pretrained_files(dir, remedy)?, remedy)
-}
-
-/// Whether scoring reads this file of a model's folder.
-fn is_read(file: &str) -> bool {
-    let extension = Path::new(file).extension().and_then(OsStr::to_str);
-    !file.contains('/') && extension.is_some_and(|extension| READ.contains(&extension))
+    Input::model("teacher", dir, remedy, || pretrained_files(dir, remedy))
 }
 
 /// Fails when the model in `dir` cannot read the ids of the tokens artifact in `tokens_dir`.
@@ -56,6 +38,12 @@ pub(crate) fn check_origin(
         )));
     }
     Ok(())
+}
+
+/// Compares the tokenizer of the tokens artifact in `dir` with its digest: whether a model has another one is part of the
+/// key.
+pub(crate) fn verify_tokenizer(tokens: &Manifest, dir: &Path) -> Result<()> {
+    tokens.verify_read(dir, |file| file == "tokenizer.json")
 }
 
 /// Id of the mask token, which the manifest of the tokens names.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use burn::tensor::Device;
+use entromask_artifact::{Cost, Kind, OutputSpec, Recipe, Workbench, tool};
 use entromask_encoder::{EncoderConfig, MaskedLm};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -71,6 +72,14 @@ impl World {
         let model = MaskedLm::init(&config, seed, &Device::flex());
         model.save_pretrained(&config, &dir, &[]).expect("can be written");
         self.write(&format!("{name}/tokenizer.json"), &tokenizer().to_string());
+    }
+
+    /// Makes an artifact of the folder `name`.
+    pub fn publish_model(&self, name: &str) {
+        let recipe = Recipe { kind: Kind::Model, format: 1, config: json!({}), inputs: Vec::new() };
+        let bench = Workbench::open(&self.path(name), recipe, tool("handmade", "0", &[])).expect("opens");
+        let files = ["config.json", "model.safetensors", "tokenizer.json"].map(OutputSpec::file).to_vec();
+        bench.publish(files, json!({}), Cost::default()).expect("publishes");
     }
 
     fn write_separable(&self, file: &str, rows: usize) {

@@ -47,6 +47,22 @@ fn equal_seeds_give_equal_bytes_on_any_number_of_threads() {
 }
 
 #[test]
+fn a_model_that_is_not_what_its_manifest_says_is_refused() {
+    let world = World::new();
+    world.publish_model("model");
+    for name in ["model/model.safetensors", "model/tokenizer.json"] {
+        let whole = world.bytes(name);
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 2] ^= 1;
+        std::fs::write(world.path(name), damaged).expect("can be written");
+        let said = complaint(world.stage("out", &["recipe.epochs=1"]), 3);
+        assert!(said.contains(&format!("{name}: the manifest says blake3")), "{said}");
+        std::fs::write(world.path(name), whole).expect("can be written");
+    }
+    world.stage("out", &["recipe.epochs=1"]).assert().success();
+}
+
+#[test]
 fn finished_runs_are_kept_when_seeds_are_added_and_damaged_ones_are_done_again() {
     let world = World::new();
     let set = |seeds: &'static str| ["recipe.epochs=1", seeds];

@@ -9,7 +9,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use entromask_artifact::{Cost, Input, Kind, Manifest, OutputSpec, Recipe, Status, Workbench, status, tool};
+use entromask_artifact::{
+    Cost, Input, Kind, Manifest, Output, OutputSpec, Recipe, Status, Workbench, status, tool,
+};
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
 use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
@@ -141,6 +143,7 @@ impl<'a> Job<'a> {
         let tokens = Manifest::load(&args.tokens, Kind::Tokens)?;
         let masks = Manifest::load(&args.masks, Kind::Masks)?;
         check_masks(&tokens, &masks, args)?;
+        model::verify_tokenizer(&tokens, &args.tokens)?;
         model::input(&args.model)?;
         let shape = EncoderConfig::from_pretrained(&args.model)?;
         model::check_origin(&args.model, &shape, &tokens, &args.tokens)?;
@@ -219,7 +222,11 @@ impl<'a> Job<'a> {
     fn read_masks(&self, prefix: &str, index: usize, tokens: &Tokens) -> Result<Masks> {
         let dir = &self.args.masks;
         let output = self.masks.parts(prefix).nth(index);
-        let masks = output.map(|output| Masks::read(&dir.join(&output.file))).transpose()?;
+        let read = |output: &Output| {
+            output.verify(dir)?;
+            Masks::read(&dir.join(&output.file))
+        };
+        let masks = output.map(read).transpose()?;
         let fits = |masks: &Masks| {
             let inside = |(positions, ids): (&[u16], &[u32])| {
                 positions.iter().all(|&position| usize::from(position) < ids.len())

@@ -63,6 +63,22 @@ fn a_teacher_that_is_not_what_its_manifest_says_is_refused() {
 }
 
 #[test]
+fn masks_and_tokenizers_that_are_not_what_their_manifests_say_are_refused() {
+    let world = World::new();
+    write_masks(&world);
+    let part = Manifest::load(&world.path("masks"), Kind::Masks).expect("masks").outputs[0].file.clone();
+    for file in [format!("masks/{part}"), "tokens/tokenizer.json".to_owned()] {
+        let whole = fs_err::read(world.path(&file)).expect("reads");
+        world.damage(&file, 1);
+        let done = distill(&world, "targets", &[]).assert().code(3);
+        let said = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+        assert!(said.contains(&format!("{file}: the manifest says blake3")), "{said}");
+        fs_err::write(world.path(&file), whole).expect("writes");
+    }
+    distill(&world, "targets", &[]).assert().success();
+}
+
+#[test]
 fn a_teacher_that_computes_no_numbers_is_refused() {
     let world = World::new();
     write_masks(&world);
