@@ -48,6 +48,10 @@ CASES = {
                                          "attention_bias": True, "mlp_bias": True, "classifier_bias": True,
                                          "decoder_bias": False, "classifier_activation": "relu",
                                          "classifier_pooling": "mean"}, "single"),
+    # A case's number is its seed: new ones come last.
+    "xlm-roberta-untied": ("xlm-roberta", {**PLAIN, "pad_token_id": 3, "type_vocab_size": 2, "num_attention_heads": 1,
+                                           "hidden_act": "gelu_new", "tie_word_embeddings": False}, "single"),
+    "megatron-bert-odd-heads": ("megatron-bert", {**PLAIN, "num_attention_heads": 1, "hidden_act": "relu"}, "sharded"),
 }
 
 
