@@ -14,26 +14,31 @@ use crate::retokenize::Retokenized;
 /// scored. What the teacher says about bytes that no token of the corpus covers, a line feed for instance, is lost, and
 /// so is what it says about tokens without bytes of their own, such as a space that its spans leave out.
 pub(crate) fn carry(student: &Tokens, teacher: &Retokenized, scores: &Entropies, rule: Carry) -> Entropies {
-    let rows: Vec<Vec<Links>> = (0..student.rows())
+    let measures = scores.measures.iter().map(|(name, from)| (from, rule_of(name, rule)));
+    let columns = [(&scores.entropy, rule), (&scores.surprisal, rule)];
+    let columns: Vec<(&Column, Carry)> = columns.into_iter().chain(measures).collect();
+    // Links take ten times the memory of the values: those of a row go before the next row comes.
+    let rows: Vec<Vec<Vec<Option<f32>>>> = (0..student.rows())
         .into_par_iter()
-        .map(|row| links(&spans_of(student, row), &teacher_spans(teacher, row)))
+        .map(|row| {
+            let links = links(&spans_of(student, row), &teacher_spans(teacher, row));
+            let start = first_token(teacher, row);
+            let values = |&(from, rule): &(&Column, Carry)| {
+                links.iter().map(|links| links.value(&from.values[start..], rule)).collect()
+            };
+            columns.iter().map(values).collect()
+        })
         .collect();
-    let starts: Vec<usize> = (0..student.rows()).map(|row| first_token(teacher, row)).collect();
-    let column = |from: &Ragged<Option<f32>>, rule: Carry| {
-        let row = |(links, &start): (&Vec<Links>, &usize)| {
-            links.iter().map(|links| links.value(&from.values[start..], rule)).collect::<Vec<_>>()
-        };
-        Ragged::from_rows(rows.iter().zip(&starts).map(row))
-    };
-    let further =
-        scores.measures.iter().map(|(name, from)| (name.clone(), column(from, rule_of(name, rule))));
+    let carried = |index: usize| Ragged::from_rows(rows.iter().map(|row| row[index].iter().copied()));
     Entropies {
         row: student.row.clone(),
-        entropy: column(&scores.entropy, rule),
-        surprisal: column(&scores.surprisal, rule),
-        measures: further.collect(),
+        entropy: carried(0),
+        surprisal: carried(1),
+        measures: scores.measures.keys().cloned().zip((2..).map(carried)).collect(),
     }
 }
+
+type Column = Ragged<Option<f32>>;
 
 /// Ratios do not add up.
 fn rule_of(measure: &str, rule: Carry) -> Carry {
