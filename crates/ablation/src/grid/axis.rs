@@ -43,8 +43,7 @@ pub enum Axis {
     Freezing,
 }
 
-/// All axes.
-pub const ALL: [Axis; 17] = [
+const ALL: [Axis; 17] = [
     Axis::Seed,
     Axis::Corpus,
     Axis::Data,
@@ -65,6 +64,16 @@ pub const ALL: [Axis; 17] = [
 ];
 
 impl Axis {
+    /// All axes, in their order.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        ALL.into_iter()
+    }
+
+    /// Whether other choices decide if this one has a bearing on a run.
+    pub(crate) fn is_dependent(self) -> bool {
+        matches!(self, Self::Teacher | Self::Score | Self::Rounds | Self::InitFraction)
+    }
+
     /// As it is written in a grid.
     pub fn name(self) -> String {
         let value = serde_json::to_value(self).expect("a name is plain data");

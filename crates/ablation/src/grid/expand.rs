@@ -6,7 +6,6 @@ use std::path::Path;
 use entromask_fault::{Class, Fault, class_of};
 use toml::Value;
 
-use super::axis::ALL;
 use super::file::{Block, File, values};
 use super::{Axis, Catalogue, Choice, Grid, Run};
 
@@ -141,12 +140,10 @@ fn sort_by_seed(runs: &mut [Run]) {
 fn varied(runs: &[Run]) -> Vec<Axis> {
     let differs = |axis: &Axis| {
         let values: BTreeSet<_> = runs.iter().map(|run| run.choice.get(*axis)).collect();
-        // Whether these have a bearing on a run follows from other axes.
-        let dependent = [Axis::Teacher, Axis::Score, Axis::Rounds, Axis::InitFraction].contains(axis);
-        values.iter().filter(|value| !dependent || !value.is_empty()).count() > 1
+        values.iter().filter(|value| !axis.is_dependent() || !value.is_empty()).count() > 1
     };
     // The strategy comes first in a name.
-    let mut axes: Vec<_> = ALL.into_iter().filter(|axis| *axis != Axis::Seed).filter(differs).collect();
+    let mut axes: Vec<_> = Axis::all().filter(|axis| *axis != Axis::Seed).filter(differs).collect();
     axes.sort_by_key(|axis| *axis != Axis::Strategy);
     axes
 }

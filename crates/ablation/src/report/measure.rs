@@ -3,6 +3,7 @@
 use entromask_report::compare::Difference;
 use serde::Serialize;
 
+use super::contrast::{Contrast, contrasts};
 use super::curve::{Axis, loss_at};
 use super::findings::{RunFindings, System};
 
@@ -17,8 +18,10 @@ pub struct Group {
     pub lower_is_better: bool,
     /// Digits after the point.
     pub digits: usize,
-    /// One line a measure and system.
+    /// One line a measure, system and baseline.
     pub lines: Vec<Line>,
+    /// How differences depend on what else was chosen; empty where a grid asks for it nowhere.
+    pub contrasts: Vec<Contrast>,
 }
 
 /// One measure of one system beside one of its baselines.
@@ -56,17 +59,13 @@ pub(super) fn groups(
     glue: &[String],
     equal_flops: Option<f64>,
 ) -> Vec<Group> {
-    let lines = |measure: &str, lower, value: &Value| lines(systems, runs, measure, lower, value);
-    let mut groups = vec![Group {
-        title: "Validation loss at the end of training".into(),
-        note: format!(
-            "Nats a masked token on one fixed random 15 % mask of the held-out rows, the same for all runs on one corpus{}.",
-            trained_on(runs)
-        ),
-        lower_is_better: true,
-        digits: 4,
-        lines: lines("validation loss", true, &|run| Some((run.valid_loss?, None))),
-    }];
+    let title = "Validation loss at the end of training";
+    let note = format!(
+        "Nats a masked token on one fixed random 15 % mask of the held-out rows, the same for all runs on one corpus{}.",
+        trained_on(runs)
+    );
+    let losses = lines(systems, runs, "validation loss", true, &|run| Some((run.valid_loss?, None)));
+    let mut groups = vec![losses_group(systems, title, note, losses)];
     groups.extend(equal_flops.map(|flops| at_compute(systems, runs, flops)));
     groups.extend(glue.iter().map(|name| fine_tuning(systems, runs, name)));
     groups
@@ -95,18 +94,18 @@ fn at_compute(systems: &[System], runs: &[RunFindings], flops: f64) -> Group {
             line.verdict = "not begun by then".into();
         }
     }
-    Group {
-        title: "Validation loss at equal compute".into(),
-        note: format!(
-            "The same loss when {} were spent, the teacher's training and all scoring included: where the cheapest run ends. \
-             Between validations it is interpolated. The learning rate of a longer run has not fallen yet there, so a run \
-             planned for this budget would do better.",
-            entromask_report::number::flops(flops)
-        ),
-        lower_is_better: true,
-        digits: 4,
-        lines,
-    }
+    let note = format!(
+        "The same loss when {} were spent, the teacher's training and all scoring included: where the cheapest run ends. \
+         Between validations it is interpolated. The learning rate of a longer run has not fallen yet there, so a run \
+         planned for this budget would do better.",
+        entromask_report::number::flops(flops)
+    );
+    losses_group(systems, "Validation loss at equal compute", note, lines)
+}
+
+fn losses_group(systems: &[System], title: &str, note: String, lines: Vec<Line>) -> Group {
+    let contrasts = contrasts(systems, &lines, true);
+    Group { title: title.into(), note, lower_is_better: true, digits: 4, lines, contrasts }
 }
 
 fn fine_tuning(systems: &[System], runs: &[RunFindings], name: &str) -> Group {
@@ -133,6 +132,7 @@ fn fine_tuning(systems: &[System], runs: &[RunFindings], name: &str) -> Group {
         ),
         lower_is_better: false,
         digits: 2,
+        contrasts: contrasts(systems, &found, false),
         lines: found,
     }
 }

@@ -1,5 +1,6 @@
 //! What came out of a grid: tables with paired differences, learning curves, costs, and where each number is from.
 
+mod contrast;
 mod costs;
 mod curve;
 mod document;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use entromask_report::html::publish;
 
+pub use contrast::{Contrast, Pair};
 pub use costs::Spent;
 pub use curve::{Axis as Compute, Point};
 pub use earlier::Earlier;

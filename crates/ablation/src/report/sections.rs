@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::contrast::Contrast;
 use super::curve::{self, Axis, Point};
 use super::document::{Cell, DASH, Document, Figure, Section, Table};
 use super::expenses;
@@ -107,11 +108,57 @@ fn section(findings: &Findings, group: &Group) -> Section {
         table.drop_column(0);
     }
     let better = if group.lower_is_better { "Lower is better." } else { "Higher is better." };
-    Section {
+    let mut section = Section {
         notes: vec![format!("{} {better}", group.note)],
         tables: vec![table],
         ..Section::new(&group.title)
+    };
+    if !group.contrasts.is_empty() {
+        section.notes.push(CONTRASTS.into());
+        section.tables.push(contrasts(findings, group));
     }
+    section
+}
+
+const CONTRASTS: &str = "The second table says whether such a difference depends on what else was chosen: by how much it lies above \
+                         the difference that it is held against, over seeds that all four runs have. It helps more or less where \
+                         neither interval contains 0.";
+
+fn contrasts(findings: &Findings, group: &Group) -> Table {
+    let mut table = Table::new(&[
+        "measure",
+        "difference of",
+        "held against that of",
+        "n#",
+        "change#",
+        "95 %, t#",
+        "95 %, bootstrap#",
+        "verdict",
+    ]);
+    table.rows = group.contrasts.iter().map(|contrast| changed(findings, group, contrast)).collect();
+    if group.lower_is_better {
+        table.drop_column(0);
+    }
+    table
+}
+
+fn changed(findings: &Findings, group: &Group, contrast: &Contrast) -> Vec<Cell> {
+    let digits = group.digits;
+    let named = |pair: [usize; 2]| {
+        let [system, baseline] = pair.map(|system| findings.systems[system].label.as_str());
+        format!("{system} − {baseline}")
+    };
+    let change = &contrast.change;
+    vec![
+        contrast.measure.clone().into(),
+        named(contrast.pair).into(),
+        named(contrast.reference).into(),
+        change.values.len().to_string().into(),
+        format!("{:+.digits$}", change.mean).into(),
+        interval(change.t, digits).into(),
+        interval(change.bootstrap, digits).into(),
+        Cell { text: contrast.verdict.clone(), strong: contrast.verdict.starts_with("helps"), code: false },
+    ]
 }
 
 fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
@@ -123,9 +170,6 @@ fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
         _ => DASH.into(),
     };
     let difference = line.difference.as_ref();
-    let interval = |interval: Option<[f64; 2]>| {
-        interval.map_or(DASH.into(), |[low, high]| format!("{low:+.digits$} to {high:+.digits$}"))
-    };
     let count = match line.values.len() {
         n if n == line.wanted => n.to_string(),
         n => format!("{n} of {}", line.wanted),
@@ -139,10 +183,14 @@ fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
         value.into(),
         line.against.map_or(DASH, |baseline| &findings.systems[baseline].label).into(),
         difference.map_or(DASH.into(), |difference| format!("{:+.digits$}", difference.mean)).into(),
-        interval(difference.and_then(|difference| difference.t)).into(),
-        interval(difference.and_then(|difference| difference.bootstrap)).into(),
+        interval(difference.and_then(|difference| difference.t), digits).into(),
+        interval(difference.and_then(|difference| difference.bootstrap), digits).into(),
         Cell { text: line.verdict.clone(), strong, code: false },
     ]
+}
+
+fn interval(interval: Option<[f64; 2]>, digits: usize) -> String {
+    interval.map_or(DASH.into(), |[low, high]| format!("{low:+.digits$} to {high:+.digits$}"))
 }
 
 /// The loss over tokens, operations and seconds.
