@@ -65,6 +65,7 @@ impl Submission {
     /// official one; nothing is written then.
     pub fn write(&self, out: &Path) -> anyhow::Result<Report> {
         let manifest = Manifest::load(&self.scores, Kind::Glue)?;
+        manifest.verify(&self.scores)?;
         let chosen = glue().iter().map(|task| self.classifier(&manifest, task));
         let chosen = chosen.collect::<anyhow::Result<Vec<_>>>()?;
         let splits = glue().iter().map(|task| self.splits(task)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -12,9 +12,9 @@ use serde_json::Value;
 pub struct Config {
     /// What is masked while a token is scored.
     pub conditioning: Conditioning,
-    /// Share of a row's tokens that training masks, in (0, 1]; 0.15 if neither this nor `folds` is given. `kfold` splits
-    /// positions into round(1 / rate) sets, so that a pass hides as much as a step of training does.
-    pub mask_rate: Option<f64>,
+    /// Share of the tokens that were masked when the model was trained, in (0, 1]. `kfold` splits positions into
+    /// round(1 / rate) sets, at least two, so that a pass hides as much as a step of training did.
+    pub mask_rate: f64,
     /// Sets that a row's positions are split into, for `kfold`, whatever the rate; rows with fewer positions have fewer.
     pub folds: Option<usize>,
     /// Seed of the sets and of the sample.
@@ -90,7 +90,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             conditioning: Conditioning::Kfold,
-            mask_rate: None,
+            mask_rate: MASK_RATE,
             folds: None,
             seed: 1,
             whole_word: false,
@@ -110,7 +110,16 @@ impl Config {
     ///
     /// A usage fault that names the key, its value and what is allowed.
     pub fn validate(&self) -> anyhow::Result<()> {
-        self.validate_folds()?;
+        if self.folds == Some(0) {
+            return Err(refuse("folds", &0, "at least 1; 7 is the usual number"));
+        }
+        if !(self.mask_rate > 0.0 && self.mask_rate <= 1.0) {
+            return Err(refuse(
+                "mask_rate",
+                &self.mask_rate,
+                "a number above 0 and at most 1; 0.15 is the usual one",
+            ));
+        }
         if !(self.fraction > 0.0 && self.fraction <= 1.0) {
             return Err(refuse("fraction", &self.fraction, "a number above 0 and at most 1"));
         }
@@ -123,23 +132,10 @@ impl Config {
         }
     }
 
-    fn validate_folds(&self) -> anyhow::Result<()> {
-        match (self.mask_rate, self.folds) {
-            (Some(rate), Some(folds)) => {
-                let both = Fault::usage(format!("mask_rate = {rate} and folds = {folds}"));
-                Err(both.remedy("give one of them; folds = round(1 / mask_rate)").into())
-            }
-            (Some(rate), None) if !(rate > 0.0 && rate <= 1.0) => {
-                Err(refuse("mask_rate", &rate, "a number above 0 and at most 1; 0.15 is the usual one"))
-            }
-            (None, Some(0)) => Err(refuse("folds", &0, "at least 1; 7 is the usual number")),
-            _ => Ok(()),
-        }
-    }
-
     /// Number of sets that `kfold` splits a row's positions into: at least 1.
     pub fn fold_count(&self) -> usize {
-        let of_rate = || (1.0 / self.mask_rate.unwrap_or(MASK_RATE)).round() as usize;
+        // One set would hide all that there is to see.
+        let of_rate = || ((1.0 / self.mask_rate).round() as usize).max(2);
         self.folds.unwrap_or_else(of_rate)
     }
 
@@ -218,16 +214,14 @@ mod tests {
 
     #[test]
     fn folds_follow_the_rate_of_masking() {
-        let count = |mask_rate, folds| Config { mask_rate, folds, ..Config::default() }.fold_count();
-        assert_eq!(count(None, None), 7);
-        assert_eq!([0.15, 0.2, 0.3, 0.4, 1.0].map(|rate| count(Some(rate), None)), [7, 5, 3, 3, 1]);
-        assert_eq!(count(None, Some(14)), 14);
-        let semantic = |mask_rate, folds| {
-            let config = Config { mask_rate, folds, ..Config::default() };
-            config.semantic("f32", false).expect("JSON")
-        };
-        assert_eq!(semantic(Some(0.15), None), semantic(None, Some(7)));
-        assert_eq!(semantic(Some(0.3), None)["folds"], 3);
+        let config = |mask_rate, folds| Config { mask_rate, folds, ..Config::default() };
+        let count = |mask_rate, folds| config(mask_rate, folds).fold_count();
+        assert_eq!(Config::default().fold_count(), 7);
+        assert_eq!([0.15, 0.2, 0.3, 0.4, 1.0].map(|rate| count(rate, None)), [7, 5, 3, 3, 2]);
+        assert_eq!(count(0.3, Some(14)), 14);
+        let semantic = |mask_rate, folds| config(mask_rate, folds).semantic("f32", false).expect("JSON");
+        assert_eq!(semantic(0.15, None), semantic(0.3, Some(7)));
+        assert_eq!(semantic(0.3, None)["folds"], 3);
     }
 
     #[test]
@@ -236,9 +230,8 @@ mod tests {
         base.validate().expect("the defaults are good");
         let bad = [
             Config { folds: Some(0), ..base.clone() },
-            Config { mask_rate: Some(0.0), ..base.clone() },
-            Config { mask_rate: Some(1.5), ..base.clone() },
-            Config { mask_rate: Some(0.15), folds: Some(7), ..base.clone() },
+            Config { mask_rate: 0.0, ..base.clone() },
+            Config { mask_rate: 1.5, ..base.clone() },
             Config { fraction: 0.0, ..base.clone() },
             Config { fraction: f64::NAN, ..base.clone() },
             Config { rows: Some(0), ..base.clone() },

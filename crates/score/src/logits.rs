@@ -40,6 +40,7 @@ pub struct LogitsArgs {
 pub fn write_logits(args: &LogitsArgs) -> Result<()> {
     args.common.refuse("logits", &["--config", "--set", "--dry-run"])?;
     let tokens = Manifest::load(&args.tokens, Kind::Tokens)?;
+    model::verify_tokenizer(&tokens, &args.tokens)?;
     model::input(&args.model)?;
     let device = entromask_device::open(&args.common.device, &args.common.dtype)?;
     let ids = first_rows(&tokens, &args.tokens, args.rows)?;

@@ -11,6 +11,8 @@ use entromask_policy::Config;
 use entromask_policy::corruption::Vocabulary;
 use entromask_policy::policies::Basis;
 
+const TOKENIZER: &str = "tokenizer.json";
+
 /// The artifacts that a configuration needs; what it does not need is not looked at.
 pub(crate) struct Sources {
     pub tokens: Artifact,
@@ -67,6 +69,8 @@ impl Sources {
     pub(crate) fn verify(&self) -> anyhow::Result<()> {
         let Artifact { dir, manifest } = &self.tokens;
         manifest.parts("part").try_for_each(|part| part.verify(dir))?;
+        // It says which tokens are never masked, and may be missing where none is excluded.
+        manifest.verify_read(dir, |file| file == TOKENIZER && dir.join(file).exists())?;
         let mut scores = self.entropy.iter().chain(&self.reference);
         scores.try_for_each(|artifact| artifact.manifest.verify(&artifact.dir))
     }
@@ -133,7 +137,7 @@ fn vocabulary(tokens: &Artifact) -> anyhow::Result<Vocabulary> {
 
 /// The vocabulary's entries. Without a tokenizer reports name no tokens, and no class can be excluded.
 fn entries(config: &Config, tokens: &Artifact) -> anyhow::Result<Entries> {
-    let path = tokens.dir.join("tokenizer.json");
+    let path = tokens.dir.join(TOKENIZER);
     if config.exclude.is_empty() && !path.exists() {
         return Ok(Entries::default());
     }

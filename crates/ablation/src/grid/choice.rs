@@ -1,5 +1,7 @@
 //! A point of the grid.
 
+use std::collections::BTreeSet;
+
 use entromask_fault::Fault;
 use serde::{Deserialize, Serialize};
 use toml::Value;
@@ -156,6 +158,17 @@ impl Choice {
     /// Whether it makes the choices of `other` but for the seed: then the two are replicates.
     pub fn replicates(&self, other: &Self) -> bool {
         Self { seed: other.seed, ..self.clone() } == *other
+    }
+
+    /// The axes, without the seed, on which both have made a choice, and not the same one. What has a bearing on one of them only,
+    /// as a teacher or a source where nobody is asked, follows from another axis.
+    pub(crate) fn differing(&self, other: &Self) -> BTreeSet<Axis> {
+        let differs = |axis: &Axis| {
+            let [own, theirs] = [self, other].map(|choice| choice.get(*axis));
+            let follows = axis.is_dependent() || *axis == Axis::Source;
+            own != theirs && !(follows && (own.is_empty() || theirs.is_empty()))
+        };
+        Axis::all().filter(|axis| *axis != Axis::Seed).filter(differs).collect()
     }
 
     /// Checks what it names, and empties what has no bearing on the run.

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::findings::System;
 use super::measure::Line;
-use crate::grid::{Axis, Choice};
 
 /// How much the difference within one pair lies above that within another.
 #[derive(Clone, Debug, Serialize)]
@@ -16,7 +15,8 @@ pub struct Contrast {
     pub measure: String,
     /// A system and one of its baselines.
     pub pair: Pair,
-    /// The first pair of the grid that differs within itself by the same choices.
+    /// The pair of the grid that is nearest to it: it differs within itself by the same choices, and few other choices, the same
+    /// ones for both of its systems, lead from it to the first pair.
     pub reference: Pair,
     /// Over seeds that all four have, by how much the first difference lies above the second.
     pub change: Difference,
@@ -47,8 +47,9 @@ pub(super) fn contrasts(systems: &[System], lines: &[Line], lower_is_better: boo
     measures.iter().flat_map(of_measure).collect()
 }
 
-/// Pairs, each with the first one that it can be held against: what tells its two systems apart tells those of the other apart,
-/// and from one pair to the other both systems change by the same choices. Four systems are held against each other once.
+/// Pairs, each with an earlier one that it can be held against: what tells its two systems apart tells those of the other apart,
+/// and from one pair to the other both systems change by the same further choices, of all pairs by the fewest. Four systems are
+/// held against each other once.
 fn comparable(systems: &[System]) -> Vec<(Pair, Pair)> {
     let choice = |system: usize| &systems[system].choice;
     let all: Vec<Pair> = (0..systems.len())
@@ -56,17 +57,26 @@ fn comparable(systems: &[System]) -> Vec<(Pair, Pair)> {
         .collect();
     let within = |[system, baseline]: Pair| choice(system).differing(choice(baseline));
     let across = |side: usize, pair: Pair, other: Pair| choice(pair[side]).differing(choice(other[side]));
-    let fits = |pair: Pair, other: Pair| {
-        let moved = across(0, pair, other);
-        within(pair) == within(other) && !moved.is_empty() && moved == across(1, pair, other)
+    let distance = |pair: Pair, other: Pair| {
+        let (moved, apart) = (across(0, pair, other), within(pair));
+        let fits = apart == within(other) && moved == across(1, pair, other) && moved.is_disjoint(&apart);
+        (fits && !moved.is_empty()).then_some(moved.len())
     };
     let mut seen = BTreeSet::new();
     let found = all.iter().enumerate().filter_map(|(index, &pair)| {
-        let reference = *all[..index].iter().find(|&&other| fits(pair, other))?;
+        let (steps, reference) = nearest(&all[..index], |other| distance(pair, other))?;
+        let later = nearest(&all[index..], |other| distance(pair, other));
+        let is_nearest = later.is_none_or(|(fewest, _)| steps <= fewest);
         let four: BTreeSet<usize> = pair.into_iter().chain(reference).collect();
-        seen.insert(four).then_some((pair, reference))
+        (is_nearest && seen.insert(four)).then_some((pair, reference))
     });
     found.collect()
+}
+
+/// The first of those pairs that are nearest, and how far it is.
+fn nearest(pairs: &[Pair], distance: impl Fn(Pair) -> Option<usize>) -> Option<(usize, Pair)> {
+    let measured = pairs.iter().filter_map(|&pair| Some((distance(pair)?, pair)));
+    measured.min_by_key(|(distance, _)| *distance)
 }
 
 /// None without a seed that all four have, and where both pairs have the same values: what was varied does not bear on them.
@@ -83,28 +93,19 @@ fn change(pair: [&[(u64, f64)]; 2], reference: [&[(u64, f64)]; 2]) -> Option<Dif
 
 fn verdict(change: &Difference, lower_is_better: bool) -> &'static str {
     match (change.verdict(), lower_is_better) {
-        (Verdict::Better, false) | (Verdict::Worse, true) => "helps more",
-        (Verdict::Worse, false) | (Verdict::Better, true) => "helps less",
+        (Verdict::Better, false) | (Verdict::Worse, true) => "better than there",
+        (Verdict::Worse, false) | (Verdict::Better, true) => "worse than there",
         (verdict, _) => verdict.words(),
-    }
-}
-
-impl Choice {
-    /// The axes, without the seed, that both make a choice on, and not the same one. What has a bearing on one of them only,
-    /// as a teacher where nobody is asked, follows from another axis.
-    fn differing(&self, other: &Self) -> BTreeSet<Axis> {
-        let differs = |axis: &Axis| {
-            let [own, theirs] = [self, other].map(|choice| choice.get(*axis));
-            own != theirs && !(axis.is_dependent() && (own.is_empty() || theirs.is_empty()))
-        };
-        Axis::all().filter(|axis| *axis != Axis::Seed).filter(differs).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::grid::Source;
+    use crate::grid::{Choice, Grid, Source};
+    use crate::report::findings;
 
     fn system(strategy: &str, distillation: &str, data: f64, baselines: &[usize]) -> System {
         let by_teacher = strategy != "random";
@@ -153,12 +154,55 @@ mod tests {
     }
 
     #[test]
+    fn what_is_varied_within_a_pair_is_not_what_tells_pairs_apart() {
+        let rate = |rate, baselines: &[usize]| {
+            let one = system("mixed", "", 1.0, baselines);
+            System { choice: Choice { rate: Some(rate), ..one.choice.clone() }, ..one }
+        };
+        // Each of two rates is the other one's baseline.
+        assert_eq!(comparable(&[rate(0.15, &[1]), rate(0.3, &[0]), rate(0.5, &[0, 1])]), []);
+    }
+
+    /// In the grids of the paper's tables one choice leads from each pair to the one that it is held against.
+    #[test]
+    fn the_committed_grids_hold_against_each_other_what_one_choice_tells_apart() -> anyhow::Result<()> {
+        let pipelines = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines");
+        let wanted = [
+            ("strategies", 0),
+            ("distillation", 4),
+            ("transfer", 6),
+            ("data", 4),
+            ("rate", 4),
+            ("cpu-first", 0),
+            ("cpu-self", 0),
+            ("cpu-teacher", 1),
+        ];
+        for (name, count) in wanted {
+            let grid = Grid::load(&pipelines.join(format!("grid/{name}.toml")), &pipelines)?;
+            let systems = findings::systems(&grid);
+            let found = comparable(&systems);
+            assert_eq!(found.len(), count, "{name}");
+            for (pair, reference) in found {
+                let [own, other] = [pair[1], reference[1]].map(|system| &systems[system].choice);
+                let moved = own.differing(other);
+                // The amount of data goes with the number of epochs, so that runs are equally long.
+                let one = moved.len() == 1 || (name == "data" && moved.len() == 2);
+                assert!(one, "{name}: {} against {}", systems[pair[0]].label, systems[reference[0]].label);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn seeds_are_paired_over_all_four() {
         let reference = [&[(1, 5.0), (2, 6.0), (3, 7.0)][..], &[(1, 5.5), (2, 6.25), (3, 7.5)]];
         let pair = [&[(2, 4.0), (1, 3.0)][..], &[(1, 4.0), (2, 4.75), (3, 5.0)]];
         let found = change(pair, reference).expect("two seeds");
         assert_eq!(found.values, [-0.75 + 0.25, -1.0 + 0.5]);
-        assert_eq!((verdict(&found, true), verdict(&found, false)), ("helps more", "helps less"));
+        assert_eq!(
+            (verdict(&found, true), verdict(&found, false)),
+            ("better than there", "worse than there")
+        );
         assert!(change(reference, reference).is_none());
         assert!(change([&[], &[]], reference).is_none());
     }

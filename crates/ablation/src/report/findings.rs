@@ -146,7 +146,7 @@ pub fn read(
         .iter()
         .zip(standings)
         .map(|(stage, standing)| match standing {
-            Standing::UpToDate => Manifest::load_any(&stage.out).map(Some),
+            Standing::UpToDate => whole(&stage.out).map(Some),
             _ => Ok(None),
         })
         .collect::<anyhow::Result<_>>()?;
@@ -186,8 +186,15 @@ pub fn read(
     })
 }
 
+/// The manifest of an artifact of which what is read here is what it says.
+fn whole(dir: &Path) -> anyhow::Result<Manifest> {
+    let manifest = Manifest::load_any(dir)?;
+    manifest.verify_read(dir, |file| ["metrics.jsonl", "results.json"].contains(&file))?;
+    Ok(manifest)
+}
+
 /// Runs by what they are but for the seed, in the order of the grid.
-fn systems(grid: &Grid) -> Vec<System> {
+pub(super) fn systems(grid: &Grid) -> Vec<System> {
     let mut systems: Vec<System> = Vec::new();
     for (index, run) in grid.runs.iter().enumerate() {
         match systems.iter_mut().find(|system| system.choice.replicates(&run.choice)) {

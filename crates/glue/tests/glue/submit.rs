@@ -1,6 +1,6 @@
 //! Submissions, as a user makes them.
 
-use crate::common::{World, complaint, stdout};
+use crate::common::{World, complaint, names, stdout};
 use entromask_glue::{Column, Task, glue};
 
 fn command(world: &World, arguments: &[&str]) -> assert_cmd::Command {
@@ -54,6 +54,15 @@ fn a_submission_of_nine_tasks_is_what_the_server_takes() {
     let text = stdout(command(&world, &submit));
     assert!(text.contains("AX.tsv") && text.contains("390965 rows"), "{text}");
     assert_eq!(text, stdout(command(&world, &["validate", "made/glue.zip"])));
+
+    let classifier = names(&world.path("out")).into_iter().find(|name| world.path("out").join(name).is_dir());
+    let weights = format!("out/{}/model.safetensors", classifier.expect("saved classifiers"));
+    let whole = world.bytes(&weights);
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    std::fs::write(world.path(&weights), damaged).expect("can be written");
+    assert!(complaint(command(&world, &submit), 3).contains("model.safetensors: the manifest says blake3"));
+    std::fs::write(world.path(&weights), whole).expect("can be written");
 
     let other = ["submit", "--scores", "out", "--data", "official", "--seed", "4", "--out", "other.zip"];
     assert!(complaint(command(&world, &other), 3).contains("no classifier of CoLA with seed 4"));

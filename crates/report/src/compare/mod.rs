@@ -106,6 +106,7 @@ struct Results {
 impl Results {
     fn read(path: &Path) -> anyhow::Result<Self> {
         let manifest = Manifest::load(path, Kind::Glue)?;
+        manifest.verify_read(path, |file| file == "results.json")?;
         Ok(Self { path: path.into(), manifest, view: glue::view(path)? })
     }
 

@@ -199,3 +199,14 @@ fn a_damaged_part_is_named() -> Result<()> {
     refused(&world, "entropy", &[], 3, &[file, "delete it"]);
     Ok(())
 }
+
+#[test]
+fn a_tokenizer_that_is_not_what_its_manifest_says_is_refused() -> Result<()> {
+    let world = World::new()?;
+    let path = world.path("tokens").join("tokenizer.json");
+    let text = std::fs::read_to_string(&path)?;
+    let (before, after) = text.rsplit_once("[MASK]").expect("a mask token");
+    std::fs::write(&path, format!("{before}[MAsK]{after}"))?;
+    refused(&world, "", &[], 3, &["tokenizer.json: the manifest says blake3"]);
+    Ok(())
+}
