@@ -15,7 +15,7 @@ CORPUS  ?= sample#  text to pretrain on              pipelines/corpus/
 STUDENT ?= modernbert-tiny# shape of the model           pipelines/student/
 TEACHER ?= mini#    who scores or teaches            pipelines/teacher/, or any Hugging Face folder
 SCORE   ?= kfold#   how entropy is measured          pipelines/score/
-MASK    ?=#         which tokens are masked          pipelines/mask/; mixed by the model itself, sample by a teacher
+MASK    ?= mixed#   which tokens are masked          pipelines/mask/; the default is what docs/results.md recommends
 TRAIN   ?= mlm#     recipe                           pipelines/train/
 KD      ?= kd#      recipe with distillation         pipelines/train/
 FIRST   ?=#         masks that teacher-mask begins on: random, or nothing for none
@@ -65,10 +65,6 @@ threads = $(if $(THREADS),--threads $(THREADS))
 on      = --device $(DEVICE) $(threads)
 # Scoring computes on one device.
 on_one  = --device $(firstword $(subst $(comma), ,$(DEVICE))) $(threads)
-
-# Where none is named, what docs/results.md recommends.
-self_mask    := $(or $(MASK),mixed)
-teacher_mask := $(or $(MASK),sample)
 
 reference = $(if $(REFERENCE),--reference $(REFERENCE))
 
@@ -136,8 +132,8 @@ endef
 
 # ---- Entropy and masks by a teacher ------------------------------------------------------------------------------------
 teacher_entropy := $(DATA)/entropy/$(CORPUS)/$(teacher_name)/$(SCORE)
-teacher_masks   := $(masks)/$(teacher_name)-$(SCORE)-$(teacher_mask)/epochs-0-$(total_epochs)
-teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(teacher_mask)-e$(total_epochs)$(if $(FIRST),-$(FIRST_MODE:after-init=after)-$(FIRST)-$(FIRST_UNTIL))
+teacher_masks   := $(masks)/$(teacher_name)-$(SCORE)-$(MASK)/epochs-0-$(total_epochs)
+teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(MASK)-e$(total_epochs)$(if $(FIRST),-$(FIRST_MODE:after-init=after)-$(FIRST)-$(FIRST_UNTIL))
 first_masks     := $(if $(FIRST),$(masks)/$(FIRST)/epochs-0-$(total_epochs))
 kd_masks        := $(masks)/random/epochs-0-$(total_epochs)
 kd_model        := $(models)/$(STUDENT)-$(KD)/teacher-$(kd_name)-random-e$(total_epochs)
@@ -146,7 +142,7 @@ $(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE
 	$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml --tokens $(tokens) --model $(teacher) $(on_one)
 
 $(teacher_masks)/manifest.json: $(teacher_entropy)/manifest.json FORCE | $(BUILD)
-	$(call run,select) --config $(PIPELINES)/mask/$(teacher_mask).toml --tokens $(tokens) --entropy $(teacher_entropy) \
+	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) --entropy $(teacher_entropy) \
 	  $(reference) --set first_epoch=0 --set epochs=$(total_epochs)
 
 $(teacher_model)/manifest.json: $(teacher_masks)/manifest.json $(if $(FIRST),$(first_masks)/manifest.json) FORCE | $(BUILD)
@@ -160,7 +156,7 @@ $(if $(cached),$(eval $(call targets_rule,$(kd_masks))))
 
 # ---- Self-masking: train on random masks, then score with that very model, select, train on, … ---------------------------
 rounds  := $(shell seq 1 $(ROUNDS))
-self     = $(STUDENT)-$(1)/self-$(SCORE)-$(self_mask)-r$(ROUNDS)x$(ROUND_EPOCHS)$(if $(filter $(KD),$(1)),-$(kd_name))
+self     = $(STUDENT)-$(1)/self-$(SCORE)-$(MASK)-r$(ROUNDS)x$(ROUND_EPOCHS)$(if $(filter $(KD),$(1)),-$(kd_name))
 self_of  = $(DATA)/$(1)/$(CORPUS)/$(subst /,-,$(call self,$(2)))
 
 # The masks of a round, and what a recipe needs besides them.
@@ -175,7 +171,7 @@ $(call self_of,entropy,$(1))/round-$(2)/manifest.json: $(models)/$(call self,$(1
 	  --model $(models)/$(call self,$(1))/round-$(3) $$(on_one)
 
 $(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call self_of,entropy,$(1))/round-$(2)/manifest.json FORCE | $(BUILD)
-	$$(call run,select) --config $(PIPELINES)/mask/$(self_mask).toml --tokens $(tokens) \
+	$$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) \
 	  --entropy $(call self_of,entropy,$(1))/round-$(2) $(reference) \
 	  --set first_epoch=$$$$(($(2) * $(ROUND_EPOCHS))) --set epochs=$(ROUND_EPOCHS)
 
