@@ -103,6 +103,17 @@ fn what_cannot_be_compared_is_said() -> anyhow::Result<()> {
 }
 
 #[test]
+fn results_that_are_not_what_their_manifest_says_are_refused() -> anyhow::Result<()> {
+    let world = world()?;
+    let path = world.path().join("scores/good/sample/results.json");
+    let better = fs_err::read_to_string(&path)?.replace("72.1", "82.1");
+    fs_err::write(&path, better)?;
+    let said = complaint(compare(&world, &["base", "good"], &[]), 3);
+    assert!(said.contains("results.json: the manifest says blake3"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn samples_of_training_rows_are_named() -> anyhow::Result<()> {
     let world = world()?;
     let seeds = [1, 2, 3, 4, 5];

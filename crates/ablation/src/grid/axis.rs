@@ -74,6 +74,12 @@ impl Axis {
         matches!(self, Self::Teacher | Self::Score | Self::Rounds | Self::InitFraction)
     }
 
+    /// Whether a run may make no choice here, because of its other choices: dependent axes, and the source, which random masks have
+    /// none of. The source is not dependent, since a name is to tell whose entropies a run has even where all have the same.
+    pub(crate) fn may_not_apply(self) -> bool {
+        self == Self::Source || self.is_dependent()
+    }
+
     /// As it is written in a grid.
     pub fn name(self) -> String {
         let value = serde_json::to_value(self).expect("a name is plain data");

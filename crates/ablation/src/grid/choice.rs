@@ -165,8 +165,7 @@ impl Choice {
     pub(crate) fn differing(&self, other: &Self) -> BTreeSet<Axis> {
         let differs = |axis: &Axis| {
             let [own, theirs] = [self, other].map(|choice| choice.get(*axis));
-            let follows = axis.is_dependent() || *axis == Axis::Source;
-            own != theirs && !(follows && (own.is_empty() || theirs.is_empty()))
+            own != theirs && !(axis.may_not_apply() && (own.is_empty() || theirs.is_empty()))
         };
         Axis::all().filter(|axis| *axis != Axis::Seed).filter(differs).collect()
     }

@@ -84,6 +84,29 @@ fn a_damaged_part() {
 }
 
 #[test]
+fn logits_of_tokens_that_are_not_what_their_manifest_says() {
+    let world = World::new();
+    let logits = || {
+        let mut command = world.command();
+        command.args(["logits", "--out", "logits.safetensors"]).arg("--tokens").arg(world.path("tokens"));
+        command.arg("--model").arg(world.path("model"));
+        command.assert()
+    };
+    let manifest = entromask_artifact::Manifest::load_any(&world.path("tokens")).expect("a manifest");
+    let part = &manifest.outputs[0].file;
+    for file in ["tokens/tokenizer.json".to_owned(), format!("tokens/{part}")] {
+        let whole = fs_err::read(world.path(&file)).expect("reads");
+        world.damage(&file, 1);
+        let done = logits().code(3);
+        let said = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+        assert!(said.contains(&format!("{file}: the manifest says blake3")), "{said}");
+        assert!(!world.path("logits.safetensors").exists());
+        fs_err::write(world.path(&file), whole).expect("writes");
+    }
+    logits().success();
+}
+
+#[test]
 fn a_model_that_is_not_what_its_manifest_says() {
     for (file, at) in [("model.safetensors", 2), ("config.json", 2), ("tokenizer.json", 1)] {
         let world = World::new();

@@ -1,111 +1,15 @@
-//! Runs small grids from the corpus to the report: each stage once, kills, failures, and the report's numbers.
+//! What the reports of a grid say, from its own runs and from those of other reports.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use entromask_artifact::Manifest;
 use fs_err as fs;
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A data folder of its own.
-struct World {
-    folder: TempDir,
-}
-
-impl World {
-    fn new() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        fs::create_dir(folder.path().join("data"))?;
-        Ok(Self { folder })
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn command(&self, name: &str, grid: &str, flags: &[&str]) -> Command {
-        let mut command = Command::new(binaries().join("entromask-ablation"));
-        let pipelines = Path::new("tests/pipelines");
-        command.current_dir(repository()).arg(name).arg(pipelines.join("grid").join(format!("{grid}.toml")));
-        command
-            .arg("--pipelines")
-            .arg(pipelines)
-            .arg("--data")
-            .arg(self.data())
-            .args(flags)
-            .env_remove("RUST_LOG");
-        command
-    }
-
-    fn run(&self, grid: &str, flags: &[&str]) -> Result<Output> {
-        Ok(self.command("run", grid, flags).output()?)
-    }
-
-    /// The manifests: folder below the data -> manifest, and when it was made.
-    fn manifests(&self) -> Result<BTreeMap<String, (Manifest, SystemTime)>> {
-        let mut found = BTreeMap::new();
-        collect(&self.data(), &self.data(), &mut found)?;
-        Ok(found)
-    }
-
-    fn report(&self, file: &str) -> Result<String> {
-        Ok(fs::read_to_string(self.data().join("report").join(file))?)
-    }
-}
-
-/// The micro grid, made once for all tests, and what was said.
-fn micro() -> &'static (World, String, Duration) {
-    static MICRO: OnceLock<(World, String, Duration)> = OnceLock::new();
-    MICRO.get_or_init(|| {
-        let world = World::new().expect("a folder");
-        let started = Instant::now();
-        let output = world.run("micro", &[]).expect("it starts");
-        let said = said(&output);
-        assert!(output.status.success(), "{said}");
-        (world, said, started.elapsed())
-    })
-}
-
-#[test]
-fn each_stage_is_made_once_and_a_second_time_there_is_nothing_to_do() -> Result<()> {
-    let (world, first, _) = micro();
-    let before = world.manifests()?;
-    // The corpus; the teacher, on masks that a first round has too, and its entropies; and for each seed: masks of random, of the first round, by the
-    // teacher and by itself; four models; one scoring; three fine-tunings.
-    assert_eq!(before.len(), 1 + 2 + 2 * (4 + 4 + 1 + 3), "{:?}", before.keys());
-    let made: Vec<_> = first.lines().filter(|line| line.contains(": made in ")).collect();
-    assert_eq!(made.len(), before.len(), "{first}");
-    assert!(first.contains(&format!("[{0}/{0}]", before.len())) && first.contains(" left"), "{first}");
-
-    let again = world.run("micro", &["--jobs", "3"])?;
-    assert!(again.status.success() && !said(&again).contains(": made in "), "{}", said(&again));
-    assert_eq!(before, world.manifests()?, "nothing was touched");
-    let plan = world.run("micro", &["--dry-run"])?;
-    let text = String::from_utf8(plan.stdout)?;
-    assert!(text.contains("6 runs, 27 stages, 27 of them up to date"), "{text}");
-    Ok(())
-}
-
-#[test]
-fn a_dry_run_says_what_would_be_made_and_makes_nothing() -> Result<()> {
-    let world = World::new()?;
-    let mut make = Command::new("make");
-    make.current_dir(repository()).args(["plan", "GOAL=ablation", "BUILD=", "PIPELINES=tests/pipelines"]);
-    make.args([format!("BIN={}", binaries().display()), format!("DATA={}", world.data().display())]);
-    let output = make.arg("GRID=tests/pipelines/grid/micro.toml").env_remove("MAKEFLAGS").output()?;
-    let text = String::from_utf8(output.stdout.clone())?;
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(text.contains("tokens/small: will run\n    there is none yet"), "{text}");
-    assert!(text.contains("6 runs, 27 stages, 0 of them up to date"), "{text}");
-    assert!(world.manifests()?.is_empty());
-    Ok(())
-}
+use crate::world::{World, copy, micro, said};
 
 /// The difference of two strategies, recomputed from the manifests; t(0.975; 1) = 12.706205.
 #[test]
@@ -183,60 +87,6 @@ fn check_page(world: &World) -> Result<()> {
     let addresses = page.matches("http").count();
     assert_eq!(addresses, page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
     assert!(world.report("micro-compute.svg")?.starts_with("<svg"));
-    Ok(())
-}
-
-#[test]
-fn killed_at_any_moment_it_goes_on_to_the_same_artifacts() -> Result<()> {
-    let (whole, _, duration) = micro();
-    let world = World::new()?;
-    for (share, signal) in [(0.1, "TERM"), (0.2, "KILL"), (0.3, "TERM")] {
-        let mut command = world.command("run", "micro", &[]);
-        let mut child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        std::thread::sleep(duration.mul_f64(share));
-        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status()?;
-        let status = child.wait()?;
-        // It may have been through already, on a machine whose load has changed.
-        assert!(signal == "KILL" || [Some(130), Some(0)].contains(&status.code()), "{status}");
-    }
-    // A stage that outlived its grid when that was killed is waited for, not made twice.
-    let output = world.run("micro", &[])?;
-    assert!(output.status.success(), "{}", said(&output));
-    let (left, right) = (whole.manifests()?, world.manifests()?);
-    assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
-    for (name, (manifest, _)) in &left {
-        assert_eq!(manifest.content, right[name].0.content, "{name}");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_failed_run_is_named_and_the_others_go_on() -> Result<()> {
-    let world = World::new()?;
-    let output = world.run("broken", &[])?;
-    let text = said(&output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("1 of 2 runs failed: student impossible (seed 1)"), "{text}");
-    assert!(text.contains("33"), "the stage's own words: {text}");
-    assert!(world.data().join("models/small/micro-mlm-e1/random-s1/manifest.json").exists());
-    let markdown = world.report("broken.md")?;
-    assert!(
-        markdown.contains("1 of 2 runs are complete") && markdown.contains("Missing: student impossible"),
-        "{markdown}"
-    );
-    assert!(
-        markdown.lines().any(|line| line.contains("student impossible") && line.ends_with("missing |")),
-        "{markdown}"
-    );
-
-    let report =
-        world.command("report", "broken", &["--out"]).arg(world.folder.path().join("docs")).output()?;
-    ensure!(report.status.success(), "{}", said(&report));
-    assert_eq!(
-        fs::read_to_string(world.folder.path().join("docs/broken.md"))?,
-        markdown,
-        "the report alone is the same"
-    );
     Ok(())
 }
 
@@ -347,49 +197,31 @@ fn a_report_of_other_artifacts_is_refused() -> Result<()> {
     Ok(())
 }
 
-fn collect(root: &Path, dir: &Path, found: &mut BTreeMap<String, (Manifest, SystemTime)>) -> Result<()> {
-    let path = dir.join("manifest.json");
-    if path.exists() {
-        let name = dir.strip_prefix(root)?.display().to_string();
-        found.insert(name, (Manifest::load_any(dir)?, fs::metadata(&path)?.modified()?));
+/// Numbers that somebody changed would stand in the report with the key of those that were measured.
+#[test]
+fn results_that_are_not_what_their_manifest_says_are_refused() -> Result<()> {
+    let (whole, ..) = micro();
+    let world = World::new()?;
+    copy(&whole.data(), &world.data())?;
+    let out = world.folder.path().join("out");
+    let report = || world.command("report", "micro", &["--out"]).arg(&out).output();
+    let manifests = whole.manifests()?;
+    for (kind, file) in [("glue/", "results.json"), ("models/", "metrics.jsonl")] {
+        let is_last = |name: &&String| name.starts_with(kind) && name.contains("random-s2");
+        let folder = world.data().join(manifests.keys().find(is_last).context(kind)?);
+        let path = folder.join(file);
+        let text = fs::read_to_string(&path)?;
+        let place = text.rfind(|c: char| c.is_ascii_digit()).context("a number")?;
+        let digit = if text[place..].starts_with('1') { "2" } else { "1" };
+        fs::write(&path, format!("{}{digit}{}", &text[..place], &text[place + 1..]))?;
+        let output = report()?;
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        let complaint = format!("{}: the manifest says blake3", path.display());
+        assert!(said(&output).contains(&complaint), "{complaint} is not in {}", said(&output));
+        assert!(!out.exists(), "nothing was written");
+        fs::write(&path, text)?;
     }
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            collect(root, &path, found)?;
-        }
-    }
+    let output = report()?;
+    assert!(output.status.success() && out.exists(), "{}", said(&output));
     Ok(())
-}
-
-/// Copies a folder's artifacts.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let path = entry?.path();
-        let to = to.join(path.file_name().context("a name")?);
-        if path.is_dir() {
-            copy(&path, &to)?;
-        } else {
-            fs::copy(&path, &to)?;
-        }
-    }
-    Ok(())
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").into()
-}
-
-/// The folder of the binaries that were built together with this test: `…/debug`, where the test is `…/debug/deps/x`.
-fn binaries() -> PathBuf {
-    let test = std::env::current_exe().expect("a running program has a path");
-    let folder = test.parent().and_then(Path::parent).expect("tests lie in <profile>/deps").to_path_buf();
-    let program = folder.join("entromask-ablation");
-    assert!(program.exists(), "{} is not built: run `cargo test --workspace`", program.display());
-    folder
 }

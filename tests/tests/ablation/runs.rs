@@ -1,0 +1,98 @@
+//! Each stage once, in whatever order, after kills and failures.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+use fs_err as fs;
+
+use crate::world::{World, binaries, micro, repository, said};
+
+#[test]
+fn each_stage_is_made_once_and_a_second_time_there_is_nothing_to_do() -> Result<()> {
+    let (world, first, _) = micro();
+    let before = world.manifests()?;
+    // The corpus; the teacher, on masks that a first round has too, and its entropies; and for each seed: masks of random, of the first round, by the
+    // teacher and by itself; four models; one scoring; three fine-tunings.
+    assert_eq!(before.len(), 1 + 2 + 2 * (4 + 4 + 1 + 3), "{:?}", before.keys());
+    let made: Vec<_> = first.lines().filter(|line| line.contains(": made in ")).collect();
+    assert_eq!(made.len(), before.len(), "{first}");
+    assert!(first.contains(&format!("[{0}/{0}]", before.len())) && first.contains(" left"), "{first}");
+
+    let again = world.run("micro", &["--jobs", "3"])?;
+    assert!(again.status.success() && !said(&again).contains(": made in "), "{}", said(&again));
+    assert_eq!(before, world.manifests()?, "nothing was touched");
+    let plan = world.run("micro", &["--dry-run"])?;
+    let text = String::from_utf8(plan.stdout)?;
+    assert!(text.contains("6 runs, 27 stages, 27 of them up to date"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_made_and_makes_nothing() -> Result<()> {
+    let world = World::new()?;
+    let mut make = Command::new("make");
+    make.current_dir(repository()).args(["plan", "GOAL=ablation", "BUILD=", "PIPELINES=tests/pipelines"]);
+    make.args([format!("BIN={}", binaries().display()), format!("DATA={}", world.data().display())]);
+    let output = make.arg("GRID=tests/pipelines/grid/micro.toml").env_remove("MAKEFLAGS").output()?;
+    let text = String::from_utf8(output.stdout.clone())?;
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(text.contains("tokens/small: will run\n    there is none yet"), "{text}");
+    assert!(text.contains("6 runs, 27 stages, 0 of them up to date"), "{text}");
+    assert!(world.manifests()?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn killed_at_any_moment_it_goes_on_to_the_same_artifacts() -> Result<()> {
+    let (whole, _, duration) = micro();
+    let world = World::new()?;
+    for (share, signal) in [(0.1, "TERM"), (0.2, "KILL"), (0.3, "TERM")] {
+        let mut command = world.command("run", "micro", &[]);
+        let mut child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(duration.mul_f64(share));
+        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status()?;
+        let status = child.wait()?;
+        // It may have been through already, on a machine whose load has changed.
+        assert!(signal == "KILL" || [Some(130), Some(0)].contains(&status.code()), "{status}");
+    }
+    // A stage that outlived its grid when that was killed is waited for, not made twice.
+    let output = world.run("micro", &[])?;
+    assert!(output.status.success(), "{}", said(&output));
+    let (left, right) = (whole.manifests()?, world.manifests()?);
+    assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
+    for (name, (manifest, _)) in &left {
+        assert_eq!(manifest.content, right[name].0.content, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failed_run_is_named_and_the_others_go_on() -> Result<()> {
+    let world = World::new()?;
+    let output = world.run("broken", &[])?;
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("1 of 2 runs failed: student impossible (seed 1)"), "{text}");
+    assert!(text.contains("33"), "the stage's own words: {text}");
+    assert!(world.data().join("models/small/micro-mlm-e1/random-s1/manifest.json").exists());
+    let markdown = world.report("broken.md")?;
+    assert!(
+        markdown.contains("1 of 2 runs are complete") && markdown.contains("Missing: student impossible"),
+        "{markdown}"
+    );
+    assert!(
+        markdown.lines().any(|line| line.contains("student impossible") && line.ends_with("missing |")),
+        "{markdown}"
+    );
+
+    let report =
+        world.command("report", "broken", &["--out"]).arg(world.folder.path().join("docs")).output()?;
+    ensure!(report.status.success(), "{}", said(&report));
+    assert_eq!(
+        fs::read_to_string(world.folder.path().join("docs/broken.md"))?,
+        markdown,
+        "the report alone is the same"
+    );
+    Ok(())
+}
