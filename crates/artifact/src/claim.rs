@@ -1,4 +1,4 @@
-//! Whether a folder may become an artifact at all.
+//! Whether a folder may become an artifact at all, of these inputs.
 
 use std::path::Path;
 
@@ -7,10 +7,16 @@ use entromask_fault::Fault;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::recipe::Recipe;
 
-/// Refuses a folder whose loss nobody asked for: one that the artifact is made from, or an artifact of another kind.
+/// Refuses a folder whose loss nobody asked for: one that the artifact is made from, or an artifact of another kind; and
+/// inputs whose paths no manifest can tell, which otherwise would show when all work is done.
 ///
 /// A manifest that cannot be read protects nothing, so that a damaged artifact is made anew where it is.
 pub(crate) fn check(out: &Path, recipe: &Recipe) -> Result<(), Fault> {
+    if let Some(input) = recipe.inputs.iter().find(|input| input.path.to_str().is_none()) {
+        let (path, role) = (input.path.display(), &input.role);
+        return Err(Fault::usage(format!("{path}: the path of the input `{role}` is not UTF-8"))
+            .remedy("rename it, or name it by a link whose name is"));
+    }
     let refuse = |problem: String| Fault::usage(problem).remedy("choose another --out");
     if let Some(input) = recipe.inputs.iter().find(|input| same_folder(out, &input.path)) {
         return Err(refuse(format!("{}: this is the input `{}`", out.display(), input.role)));
@@ -62,5 +68,26 @@ mod tests {
         }
         assert!(!folder.path().join(".lock-1-of-2").exists());
         first.verify(folder.path())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_a_manifest_cannot_tell_is_refused_before_the_work() -> anyhow::Result<()> {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+
+        let folder = tempfile::tempdir()?;
+        let input = Input {
+            role: "teacher".into(),
+            kind: "files".into(),
+            content: String::new(),
+            path: folder.path().join(OsStr::from_bytes(b"mod\xe8le")),
+        };
+        let recipe = Recipe { kind: Kind::Entropy, format: 1, config: Value::Null, inputs: vec![input] };
+        let out = folder.path().join("out");
+        let error = Workbench::open(&out, recipe, tool("test", "0", &[])).map(drop).unwrap_err();
+        assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2);
+        assert!(error.to_string().contains("`teacher` is not UTF-8") && !out.exists(), "{error}");
+        Ok(())
     }
 }

@@ -191,6 +191,7 @@ impl EncoderConfig {
         let problems = [
             Self::zero_problem,
             Self::depth_problem,
+            Self::positions_problem,
             Self::heads_problem,
             Self::dropout_problem,
             Self::family_problem,
@@ -236,6 +237,13 @@ impl EncoderConfig {
         let (layers, inner) = (self.num_hidden_layers, self.inner_group_num);
         let depth = layers.saturating_mul(inner);
         (depth > DEEPEST).then(|| format!("num_hidden_layers {layers} is beyond {DEEPEST}"))
+    }
+
+    /// RoBERTa's first position is the one behind that of padding.
+    fn positions_problem(&self) -> Option<String> {
+        let (all, first) = (self.max_position_embeddings, self.first_position());
+        let problem = || format!("max_position_embeddings is {all}, the first token's position {first}");
+        (self.max_seq_length() == 0).then(problem)
     }
 
     fn heads_problem(&self) -> Option<String> {
@@ -308,6 +316,22 @@ mod tests {
         assert_eq!(albert.layer_order(), [0, 1, 0, 1, 0, 1, 2, 3, 2, 3]);
         let bert = EncoderConfig { num_hidden_layers: 3, ..EncoderConfig::default() };
         assert_eq!(bert.layer_order(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_position_is_left_for_the_first_token() {
+        let of = |pad_token_id, max_position_embeddings| EncoderConfig {
+            model_type: Family::Roberta,
+            pad_token_id,
+            max_position_embeddings,
+            type_vocab_size: 1,
+            ..EncoderConfig::default()
+        };
+        assert_eq!(of(38, 40).problem(), None);
+        for pad in [39, 40, 600] {
+            let problem = of(pad, 40).problem().expect("no position is left");
+            assert!(problem.contains(&format!("is 40, the first token's position {}", pad + 1)), "{problem}");
+        }
     }
 
     #[test]

@@ -131,6 +131,9 @@ fn an_index_names_the_files() {
         fs_err::write(&index, text).expect("writes");
         refused(dir.path(), &[word]);
     }
+    fs_err::remove_file(&index).expect("removes");
+    fs_err::create_dir(&index).expect("makes");
+    refused(dir.path(), &["model.safetensors.index.json"]);
 }
 
 #[test]
@@ -207,6 +210,7 @@ fn remedies_fit_what_is_wrong_with_a_config() {
         ("num_attention_heads", 3.into(), ["num_attention_heads 3", "correct this file"]),
         ("hidden_act", "sine".into(), ["sine", "correct this file"]),
         ("model_type", "t5".into(), ["t5", "one of the families bert"]),
+        ("max_position_embeddings", 0.into(), ["max_position_embeddings is 0", "correct this file"]),
     ] {
         let dir = saved();
         edit_config(dir.path(), key, value);

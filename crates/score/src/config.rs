@@ -144,20 +144,35 @@ impl Config {
         self.fraction < 1.0 || self.rows.is_some()
     }
 
-    /// The keys that decide the result, with the type of the matrix products. Of the rate only the number of sets bears
-    /// on it, and how values are carried matters only where the teacher has another tokenizer.
+    /// The keys that decide the result, with the type of the matrix products, all others at their defaults. Of the rate
+    /// only the number of sets bears on it, and how values are carried matters only where the teacher has another
+    /// tokenizer.
     pub(crate) fn semantic(&self, dtype: &str, carried: bool) -> anyhow::Result<Value> {
-        let mut value = serde_json::to_value(self)?;
+        let effective = self.effective();
+        let mut value = serde_json::to_value(&effective)?;
         if let Some(object) = value.as_object_mut() {
             object.remove("run");
             object.remove("mask_rate");
-            object.insert("folds".to_owned(), self.fold_count().into());
+            object.insert("folds".to_owned(), effective.fold_count().into());
             if !carried {
                 object.remove("carry");
             }
             object.insert("dtype".to_owned(), dtype.into());
         }
         Ok(value)
+    }
+
+    /// With the defaults of what has no effect: only `kfold` has sets, and the seed draws nothing but sets and samples.
+    fn effective(&self) -> Self {
+        let has_sets = self.conditioning == Conditioning::Kfold;
+        let usual = Self::default();
+        Self {
+            folds: if has_sets { self.folds } else { usual.folds },
+            mask_rate: if has_sets { self.mask_rate } else { usual.mask_rate },
+            whole_word: if has_sets { self.whole_word } else { usual.whole_word },
+            seed: if has_sets || self.is_sample() { self.seed } else { usual.seed },
+            ..self.clone()
+        }
     }
 }
 
@@ -222,6 +237,26 @@ mod tests {
         let semantic = |mask_rate, folds| config(mask_rate, folds).semantic("f32", false).expect("JSON");
         assert_eq!(semantic(0.15, None), semantic(0.3, Some(7)));
         assert_eq!(semantic(0.3, None)["folds"], 3);
+    }
+
+    #[test]
+    fn what_has_no_effect_is_not_in_the_key() {
+        for conditioning in [Conditioning::Kfold, Conditioning::MaskEach, Conditioning::Unmasked] {
+            let of = |config: Config| config.semantic("f32", false).expect("JSON");
+            let usual = Config { conditioning, ..Config::default() };
+            let same = |other: &Config| of(other.clone()) == of(usual.clone());
+            let sets = [
+                Config { folds: Some(9), ..usual.clone() },
+                Config { mask_rate: 0.4, ..usual.clone() },
+                Config { whole_word: true, ..usual.clone() },
+                Config { seed: 9, ..usual.clone() },
+            ];
+            for config in &sets {
+                assert_eq!(same(config), conditioning != Conditioning::Kfold, "{config:?}");
+            }
+            let sample = |seed| Config { fraction: 0.5, seed, ..usual.clone() };
+            assert_ne!(of(sample(1)), of(sample(9)), "the seed draws the sample");
+        }
     }
 
     #[test]

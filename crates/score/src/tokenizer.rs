@@ -43,9 +43,15 @@ pub(crate) fn foreign(model: &Path, tokens: &Path, special: &Value) -> Result<Op
 
 fn same_bytes(theirs: &Source, ours: &Source) -> Result<bool> {
     match (theirs.files().as_slice(), ours.files().as_slice()) {
-        ([theirs], [ours]) => Ok(fs_err::read(theirs)? == fs_err::read(ours)?),
+        ([theirs], [ours]) => Ok(bytes(theirs)? == bytes(ours)?),
         _ => Ok(false),
     }
+}
+
+fn bytes(file: &Path) -> Result<Vec<u8>> {
+    let unreadable =
+        |error: std::io::Error| Fault::input(error.to_string()).remedy("fetch the tokenizer again");
+    fs_err::read(file).map_err(|error| unreadable(error).into())
 }
 
 /// Whether the special tokens that stand in rows are those of the corpus. A role that either does not name is as good as

@@ -206,7 +206,8 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// The files that an index names, each once.
 fn shards(index: &Path) -> Result<Vec<PathBuf>> {
-    let json: Value = serde_json::from_slice(&fs_err::read(index)?)
+    let bytes = fs_err::read(index).map_err(|error| fault(index, error))?;
+    let json: Value = serde_json::from_slice(&bytes)
         .map_err(|error| fault(index, format!("no index of weights ({error})")))?;
     let map = json["weight_map"].as_object().ok_or_else(|| fault(index, "no weight_map"))?;
     let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();

@@ -18,6 +18,9 @@ use crate::modernbert::{self, ModernBert};
 use crate::transformer::{self, Transformer};
 use crate::{EncoderConfig, MaskedLm};
 
+/// Places in a row are u16. No tensor says how many positions a model with rotary ones has, so its config may say any number.
+const LONGEST_ROW: usize = 1 << 16;
+
 /// The word embeddings, most of what many a model has, are taken over without a copy.
 pub(super) fn masked_lm(mut model: MaskedLm, config: &EncoderConfig) -> CpuMaskedLm {
     let words = read(model.encoder.take_word_embeddings());
@@ -89,7 +92,8 @@ fn rotary(body: &ModernBert, config: &EncoderConfig, words: Vec<f32>) -> Body {
     let epsilon = config.layer_norm_eps as f32;
     let modern = config.modernbert();
     let head_size = config.hidden_size / config.num_attention_heads;
-    let rotation = |theta| Arc::new(Rotation::new(theta, config.max_seq_length(), head_size));
+    let longest = config.max_seq_length().min(LONGEST_ROW);
+    let rotation = |theta| Arc::new(Rotation::new(theta, longest, head_size));
     let (global, local) = (rotation(modern.global_rope_theta), rotation(modern.local_rope_theta));
     let layer = |layer: &modernbert::Layer| {
         let rotation = if layer.attention.reach.is_none() { &global } else { &local };
