@@ -119,6 +119,31 @@ fn a_report_takes_runs_that_another_one_has() -> Result<()> {
     Ok(())
 }
 
+/// A run that lacks a fine-tuning has a model and others, which a report would else be without.
+#[test]
+fn a_taken_run_may_lack_a_fine_tuning() -> Result<()> {
+    let (whole, ..) = micro();
+    let world = World::new()?;
+    let mut other: Value = serde_json::from_str(&whole.report("micro.json")?)?;
+    let runs = other["runs"].as_array_mut().context("runs")?;
+    let partial = runs.iter_mut().find(|run| run["seed"] == 2).context("a run")?;
+    let (system, loss) = (partial["system"].clone(), partial["valid_loss"].clone());
+    partial["glue"] = serde_json::json!({});
+    let path = world.folder.path().join("other.json");
+    fs::write(&path, other.to_string())?;
+
+    let report = world.command("report", "micro", &["--with"]).arg(&path).output()?;
+    ensure!(report.status.success(), "{}", said(&report));
+    let report: Value = serde_json::from_str(&world.report("micro.json")?)?;
+    let mut runs = report["runs"].as_array().into_iter().flatten();
+    let taken = runs.find(|run| run["seed"] == 2 && run["system"] == system).context("the run")?;
+    assert_eq!((&taken["valid_loss"], taken["glue"].as_object().map(serde_json::Map::len)), (&loss, Some(0)));
+    let missing = taken["missing"].as_str().context("what is missing")?;
+    assert!(missing.starts_with("glue/"), "{missing}");
+    assert!(world.report("micro.md")?.contains("5 of 6 runs are complete"));
+    Ok(())
+}
+
 /// What made a run there may have been made here too, with other bits: then both are told, each with its own.
 #[test]
 fn a_taken_run_keeps_the_stages_that_made_it() -> Result<()> {

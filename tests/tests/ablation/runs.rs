@@ -1,7 +1,10 @@
 //! Each stage once, in whatever order, after kills and failures.
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use fs_err as fs;
@@ -94,5 +97,35 @@ fn a_failed_run_is_named_and_the_others_go_on() -> Result<()> {
         markdown,
         "the report alone is the same"
     );
+    Ok(())
+}
+
+/// Stages that say what the real ones say, half a second late.
+fn slow_programs(folder: &Path) -> Result<PathBuf> {
+    let slow = folder.join("slow");
+    fs::create_dir(&slow)?;
+    for stage in ["tokenize", "score", "select", "pretrain", "glue"] {
+        let (name, real) = (format!("entromask-{stage}"), binaries().join(format!("entromask-{stage}")));
+        fs::write(slow.join(&name), format!("#!/bin/sh\nsleep 0.5\nexec {} \"$@\"\n", real.display()))?;
+        fs::set_permissions(slow.join(&name), std::fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(slow)
+}
+
+/// Ctrl-C goes to the stages that are asked as well.
+#[test]
+fn an_interrupted_report_leaves_the_one_that_is_there() -> Result<()> {
+    let (whole, ..) = micro();
+    let folder = tempfile::tempdir()?;
+    let before = whole.report("micro.md")?;
+    let mut command = whole.command("report", "micro", &["--bin"]);
+    command.arg(slow_programs(folder.path())?).stderr(Stdio::piped()).process_group(0);
+    let child = command.spawn()?;
+    std::thread::sleep(Duration::from_millis(800));
+    let group = format!("-{}", child.id());
+    ensure!(Command::new("kill").args(["-INT", "--", &group]).status()?.success());
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    assert_eq!(whole.report("micro.md")?, before);
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! What is up to date, and why the rest is not.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use entromask_cli::check_interrupt;
 use entromask_fault::Fault;
 use serde::Deserialize;
 
@@ -28,10 +30,12 @@ struct Answer {
 /// Asks each stage of `plan` whether there is work; nothing is made.
 ///
 /// # Errors
-/// A [`Fault`] of class input if a program cannot be started.
+/// A [`Fault`] of class input if a program cannot be started, and of class interrupted if the user asked to stop: whoever
+/// goes on from half of the answers would take what is there for missing.
 pub fn check(plan: &Plan, place: &Place, data: &Path) -> anyhow::Result<Vec<Standing>> {
     let mut standings = Vec::with_capacity(plan.stages.len());
     for (index, stage) in plan.stages.iter().enumerate() {
+        check_interrupt()?;
         let first = plan.needs(index).find(|&needed| standings[needed] != Standing::UpToDate);
         standings.push(match first {
             Some(needed) => {
@@ -45,11 +49,13 @@ pub fn check(plan: &Plan, place: &Place, data: &Path) -> anyhow::Result<Vec<Stan
 
 fn ask(stage: &Stage, place: &Place) -> anyhow::Result<Standing> {
     let (program, args) = stage.command(place);
-    let output =
-        Command::new(&program).args(args).args(["--dry-run", "--json", "-q"]).output().map_err(|error| {
-            Fault::input(format!("{}: cannot be started: {error}", program.display()))
-                .remedy("build the stages with `make build`, or name their folder with --bin")
-        })?;
+    let mut command = Command::new(&program);
+    command.args(args).args(["--dry-run", "--json", "-q"]);
+    // A group of its own: Ctrl-C must not end it, since that would look like a stage that cannot run.
+    let output = command.process_group(0).output().map_err(|error| {
+        Fault::input(format!("{}: cannot be started: {error}", program.display()))
+            .remedy("build the stages with `make build`, or name their folder with --bin")
+    })?;
     if !output.status.success() {
         return Ok(Standing::Broken(String::from_utf8_lossy(&output.stderr).trim().into()));
     }

@@ -14,7 +14,7 @@ use entromask_cli::interrupted;
 use crate::plan::{Place, Plan};
 pub use check::{Standing, check};
 use estimate::Estimate;
-use process::Exit;
+use process::{Exit, Log};
 use queue::Queue;
 
 /// How a plan is carried out.
@@ -85,13 +85,18 @@ impl Work<'_> {
         let key = || Manifest::load_any(&stage.out).ok().map(|manifest| manifest.key);
         let before = key();
         tracing::debug!("{name}: begins");
-        let log = self.options.logs.join(format!("{}.log", name.replace('/', "-")));
+        let log = Log::new(&self.options.logs, &name);
         let exit = process::call(stage, &self.options.place, &log)?;
+        let was_there = exit == Exit::Done && before.is_some() && before == key();
+        if was_there {
+            log.discard()?;
+        } else {
+            log.keep()?;
+        }
         match &exit {
             Exit::Done => {
                 self.estimate.made(index);
-                let outcome =
-                    if before.is_some() && before == key() { "up to date".into() } else { seconds(started) };
+                let outcome = if was_there { "up to date".into() } else { seconds(started) };
                 let (done, all) = self.queue.count_with(index);
                 let open = |stage: usize| {
                     self.standings[stage] != Standing::UpToDate && self.queue.is_open(stage, index)
@@ -99,7 +104,9 @@ impl Work<'_> {
                 tracing::info!("[{done}/{all}] {name}: {outcome}{}", self.estimate.left(open));
             }
             Exit::Interrupted => tracing::info!("{name}: stopped"),
-            Exit::Failed(said) => tracing::error!("{name}: failed: {said} (all of it in {})", log.display()),
+            Exit::Failed(said) => {
+                tracing::error!("{name}: failed: {said} (all of it in {})", log.path().display());
+            }
         }
         Ok(exit)
     }

@@ -1,7 +1,7 @@
 //! One stage program at work.
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -32,17 +32,48 @@ pub(super) enum Exit {
     Failed(String),
 }
 
-/// Calls a stage and waits for it. What it says goes to `log`. If another process makes the same artifact, perhaps for
-/// another grid, it is waited for.
-pub(super) fn call(stage: &Stage, place: &Place, log: &Path) -> anyhow::Result<Exit> {
+/// What a stage says. While it runs that is in a file of this process alone: whoever waits for the stage of another process
+/// calls it again and again, and each answer would take the place of what the stage itself has said.
+#[derive(Clone, Debug)]
+pub(super) struct Log {
+    kept: PathBuf,
+    own: PathBuf,
+}
+
+impl Log {
+    /// `name` is the stage's.
+    pub(super) fn new(folder: &Path, name: &str) -> Self {
+        let name = name.replace('/', "-");
+        let own = folder.join(format!("{name}.{}.log", std::process::id()));
+        Self { kept: folder.join(format!("{name}.log")), own }
+    }
+
+    /// Where it will be when it is kept.
+    pub(super) fn path(&self) -> &Path {
+        &self.kept
+    }
+
+    /// Takes the place of what the stage said before.
+    pub(super) fn keep(&self) -> anyhow::Result<()> {
+        Ok(fs::rename(&self.own, &self.kept)?)
+    }
+
+    /// What it said before stays.
+    pub(super) fn discard(&self) -> anyhow::Result<()> {
+        Ok(fs::remove_file(&self.own)?)
+    }
+}
+
+/// Calls a stage and waits for it. If another process makes the same artifact, perhaps for another grid, it is waited for.
+pub(super) fn call(stage: &Stage, place: &Place, log: &Log) -> anyhow::Result<Exit> {
     loop {
-        let code = run(stage, place, log)?;
-        let said = fs::read_to_string(log).unwrap_or_default();
+        let code = run(stage, place, &log.own)?;
+        let said = fs::read_to_string(&log.own).unwrap_or_default();
         let stopped = code == Some(i32::from(Class::Interrupted.exit_code()));
         return Ok(match code {
             Some(0) => Exit::Done,
             _ if interrupted() => Exit::Interrupted,
-            Some(1) if said.contains(BUSY) => {
+            Some(1) if last_words(&said).is_some_and(|words| words.contains(BUSY)) => {
                 tracing::info!("{}: waits for another process", stage.out.display());
                 if !nap(PATIENCE) {
                     return Ok(Exit::Interrupted);
@@ -125,6 +156,41 @@ mod tests {
         assert_eq!(last_words(&second).as_deref(), Some(MESSAGE), "the first is the cause");
         let cut = "thread 'main' panicked at a.rs:1:1:";
         assert_eq!(last_words(cut).as_deref(), Some(cut));
+    }
+
+    /// A stage program that is this script.
+    fn call_script(script: &str) -> anyhow::Result<(Exit, String)> {
+        let folder = tempfile::tempdir()?;
+        let program = folder.path().join("entromask-select");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n"))?;
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let stage = Stage {
+            program: crate::plan::Program::Select,
+            out: folder.path().join("masks"),
+            inputs: vec![],
+            args: vec![],
+            class: String::new(),
+        };
+        let place = Place { bin: folder.path().into(), device: "cpu".into(), threads: None };
+        let log = Log::new(folder.path(), "masks/a");
+        fs::write(log.path(), "what was said before")?;
+        let exit = call(&stage, &place, &log)?;
+        log.keep()?;
+        Ok((exit, fs::read_to_string(folder.path().join("masks-a.log"))?))
+    }
+
+    #[test]
+    fn only_a_last_word_that_another_process_is_at_work_is_waited_for() -> anyhow::Result<()> {
+        let failing =
+            "echo INFO another process is working on something else; echo ERROR no space left; exit 1";
+        let (exit, log) = call_script(failing)?;
+        assert_eq!(exit, Exit::Failed("no space left".into()));
+        assert!(log.starts_with("INFO another") && log.ends_with("left\n"), "{log}");
+        // Busy once.
+        let busy = "d=$(dirname \"$0\"); test -e \"$d/busy\" && exit 0; touch \"$d/busy\"; \
+            echo ERROR masks: another process is working on this artifact; exit 1";
+        assert_eq!(call_script(busy)?.0, Exit::Done);
+        Ok(())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::findings::{RunFindings, StageFindings, System};
 use crate::grid::{Choice, Grid};
-use crate::plan::{Plan, Program};
+use crate::plan::{Plan, Program, RunStages};
 
 /// A report as JSON, as far as its runs can be taken over.
 #[derive(Clone, Debug, Deserialize)]
@@ -64,8 +64,9 @@ impl Earlier {
         if self.is_former { before.cloned() } else { Some(self.path.clone()) }
     }
 
-    /// Fills in the runs of the same choices and seed that are missing here and complete there. Their stages are those that
-    /// made them there: where one that is here too has made something else, it stands beside that.
+    /// Fills in the runs of the same choices and seed of which more is there than here: the model, or more of the fine-tunings
+    /// that the grid asks for. Their stages are those that made them there: where one that is here too has made something else,
+    /// it stands beside that.
     pub(super) fn fill(
         &self,
         here: &Here<'_>,
@@ -73,11 +74,13 @@ impl Earlier {
         stages: &mut Vec<StageFindings>,
     ) -> anyhow::Result<()> {
         self.check_origin(here, stages)?;
-        for run in runs.iter_mut().filter(|run| run.missing.is_some()) {
+        let glue = &here.grid.glue;
+        for (run, planned) in runs.iter_mut().zip(&here.plan.runs).filter(|(run, _)| run.missing.is_some()) {
             let choice = &here.systems[run.system].choice;
-            if let Some(found) = self.find(choice, run.seed, &here.grid.glue) {
+            let found = self.find(choice, run.seed).filter(|found| parts(found, glue) > parts(run, glue));
+            if let Some(found) = found {
                 run.stages = run.stages.iter().map(|&stage| self.place(here, stage, stages)).collect();
-                *run = self.taken(found, run, &here.grid.glue);
+                *run = RunFindings { missing: missing(here, planned, found), ..self.taken(found, run, glue) };
             }
         }
         Ok(())
@@ -106,11 +109,10 @@ impl Earlier {
         Ok(())
     }
 
-    fn find(&self, choice: &Choice, seed: u64, glue: &[String]) -> Option<&RunFindings> {
+    fn find(&self, choice: &Choice, seed: u64) -> Option<&RunFindings> {
         self.runs.iter().find(|run| {
             let system = self.systems.get(run.system);
-            let same = run.seed == seed && system.is_some_and(|system| system.choice.replicates(choice));
-            same && run.key.is_some() && glue.iter().all(|name| run.glue.contains_key(name))
+            run.seed == seed && system.is_some_and(|system| system.choice.replicates(choice))
         })
     }
 
@@ -118,7 +120,6 @@ impl Earlier {
         let mut taken = RunFindings {
             system: run.system,
             stages: run.stages.clone(),
-            missing: None,
             taken_from: self.source(found.taken_from.as_ref()),
             ..found.clone()
         };
@@ -150,6 +151,18 @@ impl Earlier {
         let name = own.out.strip_prefix(here.data).ok()?;
         self.stages.iter().find(|other| other.out.strip_prefix(&self.data).is_ok_and(|other| other == name))
     }
+}
+
+/// How many parts of a run there are: none without its model, else that and the fine-tunings of `glue`.
+fn parts(run: &RunFindings, glue: &[String]) -> usize {
+    let tuned = glue.iter().filter(|name| run.glue.contains_key(*name)).count();
+    if run.key.is_some() { 1 + tuned } else { 0 }
+}
+
+/// The first fine-tuning that `found` lacks.
+fn missing(here: &Here<'_>, planned: &RunStages, found: &RunFindings) -> Option<String> {
+    let (_, stage) = planned.glue.iter().find(|(name, _)| !found.glue.contains_key(name))?;
+    Some(here.plan.stages[*stage].name(here.data))
 }
 
 /// Whether two findings are about one artifact. Older reports do not say what is in it: then it is one if it took as long.
