@@ -8,7 +8,7 @@ use entromask_fault::Fault;
 use serde_json::json;
 
 use crate::execute::{Options, Outcome, Standing, check, execute};
-use crate::grid::Grid;
+use crate::grid::{Catalogue, Grid};
 use crate::plan::{Place, Plan};
 use crate::prose;
 use crate::report::{self, Earlier};
@@ -136,6 +136,7 @@ impl<'a> Experiment<'a> {
     }
 
     fn run(&self, common: &CommonArgs) -> anyhow::Result<()> {
+        self.missing_tasks()?.map_or(Ok(()), Err)?;
         let (runs, stages) = (self.grid.runs.len(), self.plan.stages.len());
         tracing::info!("{}: {runs} runs, {stages} stages, {} side by side", self.grid.name, self.jobs);
         let logs = self.at.data.join("ablation").join(&self.grid.name);
@@ -147,6 +148,19 @@ impl<'a> Experiment<'a> {
         }
         self.report(common, &[])?;
         self.judge(&outcome)
+    }
+
+    /// Fine-tuning comes last, and should not fail for want of its tasks when all models are trained.
+    fn missing_tasks(&self) -> anyhow::Result<Option<Fault>> {
+        let catalogue = Catalogue::new(&self.at.pipelines);
+        for name in &self.grid.glue {
+            if let Some(data) = catalogue.glue_data(name)?.filter(|data| !data.is_dir()) {
+                let found =
+                    format!("{}: there is no {}", catalogue.path("glue", name).display(), data.display());
+                return Ok(Some(Fault::input(found).remedy("`make glue-data` fetches the tasks")));
+            }
+        }
+        Ok(None)
     }
 
     /// Names the runs that something was missing for.
@@ -185,6 +199,9 @@ impl<'a> Experiment<'a> {
             .map(|(stage, standing)| json!({"out": stage.out, "command": stage.line(), "up_to_date": *standing == Standing::UpToDate}))
             .collect();
         emit(common, format!("{}\n{summary}", lines.join("\n")), &json)?;
+        if let Some(missing) = self.missing_tasks()? {
+            tracing::warn!("{missing}");
+        }
         let broken = standings.iter().filter(|standing| matches!(standing, Standing::Broken(_))).count();
         if broken > 0 {
             return Err(Fault::usage(format!("{broken} stages cannot run")).remedy("see above why").into());

@@ -159,6 +159,25 @@ fn every_axis_is_in_some_path() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Random masks have no policy, so a schedule of one does not bear on the rounds that begin with them.
+#[test]
+fn schedules_of_a_policy_share_the_first_round() -> anyhow::Result<()> {
+    let text = "title = \"t\"\n[fixed]\nsource = \"self\"\nstrategy = \"sample\"\nepochs = 4\nrounds = 1\n\
+                [schedules]\nsharp = { \"policy.temperature\" = 0.5 }\nmuch = { rate = 0.3 }\n";
+    let grid = load(&format!("{text}[axes]\nschedule = [\"constant\", \"sharp\", \"much\"]\n"))?;
+    let plan = plan(&grid);
+    let first = |run: usize| {
+        let trained = plan.runs[run].timeline.iter().map(|(_, stage)| &plan.stages[*stage]);
+        trained.filter(|stage| stage.program == Program::Pretrain).map(|stage| &stage.out).next()
+    };
+    assert_eq!(first(0), first(1));
+    assert_ne!(first(0), first(2), "a schedule of the rate does");
+    let count = |program| plan.stages.iter().filter(|stage| stage.program == program).count();
+    // Two first rounds, each scored once, and three second ones.
+    assert_eq!((count(Program::Score), count(Program::Pretrain)), (2, 5));
+    Ok(())
+}
+
 #[test]
 fn seeds_pair_runs() -> anyhow::Result<()> {
     let grid = load(PRODUCT)?;
@@ -247,6 +266,25 @@ fn mistakes_name_file_value_and_remedy() {
         ("job = 1\n[axes]\nstrategy = \"random\"", "job"),
         ("[axes]\nstrategy = \"random\"\n[[exclude]]\nstrategy = \"random\"", "leaves no run"),
         ("", "there is no run"),
+        (
+            "[axes]\nstrategy = \"random\"\n[[exclude]]\nstrategy = \"randm\"",
+            "strategy = \"randm\": there is no such run",
+        ),
+        ("[axes]\nepochs = 65536", "at most 65535"),
+        ("[axes]\nstrategy = \"random\"\nfreezing = \"body\"", "without fine-tuning"),
+        ("glue = [\"sample\"]\n[axes]\nstudent = \"tiny\"\nfreezing = \"bottom-3\"", "tiny has 2 layers"),
+        ("[axes]\ntrain = \"kd\"", "train = \"kd\": this recipe needs a teacher"),
+        ("[axes]\ndistillation = \"mlm\"", "nothing in this recipe asks a teacher"),
+        ("[schedules]\nconstant = { rate = 0.3 }\n[axes]\nstrategy = \"random\"", "the name of no schedule"),
+        ("[schedules]\nup = { rate = 7.0 }\n[axes]\nschedule = \"up\"", "[schedules] up: rate = 7"),
+        (
+            "[schedules]\nup = { \"policy.temprature\" = 0.5 }\n[axes]\nstrategy = \"sample\"\nsource = \"self\"\nschedule = \"up\"",
+            "temprature",
+        ),
+        (
+            "[schedules]\nup = { rate = 0.2 }\n[axes]\nschedule = \"up\"\nrate = 0.3",
+            "rate = 0.3 with schedule = \"up\"",
+        ),
     ];
     for (text, named) in cases {
         let error = load(&format!("{title}{text}\n")).expect_err(text);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use entromask_cli::CommonArgs;
 use entromask_fault::Fault;
 use entromask_policy::Schedule;
 use entromask_policy::policies::Basis;
@@ -72,6 +73,48 @@ impl Catalogue {
     pub(super) fn has_rate(&self, name: &str, rate: f64) -> anyhow::Result<bool> {
         let both = [self.strategy(name)?, self.strategy("random")?];
         Ok(both.iter().all(|config| config.rate == Schedule::Constant(rate)))
+    }
+
+    /// Checks the file of the strategy `name` with what `schedule` sets in it.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage that names the key.
+    pub(super) fn scheduled(&self, name: &str, schedule: &toml::Table) -> anyhow::Result<()> {
+        let set = schedule.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let common = CommonArgs { config: Some(self.path("mask", name)), set, ..CommonArgs::default() };
+        entromask_cli::load::<entromask_policy::Config>(&common)?.validate()
+    }
+
+    /// Whether the recipe `name` needs a teacher.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if its file cannot be read.
+    pub(super) fn is_guided(&self, name: &str) -> anyhow::Result<bool> {
+        let file: toml::Table = entromask_cli::load_file(&self.path("train", name))?;
+        let objective = file.get("objective");
+        let weight = |key: &str| {
+            let value = objective.and_then(|objective| objective.get(key));
+            value.and_then(|value| value.as_float().or_else(|| value.as_integer().map(|n| n as f64)))
+        };
+        Ok(["kd", "cos", "hidden"].into_iter().filter_map(weight).any(|weight| weight > 0.0))
+    }
+
+    /// Layers of the shape `name`, if its file says.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if its file cannot be read.
+    pub(super) fn layers(&self, name: &str) -> anyhow::Result<Option<i64>> {
+        let file: toml::Table = entromask_cli::load_file(&self.path("student", name))?;
+        Ok(file.get("num_hidden_layers").and_then(toml::Value::as_integer))
+    }
+
+    /// The folder of tasks that the fine-tuning `name` reads, if its file says.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if its file cannot be read.
+    pub fn glue_data(&self, name: &str) -> anyhow::Result<Option<PathBuf>> {
+        let file: toml::Table = entromask_cli::load_file(&self.path("glue", name))?;
+        Ok(file.get("data").and_then(toml::Value::as_str).map(PathBuf::from))
     }
 
     fn strategy(&self, name: &str) -> anyhow::Result<entromask_policy::Config> {

@@ -73,7 +73,8 @@ pub enum Transfer {
 }
 
 const NONE: &str = "none";
-const CONSTANT: &str = "constant";
+/// The name of no schedule.
+pub(super) const CONSTANT: &str = "constant";
 const RECIPE: &str = "recipe";
 
 impl Default for Choice {
@@ -109,7 +110,7 @@ impl Choice {
             Axis::Data => self.data = share(axis, value)?,
             Axis::Student => self.student = name(axis, value)?,
             Axis::Train => self.train = name(axis, value)?,
-            Axis::Epochs => self.epochs = whole(axis, value, 1)?,
+            Axis::Epochs => self.epochs = epochs(value)?,
             Axis::Teacher => self.teacher = name(axis, value)?,
             Axis::Score => self.score = name(axis, value)?,
             Axis::Rate => self.rate = Some(share(axis, value)?),
@@ -272,6 +273,13 @@ fn whole(axis: Axis, value: &Value, least: u64) -> anyhow::Result<u64> {
     number
         .filter(|number| *number >= least)
         .ok_or_else(|| wrong(axis, value, &format!("a number from {least} on")))
+}
+
+/// The table of masks has them as u16.
+fn epochs(value: &Value) -> anyhow::Result<u64> {
+    let epochs = whole(Axis::Epochs, value, 1)?;
+    u16::try_from(epochs).map_err(|_| wrong(Axis::Epochs, value, &format!("at most {}", u16::MAX)))?;
+    Ok(epochs)
 }
 
 fn share(axis: Axis, value: &Value) -> anyhow::Result<f64> {

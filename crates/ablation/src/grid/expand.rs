@@ -7,12 +7,12 @@ use entromask_fault::{Class, Fault, class_of};
 use toml::Value;
 
 use super::file::{Block, File, values};
-use super::{Axis, Catalogue, Choice, Grid, Run};
+use super::{Axis, Catalogue, Choice, Grid, Run, rules};
 
 /// The runs of `file`, which was read from `path`.
 pub(super) fn expand(file: File, path: &Path, catalogue: &Catalogue) -> anyhow::Result<Grid> {
     let named = |error: anyhow::Error| name_file(&error, path);
-    check(&file, catalogue).map_err(named)?;
+    rules::check_file(&file, catalogue).map_err(named)?;
     let runs = runs(&file, catalogue).map_err(named)?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Grid {
@@ -28,21 +28,6 @@ pub(super) fn expand(file: File, path: &Path, catalogue: &Catalogue) -> anyhow::
     })
 }
 
-fn check(file: &File, catalogue: &Catalogue) -> anyhow::Result<()> {
-    file.glue.iter().try_for_each(|name| catalogue.check("glue", "glue", name))?;
-    let baselines = file.baseline.0.iter().map(|block| ("baseline", block));
-    for (name, block) in baselines.chain([("fixed", &file.fixed)]) {
-        if let Some((axis, _)) = block.iter().find(|(_, value)| value.is_array()) {
-            let found = format!("[{name}]: `{}` is a list", axis.name());
-            return Err(Fault::usage(found).remedy("give one value, or move it to [axes]").into());
-        }
-    }
-    if file.jobs == 0 || file.threads == Some(0) {
-        return Err(Fault::usage("jobs or threads are 0").remedy("give at least one").into());
-    }
-    Ok(())
-}
-
 /// The runs in order: seeds as they come, and for each seed the product of the axes, then the further runs.
 fn runs(file: &File, catalogue: &Catalogue) -> anyhow::Result<Vec<Run>> {
     let blocks: Vec<_> =
@@ -51,13 +36,18 @@ fn runs(file: &File, catalogue: &Catalogue) -> anyhow::Result<Vec<Run>> {
         return Err(Fault::usage("there is no run").remedy("give [axes] or [[runs]] some values").into());
     }
     let schedules: Vec<_> = file.schedules.keys().collect();
+    let products: Vec<_> = blocks.into_iter().map(product).collect::<anyhow::Result<_>>()?;
+    let fits_none = |pattern: &&Block| !products.iter().flatten().any(|point| fits(pattern, point, file));
+    rules::check_excludes(&file.exclude.iter().filter(fits_none).collect::<Vec<_>>())?;
     let mut runs: Vec<Run> = Vec::new();
-    for block in blocks {
-        let points = product(block)?;
-        for point in points.iter().filter(|point| !is_excluded(point, file)) {
+    for points in &products {
+        for point in
+            points.iter().filter(|point| !file.exclude.iter().any(|pattern| fits(pattern, point, file)))
+        {
             let with = |blocks: &[&Block]| choice(blocks)?.resolved(catalogue, &schedules);
             let chosen = with(&[&file.fixed, point])?;
             check_teacher(&chosen, catalogue)?;
+            rules::check_choice(&chosen, file, catalogue)?;
             let mut baselines = Vec::new();
             for block in &file.baseline.0 {
                 let baseline = with(&[&file.fixed, point, block])?;
@@ -98,14 +88,13 @@ fn product(block: &Block) -> anyhow::Result<Vec<Block>> {
     Ok(points)
 }
 
-fn is_excluded(point: &Block, file: &File) -> bool {
-    let has = |axis: &Axis, value: &Value| {
+/// Whether a pattern of what is left out fits a point. An empty one fits none.
+fn fits(pattern: &Block, point: &Block, file: &File) -> bool {
+    let has = |(axis, value): (&Axis, &Value)| {
         let found = point.get(axis).or_else(|| file.fixed.get(axis));
         found.is_some_and(|found| values(value).contains(found))
     };
-    file.exclude
-        .iter()
-        .any(|pattern| !pattern.is_empty() && pattern.iter().all(|(axis, value)| has(axis, value)))
+    !pattern.is_empty() && pattern.iter().all(has)
 }
 
 fn choice(blocks: &[&Block]) -> anyhow::Result<Choice> {

@@ -9,6 +9,9 @@ use crate::grid::{Axis, Catalogue, Choice, Grid, Source, Teacher, Transfer};
 /// The seed of a teacher that the pipeline trains: there is one teacher, whatever the seed of the student.
 const TEACHER_SEED: u64 = 1;
 
+/// The strategy of a beginning, and of teachers that the pipeline trains.
+const RANDOM: &str = "random";
+
 /// Stages so far.
 pub(super) struct Builder<'a> {
     grid: &'a Grid,
@@ -67,7 +70,7 @@ impl<'a> Builder<'a> {
 
     fn random(&mut self, choice: &Choice, teacher: Option<&Path>, done: &mut Timeline) -> usize {
         let masks = self.random_masks(choice, [0, choice.epochs], done, Account::Selection);
-        let name = format!("{}{}", choice.strategy, self.names.variant(choice));
+        let name = format!("{}{}", choice.strategy, self.names.variant(choice, &choice.strategy));
         let (folder, more) =
             (self.names.model_folder(choice, &name), Further { teacher, ..Further::default() });
         self.train(choice, &folder, &masks, &more, done)
@@ -91,7 +94,7 @@ impl<'a> Builder<'a> {
         let later = choice.transfer != Transfer::Complete;
         let first = later.then(|| self.random_masks(choice, epochs, done, Account::Selection));
         let until = transfer(choice);
-        let name = format!("{folder}{until}{}", self.names.variant(choice));
+        let name = format!("{folder}{until}{}", self.names.variant(choice, &choice.strategy));
         let folder = self.names.model_folder(choice, &name);
         let guide = (!choice.distillation.is_empty()).then_some(model);
         let more = Further { teacher: guide, first: first.as_deref(), ..Further::default() };
@@ -102,9 +105,10 @@ impl<'a> Builder<'a> {
     /// one before.
     fn by_itself(&mut self, choice: &Choice, teacher: Option<&Path>, done: &mut Timeline) -> usize {
         let length = choice.epochs / (choice.rounds + 1);
-        let variant = self.names.variant(choice);
+        let [variant, random] =
+            [&choice.strategy, RANDOM].map(|strategy| self.names.variant(choice, strategy));
         let masks = self.random_masks(choice, [0, length], done, Account::Selection);
-        let first = self.names.model_folder(choice, &format!("first-{length}{variant}"));
+        let first = self.names.model_folder(choice, &format!("first-{length}{random}"));
         let mut model = self.train(choice, &first, &masks, &Further { teacher, ..Further::default() }, done);
         let Choice { strategy, score, rounds, .. } = choice;
         let name = format!("{strategy}-by-itself-{score}-r{rounds}x{length}{variant}");
@@ -152,7 +156,7 @@ impl<'a> Builder<'a> {
         };
         let own = teachers_choice(choice, student, epochs);
         let masks = self.random_masks(&own, [0, epochs], done, Account::Teacher);
-        let folder = self.names.model_folder(&own, &format!("random{}", self.names.variant(&own)));
+        let folder = self.names.model_folder(&own, RANDOM);
         let mut timeline = Timeline::new();
         let model = self.train(&own, &folder, &masks, &Further::default(), &mut timeline);
         done.push((Account::Teacher, model));
@@ -187,13 +191,14 @@ impl<'a> Builder<'a> {
         done: &mut Timeline,
         account: Account,
     ) -> PathBuf {
-        let strategy = if choice.source == Source::None { &choice.strategy } else { "random" };
+        let strategy = if choice.source == Source::None { &choice.strategy } else { RANDOM };
         let selection = Selection { strategy, choice, entropy: None, epochs, folder: strategy };
         self.masks(&selection, done, account)
     }
 
     fn masks(&mut self, selection: &Selection, done: &mut Timeline, account: Account) -> PathBuf {
-        let out = self.names.masks_folder(selection.choice, selection.folder, selection.epochs);
+        let Selection { strategy, choice, folder, epochs, .. } = *selection;
+        let out = self.names.masks_folder(choice, strategy, folder, epochs);
         self.select(selection, out, done, account)
     }
 
@@ -215,9 +220,7 @@ impl<'a> Builder<'a> {
         }
         args.extend(set("seed", choice.seed));
         args.extend(choice.rate.iter().flat_map(|rate| set("rate", rate)));
-        // The random masks of a beginning do not have what the strategy's policy has.
-        let own = *strategy == choice.strategy;
-        let schedule = self.names.schedule(choice).filter(|(key, _)| own || !key.starts_with("policy."));
+        let schedule = self.names.schedule(choice, strategy);
         args.extend(schedule.flat_map(|(key, value)| set(key, value)));
         args.extend([set("first_epoch", epochs[0]), set("epochs", epochs[1])].into_iter().flatten());
         let class = tokens_name(choice);

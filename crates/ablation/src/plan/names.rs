@@ -30,9 +30,15 @@ impl<'a> Names<'a> {
         self.data.join("entropy").join(tokens_name(choice))
     }
 
-    /// Masks that are chosen as `how` says, for so many epochs from one on.
-    pub fn masks_folder(&self, choice: &Choice, how: &str, [first, count]: [u64; 2]) -> PathBuf {
-        let seeded = format!("{how}{}-s{}", self.variant(choice), choice.seed);
+    /// Masks of `strategy` that are chosen as `how` says, for so many epochs from one on.
+    pub fn masks_folder(
+        &self,
+        choice: &Choice,
+        strategy: &str,
+        how: &str,
+        [first, count]: [u64; 2],
+    ) -> PathBuf {
+        let seeded = format!("{how}{}-s{}", self.variant(choice, strategy), choice.seed);
         let corpus = self.data.join("masks").join(tokens_name(choice));
         corpus.join(seeded).join(format!("epochs-{first}-{count}"))
     }
@@ -67,10 +73,11 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Rate and schedule, where they are not those of the strategy's file.
-    pub fn variant(&self, choice: &Choice) -> String {
+    /// Rate and schedule of masks of `strategy`, where they are not those of its file.
+    pub fn variant(&self, choice: &Choice, strategy: &str) -> String {
         let rate = choice.rate.map(|rate| format!("-p{rate}")).unwrap_or_default();
-        let keys: Vec<_> = self.schedule(choice).map(|(key, value)| format!("{key}={value}")).collect();
+        let keys: Vec<_> =
+            self.schedule(choice, strategy).map(|(key, value)| format!("{key}={value}")).collect();
         if keys.is_empty() {
             return rate;
         }
@@ -78,9 +85,16 @@ impl<'a> Names<'a> {
         format!("{rate}-{}-{}", choice.schedule, &digest[..8])
     }
 
-    /// What the schedule of masking sets.
-    pub fn schedule(&self, choice: &Choice) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
-        self.grid.schedules.get(&choice.schedule).into_iter().flatten()
+    /// What the schedule of masking sets for masks of `strategy`: the random masks of a beginning do not have what the policy
+    /// of the choice's own has, so that they are the same whatever becomes of it.
+    pub fn schedule(
+        &self,
+        choice: &Choice,
+        strategy: &str,
+    ) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
+        let own = strategy == choice.strategy;
+        let set = self.grid.schedules.get(&choice.schedule).into_iter().flatten();
+        set.filter(move |(key, _)| own || !key.starts_with("policy."))
     }
 }
 
