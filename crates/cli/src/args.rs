@@ -30,7 +30,8 @@ pub struct CommonArgs {
     /// stages that can use them
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
-    /// Floating-point type of the matrix products: f32 or bf16
+    /// Floating-point type: f32, or bf16 on a GPU, for the matrix products where a model is pretrained, and for all but the
+    /// softmax over the vocabulary elsewhere
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub dtype: String,
     /// Threads to use; by default all cores

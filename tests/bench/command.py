@@ -1,0 +1,75 @@
+"""Runs the commands of gpu_check.py, so that one that fails or hangs says why and leaves nothing behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+# Where the compiler of kernels through NVRTC looks for CUDA's headers when nothing tells it, and one that it includes.
+CUDA_PLACES = ("/usr/local/cuda", "/opt/cuda", "/usr")
+CUDA_HEADER = "include/cuda_fp16.h"
+TAIL = 15
+
+
+class Failed(Exception):
+    """A command that ended with an error or did not end, and what it had printed until then."""
+
+    def __init__(self, why: str, output: str, errors: str) -> None:
+        super().__init__(f"{why}: {reason(output, errors)}" if reason(output, errors) else why)
+        self.output = output
+        self.tail = [*errors.splitlines()[-TAIL:], *output.splitlines()[-TAIL:]]
+
+
+def call(*command, timeout: float, device: str = "cpu") -> str:
+    """What the command prints. It gets a process group of its own: what it starts must not outlive it, since that would
+    disturb whatever is measured next."""
+    environment = os.environ | cuda_of_wheels() | {"ENTROMASK_TEST_DEVICE": device, "HF_HUB_OFFLINE": "1"}
+    parts = [str(part) for part in command]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+    process = subprocess.Popen(parts, env=environment, start_new_session=True, **pipes)
+    why = ""
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        output, errors = process.communicate()
+        why = f"killed after {timeout:.0f} s"
+    except BaseException:
+        kill(process)
+        raise
+    if why or process.returncode:
+        raise Failed(why or f"exit {process.returncode}", output, errors)
+    return output
+
+
+def kill(process: subprocess.Popen) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def reason(output: str, errors: str) -> str:
+    """The last lines that say something: of what went to stderr, or else of stdout, where tests print theirs."""
+    lines = telling(errors) or telling(output)
+    panics = [index for index, line in enumerate(lines) if "panicked at" in line]
+    lines = lines[panics[0] : panics[0] + 2] if panics else lines[-3:]
+    return " / ".join(lines)[-400:]
+
+
+def telling(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith(("note: run with", "note: Some details"))]
+
+
+def cuda_of_wheels() -> dict[str, str]:
+    """Variables that point to the CUDA that PyTorch's wheels brought along, where none is installed: kernels that are
+    written in CUDA C++ need its headers and NVRTC when they run."""
+    installed = any((Path(place) / CUDA_HEADER).exists() for place in CUDA_PLACES)
+    wheels = [Path(site) / "nvidia" / "cu13" for site in sys.path]
+    wheel = next((wheel for wheel in wheels if (wheel / CUDA_HEADER).exists()), None)
+    if "CUDA_PATH" in os.environ or installed or wheel is None:
+        return {}
+    libraries = [str(wheel / "lib"), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    return {"CUDA_PATH": str(wheel), "LD_LIBRARY_PATH": ":".join(libraries)}
