@@ -24,7 +24,8 @@ class Failed(Exception):
 def call(*command, timeout: float, device: str = "cpu") -> str:
     """What the command prints. It gets a process group of its own: what it starts must not outlive it, since that would
     disturb whatever is measured next."""
-    environment = os.environ | cuda_of_wheels() | {"ENTROMASK_TEST_DEVICE": device, "HF_HUB_OFFLINE": "1"}
+    quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment = os.environ | cuda_of_wheels() | quiet | {"ENTROMASK_TEST_DEVICE": device}
     parts = [str(part) for part in command]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
     process = subprocess.Popen(parts, env=environment, start_new_session=True, **pipes)
@@ -59,8 +60,9 @@ def reason(output: str, errors: str) -> str:
 
 
 def telling(text: str) -> list[str]:
+    """Without rows of tables, and without what Rust adds to each panic."""
     lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith(("note: run with", "note: Some details"))]
+    return [line for line in lines if line and not line.startswith(("|", "note: run with", "note: Some details"))]
 
 
 def cuda_of_wheels() -> dict[str, str]:

@@ -7,25 +7,26 @@
 
 Both train a BERT with random weights on masked rows of the corpus: batches of rows padded to the longest, logits at the
 masked positions only, AdamW without decay on norms and biases, gradients clipped at 1, no dropout, all threads. PyTorch has
-its scaled dot-product attention and its fused AdamW, autocast with bf16, and torch.compile on request beside itself without;
-its time is that of the steps alone. On the CPU ours is that of the whole process less that of a process that makes one
-step. On a GPU kernels are chosen and compiled while the first steps run: both sides are measured over the second half of
-their steps, ours by its own speed.jsonl. The ratio is to the faster of PyTorch's two. Utilisation is the share of --peak
-that the model's operations come to. Memory is the peak of each process, and not that of a GPU. The last lines are the table.
+its scaled dot-product attention and its fused AdamW, autocast with bf16, TF32 for the products of f32 on a GPU, as our
+backend for CUDA has it, and torch.compile on request beside itself without; its time is that of the steps alone. On the
+CPU ours is that of the whole process less that of a process that makes one step. On a GPU kernels are chosen and compiled
+while the first steps run: both sides are measured over the second half of their steps, ours by its own speed.jsonl. There
+are as many steps as the epochs of the masks have full batches for, at most; PyTorch sees the first epoch again and again.
+The ratio is to the faster of PyTorch's two. Utilisation is the share of --peak that the model's operations come to. Memory
+is the peak of each process, and not that of a GPU. The last lines are the table.
 """
 
 import argparse
 import json
 import resource
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
-from score import SHAPES
+from score import SHAPES, allow_tf32, say_that_compile_fails, spent, stats
 from transformers import BertConfig, BertForMaskedLM
 
 STEPS = {"tiny": 60, "mini": 20, "small": 8, "medium": 6, "base": 3}
@@ -38,7 +39,9 @@ COLUMNS = (
 
 def main() -> None:
     args = arguments()
+    allow_tf32(args.torch_device)
     lines = [COLUMNS, "|---" * COLUMNS.count("| ") + "|"]
+    print("\n".join(lines), flush=True)
     for shape in args.shapes:
         lines.append(compare(args, shape))
         print(lines[-1], flush=True)
@@ -59,12 +62,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="of the matrix products")
     parser.add_argument("--compile", action="store_true", help="measure PyTorch with torch.compile too")
     parser.add_argument("--batch", type=int, help="rows of a batch (default: 32, on a GPU 256)")
+    parser.add_argument("--rows", type=int, help="rows of the corpus at most, and so of a batch (default: all)")
     parser.add_argument("--steps", type=int, help="steps of a turn (default: by shape)")
     parser.add_argument("--peak", type=float, help="what the device can do, TFLOP/s")
     args = parser.parse_args()
     on_cpu = args.device.startswith("cpu")
     args.torch_device = args.torch_device or ("cpu" if on_cpu else "cuda")
-    args.batch = args.batch or (32 if on_cpu else 256)
+    args.batch = min(args.batch or (32 if on_cpu else 256), args.rows or 2**31)
     args.on_gpu = not on_cpu
     return args
 
@@ -80,22 +84,28 @@ def compare(args: argparse.Namespace, shape: str) -> str:
     our_rate, our_busy, memory, work = (statistics.median(turn[1][column] for turn in turns) for column in range(4))
     busy = statistics.median(turn[0][best][1] for turn in turns)
     used = [f"{rate * work / args.peak / 1e10:.1f} %" if args.peak else "–" for rate in (rates[best], our_rate)]
-    columns = [f"{rates[0]:,.0f}", f"{rates[1]:,.0f}" if args.compile else "–", f"{our_rate:,.0f}"]
+    columns = [f"{rates[0]:,.0f}", f"{rates[1]:,.0f}" if rates[1:] and rates[1] else "–", f"{our_rate:,.0f}"]
     columns += [f"**{our_rate / rates[best]:.2f}**", f"{our_busy / busy:.2f}", ", ".join(used)]
     columns += [f"{amount:,.0f} MiB" for amount in (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, memory)]
     return f"| {shape} | " + " | ".join(columns) + " |"
 
 
 def masked_batches(args: argparse.Namespace, steps: int) -> list[tuple[torch.Tensor, ...]]:
-    """Masked ids and attention mask, flat masked positions, and what stands there, of each batch: as many full ones as there
-    are in the first part, and at most `steps`."""
+    """Masked ids and attention mask, flat masked positions, and what stands there, of each batch: `steps` of them, or as many
+    full ones as there are in the first part for each epoch; those of the first epoch come again and again."""
     tokens = pq.read_table(min(args.tokens.glob("part-*.parquet")), columns=["input_ids"])["input_ids"]
     masks = pq.read_table(min(args.masks.glob("*.parquet")), columns=["positions", "inputs"])
     size = args.batch
-    count = min(steps, len(tokens) // size) * size
+    count = min(steps, min(len(tokens), args.rows or len(tokens)) // size) * size
     columns = (tokens, masks["positions"], masks["inputs"])
     rows = list(zip(*(column.slice(0, count).to_pylist() for column in columns), strict=True))
-    return [tuple(tensor.to(args.torch_device) for tensor in batch(rows[start : start + size])) for start in range(0, count, size)]
+    starts = range(0, count, size)
+    epoch = [tuple(tensor.to(args.torch_device) for tensor in batch(rows[start : start + size])) for start in starts]
+    return (epoch * epochs(args.masks))[:steps]
+
+
+def epochs(masks: Path) -> int:
+    return json.loads((masks / "manifest.json").read_text())["config"].get("epochs", 1)
 
 
 def batch(rows: list) -> tuple[torch.Tensor, ...]:
@@ -113,10 +123,12 @@ def batch(rows: list) -> tuple[torch.Tensor, ...]:
 class Torch:
     def __init__(self, shape: str, args: argparse.Namespace, compiled: bool) -> None:
         self.device, self.on_gpu, self.bf16 = args.torch_device, args.on_gpu, args.dtype == "bf16"
+        self.compiled, self.works = compiled, True
         layers, width = SHAPES[shape]
         torch.manual_seed(1)
         config = BertConfig(
-            num_hidden_layers=layers, hidden_size=width, num_attention_heads=width // 64, intermediate_size=4 * width,
+            vocab_size=stats(args.tokens)["vocab_size"], num_hidden_layers=layers, hidden_size=width,
+            num_attention_heads=width // 64, intermediate_size=4 * width,
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="sdpa",
         )
         self.model = BertForMaskedLM(config).train().to(self.device)
@@ -124,7 +136,7 @@ class Torch:
         others = [p for name, p in self.model.named_parameters() if p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98), eps=1e-6, fused=True)
-        self.loss = torch.compile(self.plain_loss, dynamic=True) if compiled else self.plain_loss
+        self.loss = self.plain_loss
 
     def plain_loss(self, seen, real, flat, labels) -> torch.Tensor:
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.bf16):
@@ -132,7 +144,22 @@ class Torch:
             return torch.nn.functional.cross_entropy(self.model.cls(hidden), labels)
 
     def train(self, batches: list) -> tuple[float, float]:
-        """Tokens a second, and a second of all processors; on a GPU of the second half."""
+        """Tokens a second, and a second of all processors; none if torch.compile does not work."""
+        if not self.works:
+            return 0.0, 0.0
+        try:
+            return self.timed(batches)
+        except Exception as error:
+            if not self.compiled:
+                raise
+            say_that_compile_fails(error)
+            self.works = False
+            return 0.0, 0.0
+
+    def timed(self, batches: list) -> tuple[float, float]:
+        """On a GPU of the second half."""
+        if self.compiled and self.loss == self.plain_loss:
+            self.loss = torch.compile(self.plain_loss, dynamic=True)
         measured = batches[len(batches) // 2 :] if self.on_gpu else batches
         if self.on_gpu:
             self.steps(batches[: len(batches) - len(measured)])
@@ -170,17 +197,14 @@ def run(args: argparse.Namespace, shape: str, steps: int, folder: Path) -> tuple
         f"intermediate_size = {4 * width}\nhidden_dropout_prob = 0.0\nattention_probs_dropout_prob = 0.0\n"
     )
     (folder / "train.toml").write_text(
-        f"batch_size = {args.batch}\nlr = 1e-4\nbudget = {{ steps = {steps} }}\nvalidation = {{ rows = 1, every = 100000 }}\n"
-        "run = { checkpoint_every = 100000, log_every = 1 }\n"
+        f"batch_size = {args.batch}\nepochs = {epochs(args.masks)}\nlr = 1e-4\nbudget = {{ steps = {steps} }}\n"
+        "validation = { rows = 1, every = 100000 }\nrun = { checkpoint_every = 100000, log_every = 1 }\n"
     )
     out = folder / f"model-{steps}"
     command = [args.pretrain, "--config", folder / "train.toml", "--student", folder / "student.toml"]
     command += ["--tokens", args.tokens, "--masks", args.masks, "--out", out, "--quiet"]
     command += ["--device", args.device, "--dtype", args.dtype]
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    wall, busy = spent(*command)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     cost = json.loads((out / "manifest.json").read_text())["cost"]
     work = cost["flops"] / cost["tokens"]

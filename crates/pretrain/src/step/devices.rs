@@ -21,6 +21,11 @@ fn device() -> Device {
     entromask_device::open_all(&spec(), "f32").expect("opens").all.swap_remove(0).autodiff()
 }
 
+/// `exact`, or what the eleven bits of TF32 allow, to which tensor cores of CUDA round the factors of products of f32.
+fn tolerance(exact: f64) -> f64 {
+    if spec().starts_with("cuda") { 5e-3 } else { exact }
+}
+
 fn student(config: &EncoderConfig, device: &Device) -> MaskedLm {
     MaskedLm::init(config, 3, device)
 }
@@ -31,12 +36,12 @@ fn gradients_on_the_device_are_those_of_the_cpu() {
     for config in families() {
         let [found, exact] =
             [&device, &cpu].map(|device| learned(&student(&config, device), &ObjectiveConfig::default()));
-        assert_near(&found, &exact, 1e-3, &format!("{:?}", config.model_type));
+        assert_near(&found, &exact, tolerance(1e-3), &format!("{:?}", config.model_type));
     }
     for positions in [Positions::Masked, Positions::All] {
         let [found, exact] =
             [&device, &cpu].map(|device| learned(&student(&config(), device), &guided(positions)));
-        assert_near(&found, &exact, 1e-3, &format!("{positions:?}"));
+        assert_near(&found, &exact, tolerance(1e-3), &format!("{positions:?}"));
     }
 }
 
@@ -69,5 +74,8 @@ fn steps_on_the_device_are_those_of_the_cpu() {
     };
     let (found, exact) = (train(&device()), train(&Device::flex().autodiff()));
     assert!(exact[9] < exact[0] - 0.05, "something is learnt: {exact:?}");
-    assert!(found.iter().zip(&exact).all(|(a, b)| (a / b - 1.0).abs() < 1e-3), "{found:?} {exact:?}");
+    assert!(
+        found.iter().zip(&exact).all(|(a, b)| (a / b - 1.0).abs() < tolerance(1e-3)),
+        "{found:?} {exact:?}"
+    );
 }
