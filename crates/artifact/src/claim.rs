@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use entromask_fault::Fault;
+use serde_json::Value;
 
 use crate::manifest::{MANIFEST, Manifest};
 use crate::recipe::Recipe;
 
-/// Refuses a folder whose loss nobody asked for: one that the artifact is made from, or an artifact of another kind; and
-/// inputs whose paths no manifest can tell, which otherwise would show when all work is done.
+/// Refuses a folder whose loss nobody asked for: one that the artifact is made from or that holds a file that it is made
+/// from, an artifact of another kind, or what another program calls a manifest; and inputs whose paths no manifest can
+/// tell, which otherwise would show when all work is done.
 ///
-/// A manifest that cannot be read protects nothing, so that a damaged artifact is made anew where it is.
+/// A manifest that is no JSON protects nothing, so that a damaged artifact is made anew where it is.
 pub(crate) fn check(out: &Path, recipe: &Recipe) -> Result<(), Fault> {
     if let Some(input) = recipe.inputs.iter().find(|input| input.path.to_str().is_none()) {
         let (path, role) = (input.path.display(), &input.role);
@@ -18,8 +20,11 @@ pub(crate) fn check(out: &Path, recipe: &Recipe) -> Result<(), Fault> {
             .remedy("rename it, or name it by a link whose name is"));
     }
     let refuse = |problem: String| Fault::usage(problem).remedy("choose another --out");
-    if let Some(input) = recipe.inputs.iter().find(|input| same_folder(out, &input.path)) {
+    if let Some(input) = recipe.inputs.iter().find(|input| holds(out, &input.path)) {
         return Err(refuse(format!("{}: this is the input `{}`", out.display(), input.role)));
+    }
+    if is_foreign(out) {
+        return Err(refuse(format!("{}: its {MANIFEST} is none of entromask's", out.display())));
     }
     let found = out.join(MANIFEST).exists().then(|| Manifest::load_any(out).ok()).flatten();
     match found.filter(|found| found.kind != recipe.kind) {
@@ -31,18 +36,25 @@ pub(crate) fn check(out: &Path, recipe: &Recipe) -> Result<(), Fault> {
     }
 }
 
-/// By whatever names; a folder that is not there yet is no other.
-fn same_folder(a: &Path, b: &Path) -> bool {
-    match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
+/// Whether `input` is the folder `out` or a file in it, by whatever names; a folder that is not there yet is no other.
+fn holds(out: &Path, input: &Path) -> bool {
+    match (out.canonicalize(), input.canonicalize()) {
+        (Ok(out), Ok(input)) if input.is_file() => input.parent() == Some(&out),
+        (Ok(out), Ok(input)) => input == out,
         _ => false,
     }
 }
 
+/// Web pages, browser extensions and others have manifests, too.
+fn is_foreign(out: &Path) -> bool {
+    let found = fs_err::read(out.join(MANIFEST)).ok();
+    let found = found.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    found.is_some_and(|found| ["kind", "key"].iter().any(|name| found.get(name).is_none()))
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
+    use super::Value;
     use crate::{Cost, Input, Kind, OutputSpec, Recipe, Workbench, status, tool};
 
     #[test]
@@ -68,6 +80,28 @@ mod tests {
         }
         assert!(!folder.path().join(".lock-1-of-2").exists());
         first.verify(folder.path())
+    }
+
+    #[test]
+    fn files_of_others_are_not_replaced() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (file, manifest) = (folder.path().join("tokenizer.json"), folder.path().join(super::MANIFEST));
+        std::fs::write(&file, "{}")?;
+        let of = |inputs| Recipe { kind: Kind::Tokens, format: 1, config: Value::Null, inputs };
+        let inputs = vec![Input {
+            role: "tokenizer".into(),
+            kind: "files".into(),
+            content: String::new(),
+            path: file,
+        }];
+        let check = |inputs| super::check(folder.path(), &of(inputs)).map_err(|fault| fault.to_string());
+        assert!(check(inputs).is_err_and(|error| error.contains("the input `tokenizer`")));
+        for (text, fine) in [("{\"name\": \"a web page\"}", false), ("[]", false), ("{\"kind\": \"tok", true)]
+        {
+            std::fs::write(&manifest, text)?;
+            assert_eq!(check(vec![]).is_ok(), fine, "{text}");
+        }
+        Ok(())
     }
 
     #[cfg(unix)]

@@ -1,9 +1,11 @@
 //! BLAKE3 digests of files, remembered for large ones.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use entromask_fault::{Fault, unreadable};
@@ -35,7 +37,7 @@ pub(crate) fn of_file(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// The digests of many files, taken from `memory` where a large file's size and time stamp have not changed.
+/// The digests of many files, taken from `memory` where a large file's [`Stamp`] has not changed.
 pub(crate) fn of_files(files: &[PathBuf], memory: &Path) -> anyhow::Result<Vec<String>> {
     let mut remembered = Memory::load(memory);
     let digests = files.iter().map(|file| remembered.digest(file)).collect::<anyhow::Result<_>>()?;
@@ -52,9 +54,39 @@ struct Memory {
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
-    bytes: u64,
-    modified: SystemTime,
+    #[serde(flatten)]
+    stamp: Stamp,
     blake3: String,
+}
+
+/// What a file system says of a file, and what changes with its bytes.
+///
+/// Its own time stamp is not enough: `cp -p`, `rsync` and archives set it, and checkpoints of one shape are of one size.
+/// Nobody sets the time of its last change of status, and a file that is moved here has another number.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    bytes: u64,
+    inode: u64,
+    /// Seconds and nanoseconds since 1970: of the last change of its bytes, and of its bytes or status.
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            bytes: file.len(),
+            inode: file.ino(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        }
+    }
+
+    /// Whether the file has been left alone for so long that another change would show.
+    fn is_settled(&self) -> bool {
+        let changed = UNIX_EPOCH + Duration::from_secs(self.changed.0.max(0).unsigned_abs());
+        SystemTime::now().duration_since(changed).is_ok_and(|age| age > RACY)
+    }
 }
 
 impl Memory {
@@ -74,19 +106,18 @@ impl Memory {
 
     fn digest(&mut self, file: &Path) -> anyhow::Result<String> {
         let metadata = fs::metadata(file).map_err(|error| Fault::input(unreadable(file, &error)))?;
-        let (bytes, modified) = (metadata.len(), metadata.modified()?);
-        if bytes < ALWAYS_HASHED_BYTES {
+        if metadata.len() < ALWAYS_HASHED_BYTES {
             return of_file(file);
         }
-        let name = file.canonicalize()?;
+        let (name, stamp) = (file.canonicalize()?, Stamp::of(&metadata));
         if let Some(entry) = self.files.get(&name)
-            && (entry.bytes, entry.modified) == (bytes, modified)
+            && entry.stamp == stamp
         {
             return Ok(entry.blake3.clone());
         }
         let blake3 = of_file(file)?;
-        if modified.elapsed().is_ok_and(|age| age > RACY) {
-            self.files.insert(name, Entry { bytes, modified, blake3: blake3.clone() });
+        if stamp.is_settled() {
+            self.files.insert(name, Entry { stamp, blake3: blake3.clone() });
             self.changed = true;
         }
         Ok(blake3)
@@ -110,21 +141,40 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_is_hashed_again_when_it_changes() -> anyhow::Result<()> {
+    fn a_large_file_is_hashed_again_when_another_takes_its_place() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (file, beside) = (folder.path().canonicalize()?.join("large"), folder.path().join("beside"));
+        // As an archive does it: of one size and with one time stamp.
+        let unpack = |byte: u8| -> anyhow::Result<()> {
+            fs::write(&beside, vec![byte; ALWAYS_HASHED_BYTES as usize])?;
+            let old = UNIX_EPOCH + Duration::from_hours(100_000);
+            std::fs::File::options().write(true).open(&beside)?.set_modified(old)?;
+            Ok(fs::rename(&beside, &file)?)
+        };
+        unpack(1)?;
+        let mut memory = Memory::default();
+        let entry = Entry { stamp: Stamp::of(&fs::metadata(&file)?), blake3: "remembered".into() };
+        memory.files.insert(file.clone(), entry);
+        assert_eq!(memory.digest(&file)?, "remembered");
+        unpack(2)?;
+        assert_eq!(memory.digest(&file)?, of_file(&file)?);
+        Ok(())
+    }
+
+    #[test]
+    fn digests_of_files_that_were_left_alone_are_remembered() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let (file, memory) = (folder.path().join("large"), folder.path().join("memory.json"));
-        let old = SystemTime::now() - Duration::from_mins(1);
-        let write = |byte: u8, modified: SystemTime| -> anyhow::Result<()> {
-            fs::write(&file, vec![byte; ALWAYS_HASHED_BYTES as usize])?;
-            Ok(std::fs::File::options().write(true).open(&file)?.set_modified(modified)?)
-        };
-        write(1, old)?;
-        let first = of_files(std::slice::from_ref(&file), &memory)?;
-        assert!(memory.exists());
-        write(2, old + Duration::from_secs(1))?;
-        let second = of_files(std::slice::from_ref(&file), &memory)?;
-        assert_ne!(first, second);
-        assert_eq!(second[0], of_file(&file)?);
+        fs::write(&file, vec![1; ALWAYS_HASHED_BYTES as usize])?;
+        let fresh = Stamp::of(&fs::metadata(&file)?);
+        let settled = Stamp { changed: (fresh.changed.0 - 60, 0), ..Stamp::of(&fs::metadata(&file)?) };
+        assert_eq!((fresh.is_settled(), settled.is_settled()), (false, true));
+        let digests = of_files(std::slice::from_ref(&file), &memory)?;
+        assert_eq!(digests, [of_file(&file)?]);
+        let kept =
+            Memory { files: [(file, Entry { stamp: settled, blake3: "abc".into() })].into(), changed: true };
+        kept.save(&memory);
+        assert!(Memory::load(&memory).files.values().all(|entry| entry.blake3 == "abc"));
         Ok(())
     }
 }
