@@ -57,7 +57,7 @@ pub struct OutputArgs {
     /// Print warnings and errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Print more: -v for details, -vv for everything
+    /// Print more: -v for details, -vv for everything; `RUST_LOG`, where it is set, decides instead
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }

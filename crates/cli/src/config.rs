@@ -16,11 +16,17 @@ use crate::CommonArgs;
 /// # Errors
 /// A [`Fault`] of class usage that names the file and the key.
 pub fn load<T: DeserializeOwned>(common: &CommonArgs) -> anyhow::Result<T> {
-    let mut table = common.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
+    let written = common.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
+    let mut table = written.clone();
     for assignment in &common.set {
         assign(&mut table, assignment)?;
     }
-    let source = common.config.as_deref().map_or("--set".into(), |path| path.display().to_string());
+    let file = common.config.as_deref().map(|path| path.display().to_string());
+    let source = match file {
+        Some(file) if common.set.is_empty() || convert::<T>(written, &file).is_err() => file,
+        Some(file) => format!("--set on top of {file}"),
+        None => "--set".into(),
+    };
     convert(table, &source)
 }
 
@@ -115,6 +121,24 @@ mod tests {
             ..CommonArgs::default()
         };
         assert_eq!(load::<Config>(&common)?, Config { rate: 0.5, policy: "low".into(), run: Run::default() });
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_blamed_is_what_is_wrong() -> anyhow::Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        let message = |text: &str, set: &str| -> anyhow::Result<String> {
+            fs::write(file.path(), text)?;
+            let common = CommonArgs {
+                config: Some(file.path().into()),
+                set: vec![set.into()],
+                ..CommonArgs::default()
+            };
+            Ok(load::<Config>(&common).unwrap_err().to_string())
+        };
+        let name = file.path().display().to_string();
+        assert!(message("rate = 0.2", "ratio=1")?.starts_with(&format!("--set on top of {name}: ")));
+        assert!(message("ratio = 0.2", "rate=1")?.starts_with(&format!("{name}: ")));
         Ok(())
     }
 

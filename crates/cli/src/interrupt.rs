@@ -1,8 +1,10 @@
-//! Ctrl-C and SIGTERM: finish the current piece of work, keep it, stop.
+//! Ctrl-C, SIGTERM and the hang-up of a terminal: finish the current piece of work, keep it, stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use entromask_fault::Fault;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -17,11 +19,41 @@ pub fn check_interrupt() -> anyhow::Result<()> {
 }
 
 /// The first signal asks to stop, the second one stops at once.
+///
+/// A hang-up that the parent had this process ignore stays ignored: that is how `nohup` keeps a run alive when its
+/// terminal goes.
 pub(crate) fn install() -> anyhow::Result<()> {
-    Ok(ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        tracing::warn!("asked to stop: ending cleanly; ask again to stop at once");
-    })?)
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let hang_up = Some(SIGHUP).filter(|&signal| !ignores(&status, signal));
+    let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up))?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || signals.forever().for_each(|_| ask()))?;
+    Ok(())
+}
+
+fn ask() {
+    if INTERRUPTED.swap(true, Ordering::Relaxed) {
+        std::process::exit(130);
+    }
+    tracing::warn!("asked to stop: ending cleanly; ask again to stop at once");
+}
+
+/// Whether a process with this `/proc/PID/status` ignores `signal`; no where there is no such file.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_mask() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000003\nSigIgn:\t0000000000000001\n";
+        assert!(ignores(status, SIGHUP) && !ignores(status, SIGINT) && !ignores(status, SIGTERM));
+        assert!(!ignores("", SIGHUP));
+    }
 }

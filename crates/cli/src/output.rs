@@ -1,8 +1,11 @@
-//! Results on stdout.
+//! Results on stdout and in files of their own.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stdout};
+use std::path::{Path, PathBuf};
 
+use entromask_fault::Fault;
+use fs_err as fs;
 use serde::Serialize;
 
 use crate::CommonArgs;
@@ -13,5 +16,71 @@ pub fn emit(common: &CommonArgs, text: impl Display, json: &impl Serialize) -> a
     match writeln!(stdout().lock(), "{line}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+/// A file that is there as a whole or not at all: it is written beside its place and renamed.
+///
+/// Opened before the work, so that a place which cannot be written to shows before it and not after it.
+#[derive(Debug)]
+pub struct OutputFile {
+    place: PathBuf,
+    beside: PathBuf,
+}
+
+impl OutputFile {
+    /// Makes the folder and an empty file beside `place`.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if `place` cannot be written.
+    pub fn create(place: &Path) -> anyhow::Result<Self> {
+        let name = place.file_name().ok_or_else(|| refuse(place, "this is no file"))?;
+        let beside = place.with_file_name(format!(".tmp-{}-{}", std::process::id(), name.to_string_lossy()));
+        if place.is_dir() {
+            return Err(refuse(place, "this is a folder").into());
+        }
+        let folder = place.parent().map_or(Ok(()), fs::create_dir_all);
+        folder.and_then(|()| fs::write(&beside, "")).map_err(|error| refuse(place, error))?;
+        Ok(Self { place: place.into(), beside })
+    }
+
+    /// Puts `bytes` in its place.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if that cannot be written.
+    pub fn publish(self, bytes: &[u8]) -> anyhow::Result<()> {
+        let written = fs::write(&self.beside, bytes).and_then(|()| fs::rename(&self.beside, &self.place));
+        Ok(written.map_err(|error| refuse(&self.place, error))?)
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.beside);
+    }
+}
+
+fn refuse(place: &Path, why: impl Display) -> Fault {
+    Fault::usage(format!("{}: cannot write: {why}", place.display())).remedy("choose another --out")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_there_as_a_whole_or_not_at_all() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (place, parent) = (folder.path().join("new/page.html"), folder.path().join("new"));
+        let files = || fs::read_dir(&parent).map(Iterator::count);
+        drop(OutputFile::create(&place)?);
+        assert_eq!(files()?, 0, "who gives up leaves nothing");
+        OutputFile::create(&place)?.publish(b"whole")?;
+        assert_eq!((fs::read(&place)?, files()?), (b"whole".to_vec(), 1));
+        for wrong in [parent.clone(), place.join("below.html"), "/".into()] {
+            let error = OutputFile::create(&wrong).unwrap_err();
+            assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2, "{error}");
+        }
+        Ok(())
     }
 }

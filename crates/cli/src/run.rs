@@ -1,5 +1,6 @@
 //! The frame of a binary: logs, threads, signals, and the exit code at the end.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use entromask_fault::{Fault, class_of};
@@ -13,9 +14,19 @@ pub fn main(common: &CommonArgs, run: impl FnOnce() -> anyhow::Result<()>) -> Ex
     match prepare(common).and_then(|()| run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            report(&error);
             ExitCode::from(class_of(error.as_ref()).exit_code())
         }
+    }
+}
+
+/// An error is seen whatever `RUST_LOG` asks for.
+fn report(error: &anyhow::Error) {
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!("{error:#}");
+    } else {
+        // Nobody is left to tell where stderr is closed.
+        let _ = writeln!(std::io::stderr(), "ERROR {error:#}");
     }
 }
 

@@ -11,6 +11,10 @@ use crate::MAX_DOCUMENT_BYTES;
 /// Most tokens of a part whose rows the user does not choose; about 0.5 GB of memory.
 const SHARD_TOKENS: usize = 1 << 23;
 
+/// Longest documents that can be told from longer ones: one of more than 2 MiB is read in pieces of at least 1 MiB, and a
+/// character has up to four bytes.
+const MOST_CHARS: usize = MAX_DOCUMENT_BYTES / 4;
+
 /// Most rows of such a part: a row of few tokens takes memory too.
 const MAX_SHARD_ROWS: usize = 1 << 16;
 
@@ -141,12 +145,25 @@ impl Config {
         let rows = self.shard_rows();
         let fits = rows > 0 && rows.saturating_mul(self.seq_len) < 1 << 31;
         check(fits, format!("shard_rows = {rows}"), "choose 1 to 2^31 / seq_len rows, or leave it out")?;
-        let shortest = format!("min_chars = {}, max_chars = {:?}", self.min_chars, self.max_chars);
-        check(self.max_chars.is_none_or(|most| most >= self.min_chars), shortest.clone(), "no text is both")?;
-        // A document of more than 2 MiB is read in pieces of at least 1 MiB, and a character has up to four bytes.
-        let known = self.max_chars.is_none_or(|most| most <= MAX_DOCUMENT_BYTES / 4);
-        check(known && self.min_chars <= MAX_DOCUMENT_BYTES / 8, shortest, "leave out limits this high")?;
+        let shortest = format!("min_row_tokens = {}", self.min_row_tokens);
+        check(self.min_row_tokens <= self.seq_len, shortest, "choose at most seq_len: no row is longer")?;
+        self.check_chars()?;
         check(self.run.batch_bytes > 0, "run.batch_bytes = 0".into(), "choose some megabytes")?;
+        Ok(())
+    }
+
+    fn check_chars(&self) -> Result<(), Fault> {
+        let (least, most) = (self.min_chars, self.max_chars.unwrap_or(MOST_CHARS));
+        let (min, max) = (format!("min_chars = {least}"), format!("max_chars = {most}"));
+        if most > MOST_CHARS {
+            return Err(Fault::usage(max).remedy(format!("choose at most {MOST_CHARS}, or leave it out")));
+        }
+        if least > MOST_CHARS / 2 {
+            return Err(Fault::usage(min).remedy(format!("choose at most {}", MOST_CHARS / 2)));
+        }
+        if least > most {
+            return Err(Fault::usage(format!("{min}, {max}")).remedy("no text is both"));
+        }
         Ok(())
     }
 
@@ -194,8 +211,10 @@ mod tests {
             (Config { train_fraction: 1.1, ..valid() }, "train_fraction = 1.1"),
             (Config { shard_rows: Some(0), ..valid() }, "shard_rows = 0"),
             (Config { shard_rows: Some(1 << 30), ..valid() }, "shard_rows = 1073741824"),
-            (Config { min_chars: 5, max_chars: Some(4), ..valid() }, "max_chars = Some(4)"),
-            (Config { max_chars: Some(600_000), ..valid() }, "max_chars = Some(600000)"),
+            (Config { min_chars: 5, max_chars: Some(4), ..valid() }, "min_chars = 5, max_chars = 4"),
+            (Config { max_chars: Some(600_000), ..valid() }, "max_chars = 600000; choose at most 524288"),
+            (Config { min_chars: 300_000, ..valid() }, "min_chars = 300000; choose at most 262144"),
+            (Config { min_row_tokens: 129, ..valid() }, "min_row_tokens = 129"),
             (Config { run: Run { batch_bytes: 0 }, ..valid() }, "run.batch_bytes = 0"),
         ];
         for (config, named) in cases {

@@ -20,7 +20,8 @@
 //!
 //! The result does not depend on threads, batches or interruptions. Memory stays bounded: a document of more than
 //! [`MAX_DOCUMENT_BYTES`] is packed in several pieces, queues are short, and a part is held in memory while it is
-//! filled (about 20 bytes a token) and while it is written (about 40).
+//! filled (about 20 bytes a token) and while it is written (about 40), and its text, which is short but where words are
+//! very long: one that a WordPiece tokenizer does not know is one token.
 
 mod cache;
 mod config;

@@ -59,6 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn vocabulary(args: &VocabularyArgs) -> anyhow::Result<()> {
+    args.common.refuse("vocabulary", &["--dry-run"])?;
     let config: Config = entromask_cli::load(&args.common)?;
     let learned = learn(&config, &args.like, args.size, args.common.out()?)?;
     entromask_cli::emit(&args.common, &learned, &learned)

@@ -10,6 +10,10 @@ use entromask_tables::Tokens;
 use crate::Row;
 use crate::report::SplitCounts;
 
+/// What a column of strings can hold. Only text whose words are very long comes near it, since a word that a WordPiece
+/// tokenizer does not know is one token.
+const MAX_TEXT_BYTES: usize = i32::MAX as usize;
+
 /// A part that is complete and has to be written.
 pub(crate) struct Part {
     pub(crate) file: String,
@@ -22,6 +26,8 @@ pub(crate) struct Split<'a> {
     prefix: &'static str,
     shard_rows: usize,
     tokens: Tokens,
+    /// Of `tokens`.
+    text_bytes: usize,
     ship: SyncSender<Part>,
     pub(crate) counts: SplitCounts,
     /// The parts so far, in order.
@@ -42,11 +48,15 @@ impl<'a> Split<'a> {
         ship: SyncSender<Part>,
     ) -> Self {
         let (tokens, counts, outputs) = (Tokens::default(), SplitCounts::default(), Vec::new());
-        Self { bench, prefix, shard_rows, tokens, ship, counts, outputs }
+        Self { bench, prefix, shard_rows, tokens, text_bytes: 0, ship, counts, outputs }
     }
 
     /// Adds a row; a full part is shipped.
     pub(crate) fn push(&mut self, row: &Row) -> anyhow::Result<()> {
+        if self.text_bytes + row.text.len() > MAX_TEXT_BYTES {
+            self.ship()?;
+        }
+        self.text_bytes += row.text.len();
         row.push_to(&mut self.tokens, self.counts.rows);
         self.counts.rows += 1;
         self.counts.tokens += row.ids.len() as u64;
@@ -63,6 +73,7 @@ impl<'a> Split<'a> {
     fn ship(&mut self) -> anyhow::Result<()> {
         let file = self.bench.part_name(self.prefix, self.outputs.len());
         let tokens = std::mem::take(&mut self.tokens);
+        self.text_bytes = 0;
         let rows = tokens.rows() as u64;
         self.outputs.push(OutputSpec::part(file.clone(), rows));
         let written = self.bench.finished(&file).is_some_and(|path| has_rows(&path, rows));

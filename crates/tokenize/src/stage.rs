@@ -106,7 +106,8 @@ fn no_rows(config: &Config, counts: &Counts) -> Fault {
         Counts { documents_read: 0, .. } => {
             "check `files` and `format`: there is no text in these files".into()
         }
-        Counts { valid_docs: 1.., .. } => format!(
+        // Whatever is held out, the others have no row either where rows were dropped.
+        Counts { valid_docs: 1.., docs: 0, dropped_rows: 0, .. } => format!(
             "lower `valid_fraction`, which is {}, or add text: a document is held out with that probability",
             config.valid_fraction
         ),

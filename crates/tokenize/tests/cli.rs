@@ -3,9 +3,10 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use entromask_artifact::{Kind, Manifest};
+use entromask_tokenize::Config;
 use serde_json::Value;
 
 struct Bench {
@@ -168,8 +169,7 @@ fn a_signal_ends_a_run_cleanly_and_the_next_one_resumes() {
     let whole = parts(&bench.path("whole"));
     for signal in ["INT", "TERM"] {
         let out = bench.path(signal);
-        let mut child =
-            bench.command(signal, &args).stderr(std::process::Stdio::piped()).spawn().expect("starts");
+        let mut child = bench.command(signal, &args).stderr(Stdio::piped()).spawn().expect("starts");
         while !out.exists() || support::files(&out).len() < 8 {
             assert!(child.try_wait().unwrap().is_none(), "ended before its third part");
             std::thread::sleep(std::time::Duration::from_millis(1));
@@ -192,6 +192,29 @@ fn a_signal_ends_a_run_cleanly_and_the_next_one_resumes() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn nohup_keeps_a_run_alive_when_its_terminal_goes() {
+    let bench = Bench::new();
+    let text: Vec<String> =
+        (0..300).map(|n| format!("Document {n}: {}", "so be it. ".repeat(n % 50))).collect();
+    bench.write("corpus.txt", text.join("\n\n").as_bytes());
+    let args = ["--set", "shard_rows=6", "--set", "run.batch_bytes=1000"];
+    for (keeper, code) in [(&["nohup"][..], 0), (&["env", "--default-signal=HUP"], 130)] {
+        let (out, stage) = (bench.path(keeper[0]), bench.command(keeper[0], &args));
+        let mut command = Command::new(keeper[0]);
+        command.args(&keeper[1..]).arg(stage.get_program()).args(stage.get_args());
+        command.current_dir(stage.get_current_dir().expect("the bench's folder"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        while !out.exists() || support::files(&out).len() < 8 {
+            assert!(child.try_wait().unwrap().is_none(), "ended before its third part");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{keeper:?}");
+    }
+}
+
 #[test]
 fn bad_configurations_are_usage_errors() {
     let bench = Bench::new();
@@ -201,6 +224,39 @@ fn bad_configurations_are_usage_errors() {
     bench.refused(&["--set", "format=csv"], 2, &["csv"]);
     bench.refused(&["--set", "files=[]"], 2, &["files"]);
     bench.refused(&["--no-such-flag"], 2, &["--no-such-flag"]);
+    let mut learn = Command::new(assert_cmd::cargo::cargo_bin!("entromask-tokenize"));
+    let output = learn.args(["vocabulary", "--size", "300", "--dry-run"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("has no use for --dry-run"));
+}
+
+#[test]
+fn an_error_is_seen_whatever_the_logs_are_filtered_by() {
+    let bench = Bench::new();
+    let mut command = bench.command("refused", &["--set", "seq_len=4"]);
+    let output = command.env("RUST_LOG", "another=debug").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("seq_len = 4"));
+}
+
+#[test]
+fn the_template_for_own_text_names_every_key_with_a_value_that_is_taken() {
+    let template =
+        std::fs::read_to_string(support::workspace("pipelines/corpus/own-text.toml.example")).unwrap();
+    // Keys behind a comment sign are those that are followed by an equals sign, and the table's head.
+    let is_key = |line: &str| {
+        line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+    };
+    let open = |line: &str| match line.strip_prefix("# ") {
+        Some(key) if is_key(key) => key.to_owned(),
+        _ => line.to_owned(),
+    };
+    let text = template.lines().map(open).collect::<Vec<_>>().join("\n");
+    let (config, table) = (toml::from_str::<Config>(&text).unwrap(), text.parse::<toml::Table>().unwrap());
+    config.validate().unwrap();
+    let Value::Object(all) = serde_json::to_value(&config).unwrap() else { panic!("a table") };
+    let missing: Vec<_> = all.keys().filter(|key| !table.contains_key(*key)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

@@ -95,6 +95,21 @@ fn every_layout_and_compression_gives_the_same_rows() {
 }
 
 #[test]
+fn odd_lines_of_json_are_documents_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines =
+        concat!(r#"{"text": "half \ud800 a pair"}"#, "\n", r#"{"text": null}"#, "\n", r#"{"text": "whole"}"#);
+    let file = write(&folder.path().join("a.jsonl"), lines.as_bytes());
+    let config = Config { format: Format::Jsonl, ..support::config(&[file]) };
+    let out = folder.path().join("out");
+    let report = support::tokenize(&config, &out).unwrap();
+    assert_eq!((report.stats.documents_read, report.stats.docs), (3, 2));
+    assert!(report.stats.replaced_invalid_utf8 > 0);
+    let text = &support::rows(&out, "part")[0].text;
+    assert!(text[0].starts_with("half \u{fffd}") && text[0].ends_with(" a pair") && text[1] == "whole");
+}
+
+#[test]
 fn the_bytes_of_a_file_count_while_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let texts: Vec<_> = (0..1000).map(|n| format!("Document {n}. ").repeat(200)).collect();

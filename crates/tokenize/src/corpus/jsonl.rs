@@ -1,9 +1,12 @@
 //! JSON lines: an object a line, one of its strings is the document.
 
+use std::fmt;
 use std::io::{BufRead, Read};
 use std::path::Path;
 
 use entromask_fault::Fault;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::utf8::Utf8;
@@ -27,10 +30,11 @@ pub(super) fn read(path: &Path, field: &str, utf8: Utf8, source: &Source, take: 
                 .remedy("check `format`: JSON lines have one object a line")
                 .into());
         }
-        let line = utf8.decode(line, path, number, source)?;
+        let line = utf8.decode(line, source, |_| place())?;
         let line = line.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\u{feff}');
         if !line.is_empty() {
-            pieces::split(text(line, field).map_err(|fault| fault.at(&place()))?, take)?;
+            let text = text(line, field).map_err(|wrong| wrong.at(&place()))?;
+            pieces::split(utf8.decode(text, source, |_| place())?, take)?;
         }
     }
     Ok(())
@@ -48,24 +52,85 @@ impl Wrong {
     }
 }
 
-fn text(line: &str, field: &str) -> Result<String, Wrong> {
-    let value: Value = serde_json::from_str(line).map_err(|error| Wrong {
-        message: format!("not JSON: {error}"),
-        remedy: "check `format` in the corpus config and the file",
-    })?;
-    let (found, value) = match value {
-        Value::Object(mut map) => match map.remove(field) {
-            Some(Value::String(text)) => return Ok(text),
-            Some(other) => (format!("`{field}` is {}", kind(&other)), Value::Null),
-            None => (format!("no field `{field}` among {:?}", map.keys().collect::<Vec<_>>()), Value::Null),
+/// The string `field` of the object in `line`, none where it is null.
+///
+/// As bytes, since JSON can say what is no character: Python's `json` writes half of a surrogate pair as it finds it.
+fn text(line: &str, field: &str) -> Result<Vec<u8>, Wrong> {
+    let mut json = serde_json::Deserializer::from_str(line);
+    match Field(field).deserialize(&mut json).and_then(|found| json.end().map(|()| found)) {
+        Ok(Some(text)) => Ok(text.unwrap_or_default().0),
+        _ => Err(wrong(line, field)),
+    }
+}
+
+/// Why there is no string `field` in `line`.
+fn wrong(line: &str, field: &str) -> Wrong {
+    let message = match serde_json::from_str(line) {
+        Err(error) => {
+            let remedy = "check `format` in the corpus config and the file";
+            return Wrong { message: format!("not JSON: {error}"), remedy };
+        }
+        Ok(Value::Object(map)) => match map.get(field) {
+            Some(value) => format!("`{field}` is {}", kind(value)),
+            None => format!("no field `{field}` among {:?}", map.keys().collect::<Vec<_>>()),
         },
-        other => (format!("{} instead of an object", kind(&other)), other),
+        Ok(other) => format!("{} instead of an object", kind(&other)),
     };
-    drop(value);
-    Err(Wrong {
-        message: found,
-        remedy: "name the field that holds the text with `field` in the corpus config",
-    })
+    Wrong { message, remedy: "name the field that holds the text with `field` in the corpus config" }
+}
+
+/// Finds the value of one key of an object, and skips the others.
+struct Field<'a>(&'a str);
+
+impl<'de> DeserializeSeed<'de> for Field<'_> {
+    type Value = Option<Option<Text>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Field<'_> {
+    type Value = Option<Option<Text>>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if key == self.0 {
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A string as bytes, with what is no character in it.
+#[derive(Default)]
+struct Text(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = Text;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text, E> {
+                Ok(Text(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -86,10 +151,17 @@ mod tests {
     #[test]
     fn lines_that_are_something_else_say_what() {
         let wrong = |line| text(line, "text").err().map(|wrong| wrong.message).unwrap_or_default();
-        assert_eq!(text(r#"{"id": 1, "text": "a\nb"}"#, "text").ok().as_deref(), Some("a\nb"));
+        let found = |line| text(line, "text").ok();
+        assert_eq!(found(r#"{"id": 1, "text": "a\nb"}"#).as_deref(), Some(&b"a\nb"[..]));
+        assert_eq!(found(r#"{"text": null}"#).as_deref(), Some(&b""[..]));
+        // Half of a surrogate pair, in the text and beside it; the one in the text is no UTF-8.
+        let half = found(r#"{"id": "\ud800", "text": "a\ud800b"}"#).unwrap_or_default();
+        assert!(half.starts_with(b"a") && half.ends_with(b"b") && String::from_utf8(half).is_err());
         assert!(wrong("text").starts_with("not JSON"));
         assert_eq!(wrong("[]"), "a list instead of an object");
+        assert!(wrong(r#"{"text": "a"} {}"#).starts_with("not JSON"));
         assert_eq!(wrong(r#"{"text": 3}"#), "`text` is a number");
+        assert_eq!(wrong(r#"{"text": [104, 105]}"#), "`text` is a list");
         assert_eq!(wrong(r#"{"body": "x", "id": 1}"#), r#"no field `text` among ["body", "id"]"#);
     }
 }

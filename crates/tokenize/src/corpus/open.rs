@@ -10,6 +10,9 @@ use super::Source;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// Of zstd: two to this power are the most bytes that a match may reach back.
+const MAX_WINDOW_LOG: u32 = 31;
+
 /// Compression, recognised by a file's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
@@ -24,10 +27,18 @@ pub(super) fn open<'a>(path: &Path, source: &'a Source) -> anyhow::Result<Box<dy
         Counted { file: fs_err::File::open(path).map_err(|error| missing(path, &error))?.into(), source };
     let mut raw = BufReader::with_capacity(BUFFER_BYTES, counted);
     let start = raw.fill_buf().map_err(|error| damaged(path, &error))?;
+    if let Some(found) = foreign(start) {
+        return Err(not_read(path, found).into());
+    }
     Ok(match compression(start) {
         Compression::Plain => Box::new(raw),
         Compression::Gzip => buffered(flate2::bufread::MultiGzDecoder::new(raw)),
-        Compression::Zstd => buffered(zstd::Decoder::with_buffer(raw)?),
+        Compression::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(raw)?;
+            // As `zstd --long=31` makes them: the memory is taken by such files only.
+            decoder.window_log_max(MAX_WINDOW_LOG)?;
+            buffered(decoder)
+        }
     })
 }
 
@@ -38,6 +49,30 @@ pub(super) fn compression(start: &[u8]) -> Compression {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         _ => Compression::Plain,
     }
+}
+
+/// What a stream with this start is, where it is known to be neither text nor compressed in a way that is read: all of it
+/// would be taken for invalid UTF-8.
+fn foreign(start: &[u8]) -> Option<&'static str> {
+    Some(match start {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "compressed with xz",
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, ..] => "compressed with bzip2",
+        [0x04, 0x22, 0x4d, 0x18, ..] => "compressed with lz4",
+        [b'P', b'K', 3, 4, ..] => "a zip archive",
+        [b'P', b'A', b'R', b'1', ..] => "a Parquet file",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16 text",
+        _ => return None,
+    })
+}
+
+fn not_read(path: &Path, found: &str) -> Fault {
+    let remedy = match found {
+        "a Parquet file" => "set `format = \"parquet\"`",
+        "UTF-16 text" => "convert it to UTF-8, e.g. with iconv",
+        "a zip archive" => "unpack it",
+        _ => "decompress it; gzip and zstd are read as they are",
+    };
+    Fault::input(format!("{}: {found}", path.display())).remedy(remedy)
 }
 
 /// An error while reading `path`, e.g. because its compressed stream breaks off.
@@ -66,5 +101,44 @@ impl Read for Counted<'_> {
         let bytes = self.file.read(buffer)?;
         self.source.count_bytes(bytes as u64);
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> anyhow::Result<String> {
+        let file = tempfile::NamedTempFile::new()?;
+        fs_err::write(file.path(), bytes)?;
+        let mut text = String::new();
+        open(file.path(), &Source::default())?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn files_that_would_be_read_as_garbage_are_refused() {
+        let files: [(&[u8], &str); 6] = [
+            (b"\xfd7zXZ\0\0\x04", "compressed with xz; decompress it"),
+            (b"BZh91AY&SY", "compressed with bzip2"),
+            (b"\x04\"M\x18d@", "compressed with lz4"),
+            (b"PK\x03\x04\x14", "a zip archive; unpack it"),
+            (b"PAR1\x15", "a Parquet file; set `format"),
+            (b"\xff\xfea\0", "UTF-16 text; convert it"),
+        ];
+        for (bytes, words) in files {
+            let error = read(bytes).unwrap_err();
+            assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert!(read(b"BZh is how a text may begin").is_ok());
+    }
+
+    #[test]
+    fn zstd_may_reach_back_far() -> anyhow::Result<()> {
+        // A frame that asks for a window of 2^28 bytes and holds one block, which is last and not compressed.
+        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 4 << 3 | 1, 0, 0][..], b"text"].concat();
+        assert_eq!(read(&frame)?, "text");
+        Ok(())
     }
 }

@@ -32,8 +32,10 @@ pub(super) fn read(path: &Path, column: &str, utf8: Utf8, source: &Source, take:
     let mut row = 1;
     for batch in reader {
         let batch = batch.map_err(|error| damaged(path, &error))?;
+        // A document that is null has no text, as in JSON lines.
         for bytes in strings(batch.column(0), path, column, &data_type)? {
-            let text = utf8.decode(bytes.unwrap_or_default().to_vec(), path, row, source)?;
+            let place = |_| format!("{}: row {row}", path.display());
+            let text = utf8.decode(bytes.unwrap_or_default().to_vec(), source, place)?;
             pieces::split(text, take)?;
             row += 1;
         }

@@ -85,7 +85,8 @@ impl Reader<'_> {
     fn hand_over(&mut self, rest: Vec<u8>, piece: Piece) -> anyhow::Result<()> {
         let bytes = std::mem::replace(&mut self.document, rest);
         let lines = line_feeds(&bytes);
-        let text = self.utf8.decode(bytes, self.path, self.first, self.source)?;
+        let place = |feeds| format!("{}:{}", self.path.display(), self.first + feeds);
+        let text = self.utf8.decode(bytes, self.source, place)?;
         self.first += lines;
         (self.take)(text, piece)
     }

@@ -1,7 +1,5 @@
 //! Bytes as text, by the configured policy.
 
-use std::path::Path;
-
 use entromask_fault::Fault;
 
 use super::Source;
@@ -18,22 +16,20 @@ impl Utf8 {
         Self { policy }
     }
 
-    /// `bytes` as text. `first_line` is the line of the file that they start in, counted from 1.
+    /// `bytes` as text. `place` tells where in the corpus an invalid byte is from the line feeds before it.
     pub(super) fn decode(
         self,
         bytes: Vec<u8>,
-        path: &Path,
-        first_line: u64,
         source: &Source,
+        place: impl FnOnce(u64) -> String,
     ) -> anyhow::Result<String> {
         match String::from_utf8(bytes) {
             Ok(text) => Ok(text),
             Err(error) if self.policy == InvalidUtf8::Replace => Ok(replace(error.as_bytes(), source)),
             Err(error) => {
                 let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-                let line = first_line + line_feeds(valid);
-                let byte = error.as_bytes()[valid.len()];
-                Err(Fault::input(format!("{}:{line}: invalid UTF-8 (byte {byte:#04x})", path.display()))
+                let (place, byte) = (place(line_feeds(valid)), error.as_bytes()[valid.len()]);
+                Err(Fault::input(format!("{place}: invalid UTF-8 (byte {byte:#04x})"))
                     .remedy("convert the file to UTF-8, or set `invalid_utf8 = \"replace\"`")
                     .into())
             }
@@ -67,8 +63,9 @@ mod tests {
     #[test]
     fn invalid_sequences_are_replaced_and_counted() -> anyhow::Result<()> {
         let source = Source::default();
-        let decode =
-            |bytes: &[u8], policy| Utf8::new(policy).decode(bytes.to_vec(), Path::new("f"), 7, &source);
+        let decode = |bytes: &[u8], policy| {
+            Utf8::new(policy).decode(bytes.to_vec(), &source, |feeds| format!("f:{}", 7 + feeds))
+        };
         assert_eq!(decode(b"a\xff\xfeb\xe4\xb8", InvalidUtf8::Replace)?, "a\u{fffd}\u{fffd}b\u{fffd}");
         assert_eq!(source.replaced.load(Ordering::Relaxed), 3);
         let error = decode(b"a\n\nb\xffc", InvalidUtf8::Fail).unwrap_err().to_string();
