@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -16,6 +17,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const STATE_FILE: &str = "trainer.json";
+/// How the names of checkpoints begin, and of those that were found damaged.
+const NAME: &str = "step-";
+const DAMAGED: &str = "damaged-step-";
 /// Names the best checkpoint.
 const BEST_FILE: &str = "best";
 
@@ -79,23 +83,36 @@ impl Checkpoints {
         self.prune()
     }
 
-    /// The newest checkpoint whose files are whole. Damaged ones are removed with a warning.
+    /// The newest checkpoint whose files are whole; none if there are no checkpoints. Newer ones, which are damaged, are
+    /// put aside with a warning.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if there are checkpoints and none is whole: nobody asked to begin anew. What cannot be
+    /// read at this moment is an error, too, and stays.
     pub fn latest<S: DeserializeOwned>(&self) -> anyhow::Result<Option<Checkpoint<S>>> {
-        for folder in self.folders()?.into_iter().rev() {
+        let mut damaged: Vec<(PathBuf, anyhow::Error)> = Vec::new();
+        for folder in self.folders(NAME)?.into_iter().rev() {
             match Checkpoint::open(&folder) {
-                Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(error) => {
-                    tracing::warn!("{error:#}; going on from the checkpoint before it");
-                    remove_folder(&folder)?;
+                Ok(checkpoint) => {
+                    damaged.iter().try_for_each(|(folder, error)| put_aside(folder, error))?;
+                    return Ok(Some(checkpoint));
                 }
+                Err(error) if error.is::<Fault>() => damaged.push((folder, error)),
+                Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        match damaged.pop() {
+            None => Ok(None),
+            Some((_, error)) => Err(Fault::input(format!("{error:#}, and so are all after it"))
+                .remedy(format!("delete {} to begin anew", self.folder.display()))
+                .into()),
+        }
     }
 
     /// Removes all of them.
     pub fn clear(&self) -> anyhow::Result<()> {
-        self.folders()?.iter().try_for_each(|folder| remove_folder(folder))?;
+        let all = [self.folders(NAME)?, self.folders(DAMAGED)?].concat();
+        all.iter().try_for_each(|folder| remove_folder(folder))?;
         match fs::remove_file(self.folder.join(BEST_FILE)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
@@ -103,7 +120,7 @@ impl Checkpoints {
     }
 
     fn prune(&self) -> anyhow::Result<()> {
-        let (folders, best) = (self.folders()?, fs::read_to_string(self.folder.join(BEST_FILE)).ok());
+        let (folders, best) = (self.folders(NAME)?, fs::read_to_string(self.folder.join(BEST_FILE)).ok());
         let surplus = folders.len().saturating_sub(self.keep);
         let is_best = |folder: &Path| folder.file_name().and_then(|name| name.to_str()) == best.as_deref();
         let old = folders[..surplus].iter().filter(|folder| !is_best(folder));
@@ -111,14 +128,14 @@ impl Checkpoints {
     }
 
     /// From the oldest to the newest: the step has a fixed number of digits.
-    fn folders(&self) -> anyhow::Result<Vec<PathBuf>> {
+    fn folders(&self, start: &str) -> anyhow::Result<Vec<PathBuf>> {
         if !self.folder.exists() {
             return Ok(Vec::new());
         }
         let mut folders = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with("step-") {
+            if entry.file_name().to_string_lossy().starts_with(start) {
                 folders.push(entry.path());
             }
         }
@@ -131,7 +148,8 @@ impl<S: DeserializeOwned> Checkpoint<S> {
     /// Opens the checkpoint in `folder` and compares its files with their digests.
     ///
     /// # Errors
-    /// A [`Fault`] of class input that names the damaged file.
+    /// A [`Fault`] of class input that names the damaged or missing file; an error of input and output where one could not
+    /// be read.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let read = || -> anyhow::Result<Self> {
             let file: StateFile<S> = serde_json::from_slice(&fs::read(folder.join(STATE_FILE))?)
@@ -142,14 +160,24 @@ impl<S: DeserializeOwned> Checkpoint<S> {
             }
             Ok(Self { folder: folder.into(), step: file.step, state: file.state })
         };
-        read().map_err(|error| {
-            Fault::input(format!("{}: damaged checkpoint: {error:#}", folder.display())).into()
+        read().map_err(|error| match error.downcast_ref::<std::io::Error>() {
+            Some(io) if io.kind() != ErrorKind::NotFound => error,
+            _ => Fault::input(format!("{}: damaged checkpoint: {error:#}", folder.display())).into(),
         })
     }
 }
 
 fn folder_name(step: u64) -> String {
-    format!("step-{step:08}")
+    format!("{NAME}{step:08}")
+}
+
+/// Keeps what somebody may want to look at, under a name that is no checkpoint's.
+fn put_aside(folder: &Path, error: &anyhow::Error) -> anyhow::Result<()> {
+    tracing::warn!("{error:#}; going on from the checkpoint before it");
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let aside = folder.with_file_name(name.replacen(NAME, DAMAGED, 1));
+    remove_folder(&aside)?;
+    Ok(fs::rename(folder, aside)?)
 }
 
 /// Writes `trainer.json` for the files that are in `folder` and syncs all of them.
@@ -205,7 +233,7 @@ mod tests {
             save(&checkpoints, step)?;
         }
         let names: Vec<_> =
-            checkpoints.folders()?.iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+            checkpoints.folders(NAME)?.iter().map(|path| path.file_name().unwrap().to_owned()).collect();
         assert_eq!(names, ["step-00000010", "step-00000100"]);
         assert_eq!(latest(&checkpoints), Some((100, "state 100".into())));
         checkpoints.clear()?;
@@ -218,7 +246,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let checkpoints = Checkpoints::new(folder.path(), 2);
         let steps = || -> anyhow::Result<Vec<_>> {
-            Ok(checkpoints.folders()?.iter().map(|path| path.file_name().unwrap().to_owned()).collect())
+            Ok(checkpoints.folders(NAME)?.iter().map(|path| path.file_name().unwrap().to_owned()).collect())
         };
         save(&checkpoints, 1)?;
         checkpoints.mark_best(1)?;
@@ -244,8 +272,33 @@ mod tests {
         fs::write(folder.path().join("step-00000003/model.safetensors"), "weig")?;
         fs::write(folder.path().join("step-00000002/trainer.json"), "{")?;
         assert_eq!(latest(&checkpoints), Some((1, "state 1".into())));
+        assert!(folder.path().join("damaged-step-00000003/trainer.json").exists(), "nothing is thrown away");
         save(&checkpoints, 3)?;
         assert_eq!(latest(&checkpoints), Some((3, "state 3".into())), "a damaged one is replaced");
+        checkpoints.clear()?;
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let checkpoints = Checkpoints::new(folder.path(), 3);
+        for step in 1..=2 {
+            save(&checkpoints, step)?;
+            // As another version may have written it.
+            let file = folder.path().join(format!("step-0000000{step}/trainer.json"));
+            fs::write(&file, fs::read_to_string(&file)?.replace("state", "situation"))?;
+        }
+        for _ in 0..2 {
+            let error = checkpoints.latest::<String>().map(drop).unwrap_err();
+            assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
+            assert!(
+                error.to_string().contains("step-00000001") && error.to_string().contains("delete"),
+                "{error}"
+            );
+        }
+        assert_eq!(checkpoints.folders(NAME)?.len(), 2);
         Ok(())
     }
 

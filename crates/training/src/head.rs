@@ -326,6 +326,27 @@ mod tests {
     }
 
     #[test]
+    fn gradients_are_the_same_bits_on_any_number_of_threads() {
+        let (n, targets) = (307, (0..307).map(|position| Some(position % 19)).collect::<Vec<_>>());
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| {
+                let (_, decoder) = student();
+                let hidden = tracked(wave([n, 4], 0.9));
+                let objective = Objective { kd: 0.0, ..OBJECTIVE };
+                let loss = head_loss(hidden.clone(), decoder.clone(), &targets, Guide::Nobody, &objective);
+                let mut backward = loss.surrogate.backward();
+                loss.add_gradients(&mut backward);
+                let of = |tensor: Option<Tensor<2>>| vec(tensor.expect("tracked"));
+                let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                [of(hidden.grad(&backward)), of(decoder.weight.grad(&backward))].map(bits)
+            })
+        };
+        let alone = run(1);
+        assert!([2, 3, 5].into_iter().all(|threads| run(threads) == alone));
+    }
+
+    #[test]
     fn agrees_with_autodiff_through_the_logits() {
         let teacher = wave([5, 4], 1.7);
         let teachers = decoder(1.1);

@@ -1,8 +1,7 @@
 //! The losses' gradient with respect to hidden states and decoder in host memory.
 //!
-//! Positions are computed in tiles, each on one thread from the logits to the gradient of the hidden states. Their number
-//! follows the number of threads, which changes no bit: a position's results do not depend on its tile, and the decoder's
-//! gradient is summed over the positions in order.
+//! Positions are computed in tiles, each on one thread from the logits to the gradient of the hidden states. The decoder's
+//! gradient is summed tile by tile, so that the last bits follow their size: it must not depend on the number of threads.
 
 use burn::tensor::Tensor;
 use entromask_kernels::{Linear, Matrix, TrainedVocabulary};
@@ -24,6 +23,9 @@ pub(crate) struct HostGradient {
     /// `[vocab_size]`
     pub bias: Vec<f32>,
 }
+
+/// Tiles of a batch, about: several for each of the threads that a small model can use.
+const TILES: usize = 8;
 
 /// Most and fewest positions of a tile: the decoder is read once for each of them.
 const TILE: std::ops::RangeInclusive<usize> = 24..=96;
@@ -142,10 +144,9 @@ impl Work<'_> {
     }
 }
 
-/// Positions of a tile, so that each thread has several.
+/// Positions of a tile.
 fn tile(positions: usize, rows: usize) -> usize {
-    let fair = positions.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(6);
-    fair.clamp(*TILE.start(), *TILE.end()).min(rows)
+    positions.div_ceil(TILES).next_multiple_of(6).clamp(*TILE.start(), *TILE.end()).min(rows)
 }
 
 fn read<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {

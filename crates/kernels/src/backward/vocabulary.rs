@@ -92,7 +92,8 @@ impl VocabularyGradient {
     /// Adds what tiles of positions contribute: their hidden states `[n, hidden_size]` and the gradients of their logits
     /// `[n, vocab_size]`.
     ///
-    /// The sums run over the positions in order, whatever the number of threads.
+    /// Positions of a tile are summed by themselves and then added, so that the last bits depend on the tiles, and on
+    /// nothing else: not on the number of threads.
     pub fn add(&mut self, tiles: &[(Matrix, Matrix)]) {
         let states: Vec<Panels> = tiles.par_iter().map(|(hidden, _)| packed(hidden)).collect();
         let weights = self.weight.par_chunks_mut(TOKENS);
