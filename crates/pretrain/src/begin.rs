@@ -102,6 +102,7 @@ impl Teacher {
         let Some(folder) = &job.paths.teacher else { return Ok(Self::Nobody) };
         let (model, config) = MaskedLm::from_pretrained(folder, device)?;
         check_vocabulary(folder, config.vocab_size, job.student.vocab_size)?;
+        check_positions(job, folder, &config)?;
         if job.config.objective.needs_hidden_states() {
             check_width(config.hidden_size, job.student.hidden_size)?;
         }
@@ -156,6 +157,17 @@ fn check_vocabulary(folder: &Path, found: usize, wanted: usize) -> Result<()> {
     ))
     .remedy("distil from a teacher with the tokenizer of the corpus")
     .into())
+}
+
+fn check_positions(job: &Job, folder: &Path, teacher: &EncoderConfig) -> Result<()> {
+    let (folder, most) = (folder.display(), teacher.max_seq_length());
+    let longest = job.tokens.config["seq_len"].as_u64().unwrap_or(0) as usize;
+    if longest <= most {
+        return Ok(());
+    }
+    Err(Fault::input(format!("{folder}: reads {most} tokens, but rows have up to {longest}"))
+        .remedy("tokenize with a smaller seq_len, or distil from another teacher")
+        .into())
 }
 
 fn check_width(found: usize, wanted: usize) -> Result<()> {

@@ -11,10 +11,11 @@ use entromask_policy::corruption::Vocabulary;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::config::{Config, Init, Positions};
+use crate::config::{Config, Init, OnlineMode, Positions};
 use crate::data::{Beside, Corpus};
 use crate::plan::Plan;
 use crate::student::shape;
+use crate::tokenizer;
 
 /// Version of the model artifact and of what training means.
 const FORMAT: u32 = 1;
@@ -132,6 +133,7 @@ impl Job {
         tokens.verify_read(&paths.tokens, |file| file == "tokenizer.json")?;
         let facts: Facts = read(&tokens.stats, &paths.tokens)?;
         let student = shape(&paths.student, &facts, &tokens)?;
+        check_tokenizers(paths)?;
         let earlier = match &paths.start {
             Start::Continue(model) => Some(Manifest::load(model, Kind::Model)?),
             _ => None,
@@ -144,6 +146,7 @@ impl Job {
         let mut semantic = config.semantic();
         semantic["student"] = serde_json::to_value(&student)?;
         semantic["dtype"] = json!(dtype);
+        earlier.as_ref().map_or(Ok(()), |earlier| check_optimizer(paths, earlier, &semantic))?;
         let inputs = inputs(paths, &tokens, &masks, &extra)?;
         let recipe = Recipe { kind: Kind::Model, format: FORMAT, config: semantic, inputs };
         Ok(Self {
@@ -225,6 +228,7 @@ impl Extra {
 fn check_flags(config: &Config, paths: &Paths) -> Result<()> {
     let (guided, objective) = (paths.teacher.is_some() || paths.targets.is_some(), &config.objective);
     let cached = paths.targets.is_some();
+    let running = config.online.as_ref().is_some_and(|online| online.mode == OnlineMode::Running);
     let complex = objective.needs_hidden_states() || objective.positions == Positions::All;
     let problem = if guided && !objective.needs_teacher() {
         let given = paths
@@ -254,10 +258,41 @@ fn check_flags(config: &Config, paths: &Paths) -> Result<()> {
         ("--init-masks and mask_transfer belong together".into(), "give both or none of them")
     } else if config.init != Init::default() && !matches!(paths.start, Start::Init(_)) {
         ("init.layers or init.fresh_head without a model".into(), "name one with --init DIR")
+    } else if matches!(paths.start, Start::Continue(_)) && running {
+        let found = "--continue-from with online.mode = \"running\": its averages end with their round";
+        (found.into(), "train all epochs in one round, or set online.mode to \"step\"")
     } else {
         return Ok(());
     };
     Err(Fault::usage(problem.0).remedy(problem.1).into())
+}
+
+/// Models that are read with the corpus's tokens must know them by the same numbers.
+fn check_tokenizers(paths: &Paths) -> Result<()> {
+    let init = if let Start::Init(folder) = &paths.start { Some(folder) } else { None };
+    for folder in [paths.teacher.as_ref(), init].into_iter().flatten() {
+        if !tokenizer::agree(folder, &paths.tokens)? {
+            let (folder, tokens) = (folder.display(), paths.tokens.display());
+            return Err(Fault::input(format!("{folder}: its tokenizer is not that of {tokens}"))
+                .remedy("tokenize the corpus with the model's tokenizer, or name another model")
+                .into());
+        }
+    }
+    Ok(())
+}
+
+/// Rounds share the state of one optimizer: what another one has kept is not what this one goes on from.
+fn check_optimizer(paths: &Paths, earlier: &Manifest, semantic: &serde_json::Value) -> Result<()> {
+    let name = |config: &serde_json::Value| config["optimizer"].as_str().unwrap_or("adamw").to_owned();
+    let (before, now) = (name(&earlier.config), name(semantic));
+    if before == now {
+        return Ok(());
+    }
+    let folder =
+        if let Start::Continue(folder) = &paths.start { folder.display().to_string() } else { String::new() };
+    Err(Fault::usage(format!("optimizer = \"{now}\": {folder} was trained with {before}"))
+        .remedy("keep the optimizer in all rounds, or begin anew with --init")
+        .into())
 }
 
 fn check_origin(tokens: &Manifest, masks: &Manifest, (folder, source): (&Path, &Path)) -> Result<()> {

@@ -120,7 +120,7 @@ impl<'a> Trainer<'a> {
         tracing::info!(
             "entromask-pretrain {} on {devices} ({} threads)",
             env!("CARGO_PKG_VERSION"),
-            std::thread::available_parallelism().map_or(1, usize::from)
+            rayon::current_num_threads()
         );
         tracing::info!("config {}", job.recipe.config);
         tracing::info!(
@@ -193,7 +193,8 @@ impl<'a> Trainer<'a> {
         let model = self.shards.model().valid();
         let rows = self.job.config.micro_batch.unwrap_or(began);
         let device = self.shards.device().clone().inner();
-        online.choose(batch, (&model, &self.job.student), now, (rows, &device))
+        self.counters.flops += online.choose(batch, (&model, &self.job.student), now, (rows, &device))?;
+        Ok(())
     }
 
     fn row(&self, losses: &Losses, tokens: u64, lr: f64) -> StepRow {

@@ -10,7 +10,8 @@ use crate::config::{Config, refuse};
 use crate::picks::Picks;
 use crate::units::Units;
 
-/// Spans that start at a random word and have a geometric number of words (Joshi et al., *`SpanBERT`*, 2020).
+/// Spans that start at the word of a random token and have a geometric number of words (Joshi et al., *`SpanBERT`*, 2020);
+/// with `whole_word`, at a random word, as there.
 ///
 /// P(ℓ words) ∝ p (1 − p)^(ℓ − 1) for ℓ = 1, …, `longest`, as there. A span ends early where the row does, and before
 /// what cannot be masked; the last one ends with the budget, which may be inside a word unless words are kept whole.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use entromask_fault::Fault;
 use entromask_training::Decay;
 
-use super::{Budget, Config, ObjectiveConfig, OnlineConfig, Transfer};
+use super::{Budget, Config, ObjectiveConfig, OnlineConfig, Transfer, TransferMode};
 
 /// Whether a value is allowed, its key, the value, and what is allowed.
 type Rule = (bool, &'static str, String, &'static str);
@@ -17,13 +17,15 @@ impl Config {
     /// # Errors
     /// A [`Fault`] of class usage that names the key and the value.
     pub fn check(&self) -> Result<()> {
-        let transfers = [Some(&self.transfer), self.mask_transfer.as_ref()];
+        let later = self.mask_transfer.as_ref().map(|transfer| ("mask_transfer.init_fraction", transfer));
+        let transfers = [Some(("transfer.init_fraction", &self.transfer)), later];
         let rules = self
             .size_rules()
             .into_iter()
             .chain(self.rate_rules())
             .chain(objective_rules(&self.objective))
-            .chain(transfers.into_iter().flatten().flat_map(transfer_rules));
+            .chain(transfers.into_iter().flatten().map(fraction_rule))
+            .chain(self.transfer_rules());
         self.online.as_ref().map_or(Ok(()), OnlineConfig::check)?;
         match rules.into_iter().find(|(holds, ..)| !holds) {
             None => Ok(()),
@@ -46,6 +48,26 @@ impl Config {
             (ramp, "ramp", format!("{:?}", self.ramp), "from 1 row, at most batch_size, on"),
             (self.epochs > 0, "epochs", self.epochs.to_string(), "at least 1"),
             (budget, "budget", format!("{:?}", self.budget), "above 0"),
+        ]
+    }
+
+    fn transfer_rules(&self) -> Vec<Rule> {
+        let ce = self.objective.ce;
+        let learns = self.transfer.mode != TransferMode::AfterInit || ce > 0.0;
+        let begins = self.mask_transfer.is_none_or(|transfer| transfer.mode != TransferMode::Complete);
+        vec![
+            (
+                learns,
+                "objective.ce",
+                ce.to_string(),
+                "above 0 where transfer.mode is \"after-init\": it is all there is before the teacher",
+            ),
+            (
+                begins,
+                "mask_transfer.mode",
+                "\"complete\"".into(),
+                "\"after-init\" or \"anneal\": else the first masks would never be used",
+            ),
         ]
     }
 
@@ -83,7 +105,7 @@ fn objective_rules(objective: &ObjectiveConfig) -> Vec<Rule> {
     ]
 }
 
-fn transfer_rules(transfer: &Transfer) -> Vec<Rule> {
+fn fraction_rule((key, transfer): (&'static str, &Transfer)) -> Rule {
     let fraction = transfer.init_fraction;
-    vec![((0.0..=1.0).contains(&fraction), "transfer.init_fraction", fraction.to_string(), FRACTION)]
+    ((0.0..=1.0).contains(&fraction), key, fraction.to_string(), FRACTION)
 }

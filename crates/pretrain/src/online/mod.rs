@@ -70,6 +70,14 @@ struct MaskRow<'a> {
     entropy: Vec<Option<f32>>,
 }
 
+/// Operations of a forward pass of `examples` and of the head at their masked positions.
+fn forward_flops(examples: &[Example], config: &EncoderConfig) -> f64 {
+    let longest = examples.iter().map(|row| row.input_ids.len()).max().unwrap_or(0);
+    let masked: usize = examples.iter().map(|row| row.positions.len()).sum();
+    (examples.len() * longest) as f64 * config.body_flops_per_token(longest)
+        + masked as f64 * config.head_flops_per_position()
+}
+
 impl Online {
     /// Goes on from the checkpoint in `resumed`, whose masks up to step `logged` are kept.
     pub(crate) fn open(
@@ -87,28 +95,29 @@ impl Online {
         Ok(Self { config: config.clone(), vocabulary, averages, log, path })
     }
 
-    /// Chooses the masks of the rows of `batch` that have none yet, and writes them down.
+    /// Chooses the masks of the rows of `batch` that have none yet, and writes them down. Returns the floating-point
+    /// operations of the pass that this took.
     pub(crate) fn choose(
         &mut self,
         batch: &mut [Example],
         model: (&MaskedLm, &EncoderConfig),
         now: Now,
         pass: (usize, &Device),
-    ) -> Result<()> {
+    ) -> Result<f64> {
         if self.config.mode == OnlineMode::Running && now.step.is_multiple_of(self.config.refresh) {
             self.averages.refresh(self.config.decay as f32);
         }
         let open: Vec<&mut Example> = batch.iter_mut().filter(|row| row.open).collect();
         let lines: Vec<Line> = open.iter().filter_map(|row| row.line.clone()).collect();
-        let columns = match self.config.mode {
+        let (columns, flops) = match self.config.mode {
             OnlineMode::Step => self.first_pass(&lines, model, pass),
-            OnlineMode::Running => lines.iter().map(|line| self.averages.column(line)).collect(),
+            OnlineMode::Running => (lines.iter().map(|line| self.averages.column(line)).collect(), 0.0),
         };
         for ((row, line), column) in open.into_iter().zip(lines).zip(columns) {
             let example = self.mask(&line, &column, now.step)?;
             *row = Example { line: Some(line), ..example };
         }
-        Ok(())
+        Ok(flops)
     }
 
     /// Takes in the entropies at the masked positions of `batch`, one after the other, and says how they had changed.
@@ -156,23 +165,25 @@ impl Online {
         &self.path
     }
 
-    /// Entropies of candidates, which are hidden; null elsewhere. `[seq_length]` a line.
+    /// Entropies of candidates, which are hidden; null elsewhere. `[seq_length]` a line. And the floating-point operations
+    /// of a forward pass of these lines.
     fn first_pass(
         &self,
         lines: &[Line],
         model: (&MaskedLm, &EncoderConfig),
         (rows, device): (usize, &Device),
-    ) -> Vec<Vec<Option<f32>>> {
+    ) -> (Vec<Vec<Option<f32>>>, f64) {
         let hidden = |line: &Line| {
             let chosen = candidates::of(line, self.config.candidates, &self.config.mask);
             let inputs = std::iter::repeat(self.vocabulary.mask);
             Example::masked(&line.ids, chosen.into_iter(), inputs).expect("candidates are in the row")
         };
         let examples: Vec<Example> = lines.iter().map(hidden).collect();
-        let (reader, mut scores) = (Reader::new(model, device), Vec::new());
+        let (reader, mut scores, mut flops) = (Reader::new(model, device), Vec::new(), 0.0);
         for part in examples.chunks(rows.max(1)) {
             if part.iter().any(|row| !row.positions.is_empty()) {
                 scores.extend(entropies(model.0, &reader.masked_states(part).0));
+                flops += forward_flops(part, model.1);
             }
         }
         let mut scores = scores.into_iter();
@@ -181,7 +192,7 @@ impl Online {
             example.positions.iter().for_each(|&position| column[position as usize] = scores.next());
             column
         };
-        examples.iter().map(column).collect()
+        (examples.iter().map(column).collect(), flops)
     }
 
     /// Spends the budget of a line among the tokens that have a score.

@@ -1,0 +1,140 @@
+//! Models, rounds and options that do not fit together are refused before anything is trained.
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod fixture;
+#[expect(dead_code, reason = "other tests use the rest")]
+mod session;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use session::{Session, expect_failure, json, read};
+
+/// A folder with files of `model`: another tool's, since it has no manifest.
+fn copy(session: &Session, model: &Path, name: &str) -> Result<PathBuf> {
+    let folder = session.fixture.path(name);
+    std::fs::create_dir_all(&folder)?;
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(model.join(file), folder.join(file))?;
+    }
+    Ok(folder)
+}
+
+/// Leaves the model in `folder` its first `positions` positions.
+fn shorten(folder: &Path, positions: usize) -> Result<()> {
+    let mut config = json(&folder.join("config.json"))?;
+    config["max_position_embeddings"] = positions.into();
+    std::fs::write(folder.join("config.json"), config.to_string())?;
+    let bytes = read(&folder.join("model.safetensors"))?;
+    let shorter = |name: String, tensor: TensorView<'_>| -> Result<(String, Vec<usize>, Vec<u8>)> {
+        let (mut shape, mut data) = (tensor.shape().to_vec(), tensor.data().to_vec());
+        if name.contains("position_embeddings") {
+            data.truncate(data.len() / shape[0] * positions);
+            shape[0] = positions;
+        }
+        Ok((name, shape, data))
+    };
+    let file = SafeTensors::deserialize(&bytes)?;
+    let tensors: Vec<_> =
+        file.tensors().into_iter().map(|(name, tensor)| shorter(name, tensor)).collect::<Result<_>>()?;
+    let views = tensors.iter().map(|(name, shape, data)| {
+        Ok((name.as_str(), TensorView::new(safetensors::Dtype::F32, shape.clone(), data)?))
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
+    Ok(safetensors::serialize_to_file(views, None, &folder.join("model.safetensors"))?)
+}
+
+#[test]
+fn a_teacher_reads_rows_as_long_as_the_corpus_has_them() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    let teacher = copy(&session, &session.train(&masks, "first", &[])?, "teacher")?;
+    let distill = || {
+        let mut command = session.command(&masks, "model");
+        command.args(["--set", "objective.kd=1", "--teacher"]).arg(&teacher);
+        command
+    };
+    shorten(&teacher, 4)?;
+    expect_failure(&mut distill(), 3, "reads 4 tokens, but rows have up to 8")?;
+    Ok(())
+}
+
+#[test]
+fn models_know_tokens_by_the_numbers_of_the_corpus() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    let other = copy(&session, &session.train(&masks, "first", &[])?, "other")?;
+    let run = |flags: &[&str]| {
+        let mut command = session.command(&masks, "model");
+        command.args(flags).arg(&other);
+        command
+    };
+    let (init, teacher) = (["--init"], ["--set", "objective.kd=1", "--teacher"]);
+    let mut tokenizer = json(&other.join("tokenizer.json"))?;
+    // The same tokens, written in another way.
+    std::fs::write(other.join("tokenizer.json"), serde_json::to_string_pretty(&tokenizer)?)?;
+    for flags in [&init[..], &teacher] {
+        assert!(run(flags).arg("--dry-run").status()?.success(), "{flags:?}");
+    }
+    tokenizer["model"]["vocab"] = serde_json::json!({"another": 0});
+    std::fs::write(other.join("tokenizer.json"), tokenizer.to_string())?;
+    for flags in [&init[..], &teacher] {
+        expect_failure(&mut run(flags), 3, "its tokenizer is not that of")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn rounds_keep_their_optimizer() -> Result<()> {
+    let session = Session::new()?;
+    let first = session.train(&session.fixture.masks(0, 1)?, "first", &["--set", "optimizer=muon"])?;
+    let second = |optimizer: &str| {
+        let mut command = session.command(&session.fixture.masks(1, 1)?, "second");
+        command.arg("--continue-from").arg(&first).args(["--set", optimizer]);
+        Ok::<_, anyhow::Error>(command)
+    };
+    expect_failure(&mut second("optimizer=adamw")?, 2, "was trained with muon")?;
+    assert!(second("optimizer=muon")?.status()?.success());
+    let running = ["--set", "optimizer=muon", "--set", "online.mode=running"];
+    let mut command = session.command(&session.fixture.masks(1, 1)?, "third");
+    expect_failure(command.arg("--continue-from").arg(&first).args(running), 2, "online.mode")?;
+    Ok(())
+}
+
+#[test]
+fn first_phases_have_something_to_learn() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    let teacher = session.train(&masks, "teacher", &[])?;
+    let mut alone = session.command(&masks, "model");
+    alone.arg("--teacher").arg(&teacher);
+    alone.args(["--set", "objective={ce=0,kd=1}", "--set", "transfer.mode=after-init"]);
+    expect_failure(&mut alone, 2, "objective.ce = 0")?;
+    let path = masks.to_str().context("utf-8")?;
+    for (option, words) in [
+        ("mask_transfer.init_fraction=0.5", "mask_transfer.mode = \"complete\""),
+        ("mask_transfer={mode='anneal',init_fraction=2}", "mask_transfer.init_fraction = 2"),
+    ] {
+        let mut command = session.command(&masks, "model");
+        expect_failure(command.args(["--init-masks", path, "--set", option]), 2, words)?;
+    }
+    Ok(())
+}
+
+/// The pass that chooses masks costs about a third of what learning from them does.
+#[test]
+fn choosing_masks_in_training_is_charged_for() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    let flops = |out: &str, more: &[&str]| -> Result<f64> {
+        let model = session.train(&masks, out, more)?;
+        json(&model.join("manifest.json"))?["cost"]["flops"].as_f64().context("a number")
+    };
+    let masked = ["--set", "online.mask.rate=0.3", "--set"];
+    let running = flops("running", &[&masked[..], &["online.mode=running"]].concat())?;
+    let step = flops("step", &[&masked[..], &["online.mode=step"]].concat())?;
+    assert!((1.2..1.5).contains(&(step / running)), "{step} {running}");
+    Ok(())
+}
