@@ -23,7 +23,7 @@ pub struct Args {
 enum Command {
     /// Say what an artifact is and what is in it
     ///
-    /// Example: entromask-report inspect data/entropy/sample/mini/kfold
+    /// Example: entromask-report inspect data/entropy/sample/mini-mlm-e2/kfold
     Inspect {
         /// Folder of an artifact, a Hugging Face model folder, or one Parquet part
         path: PathBuf,

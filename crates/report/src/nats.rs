@@ -189,6 +189,15 @@ pub fn nice_step(least: f64) -> f64 {
     [1.0, 2.0, 2.5, 5.0].into_iter().find(fits).unwrap_or(10.0) * power
 }
 
+/// Decimals that multiples of a [`nice_step`] need.
+pub fn step_decimals(step: f64) -> usize {
+    let is_whole = |decimals: &usize| {
+        let scaled = step * 10f64.powi(*decimals as i32);
+        (scaled - scaled.round()).abs() < 1e-6 * scaled
+    };
+    (0..12).find(is_whole).unwrap_or(12)
+}
+
 fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

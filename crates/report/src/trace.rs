@@ -63,9 +63,10 @@ pub fn input<'a>(manifest: &'a Manifest, role: &str) -> Option<&'a Input> {
     manifest.inputs.iter().find(|input| input.role == role)
 }
 
-/// The model that computed an entropy artifact: its only input besides the tokens.
+/// The model that computed an entropy artifact: its only input besides the tokens, and a tokenizer that was named by
+/// itself.
 pub fn scorer(entropy: &Manifest) -> Option<&Input> {
-    entropy.inputs.iter().find(|input| input.role != "tokens")
+    entropy.inputs.iter().find(|input| !["tokens", "teacher_tokenizer"].contains(&input.role.as_str()))
 }
 
 fn candidates(input: &Input, dir: &Path) -> Vec<PathBuf> {

@@ -198,6 +198,46 @@ fn a_teacher_is_part_of_the_lineage_and_may_be_gone() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The page about `model`, and the stages of its lineage as `teacher model`.
+fn lineage(fixture: &Fixture, model: &str) -> anyhow::Result<(String, Vec<String>)> {
+    report(fixture, &["--model", model, "--out", "page.html"]).success();
+    let html = std::fs::read_to_string(fixture.folder().join("page.html"))?.replace("&#x2f;", "/");
+    let rows = html.split("<tr><td>").skip(1).filter_map(|row| {
+        let (group, rest) = row.split_once("</td><th scope=\"row\">")?;
+        Some(format!("{group} {}", rest.split('<').next()?))
+    });
+    let rows = rows.collect();
+    Ok((html, rows))
+}
+
+#[test]
+fn answers_of_a_teacher_and_first_masks_are_part_of_the_lineage() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_targets("targets", "masks-0", "model-0")?;
+    let sources = [("init_masks", "masks-1"), ("masks", "masks-0"), ("targets", "targets")];
+    fixture.make_model_from("model-c", sources, &serde_json::Value::Null)?;
+    let (html, stages) = lineage(&fixture, "data/model-c")?;
+    assert!(html.contains("with distillation</h1>") && html.contains("learned from the predictions"));
+    for stage in ["teacher model", "round 0 targets", "round 0 entropy"] {
+        assert!(stages.iter().any(|found| found == stage), "{stage} in {stages:?}");
+    }
+    assert_eq!(stages.iter().filter(|stage| stage.ends_with(" masks")).count(), 2, "{stages:?}");
+    Ok(())
+}
+
+#[test]
+fn masks_chosen_in_training_are_not_those_that_it_began_with() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let online = serde_json::json!({"mode": "step", "mask": {"rate": 0.2, "policy": {"name": "sample"}}});
+    fixture.make_model_from("model-o", [("masks", "masks-0")], &online)?;
+    let (html, _) = lineage(&fixture, "data/model-o")?;
+    assert!(html.contains("BERT 2 × 128, online self-masking</h1>") && html.contains("policy “sample”"));
+    assert!(html.contains("masked 20\u{a0}% of the tokens, chosen by the entropy of its own predictions"));
+    assert!(html.contains("<code>masks.jsonl</code>") && !html.contains("measured no entropies"));
+    assert!(!html.contains("class=\"t m\"") && !html.contains("tokens are masked"));
+    Ok(())
+}
+
 #[test]
 fn mistakes_are_named_and_leave_no_page() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
@@ -206,6 +246,11 @@ fn mistakes_are_named_and_leave_no_page() -> anyhow::Result<()> {
         |model: &str, glue: &str| report(&fixture, &["--model", model, "--glue", glue, "--out", "page.html"]);
     let other = message(html("data/model-1", "data/glue-0"), 3);
     assert!(other.contains("data/glue-0") && other.contains("fine-tune this model"), "{other}");
+    let results = fixture.dir("glue-1").join("results.json");
+    let text = std::fs::read_to_string(&results)?;
+    std::fs::write(&results, text.replacen('5', "9", 1))?;
+    assert!(message(html("data/model-1", "data/glue-1"), 3).contains("results.json"));
+    std::fs::write(&results, text)?;
     assert!(message(html("data/nowhere", "data/glue-1"), 3).contains("nowhere"));
     assert!(message(html("data/tokens", "data/glue-1"), 3).contains("expected an artifact of kind model"));
     std::fs::remove_file(fixture.dir("model-0").join("manifest.json"))?;

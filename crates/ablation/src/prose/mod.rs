@@ -10,8 +10,8 @@ mod links;
 use std::path::Path;
 
 use anyhow::Context;
+use entromask_cli::OutputFile;
 use entromask_fault::{Fault, unreadable};
-use entromask_report::html::publish;
 use fs_err as fs;
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 use serde::Serialize;
@@ -50,7 +50,7 @@ pub fn write(file: &Path, out: &Path) -> anyhow::Result<()> {
     })?;
     let page =
         render(&text, file, out).with_context(|| format!("failed to make a page of {}", file.display()))?;
-    publish(out, page.as_bytes())
+    OutputFile::create(out)?.publish(page.as_bytes())
 }
 
 fn render(text: &str, file: &Path, out: &Path) -> anyhow::Result<String> {

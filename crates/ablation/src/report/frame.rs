@@ -1,6 +1,6 @@
 //! What part of the plane a plot shows, and what of a line lies in it.
 
-use entromask_report::nats::nice_step;
+use entromask_report::nats::{nice_step, step_decimals};
 
 use super::curve::{Axis, Point};
 use super::plot::Curve;
@@ -48,8 +48,7 @@ impl Frame {
     /// The losses that are named, and how.
     pub fn losses(&self) -> Vec<(f64, String)> {
         let step = self.step;
-        let decimals =
-            (-step.log10().floor()).max(0.0) as usize + usize::from(step.to_string().ends_with("25"));
+        let decimals = step_decimals(step);
         let count = ((self.high - self.low) / step).round() as u32;
         let losses = (0..=count).map(|index| self.low + f64::from(index) * step);
         losses.map(|loss| (loss, format!("{loss:.decimals$}"))).collect()

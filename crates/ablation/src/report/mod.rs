@@ -18,7 +18,7 @@ mod sections;
 
 use std::path::{Path, PathBuf};
 
-use entromask_report::html::publish;
+use entromask_cli::OutputFile;
 
 pub use contrast::{Contrast, Pair};
 pub use costs::Spent;
@@ -41,7 +41,7 @@ pub fn write(findings: &Findings, out: &Path, grid: &Path) -> anyhow::Result<Vec
         (json_file(&findings.name, out), serde_json::to_string_pretty(findings)? + "\n"),
     ];
     files.extend(document.figures().map(|figure| (out.join(&figure.file), figure.svg.clone())));
-    files.iter().try_for_each(|(path, text)| publish(path, text.as_bytes()))?;
+    files.iter().try_for_each(|(path, text)| OutputFile::create(path)?.publish(text.as_bytes()))?;
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 

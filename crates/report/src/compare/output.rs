@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use entromask_cli::OutputFile;
 use entromask_fault::Fault;
 use entromask_tables::Comparisons;
 
@@ -59,7 +60,7 @@ pub fn write(comparison: &Comparison, format: Format, out: Option<&Path>) -> any
         (Format::Html, _) => page::render(comparison)?,
     };
     let Some(out) = out else { return Ok(text) };
-    crate::html::publish(out, text.as_bytes())?;
+    OutputFile::create(out)?.publish(text.as_bytes())?;
     Ok(written(out))
 }
 

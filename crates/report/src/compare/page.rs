@@ -7,7 +7,7 @@ use minijinja::{Environment, Value};
 use serde::Serialize;
 
 use super::{Comparison, Difference, Verdict, text};
-use crate::nats::nice_step;
+use crate::nats::{nice_step, step_decimals};
 
 /// Units of the plot's width.
 const WIDTH: f64 = 1000.0;
@@ -125,7 +125,7 @@ impl Scale {
 
     fn ticks(&self) -> Vec<Tick> {
         let n = ((self.high - self.low) / self.step).round() as i64;
-        let decimals = (-self.step.log10().floor()).max(0.0) as usize;
+        let decimals = step_decimals(self.step);
         let tick = |index: i64| {
             let value = self.low + index as f64 * self.step;
             // No minus before a zero that rounding left.

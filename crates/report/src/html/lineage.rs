@@ -53,6 +53,8 @@ pub(crate) enum Strategy {
     Own,
     /// By the entropies of another model.
     Teacher,
+    /// By the entropies of the model that is trained, while it is.
+    Online,
 }
 
 impl Artifact {
@@ -98,6 +100,9 @@ impl Lineage {
 
     /// How the masks were chosen.
     pub fn strategy(&self) -> Strategy {
+        if self.model().manifest.config["online"].is_object() {
+            return Strategy::Online;
+        }
         let own = |model: &Input| self.rounds.iter().any(|round| round.manifest.content == model.content);
         let scored: Vec<_> =
             self.of_kind(Kind::Entropy).filter_map(|stage| scorer(&stage.artifact.manifest)).collect();
@@ -110,7 +115,7 @@ impl Lineage {
 
     /// Whether a teacher's predictions were part of the objective.
     pub fn is_distilled(&self) -> bool {
-        input(&self.model().manifest, "teacher").is_some()
+        ["teacher", "targets"].iter().any(|role| input(&self.model().manifest, role).is_some())
     }
 
     fn find_rounds(&mut self, model: Artifact) {
@@ -132,25 +137,40 @@ impl Lineage {
                 self.add_model(&other, Group::Teacher);
             }
         }
-        if let Some(masks) = self.source(model, "masks") {
-            self.add_masks(masks, group);
+        for role in ["init_masks", "masks"] {
+            if let Some(masks) = self.source(model, role) {
+                self.add_masks(masks, group);
+            }
+        }
+        if let Some(targets) = self.source(model, "targets") {
+            if let Some(teacher) = self.source(&targets, "teacher") {
+                self.add_model(&teacher, Group::Teacher);
+            }
+            self.add(targets, group);
         }
         self.add(model.clone(), group);
     }
 
     fn add_masks(&mut self, masks: Artifact, group: Group) {
-        if let Some(entropy) = self.source(&masks, "entropy") {
-            let role = scorer(&entropy.manifest).map(|input| input.role.clone()).unwrap_or_default();
-            let scorer = self.source(&entropy, &role);
-            let own = |model: &Artifact| {
-                self.rounds.iter().any(|round| round.manifest.content == model.manifest.content)
-            };
-            if let Some(teacher) = scorer.filter(|model| !own(model)) {
-                self.add_model(&teacher, Group::Teacher);
+        // What the entropies are held against is not what masks are chosen by.
+        for (role, group) in [("reference", Group::Teacher), ("entropy", group)] {
+            if let Some(entropy) = self.source(&masks, role) {
+                self.add_entropy(entropy, group);
             }
-            self.add(entropy, group);
         }
         self.add(masks, group);
+    }
+
+    fn add_entropy(&mut self, entropy: Artifact, group: Group) {
+        let role = scorer(&entropy.manifest).map(|input| input.role.clone()).unwrap_or_default();
+        let scorer = self.source(&entropy, &role);
+        let own = |model: &Artifact| {
+            self.rounds.iter().any(|round| round.manifest.content == model.manifest.content)
+        };
+        if let Some(teacher) = scorer.filter(|model| !own(model)) {
+            self.add_model(&teacher, Group::Teacher);
+        }
+        self.add(entropy, group);
     }
 
     /// Adds a stage, once. One that the run shares with its teacher counts as the run's.

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use entromask_artifact::{Kind, Manifest};
+use entromask_cli::OutputFile;
 use entromask_fault::Fault;
-use fs_err as fs;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value};
@@ -63,12 +63,13 @@ impl fmt::Display for Report {
 /// A [`Fault`] of class input if the model is not one of the pipeline's, an artifact that it came from is damaged, or
 /// the fine-tuning results are another model's. What is gone is noted on the page instead.
 pub fn write(run: &Run, out: &Path) -> anyhow::Result<Report> {
+    let file = OutputFile::create(out)?;
     let mut lineage = Lineage::follow(&run.model)?;
     let results =
         run.glue.iter().map(|dir| results(&mut lineage, dir)).collect::<anyhow::Result<Vec<_>>>()?;
     let page = page::page(&lineage, &results, run.row)?;
     let html = render(&page)?;
-    publish(out, html.as_bytes())?;
+    file.publish(html.as_bytes())?;
     let (bytes, stages) = (html.len() as u64, lineage.stages.len());
     Ok(Report { out: out.into(), bytes, stages, notes: page.notes })
 }
@@ -76,6 +77,7 @@ pub fn write(run: &Run, out: &Path) -> anyhow::Result<Report> {
 /// Reads fine-tuning results, which must be those of the lineage's model, and adds their stage.
 fn results(lineage: &mut Lineage, dir: &Path) -> anyhow::Result<GlueView> {
     let manifest = Manifest::load(dir, Kind::Glue)?;
+    manifest.verify_read(dir, |file| file == "results.json")?;
     let model = trace::input(&manifest, "model").map_or("unknown", |input| &input.content);
     let wanted = &lineage.model().manifest.content;
     if model != wanted {
@@ -102,20 +104,4 @@ fn render(page: &page::Page) -> anyhow::Result<String> {
     environment
         .add_global("script", Value::from_safe_string(include_str!("../../templates/script.js").into()));
     environment.get_template("page.html")?.render(Serde(page)).context("failed to make the page")
-}
-
-/// Writes beside and renames, so that a reader never sees half a page.
-///
-/// # Errors
-/// A [`Fault`] of class usage if `out` cannot be written.
-pub fn publish(out: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let name = out.file_name().ok_or_else(|| Fault::usage(format!("{}: not a file", out.display())))?;
-    let beside = out.with_file_name(format!(".tmp-{}-{}", std::process::id(), name.to_string_lossy()));
-    let folder = out.parent().map_or(Ok(()), fs::create_dir_all);
-    folder.and_then(|()| fs::write(&beside, bytes)).and_then(|()| fs::rename(&beside, out)).map_err(|error| {
-        let _ = std::fs::remove_file(&beside);
-        Fault::usage(format!("{}: cannot write: {error}", out.display()))
-            .remedy("choose another --out")
-            .into()
-    })
 }

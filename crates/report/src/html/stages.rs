@@ -175,7 +175,7 @@ fn command(manifest: &Manifest, out: &str) -> String {
 /// The flag for an input; what the configuration names has none.
 fn flag(kind: Kind, input: &Input) -> Option<String> {
     let name = match (kind, input.role.as_str()) {
-        (Kind::Tokens, _) => return None,
+        (Kind::Tokens, _) | (Kind::Entropy | Kind::Targets, "teacher_tokenizer") => return None,
         (Kind::Glue, role) if role != "model" => return None,
         (Kind::Entropy | Kind::Targets, "teacher") => "model".into(),
         (_, role) => role.replace('_', "-"),
@@ -223,6 +223,8 @@ mod tests {
         );
         let entropy = manifest(Kind::Entropy, json!({}), &["tokens", "teacher"]);
         assert!(command(&entropy, "out").contains("--model data/teacher"));
+        let other = manifest(Kind::Entropy, json!({}), &["tokens", "teacher", "teacher_tokenizer"]);
+        assert!(!command(&other, "out").contains("tokenizer"));
         assert!(!command(&manifest(Kind::Glue, json!({}), &["model", "RTE"]), "out").contains("RTE"));
     }
 

@@ -49,6 +49,8 @@ fn method(lineage: &Lineage) -> &'static str {
         (Strategy::Own, true) => "self-masking with distillation",
         (Strategy::Teacher, false) => "teacher masking",
         (Strategy::Teacher, true) => "teacher masking with distillation",
+        (Strategy::Online, false) => "online self-masking",
+        (Strategy::Online, true) => "online self-masking with distillation",
     }
 }
 
@@ -58,6 +60,10 @@ fn masking(lineage: &Lineage) -> String {
     let rounds = lineage.rounds.len();
     let policy = policy(lineage);
     match lineage.strategy() {
+        Strategy::Online => format!(
+            "While it was trained, it masked {rate} of the tokens, chosen by the entropy of its own predictions \
+             (policy “{policy}”)."
+        ),
         Strategy::Random => format!("It masked {rate} of the tokens at random."),
         Strategy::Own => {
             let later = match rounds {
@@ -81,7 +87,11 @@ fn guidance(lineage: &Lineage) -> &'static str {
     if lineage.is_distilled() { " It also learned from the predictions of a teacher." } else { "" }
 }
 
+/// How masks were chosen last.
 fn last_masks(lineage: &Lineage) -> Option<&Value> {
+    if lineage.strategy() == Strategy::Online {
+        return lineage.model().manifest.config["online"].get("mask");
+    }
     Some(&lineage.of_kind(Kind::Masks).next_back()?.artifact.manifest.config)
 }
 

@@ -7,7 +7,7 @@ use entromask_fault::Fault;
 use entromask_tables::{Entropies, Masks, TokenColumns, Tokens};
 use serde::Serialize;
 
-use super::lineage::{Artifact, Lineage};
+use super::lineage::{Artifact, Lineage, Strategy};
 use super::plot::{Plot, Scale, Tick, bars, plain, steps};
 use crate::corpus::{Corpus, Names};
 use crate::inspect::rows;
@@ -42,6 +42,8 @@ pub(crate) struct Text {
     pub mean_masked: Option<String>,
     /// Whether there are entropies.
     pub scored: bool,
+    /// Whether masks were chosen while training ran, so that none were selected beforehand.
+    pub online: bool,
 }
 
 /// One token of the passage.
@@ -67,7 +69,8 @@ pub(crate) struct Share {
 /// The artifacts behind the text.
 struct Sources {
     corpus: Corpus,
-    masks: Artifact,
+    /// None where they were chosen while training ran: those that the run began with would say nothing.
+    masks: Option<Artifact>,
     entropy: Option<Artifact>,
 }
 
@@ -93,7 +96,8 @@ pub(crate) fn text(lineage: &Lineage, row: Option<u64>) -> anyhow::Result<Result
     };
     let passage = sources.passage(part, row)?;
     let looked_at = format!("{} of {}", count(looked.rows), count(looked.of_rows));
-    Ok(Ok(describe(&passage, &scans, &sources.corpus.names, looked_at)))
+    let online = sources.masks.is_none();
+    Ok(Ok(Text { online, ..describe(&passage, &scans, &sources.corpus.names, looked_at) }))
 }
 
 fn describe(passage: &Passage, scans: &(EntropyScan, MaskScan), names: &Names, looked_at: String) -> Text {
@@ -112,15 +116,19 @@ fn describe(passage: &Passage, scans: &(EntropyScan, MaskScan), names: &Names, l
         mean_all: mean(entropy),
         mean_masked: mean(of_masked),
         scored: !entropy.is_empty(),
+        online: false,
     }
 }
 
 impl Sources {
     fn find(lineage: &Lineage) -> Result<Self, String> {
         let model = lineage.model();
-        let masks = model.source("masks").ok_or("the masks of the last round are not there any more")?;
+        let masks = match lineage.strategy() {
+            Strategy::Online => None,
+            _ => Some(model.source("masks").ok_or("the masks of the last round are not there any more")?),
+        };
         let corpus = Corpus::behind(&model.manifest, &model.dir)?;
-        let entropy = masks.source("entropy").or_else(|| {
+        let entropy = masks.as_ref().and_then(|masks| masks.source("entropy")).or_else(|| {
             // Random masks: the entropies of the same corpus still say what the model was unsure of.
             lineage.of_kind(Kind::Entropy).next_back().map(|stage| stage.artifact.clone())
         });
@@ -133,7 +141,9 @@ impl Sources {
         if let Some(part) = &part {
             scores.add(part, Some(&tokens));
         }
-        masks.add(&self.masks(index)?, Some(&tokens), part.as_ref(), None);
+        if let Some(part_masks) = self.masks(index)? {
+            masks.add(&part_masks, Some(&tokens), part.as_ref(), None);
+        }
         Ok(())
     }
 
@@ -149,14 +159,15 @@ impl Sources {
     }
 
     /// The masks of token part `index` in the last epoch.
-    fn masks(&self, index: usize) -> anyhow::Result<Masks> {
+    fn masks(&self, index: usize) -> anyhow::Result<Option<Masks>> {
+        let Some(masks) = &self.masks else { return Ok(None) };
         let wanted = format!("-{index:05}.parquet");
         let of_part = |output: &&Output| output.file.ends_with(&wanted);
-        let part = self.masks.manifest.outputs.iter().rfind(of_part).ok_or_else(|| {
-            Fault::input(format!("{}: no masks for token part {index}", self.masks.dir.display()))
+        let part = masks.manifest.outputs.iter().rfind(of_part).ok_or_else(|| {
+            Fault::input(format!("{}: no masks for token part {index}", masks.dir.display()))
                 .remedy("select the masks again")
         })?;
-        Masks::read(&self.masks.dir.join(&part.file))
+        Masks::read(&masks.dir.join(&part.file)).map(Some)
     }
 
     fn passage(&self, index: usize, row: Option<usize>) -> anyhow::Result<Passage> {
@@ -167,13 +178,15 @@ impl Sources {
                 .as_ref()
                 .map_or_else(|| rows::long(&tokens.input_ids), |scores| rows::typical(&scores.entropy))
         });
-        check_rows(&self.masks.dir, &tokens, masks.rows())?;
         let mut passage = Passage::new(&tokens, row, &self.corpus.names);
         if let (Some(scores), Some(entropy)) = (&scores, &self.entropy) {
             check_rows(&entropy.dir, &tokens, scores.rows())?;
             passage.scored(scores.entropy.row(row), scores.surprisal.row(row));
         }
-        passage.masked(masks.positions.row(row), masks.inputs.row(row), &self.corpus.names);
+        if let (Some(masks), Some(of)) = (&masks, &self.masks) {
+            check_rows(&of.dir, &tokens, masks.rows())?;
+            passage.masked(masks.positions.row(row), masks.inputs.row(row), &self.corpus.names);
+        }
         Ok(passage.finished())
     }
 }
@@ -231,7 +244,7 @@ fn histogram(all: &Nats, masked: &Nats) -> Option<Plot> {
         label: histogram_in_words(all, masked),
         lines,
         x: x.ticks(6, plain),
-        y: y.ticks(4, |share| format!("{share:.0}\u{a0}%")),
+        y: y.ticks(4, |share| format!("{}\u{a0}%", plain(share))),
         marks: vec![],
         spans: vec![],
         guides: Vec::<Tick>::new(),
