@@ -72,8 +72,8 @@ impl Answers {
         Ok(Self { labels: task.labels.clone(), rows: rows.collect() })
     }
 
-    /// Writes them as a table: `index`, `label`, `prediction`, and one column of logits a label.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+    /// As a table: `index`, `label`, `prediction`, and one column of logits a label.
+    pub fn table(&self) -> String {
         let fixed = ["index", "label", "prediction"].map(String::from).into_iter();
         let names: Vec<_> = fixed.chain(self.labels.iter().map(|label| format!("logit {label}"))).collect();
         let mut text = format!("{}\n", names.join("\t"));
@@ -85,6 +85,6 @@ impl Answers {
             }
             text.push('\n');
         }
-        Ok(fs_err::write(path, text)?)
+        text
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
-use entromask_cli::{CommonArgs, EXIT_CODES_HELP, emit, long_version};
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP, OutputFile, emit, long_version};
 
 use crate::answers::Answers;
 use crate::data::{Survey, read};
@@ -120,6 +120,9 @@ struct PredictArgs {
     common: CommonArgs,
 }
 
+/// Common flags that nothing but fine-tuning has a use for.
+const UNUSED: [&str; 3] = ["--config", "--set", "--dry-run"];
+
 impl Args {
     /// The flags that it has in common with other stages.
     pub fn common(&self) -> &CommonArgs {
@@ -138,11 +141,13 @@ impl Args {
             Some(Command::Submit(args)) => args.submit(),
             Some(Command::Predict(args)) => args.predict(),
             Some(Command::Data { data, common }) => {
+                common.refuse("data", &[&UNUSED[..], &["--out"]].concat())?;
                 let survey = Survey::new(data);
                 emit(common, &survey, &survey)?;
                 survey.check()
             }
             Some(Command::Validate { zip, common }) => {
+                common.refuse("validate", &[&UNUSED[..], &["--out"]].concat())?;
                 let report = submission::validate(zip)?;
                 emit(common, &report, &report)
             }
@@ -220,16 +225,19 @@ impl PredictArgs {
             (None, None) => unreachable!("clap requires one of them"),
         };
         let (common, out) = (&self.common, self.common.out()?);
+        common.refuse("predict", &UNUSED)?;
+        let file = OutputFile::create(out)?;
         let device = entromask_device::open(&common.device, &common.dtype)?;
         let split = read(&self.data, &task, &self.file)?;
         let answers = Answers::of(&self.classifier, &task, &split, self.max_length, &device)?;
-        answers.write(out)?;
+        file.publish(answers.table().as_bytes())?;
         emit(common, format!("{}: {} rows", out.display(), answers.rows.len()), &answers)
     }
 }
 
 impl SubmitArgs {
     fn submit(&self) -> anyhow::Result<()> {
+        self.common.refuse("submit", &UNUSED)?;
         let submission = Submission {
             scores: self.scores.clone(),
             data: self.data.clone(),

@@ -4,12 +4,12 @@ mod check;
 mod table;
 
 use std::fmt;
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use entromask_artifact::{Kind, Manifest};
-use entromask_cli::Progress;
+use entromask_cli::{OutputFile, Progress};
 use entromask_encoder::SequenceClassifier;
 use entromask_fault::Fault;
 use fs_err as fs;
@@ -64,6 +64,7 @@ impl Submission {
     /// A [`Fault`] of class input if a task has no classifier of the seed, or a test split is missing or not the
     /// official one; nothing is written then.
     pub fn write(&self, out: &Path) -> anyhow::Result<Report> {
+        let file = OutputFile::create(out)?;
         let manifest = Manifest::load(&self.scores, Kind::Glue)?;
         manifest.verify(&self.scores)?;
         let chosen = glue().iter().map(|task| self.classifier(&manifest, task));
@@ -74,7 +75,7 @@ impl Submission {
         for ((task, chosen), splits) in glue().iter().zip(&chosen).zip(&splits) {
             files.extend(predictions(task, chosen, splits, &device)?);
         }
-        pack(out, &files)?;
+        file.publish(&pack(&files)?)?;
         validate(out)
     }
 
@@ -149,18 +150,12 @@ fn json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     })
 }
 
-/// Writes beside and renames.
-fn pack(out: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
-    let name = out.file_name().ok_or_else(|| Fault::usage(format!("{}: not a file", out.display())))?;
-    let beside = out.with_file_name(format!(".tmp-{}", name.to_string_lossy()));
-    if let Some(folder) = out.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let mut zip = zip::ZipWriter::new(fs::File::create(&beside)?);
+/// The bytes of a zip archive of `files`.
+fn pack(files: &[(String, String)]) -> anyhow::Result<Vec<u8>> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (name, text) in files {
         zip.start_file(name, SimpleFileOptions::default())?;
         zip.write_all(text.as_bytes())?;
     }
-    zip.finish()?;
-    Ok(fs::rename(beside, out)?)
+    Ok(zip.finish()?.into_inner())
 }

@@ -72,18 +72,17 @@ impl Crew {
     /// # Errors
     /// A [`Fault`] of the worker's class if one failed; it has said why.
     fn is_at_work(&mut self) -> anyhow::Result<bool> {
-        let mut at_work = Vec::new();
-        for mut child in self.0.drain(..) {
-            match child.try_wait()? {
-                None => at_work.push(child),
-                Some(status) if status.success() => {}
-                Some(status) => {
-                    check_interrupt()?;
-                    return Err(failed(status).into());
-                }
+        for index in (0..self.0.len()).rev() {
+            // Who is still at work stays in the crew, and ends with it where another has failed.
+            if self.0[index].try_wait()?.is_none() {
+                continue;
+            }
+            let status = self.0.swap_remove(index).wait()?;
+            if !status.success() {
+                check_interrupt()?;
+                return Err(failed(status).into());
             }
         }
-        self.0 = at_work;
         Ok(!self.0.is_empty())
     }
 }
@@ -106,5 +105,30 @@ impl Drop for Crew {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_others_end_with_the_one_that_fails() -> anyhow::Result<()> {
+        let shell =
+            |script: &str| Worker { program: "sh".into(), arguments: vec!["-c".into(), script.into()] };
+        let mut crew = Crew::start(&[shell("exec sleep 600"), shell("exit 4"), shell("exit 0")])?;
+        let ids: Vec<_> = crew.0.iter().map(Child::id).collect();
+        let error = loop {
+            match crew.is_at_work() {
+                Ok(at_work) => assert!(at_work, "one of them sleeps"),
+                Err(error) => break error,
+            }
+            sleep(PAUSE);
+        };
+        assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 4);
+        assert!(crew.0.iter().any(|child| child.id() == ids[0]), "it is still known");
+        drop(crew);
+        assert!(!Path::new(&format!("/proc/{}", ids[0])).exists());
+        Ok(())
     }
 }

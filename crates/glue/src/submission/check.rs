@@ -93,7 +93,7 @@ mod tests {
     fn outcome(files: &[(String, String)]) -> anyhow::Result<Report> {
         let folder = tempfile::tempdir()?;
         let zip = folder.path().join("submission.zip");
-        pack(&zip, files)?;
+        fs::write(&zip, pack(files)?)?;
         validate(&zip)
     }
 
