@@ -2,7 +2,7 @@
 #
 # Make decides the order only. Each stage is asked every time (FORCE) and answers "up to date" in milliseconds when
 # the key in its manifest equals the key of what it would make: content decides, never time stamps. Whatever can be
-# swapped is in the path, so that swapping back costs nothing.
+# swapped is in the path, so that swapping back costs nothing; models from elsewhere go by the names of their folders.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -29,7 +29,7 @@ ROUND_EPOCHS ?= 1#  epochs of each round
 REFERENCE ?=#       entropy artifact of a reference model, for MASK=reducible
 RUN     ?= self-mask# which run `glue` and `report` look at: random, teacher-mask, self-mask, kd, self-mask-kd
 
-# ---- Where to run; none of this changes a result's key ------------------------------------------------------------
+# ---- Where to run; none of this changes a result's key, if FLAGS does not set an option ----------------------------
 DEVICE    ?= cpu#   cpu, wgpu[:n], vulkan[:n], cuda[:n]; several GPUs pretrain together: cuda:0,1
 THREADS   ?=#       all cores by default
 JOBS      ?=#       fine-tuning runs, or stages of a grid, at once, each a process
@@ -41,6 +41,8 @@ CARGO     ?= cargo
 # A comment behind a value leaves blanks at its end.
 $(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS JOBS,\
   $(eval override $(v) := $(strip $($(v)))))
+
+$(foreach v,ROUNDS ROUND_EPOCHS,$(if $(shell [[ "$($(v))" =~ ^[0-9]+$$ ]] && echo yes),,$(error $(v)=$($(v)): it must be a number)))
 
 CARGO_TARGET_DIR ?=
 # One target folder per backend: a CPU build must never replace a GPU build without a word.
@@ -67,6 +69,7 @@ on      = --device $(DEVICE) $(threads)
 on_one  = --device $(firstword $(subst $(comma), ,$(DEVICE))) $(threads)
 
 reference = $(if $(REFERENCE),--reference $(REFERENCE))
+mask_name = $(MASK)$(if $(REFERENCE),-to-$(subst /,-,$(REFERENCE:$(DATA)/entropy/$(CORPUS)/%=%)))
 
 # ---- Tokens ---------------------------------------------------------------------------------------------------------
 tokens := $(DATA)/tokens/$(CORPUS)
@@ -94,7 +97,7 @@ teacher_file    := $(wildcard $(PIPELINES)/teacher/$(TEACHER).toml)
 teacher_key      = $(if $(teacher_file),$(shell sed -nE 's/^$(1) *= *"?([^"#]*)"?.*/\1/p' $(teacher_file)))
 teacher_student := $(strip $(call teacher_key,student))
 teacher_epochs  := $(or $(strip $(call teacher_key,epochs)),$(total_epochs))
-teacher_name    := $(notdir $(patsubst %/,%,$(TEACHER)))
+teacher_name    := $(notdir $(patsubst %/,%,$(TEACHER)))$(if $(teacher_student),-$(TRAIN)-e$(teacher_epochs))
 teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(TRAIN)/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
 teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/config.json)
 
@@ -132,8 +135,8 @@ endef
 
 # ---- Entropy and masks by a teacher ------------------------------------------------------------------------------------
 teacher_entropy := $(DATA)/entropy/$(CORPUS)/$(teacher_name)/$(SCORE)
-teacher_masks   := $(masks)/$(teacher_name)-$(SCORE)-$(MASK)/epochs-0-$(total_epochs)
-teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(MASK)-e$(total_epochs)$(if $(FIRST),-$(FIRST_MODE:after-init=after)-$(FIRST)-$(FIRST_UNTIL))
+teacher_masks   := $(masks)/$(teacher_name)-$(SCORE)-$(mask_name)/epochs-0-$(total_epochs)
+teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(SCORE)-$(mask_name)-e$(total_epochs)$(if $(FIRST),-$(FIRST_MODE:after-init=after)-$(FIRST)-$(FIRST_UNTIL))
 first_masks     := $(if $(FIRST),$(masks)/$(FIRST)/epochs-0-$(total_epochs))
 kd_masks        := $(masks)/random/epochs-0-$(total_epochs)
 kd_model        := $(models)/$(STUDENT)-$(KD)/teacher-$(kd_name)-random-e$(total_epochs)
@@ -156,7 +159,7 @@ $(if $(cached),$(eval $(call targets_rule,$(kd_masks))))
 
 # ---- Self-masking: train on random masks, then score with that very model, select, train on, … ---------------------------
 rounds  := $(shell seq 1 $(ROUNDS))
-self     = $(STUDENT)-$(1)/self-$(SCORE)-$(MASK)-r$(ROUNDS)x$(ROUND_EPOCHS)$(if $(filter $(KD),$(1)),-$(kd_name))
+self     = $(STUDENT)-$(1)/self-$(SCORE)-$(mask_name)-r$(ROUNDS)x$(ROUND_EPOCHS)$(if $(filter $(KD),$(1)),-$(kd_name))
 self_of  = $(DATA)/$(1)/$(CORPUS)/$(subst /,-,$(call self,$(2)))
 
 # The masks of a round, and what a recipe needs besides them.
@@ -192,7 +195,7 @@ $(if $(cached),$(if $(filter $(KD),$(1)),$(call targets_rule,$(call self_masks,$
 $(foreach n,$(rounds),$(eval $(call self_round,$(1),$(n),$(shell echo $$(($(n) - 1))))))
 endef
 $(eval $(call self_rounds,$(TRAIN)))
-$(eval $(call self_rounds,$(KD)))
+$(if $(filter $(TRAIN),$(KD)),,$(eval $(call self_rounds,$(KD))))
 
 # ---- The pipelines -------------------------------------------------------------------------------------------------------
 random_run       := $(call random_model,$(STUDENT),$(total_epochs))
@@ -201,6 +204,7 @@ self-mask_run    := $(models)/$(call self,$(TRAIN))/round-$(ROUNDS)
 kd_run           := $(kd_model)
 self-mask-kd_run := $(models)/$(call self,$(KD))/round-$(ROUNDS)
 MODEL            ?= $($(RUN)_run)
+override MODEL   := $(patsubst %/,%,$(MODEL))
 
 pretrain-self-mask: $(self-mask_run)/manifest.json ## Pretrain on the tokens that the model itself is unsure of
 pretrain-random: $(random_run)/manifest.json ## Pretrain on random masks: the baseline
@@ -214,6 +218,10 @@ pretrain-%:
 model_ready := $(if $(filter $(DATA)/models/%,$(MODEL)),$(MODEL)/manifest.json,$(MODEL)/config.json)
 model_name  := $(or $(patsubst $(DATA)/models/%,%,$(filter $(DATA)/models/%,$(MODEL))),external/$(notdir $(MODEL)))
 glue        := $(DATA)/glue/$(model_name)/$(GLUE)
+ifeq ($(filter $(DATA)/models/%,$(MODEL))$(filter $(teacher),$(MODEL)),)
+$(MODEL)/config.json:
+	@echo "MODEL=$(MODEL): no model folder, there is no config.json" >&2; exit 3
+endif
 page        ?= $(DATA)/report/$(subst /,-,$(model_name)).html
 
 glue: $(glue)/manifest.json ## Fine-tune the model of RUN (or MODEL) on the tasks of GLUE and print a table
@@ -302,7 +310,10 @@ bench-glue: $(BUILD) ## Measure fine-tuning against a PyTorch loop, in turns (PY
 	$(PYTHON) tests/bench/glue.py $(BIN)/entromask-glue $(if $(THREADS),--threads $(THREADS)) $(BENCH_GLUE)
 BENCH_GLUE ?=
 
-doctor: build ## Look whether this machine has what a run needs
+doctor: ## Look whether this machine has what a run needs
+	@for tool in rustc:rustup.rs $(CARGO):rustup.rs cc:"your system's packages (gcc)"; do \
+	  command -v "$${tool%%:*}" >/dev/null || { echo "$${tool%%:*} is missing: get it from $${tool#*:}" >&2; exit 1; }; done
+	@$(MAKE) --no-print-directory $(BUILD)
 	@$(BIN)/entromask-report doctor
 
 gc: build ## List files in data/ that no manifest lists; GC=--delete removes them
@@ -315,7 +326,7 @@ clean: ## Remove everything that was made in data/ (the samples stay)
 help: ## This list
 	@echo "make pretrain-self-mask && make glue && make report     runs on data/sample, on the CPU, in minutes"; echo
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-24s %s\n", $$1, $$2}'
-	@echo; echo "Variables (name = now, files in $(PIPELINES)/):"
+	@echo; echo "Variables (name, default, what; files in $(PIPELINES)/):"
 	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\2\t\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-14s %-10s %s\n", $$1, $$2, $$3}'
 
 FORCE:

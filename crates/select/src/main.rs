@@ -14,7 +14,7 @@ use entromask_select::{Config, Paths, dry_run, run};
 #[derive(Parser)]
 #[command(version, after_help = concat!(
     "Example: entromask-select --config pipelines/mask/sample.toml --tokens data/tokens/sample ",
-    "--entropy data/entropy/sample/mini/kfold --set epochs=4 --out data/masks/sample/mini"
+    "--entropy data/entropy/sample/mini-mlm-e2/kfold --set epochs=4 --out data/masks/sample/mini"
 ), after_long_help = entromask_cli::EXIT_CODES_HELP)]
 struct Args {
     /// The tokens artifact
