@@ -9,8 +9,8 @@ use crate::manifest::Manifest;
 
 /// The files below the artifact in `dir` that its manifest does not list, in order.
 ///
-/// `state/` of the manifest's own key is kept; the lock and the notes of an unfinished run are garbage once a manifest
-/// stands beside them.
+/// Of `state/` what the manifest lists is kept; the lock and the notes of an unfinished run are garbage once a manifest stands
+/// beside them.
 pub fn garbage(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let manifest = Manifest::load_any(dir)?;
     let listed: BTreeSet<PathBuf> = manifest.outputs.iter().map(|output| dir.join(&output.file)).collect();
