@@ -313,7 +313,7 @@ BENCH_GLUE ?=
 doctor: ## Look whether this machine has what a run needs
 	@for tool in rustc:rustup.rs $(CARGO):rustup.rs cc:"your system's packages (gcc)"; do \
 	  command -v "$${tool%%:*}" >/dev/null || { echo "$${tool%%:*} is missing: get it from $${tool#*:}" >&2; exit 1; }; done
-	@$(MAKE) --no-print-directory $(BUILD)
+	$(if $(BUILD),@$(MAKE) --no-print-directory $(BUILD))
 	@$(BIN)/entromask-report doctor
 
 gc: build ## List files in data/ that no manifest lists; GC=--delete removes them
