@@ -146,7 +146,9 @@ impl Job {
         let mut semantic = config.semantic();
         semantic["student"] = serde_json::to_value(&student)?;
         semantic["dtype"] = json!(dtype);
-        earlier.as_ref().map_or(Ok(()), |earlier| check_optimizer(paths, earlier, &semantic))?;
+        if let (Some(earlier), Start::Continue(folder)) = (&earlier, &paths.start) {
+            check_optimizer((folder, earlier), &semantic)?;
+        }
         let inputs = inputs(paths, &tokens, &masks, &extra)?;
         let recipe = Recipe { kind: Kind::Model, format: FORMAT, config: semantic, inputs };
         Ok(Self {
@@ -282,14 +284,13 @@ fn check_tokenizers(paths: &Paths) -> Result<()> {
 }
 
 /// Rounds share the state of one optimizer: what another one has kept is not what this one goes on from.
-fn check_optimizer(paths: &Paths, earlier: &Manifest, semantic: &serde_json::Value) -> Result<()> {
+fn check_optimizer((folder, earlier): (&Path, &Manifest), semantic: &serde_json::Value) -> Result<()> {
     let name = |config: &serde_json::Value| config["optimizer"].as_str().unwrap_or("adamw").to_owned();
     let (before, now) = (name(&earlier.config), name(semantic));
     if before == now {
         return Ok(());
     }
-    let folder =
-        if let Start::Continue(folder) = &paths.start { folder.display().to_string() } else { String::new() };
+    let folder = folder.display();
     Err(Fault::usage(format!("optimizer = \"{now}\": {folder} was trained with {before}"))
         .remedy("keep the optimizer in all rounds, or begin anew with --init")
         .into())

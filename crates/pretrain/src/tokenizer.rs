@@ -44,7 +44,7 @@ fn vocabulary(file: &Path, bytes: &[u8]) -> Result<Value> {
     let mut tokenizer: Value = serde_json::from_slice(bytes).map_err(|error| {
         Fault::input(format!("{}: {error}", file.display())).remedy("fetch the tokenizer again")
     })?;
-    Ok(tokenizer["model"]["vocab"].take())
+    Ok(tokenizer.pointer_mut("/model/vocab").map(Value::take).unwrap_or_default())
 }
 
 fn tokenizer_config(special: &Map<String, Value>, longest: usize) -> Value {

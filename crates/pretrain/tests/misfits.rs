@@ -79,9 +79,11 @@ fn models_know_tokens_by_the_numbers_of_the_corpus() -> Result<()> {
         assert!(run(flags).arg("--dry-run").status()?.success(), "{flags:?}");
     }
     tokenizer["model"]["vocab"] = serde_json::json!({"another": 0});
-    std::fs::write(other.join("tokenizer.json"), tokenizer.to_string())?;
-    for flags in [&init[..], &teacher] {
-        expect_failure(&mut run(flags), 3, "its tokenizer is not that of")?;
+    for odd in [tokenizer.to_string(), "[]".into()] {
+        std::fs::write(other.join("tokenizer.json"), odd)?;
+        for flags in [&init[..], &teacher] {
+            expect_failure(&mut run(flags), 3, "its tokenizer is not that of")?;
+        }
     }
     Ok(())
 }
