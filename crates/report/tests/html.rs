@@ -131,6 +131,10 @@ fn the_page_is_one_escaped_file_without_addresses() -> anyhow::Result<()> {
     ] {
         assert!(html.contains(part), "{part}");
     }
+    assert!(
+        html.contains("prediction for it. 15 of the 94 tokens are masked: those are boxed."),
+        "sentences have a space between"
+    );
     let left: Vec<_> = std::fs::read_dir(fixture.folder().join("pages"))?.collect();
     assert_eq!(left.len(), 1, "nothing half-written is left beside the page");
     Ok(())
