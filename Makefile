@@ -38,9 +38,25 @@ DATA      ?= data
 PIPELINES ?= pipelines
 CARGO     ?= cargo
 
+choices := CORPUS STUDENT TEACHER SCORE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN
+others  := DEVICE THREADS JOBS FLAGS DATA PIPELINES MODEL page GRID GOAL PLAN BUILD BIN TUNED PYTHON BENCH BENCH_TEXT BENCH_GLUE \
+  GPU GPU_BUILDS BUNDLE GC
+origin_of_data := $(origin DATA)
+given   := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
+# What would do nothing is a mistake. Variables of the tools pass.
+$(foreach v,$(filter-out $(choices) $(others) CARGO% RUST% RAYON% ENTROMASK% GLIBC% MAKE% -*,$(given)),\
+  $(error $(v)=$($(v)): there is no such variable, see make help))
+
 # A comment behind a value leaves blanks at its end.
-$(foreach v,CORPUS STUDENT TEACHER SCORE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN DEVICE THREADS JOBS,\
-  $(eval override $(v) := $(strip $($(v)))))
+$(foreach v,$(choices) DEVICE THREADS JOBS DATA,$(eval override $(v) := $(strip $($(v)))))
+override DATA := $(patsubst %/,%,$(DATA))
+
+# Each becomes part of paths that make splits at blanks, and that `clean` removes.
+$(foreach v,$(choices) DEVICE DATA PIPELINES,$(if $(word 2,$($(v))),$(error $(v)=$($(v)): names and paths without blanks only)))
+$(if $(DATA),,$(error DATA= names no folder))
+$(if $(filter random teacher-mask self-mask kd self-mask-kd,$(RUN)),,\
+  $(error RUN=$(RUN): it is random, teacher-mask, self-mask, kd or self-mask-kd))
+$(if $(FIRST),,$(foreach v,$(filter FIRST_UNTIL FIRST_MODE,$(given)),$(error $(v) does nothing without FIRST)))
 
 $(foreach v,ROUNDS ROUND_EPOCHS,$(if $(shell [[ "$($(v))" =~ ^[0-9]+$$ ]] && echo yes),,$(error $(v)=$($(v)): it must be a number)))
 
@@ -94,7 +110,9 @@ train = $(call run,pretrain) --config $(PIPELINES)/train/$(2).toml --student $(P
 
 # ---- The teacher: `student = "…"` in its file names a model that the pipeline trains itself, `path = "…"` a folder ----
 teacher_file    := $(wildcard $(PIPELINES)/teacher/$(TEACHER).toml)
-teacher_key      = $(if $(teacher_file),$(shell sed -nE 's/^$(1) *= *"?([^"#]*)"?.*/\1/p' $(teacher_file)))
+teacher_key      = $(if $(teacher_file),$(shell sed -nE 's/^$(1) *= *["\x27]?([^"\x27#]*)["\x27]?.*/\1/p' $(teacher_file)))
+teacher_unknown := $(if $(teacher_file),$(shell grep -vE '^ *(\#.*)?$$|^(student|epochs|path) *=' $(teacher_file) | head -n 1 || true))
+$(if $(teacher_unknown),$(error $(teacher_file): `$(teacher_unknown)`: a teacher has student and epochs, or path))
 teacher_student := $(strip $(call teacher_key,student))
 teacher_epochs  := $(or $(strip $(call teacher_key,epochs)),$(total_epochs))
 teacher_name    := $(notdir $(patsubst %/,%,$(TEACHER)))$(if $(teacher_student),-$(TRAIN)-e$(teacher_epochs))
@@ -228,14 +246,17 @@ glue: $(glue)/manifest.json ## Fine-tune the model of RUN (or MODEL) on the task
 $(glue)/manifest.json: $(model_ready) FORCE | $(BUILD)
 	$(call run,glue) --config $(PIPELINES)/glue/$(GLUE).toml --model $(MODEL) $(on) $(if $(JOBS),--jobs $(JOBS))
 
+# Where the files in pipelines/glue/ look for it, wherever DATA is.
+glue_data := data/glue-data
 glue-data: $(BUILD) ## Fetch GLUE's official files into data/glue-data and check them (curl, unzip; 376 MB)
-	$(PIPELINES)/glue/fetch.sh $(DATA)/glue-data
-	$(BIN)/entromask-glue data --data $(DATA)/glue-data
+	$(PIPELINES)/glue/fetch.sh $(glue_data)
+	$(BIN)/entromask-glue data --data $(glue_data)
 
 report: $(glue)/manifest.json ## Write one HTML page about the model of RUN (or MODEL)
 	@$(if $(PLAN),true,$(BIN)/entromask-report html --model $(MODEL) --glue $(glue) --out $(page))
 
 ablation: $(BUILD) ## Run the grid GRID (pipelines/grid/): each stage of all its runs once, side by side, then one report
+	$(foreach v,$(filter $(choices),$(given)),$(error $(v) does nothing here: the grid says what is run))
 	@$(BIN)/entromask-ablation run $(GRID) --data $(DATA) --pipelines $(PIPELINES) --bin $(BIN) $(on) \
 	  $(if $(JOBS),--jobs $(JOBS)) $(if $(PLAN),--dry-run) $(FLAGS)
 GRID ?= $(PIPELINES)/grid/sample.toml
@@ -243,7 +264,10 @@ GRID ?= $(PIPELINES)/grid/sample.toml
 results-page: $(BUILD) ## Write docs/results.html, the page of docs/results.md
 	@$(BIN)/entromask-ablation page docs/results.md $(FLAGS)
 
+# Whatever else is asked for would be done.
 plan: $(BUILD) ## Say for each stage of GOAL (default pretrain-self-mask) whether it is up to date, or why it would run
+	$(if $(filter-out pretrain-% glue report ablation,$(GOAL) $(if $(GOAL),,nothing)),\
+	  $(error GOAL=$(GOAL): a plan is of pretrain-…, glue, report or ablation))
 	@pending=$$(mktemp); trap 'rm -f "$$pending"' EXIT; \
 	  $(MAKE) --no-print-directory $(GOAL) BUILD= PLAN="--dry-run --pending $$pending"
 GOAL ?= pretrain-self-mask
@@ -269,7 +293,7 @@ parity: $(model_ready) ## Compare what came out with transformers, pyarrow and D
 	$(PYTHON) tests/parity/masked_lm.py $(MODEL) $(DATA)/report/logits.safetensors
 	$(PYTHON) tests/parity/real_checkpoints.py $(BIN)/entromask-score $(tokens)
 	$(PYTHON) tests/parity/students.py $(BIN) $(tokens)
-	$(PYTHON) tests/parity/glue.py $(BIN)/entromask-glue $(MODEL) $(wildcard $(DATA)/glue-data)
+	$(PYTHON) tests/parity/glue.py $(BIN)/entromask-glue $(MODEL) $(wildcard $(glue_data))
 	$(PYTHON) tests/parity/readme_snippets.py
 PYTHON ?= python3
 
@@ -283,7 +307,7 @@ bench-select: ## Measure selection against reading and decoding the columns that
 	$(CARGO) bench --locked --workspace --bench select -- $(if $(THREADS),--threads $(THREADS))
 
 bench-score: $(tokens)/manifest.json ## Measure scoring against PyTorch doing the same work, in turns (PYTHON with tests/requirements.txt)
-	$(PYTHON) tests/bench/score.py $(BIN)/entromask-score $(tokens) --device $(DEVICE) $(BENCH)
+	$(PYTHON) tests/bench/score.py $(BIN)/entromask-score $(tokens) $(on_one) $(BENCH)
 BENCH ?=
 
 # What a machine without compiler and network needs beside tests/, $(tokens) and the masks; gpu_check.py runs there.
@@ -298,30 +322,33 @@ gpu-bundle-%: FORCE
 	CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target)/$* $(PYTHON) tests/bench/gpu_bundle.py $(BUNDLE)/$* --cargo $(CARGO) \
 	  $(call gpu_features,$*)
 
-gpu-check: gpu-bundle $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Check scoring and training of GPU_BUILDS against the CPU and PyTorch, and measure them
+gpu-check: $(if $(BUILD),gpu-bundle) $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Check scoring and training of GPU_BUILDS against the CPU and PyTorch, and measure them
 	$(PYTHON) tests/bench/gpu_check.py --binaries $(foreach build,$(GPU_BUILDS),$(build)=$(BUNDLE)/$(build)) \
 	  --tokens $(tokens) --masks $(masks)/random/epochs-0-1 --out $(DATA)/report/gpu.md $(GPU)
 GPU ?=
 
 bench-train: $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Measure pretraining against a PyTorch loop, in turns
-	$(PYTHON) tests/bench/train.py $(BIN)/entromask-pretrain $(tokens) $(masks)/random/epochs-0-1 --device $(DEVICE) $(BENCH)
+	$(PYTHON) tests/bench/train.py $(BIN)/entromask-pretrain $(tokens) $(masks)/random/epochs-0-1 $(on_one) $(BENCH)
 
 bench-glue: $(BUILD) ## Measure fine-tuning against a PyTorch loop, in turns (PYTHON with tests/requirements.txt)
 	$(PYTHON) tests/bench/glue.py $(BIN)/entromask-glue $(if $(THREADS),--threads $(THREADS)) $(BENCH_GLUE)
 BENCH_GLUE ?=
 
 doctor: ## Look whether this machine has what a run needs
+ifneq ($(BUILD),)
 	@for tool in rustc:rustup.rs $(CARGO):rustup.rs cc:"your system's packages (gcc)"; do \
 	  command -v "$${tool%%:*}" >/dev/null || { echo "$${tool%%:*} is missing: get it from $${tool#*:}" >&2; exit 1; }; done
-	$(if $(BUILD),@$(MAKE) --no-print-directory $(BUILD))
+	@$(MAKE) --no-print-directory $(BUILD)
+endif
 	@$(BIN)/entromask-report doctor
 
-gc: build ## List files in data/ that no manifest lists; GC=--delete removes them
+gc: $(BUILD) ## List files in data/ that no manifest lists; GC=--delete removes them
 	@$(BIN)/entromask-report gc $(DATA) $(GC)
 GC ?=
 
 clean: ## Remove everything that was made in data/ (the samples stay)
-	rm -rf $(foreach kind,tokens entropy masks targets models glue report ablation,$(DATA)/$(kind))
+	$(if $(filter environment,$(origin_of_data)),$(error DATA=$(DATA) comes from the environment: make clean DATA=$(DATA), if it is meant))
+	rm -rf $(foreach kind,tokens entropy masks targets models glue report ablation,"$(DATA)/$(kind)")
 
 help: ## This list
 	@echo "make pretrain-self-mask && make glue && make report     runs on data/sample, on the CPU, in minutes"; echo

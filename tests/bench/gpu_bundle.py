@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
 
 def cargo(args: argparse.Namespace, *command: str) -> list[dict]:
     """The executables that cargo names."""
-    done = subprocess.run([args.cargo, *command, "--message-format", "json"], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([args.cargo, *command, "--message-format", "json-render-diagnostics"], check=True, stdout=subprocess.PIPE, text=True)
     messages = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return [message for message in messages if message.get("executable")]
 
