@@ -26,11 +26,11 @@ pub struct CommonArgs {
     /// Folder of the artifact to make
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Where to compute: cpu, wgpu, vulkan or cuda; wgpu:1 and its like name the second device, and cuda:0,1 several for
-    /// stages that can use them
+    /// Where to compute: cpu, wgpu, vulkan or cuda; cuda:1 names the second GPU, wgpu:1 and vulkan:1 the second discrete one,
+    /// and cuda:0,1 several for stages that can use them
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
-    /// Floating-point type: f32, or bf16 on a GPU, for the matrix products where a model is pretrained, and for all but the
+    /// Floating-point type: f32, or bf16 on a GPU, for the matrix products where a model is trained, and for all but the
     /// softmax over the vocabulary elsewhere
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub dtype: String,

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write, stdout};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use entromask_fault::Fault;
 use fs_err as fs;
 use serde::Serialize;
@@ -47,10 +48,10 @@ impl OutputFile {
     /// Puts `bytes` in its place.
     ///
     /// # Errors
-    /// A [`Fault`] of class usage if that cannot be written.
+    /// If that cannot be written, as on a full disk; what was in its place stays there.
     pub fn publish(self, bytes: &[u8]) -> anyhow::Result<()> {
         let written = fs::write(&self.beside, bytes).and_then(|()| fs::rename(&self.beside, &self.place));
-        Ok(written.map_err(|error| refuse(&self.place, error))?)
+        written.with_context(|| format!("{}: cannot write", self.place.display()))
     }
 }
 

@@ -54,7 +54,20 @@ pub struct Devices {
 ///
 /// As [`open()`], and a usage fault for lists of several backends or with a device twice.
 pub fn open_all(list: &str, dtype: &str) -> Result<Devices> {
-    let specs = spec::list(list)?;
+    open_specs(spec::list(list)?, dtype)
+}
+
+/// Opens the one device `spec` as [`open_all()`] does, to train on.
+///
+/// # Errors
+///
+/// As [`open()`].
+pub fn open_to_train(spec: &str, dtype: &str) -> Result<(Device, Products)> {
+    let Devices { mut all, products } = open_specs(vec![spec.parse()?], dtype)?;
+    Ok((all.swap_remove(0), products))
+}
+
+fn open_specs(specs: Vec<Spec>, dtype: &str) -> Result<Devices> {
     let (dtype, new) = (float_dtype(dtype, specs[0])?, FloatDType::F32);
     let products = if dtype == new { Products::AsTensors } else { Products::Bf16 };
     let types = Types { new, products: dtype };

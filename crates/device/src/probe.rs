@@ -3,10 +3,10 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use entromask_fault::Fault;
 
 use crate::Spec;
@@ -24,6 +24,9 @@ pub(crate) struct Types {
 /// that run burn's kernels and return nonsense, and nonsense must not become an artifact.
 pub(crate) fn first_use(mut device: Device, types: Types, spec: Spec) -> Result<Device> {
     let used = quietly(|| {
+        if types.products == FloatDType::BF16 && !device.supports_dtype(DType::BF16) {
+            return Err(NO_BF16.to_owned());
+        }
         configure(&mut device, types.new)?;
         check_product(&product(&device, types.products))?;
         Ok(device)
@@ -31,16 +34,24 @@ pub(crate) fn first_use(mut device: Device, types: Types, spec: Spec) -> Result<
     used.map_err(|reason| unavailable(spec, &reason))
 }
 
+const NO_BF16: &str = "it does not compute in bf16";
+
 /// The panic hook belongs to the whole process: one probe at a time may replace it.
 static HOOK: Mutex<()> = Mutex::new(());
 
+/// Where a thread of the backend panics first, ours panics because it is gone: the first text is why.
 fn quietly<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    let _one_at_a_time = HOOK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let hook = take_hook();
-    set_hook(Box::new(|_| {}));
+    let _one_at_a_time = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    let (hook, first) = (take_hook(), Arc::new(Mutex::new(None)));
+    let noted = first.clone();
+    set_hook(Box::new(move |info| {
+        let mut first = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| panic_text(info.payload()));
+    }));
     let outcome = catch_unwind(AssertUnwindSafe(run));
     set_hook(hook);
-    outcome.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())))
+    let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+    outcome.unwrap_or_else(|panic| Err(first.unwrap_or_else(|| panic_text(panic.as_ref()))))
 }
 
 /// Sets the type of new float tensors; a device that already has this type is left as it is.
@@ -88,13 +99,16 @@ fn check_product(found: &[f32]) -> Result<(), String> {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+fn panic_text(panic: &dyn Any) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown reason").to_owned()
 }
 
 fn unavailable(spec: Spec, reason: &str) -> anyhow::Error {
     let first_line = reason.lines().next().unwrap_or_default();
+    if reason == NO_BF16 {
+        return Fault::device(format!("device `{spec}`: {reason}")).remedy("use --dtype f32").into();
+    }
     Fault::device(format!("device `{spec}` does not answer ({first_line})"))
         .remedy("check the driver and that the GPU is visible here, or use --device cpu")
         .into()
@@ -112,6 +126,11 @@ mod tests {
         );
         assert_eq!(quietly(|| -> Result<(), String> { panic!("no driver") }), Err("no driver".to_owned()));
         assert_eq!(quietly(|| Ok(1)), Ok(1));
+        let beside = || -> Result<(), String> {
+            let gone = std::thread::spawn(|| panic!("no GPU")).join();
+            panic!("receiver gone: {}", gone.is_err())
+        };
+        assert_eq!(quietly(beside), Err("no GPU".to_owned()));
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl Backend {
 pub struct Spec {
     /// What computes.
     pub backend: Backend,
-    /// Number of the GPU; `None` leaves the choice to the driver.
+    /// Number of the GPU; `None` leaves the choice to the driver. Of `wgpu` and `vulkan` it counts discrete GPUs only: one in
+    /// the processor, or software, is used without a number.
     pub index: Option<usize>,
 }
 

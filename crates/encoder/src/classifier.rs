@@ -6,6 +6,7 @@ use anyhow::Result;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
+use entromask_kernels::Products;
 use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Drawn, Stored, StoredOrDrawn};
@@ -18,6 +19,9 @@ use crate::{Batch, Encoder, EncoderConfig};
 /// An encoder, a dense layer with an activation on the first token (BERT's pooler and what is like it), dropout and a
 /// linear classifier. ModernBERT normalises after the dense layer, and may take the mean over all tokens. A linear probe
 /// ([`init_probe`](Self::init_probe)) has neither dense layer nor normalisation.
+///
+/// While it is trained, dropout stands before the classifier, as in BERT; RoBERTa and ELECTRA in `transformers` have one
+/// before the dense layer too.
 ///
 /// One label means regression.
 #[derive(Module, Debug)]
@@ -100,6 +104,14 @@ impl SequenceClassifier {
         checkpoint::save(self, config, dir, metadata)?;
         let architecture = config.model_type.layout().classifier;
         checkpoint::save_config(&config_json::write(config, architecture, label_keys(num_labels))?, dir)
+    }
+
+    /// The same weights, with the body's matrix products in another type. New models have [`Products::AsTensors`]; this is not
+    /// stored. What follows the body is small, and stays in the type of its weights.
+    #[must_use]
+    pub fn with_products(mut self, products: Products) -> Self {
+        self.encoder.set_products(products);
+        self
     }
 
     /// Outputs of the classifier.

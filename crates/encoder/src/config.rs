@@ -161,6 +161,11 @@ impl EncoderConfig {
         self.embedding_size.unwrap_or(self.hidden_size)
     }
 
+    /// What fills up rows: the padding token, or the first one where the model does not know that. It is never attended to.
+    pub fn filling_id(&self) -> u32 {
+        if (self.pad_token_id as usize) < self.vocab_size { self.pad_token_id } else { 0 }
+    }
+
     /// Position of the first token: RoBERTa starts behind the number of its padding token.
     pub(crate) fn first_position(&self) -> usize {
         match self.model_type {
@@ -174,7 +179,10 @@ impl EncoderConfig {
         if self.model_type != Family::Albert {
             return (0..self.num_hidden_layers).collect();
         }
-        let group_at = |depth| depth * self.num_hidden_groups / self.num_hidden_layers;
+        // In floating point, as `transformers` has it: in whole numbers a few depths belong to another group.
+        let (layers, groups) = (self.num_hidden_layers as f64, self.num_hidden_groups as f64);
+        let last = self.num_hidden_groups - 1;
+        let group_at = move |depth: usize| ((depth as f64 / (layers / groups)) as usize).min(last);
         let inner = self.inner_group_num;
         (0..self.num_hidden_layers)
             .flat_map(|depth| (0..inner).map(move |layer| group_at(depth) * inner + layer))
@@ -194,6 +202,7 @@ impl EncoderConfig {
             Self::positions_problem,
             Self::heads_problem,
             Self::dropout_problem,
+            Self::number_problem,
             Self::family_problem,
         ];
         problems.into_iter().find_map(|problem| problem(self))
@@ -210,6 +219,11 @@ impl EncoderConfig {
             (self.modernbert.is_some() && family != ModernBert, "no [modernbert]"),
             (shared && family != Albert, "num_hidden_groups = 1 and inner_group_num = 1"),
             (narrow && ![Albert, Electra].contains(&family), "embedding_size = hidden_size"),
+            // Its config.json has no key for another one.
+            (
+                family == DistilBert && (self.layer_norm_eps - Self::default().layer_norm_eps).abs() > 0.0,
+                "layer_norm_eps = 1e-12",
+            ),
         ];
         let (_, wanted) = problems.into_iter().find(|(wrong, _)| *wrong)?;
         Some(format!("{family:?} needs {wanted}"))
@@ -255,6 +269,23 @@ impl EncoderConfig {
         odd.then(|| format!("{} dimensions a head, but rotary positions take pairs", width / heads))
     }
 
+    /// Numbers with which a model computes nothing, or never begins.
+    fn number_problem(&self) -> Option<String> {
+        let modern = self.modernbert();
+        let at_least = [
+            ("layer_norm_eps", self.layer_norm_eps, 0.0),
+            ("initializer_range", self.initializer_range, 0.0),
+            // Frequencies are its powers.
+            ("global_rope_theta", modern.global_rope_theta, 1.0),
+            ("local_rope_theta", modern.local_rope_theta, 1.0),
+            // Normals within a tenth of a deviation are one of twelve that are drawn.
+            ("initializer_cutoff_factor", modern.initializer_cutoff_factor.unwrap_or(1.0), 0.1),
+        ];
+        let (name, value, least) =
+            at_least.into_iter().find(|(_, value, least)| !(value.is_finite() && value >= least))?;
+        Some(format!("{name} is {value}; it has to be at least {least}"))
+    }
+
     fn dropout_problem(&self) -> Option<String> {
         let probabilities = [
             ("hidden_dropout_prob", self.hidden_dropout_prob),
@@ -273,10 +304,12 @@ fn unreadable(path: &Path, error: &serde_json::Error) -> anyhow::Error {
 
 /// `family`: it is one of those that are implemented.
 fn unsupported(path: &Path, problem: &str, family: bool) -> anyhow::Error {
-    let remedy = match (family, problem.ends_with("is not supported")) {
-        (false, _) => format!("use a model of one of the families {}", Family::names().join(", ")),
-        (true, true) => "use a model without this".to_owned(),
-        (true, false) => "correct this file, or fetch or write the model again".to_owned(),
+    let (foreign, unknown) = (problem.contains("not supported"), problem.contains("unknown variant"));
+    let remedy = match (family, foreign, unknown) {
+        (false, ..) => format!("use a model of one of the families {}", Family::names().join(", ")),
+        (true, true, _) => "use a model without this".to_owned(),
+        (true, _, true) => "use a model without this, or correct this file".to_owned(),
+        _ => "correct this file, or fetch or write the model again".to_owned(),
     };
     Fault::input(format!("{}: {problem}", path.display())).remedy(remedy).into()
 }
@@ -316,6 +349,54 @@ mod tests {
         assert_eq!(albert.layer_order(), [0, 1, 0, 1, 0, 1, 2, 3, 2, 3]);
         let bert = EncoderConfig { num_hidden_layers: 3, ..EncoderConfig::default() };
         assert_eq!(bert.layer_order(), [0, 1, 2]);
+        let uneven =
+            EncoderConfig { num_hidden_layers: 18, num_hidden_groups: 14, inner_group_num: 1, ..albert };
+        // [int(i / (18 / 14)) for i in range(18)] in Python.
+        assert_eq!(uneven.layer_order(), [0, 0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 10, 10, 11, 12, 13]);
+    }
+
+    #[test]
+    fn numbers_that_compute_nothing_are_refused() {
+        let modern = |modernbert| EncoderConfig {
+            model_type: Family::ModernBert,
+            type_vocab_size: 0,
+            modernbert: Some(modernbert),
+            ..EncoderConfig::default()
+        };
+        let usual = ModernBertConfig::default;
+        let bert = EncoderConfig::default;
+        let cases = [
+            (
+                EncoderConfig { layer_norm_eps: -1.0, ..bert() },
+                "layer_norm_eps is -1; it has to be at least 0",
+            ),
+            (EncoderConfig { layer_norm_eps: f64::NAN, ..bert() }, "layer_norm_eps is NaN"),
+            (EncoderConfig { initializer_range: f64::INFINITY, ..bert() }, "initializer_range is inf"),
+            (
+                modern(ModernBertConfig { global_rope_theta: 0.0, ..usual() }),
+                "global_rope_theta is 0; it has to be at least 1",
+            ),
+            (modern(ModernBertConfig { local_rope_theta: -5.0, ..usual() }), "local_rope_theta is -5"),
+            (
+                modern(ModernBertConfig { initializer_cutoff_factor: Some(0.0), ..usual() }),
+                "cutoff_factor is 0; it has to be at least 0.1",
+            ),
+            (
+                EncoderConfig {
+                    model_type: Family::DistilBert,
+                    type_vocab_size: 0,
+                    layer_norm_eps: 0.5,
+                    ..bert()
+                },
+                "DistilBert needs layer_norm_eps = 1e-12",
+            ),
+        ];
+        for (config, named) in cases {
+            let problem = config.problem().expect("refused");
+            assert!(problem.contains(named), "{problem}");
+        }
+        assert_eq!(modern(usual()).problem(), None);
+        assert_eq!(EncoderConfig { pad_token_id: 40_000, ..bert() }.filling_id(), 0);
     }
 
     #[test]

@@ -17,7 +17,7 @@
 //!     num_hidden_layers: 1, ..EncoderConfig::default() };
 //! let device = Device::flex();
 //! let model = MaskedLm::init(&config, 1, &device);
-//! let batch = Batch::from_rows(&[[2, 7, 9, 3]], config.pad_token_id, &device);
+//! let batch = Batch::from_rows(&[[2, 7, 9, 3]], config.filling_id(), &device);
 //! let hidden = model.hidden(&batch);
 //! assert_eq!(hidden.dims(), [1, 4, 8]);
 //! assert_eq!(model.logits(hidden.reshape([4, 8])).dims(), [4, 50]);

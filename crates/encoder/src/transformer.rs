@@ -10,7 +10,7 @@
 //! | RoBERTa, XLM-R | positions start behind the number of the padding token | as BERT |
 //! | DistilBERT | no segments | as BERT |
 //! | ELECTRA | narrower than the layers, then projected | as BERT |
-//! | ALBERT | narrower than the layers, then projected | as BERT, with weights shared in groups |
+//! | ALBERT | narrower than the layers, then projected | as BERT, with weights shared in groups; when it is trained, dropout stands behind its blocks as there, not only behind attention |
 //! | Megatron-BERT | not normalised | normalised before each block, and once at the end |
 
 use burn::module::Module;

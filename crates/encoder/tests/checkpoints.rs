@@ -5,8 +5,9 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use entromask_encoder::{EncoderConfig, MaskedLm, SequenceClassifier, pretrained_files};
+use entromask_encoder::{Batch, EncoderConfig, MaskedLm, SequenceClassifier, pretrained_files};
 use entromask_fault::{Class, Fault};
+use entromask_kernels::Products;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -317,4 +318,20 @@ fn read(bytes: &[u8]) -> Tensors {
     let file = SafeTensors::deserialize(bytes).expect("reads");
     let values = |data: &[u8]| data.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect();
     file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(view.data())))).collect()
+}
+
+/// Bodies multiply in bf16 where they are trained so; what it rounds shows, and is no more than its eight bits.
+#[test]
+fn a_classifier_multiplies_in_the_type_that_it_is_given() {
+    // A GPU's path is taken on the CPU where derivatives are asked for.
+    let (dir, device) = (saved(), Device::flex().autodiff());
+    let config = config().with_dropout(0.0);
+    let model = SequenceClassifier::init_from_encoder(dir.path(), &config, 2, 0, &device).expect("loads");
+    let batch = Batch::from_rows(&[[2, 7, 9, 3]], 0, &device);
+    let features = |products| model.clone().with_products(products).features(&batch);
+    let [exact, rounded] = [Products::AsTensors, Products::Bf16]
+        .map(|products| features(products).try_into_vec_as::<f32>().expect("f32"));
+    let largest = exact.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let most = exact.iter().zip(&rounded).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(most > 0.0 && most < 0.03 * largest, "{most} of {largest}");
 }

@@ -58,6 +58,19 @@ fn a_whole_checkpoint_computes_the_same_with_another_dropout_and_fewer_positions
 }
 
 #[test]
+fn more_positions_than_the_file_has_are_no_panic() {
+    let (dir, _) = saved(&shape(2));
+    let claimed = EncoderConfig { max_position_embeddings: 500, ..shape(2) };
+    let file = dir.path().join("config.json");
+    let text = fs_err::read_to_string(&file).expect("reads");
+    let text = text.replace("\"max_position_embeddings\": 12", "\"max_position_embeddings\": 500");
+    fs_err::write(&file, text).expect("writes");
+    let error = from(dir.path(), &claimed, &Inheritance::default()).expect_err("there are twelve");
+    assert_eq!(class_of(error.as_ref()), Class::Input);
+    assert!(error.to_string().contains("expected [500, 16]"), "{error}");
+}
+
+#[test]
 fn chosen_layers_do_what_they_did() {
     let (dir, model) = saved(&shape(4));
     let student = from(dir.path(), &shape(2), &layers(&[0, 1])).expect("fits");
@@ -95,6 +108,16 @@ fn each_family_hands_its_layers_on() {
         let whole = from(dir.path(), &config, &Inheritance::default()).expect("fits");
         assert_eq!(states(&whole), states(&model), "{:?}", config.model_type);
     }
+    // Which of a ModernBERT's layers see the whole row, and that the first one does not normalise, follows from the depth.
+    let modern = EncoderConfig { model_type: Family::ModernBert, type_vocab_size: 0, ..shape(4) };
+    let (dir, _) = saved(&modern);
+    for chosen in [[0, 3], [1, 2], [2, 0]] {
+        let two = EncoderConfig { num_hidden_layers: 2, ..modern.clone() };
+        refused(from(dir.path(), &two, &layers(&chosen)), "would compute something else");
+    }
+    let four =
+        from(dir.path(), &modern, &layers(&[0, 2, 1, 3])).expect("layers of one kind may change places");
+    assert_ne!(logits(&four).len(), 0);
     let albert = EncoderConfig { model_type: Family::Albert, embedding_size: Some(8), ..shape(4) };
     let (dir, model) = saved(&albert);
     let whole = from(dir.path(), &albert, &Inheritance::default()).expect("fits");

@@ -97,7 +97,7 @@ mod tests {
 
     fn by_tensors(model: &SequenceClassifier, config: &EncoderConfig) -> (f64, Gradients) {
         let device = Device::flex().autodiff();
-        let batch = Batch::from_rows(&IDS, config.pad_token_id, &device);
+        let batch = Batch::from_rows(&IDS, config.filling_id(), &device);
         let batch = if config.type_vocab_size > 1 { batch.with_token_types(&TYPES) } else { batch };
         let loss = loss(model.logits(&batch));
         let backward = loss.backward();

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use entromask_artifact::{Input, Kind, MANIFEST, Manifest};
 use entromask_encoder::{EncoderConfig, Pooling, SequenceClassifier, pretrained_files};
 use entromask_fault::Fault;
+use entromask_kernels::Products;
 
 use crate::config::Head;
 use crate::rows::RowTokenizer;
@@ -19,13 +20,20 @@ pub struct Source {
     tokenizer_dir: PathBuf,
     /// Shape of the model.
     pub config: EncoderConfig,
+    products: Products,
 }
 
 impl Source {
     /// Reads the configuration in `dir`.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let config = EncoderConfig::from_pretrained(dir)?;
-        Ok(Self { dir: dir.into(), tokenizer_dir: dir.into(), config })
+        Ok(Self { dir: dir.into(), tokenizer_dir: dir.into(), config, products: Products::default() })
+    }
+
+    /// With the matrix products of what is trained in another type.
+    #[must_use]
+    pub fn with_products(self, products: Products) -> Self {
+        Self { products, ..self }
     }
 
     /// The tokenizer of the folder, for rows of at most `max_length` tokens and what the model can read.
@@ -68,12 +76,14 @@ impl Source {
         let (dir, config, device) = (&self.dir, &self.config, device.clone().autodiff());
         let pooling = match head {
             Head::Pooler => {
-                return SequenceClassifier::init_from_encoder(dir, config, outputs, seed, &device);
+                let model = SequenceClassifier::init_from_encoder(dir, config, outputs, seed, &device)?;
+                return Ok(model.with_products(self.products));
             }
             Head::Cls => Pooling::Cls,
             Head::Mean => Pooling::Mean,
         };
-        SequenceClassifier::init_probe(dir, config, outputs, pooling, seed, &device)
+        let model = SequenceClassifier::init_probe(dir, config, outputs, pooling, seed, &device)?;
+        Ok(model.with_products(self.products))
     }
 }
 

@@ -52,7 +52,7 @@ impl Tokenized {
     pub fn batch(&self, batch: &[usize], is_pair: bool, config: &EncoderConfig, device: &Device) -> Batch {
         let rows = || batch.iter().map(|&row| &self.rows[row]);
         let ids: Vec<_> = rows().map(|row| row.ids.as_slice()).collect();
-        let inputs = Batch::from_rows(&ids, config.pad_token_id, device);
+        let inputs = Batch::from_rows(&ids, config.filling_id(), device);
         if !has_segments(is_pair, config) {
             return inputs;
         }

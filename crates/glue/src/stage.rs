@@ -87,8 +87,8 @@ impl Plan<'_> {
         if todo.is_empty() {
             return Ok(());
         }
-        let device = entromask_device::open(&self.job.device, &self.job.dtype)?;
-        let source = Source::open(&self.job.model)?;
+        let (device, products) = entromask_device::open_to_train(&self.job.device, &self.job.dtype)?;
+        let source = Source::open(&self.job.model)?.with_products(products);
         let data = self.read(&todo, &source)?;
         let tokens = |unit: &Unit| data[&unit.task].tokens(self.recipe_of(*unit));
         let progress = Progress::new("fine-tuning", todo.iter().map(tokens).sum());

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::class::Class;
 use crate::corruption::Corruption;
-use crate::policies::Policy;
+use crate::policies::{Basis, Policy};
 use crate::schedule::Schedule;
 
 /// Configuration of mask selection; every key is semantic.
@@ -27,7 +27,8 @@ pub struct Config {
     pub epochs: u16,
     /// What the model sees at the masked positions.
     pub corruption: Corruption,
-    /// Column of the entropy table that policies select by.
+    /// Column of the entropy table that policies select by. Of `margin`, which is small where the model is unsure, they
+    /// see 1 − margin. Temperatures are in the measure's unit: nats, and for `margin` and `normalized` shares of 1.
     #[serde(skip_serializing_if = "is_default_measure")]
     pub measure: String,
     /// Mask all pieces of a word or none; a word's score is the greatest or the mean score of its pieces.
@@ -137,6 +138,21 @@ impl Config {
         self.exclude.iter().try_for_each(|class| class.check_excludable())?;
         self.policy.validate(self)?;
         self.corruption.validate()
+    }
+
+    /// With the defaults of what has no effect: nothing is measured where a policy looks at no scores, and then a word has
+    /// none either.
+    #[must_use]
+    pub fn effective(&self) -> Self {
+        let basis = self.policy.basis();
+        let measured = matches!(basis, Basis::Measure | Basis::Excess);
+        Self {
+            measure: if measured { self.measure.clone() } else { DEFAULT_MEASURE.into() },
+            whole_word: self
+                .whole_word
+                .map(|score| if basis == Basis::Nothing { WordScore::Max } else { score }),
+            ..self.clone()
+        }
     }
 
     /// The epochs to make masks for.

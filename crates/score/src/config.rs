@@ -154,7 +154,10 @@ impl Config {
             object.remove("run");
             object.remove("mask_rate");
             object.insert("folds".to_owned(), effective.fold_count().into());
-            if !carried {
+            if carried {
+                // How long rows are cut has changed since the first version.
+                object.insert("windows".to_owned(), 2.into());
+            } else {
                 object.remove("carry");
             }
             object.insert("dtype".to_owned(), dtype.into());
@@ -170,7 +173,7 @@ impl Config {
             folds: if has_sets { self.folds } else { usual.folds },
             mask_rate: if has_sets { self.mask_rate } else { usual.mask_rate },
             whole_word: if has_sets { self.whole_word } else { usual.whole_word },
-            seed: if has_sets || self.is_sample() { self.seed } else { usual.seed },
+            seed: if has_sets || self.fraction < 1.0 { self.seed } else { usual.seed },
             ..self.clone()
         }
     }

@@ -106,6 +106,7 @@ pub struct Agreement {
 pub fn fidelity(args: &FidelityArgs) -> Result<Fidelity> {
     args.common.refuse("fidelity", &["--out", "--dry-run"])?;
     let config: Config = entromask_cli::load(&args.common)?;
+    refuse_samples(&args.common, &config)?;
     let paths = Paths { tokens: args.tokens.clone(), model: args.model.clone(), out: PathBuf::new() };
     let compute = (&args.common).into();
     let job = Job::load(&config, &paths, &compute)?;
@@ -127,6 +128,22 @@ pub fn fidelity(args: &FidelityArgs) -> Result<Fidelity> {
     let (rows, exact) = (exact.rows(), level(&exact));
     let (trusted, verdict) = judge(&config, judged, exact.spread, tokens);
     Ok(Fidelity { rows, tokens, exact, kfold, unmasked, trusted, verdict })
+}
+
+/// A sample that a recipe asks for is not what is judged; who asks for one here means `--rows`.
+fn refuse_samples(common: &CommonArgs, config: &Config) -> Result<()> {
+    let asked = |key: &&&str| common.set.iter().any(|set| set.split('=').next().map(str::trim) == Some(key));
+    if let Some(key) = ["rows", "fraction", "measures"].iter().find(asked) {
+        return Err(Fault::usage(format!("fidelity has no use for --set {key}"))
+            .remedy("leave it out; --rows N says how many rows are sampled")
+            .into());
+    }
+    if config.is_sample() {
+        tracing::info!(
+            "`rows` and `fraction` of the configuration are left out: the scoring of all rows is judged"
+        );
+    }
+    Ok(())
 }
 
 fn sampled(job: &Job<'_>, teacher: &Teacher, args: &FidelityArgs, config: &Config) -> Result<Part> {
@@ -206,7 +223,7 @@ fn judge(config: &Config, judged: &Agreement, spread: f64, tokens: usize) -> (Op
     let trusted = rank >= least_rank && judged.top_agreement >= least_top;
     let verb = if trusted { "can be trusted" } else { "cannot be trusted" };
     let verdict = format!(
-        "{name} {verb}: Spearman in rows {rank:.2} (at least {least_rank}), highest 15 % agree to {:.0} % (at least {:.0} %)",
+        "{name} {verb}: Spearman in rows {rank:.3} (at least {least_rank}), highest 15 % agree to {:.1} % (at least {:.0} %)",
         100.0 * judged.top_agreement,
         100.0 * least_top,
     );

@@ -4,17 +4,22 @@ use entromask_random::{keyed, open_unit, shuffled};
 
 use crate::config::{Conditioning, Config};
 
-/// The passes over row number `row`: for each, the positions to score, ascending. `word` is null at special tokens.
+/// The passes over row number `row`: for each, the positions to score, ascending. `word` is null at special tokens, and
+/// where a window of a long row is only context; `readable` is the number of tokens that such a window could mask, context
+/// included.
 ///
 /// Masked conditionings mask exactly these positions in that pass. Without maskable tokens, or for a row outside of
 /// the sample, there are no passes.
-pub fn passes(config: &Config, row: u64, word: &[Option<u16>]) -> Vec<Vec<u16>> {
+pub fn passes(config: &Config, row: u64, word: &[Option<u16>], readable: Option<usize>) -> Vec<Vec<u16>> {
     let maskable: Vec<u16> = (0..word.len()).filter(|&s| word[s].is_some()).map(|s| s as u16).collect();
     if maskable.is_empty() || !in_sample(config, row) {
         return Vec::new();
     }
     match config.conditioning {
-        Conditioning::Kfold => folds(config, row, word, &maskable),
+        Conditioning::Kfold => {
+            let count = fold_count(config, maskable.len(), readable.unwrap_or(maskable.len()));
+            folds(config, row, word, &maskable, count)
+        }
         Conditioning::MaskEach => maskable.into_iter().map(|position| vec![position]).collect(),
         Conditioning::Unmasked => vec![maskable],
     }
@@ -27,15 +32,21 @@ pub(crate) fn in_sample(config: &Config, row: u64) -> bool {
     chosen && config.rows.is_none_or(|rows| row < rows)
 }
 
+/// As many sets as hide of all `readable` tokens what they are to hide: fewer where only `maskable` of them are scored.
+fn fold_count(config: &Config, maskable: usize, readable: usize) -> usize {
+    let share = maskable as f64 / readable.max(1) as f64;
+    ((config.fold_count() as f64 * share).round() as usize).max(1)
+}
+
 /// Deals the units in random order, each to the set that is smallest so far: single positions make sets whose sizes
 /// differ by at most one, words nearly so.
-fn folds(config: &Config, row: u64, word: &[Option<u16>], maskable: &[u16]) -> Vec<Vec<u16>> {
+fn folds(config: &Config, row: u64, word: &[Option<u16>], maskable: &[u16], count: usize) -> Vec<Vec<u16>> {
     let units: Vec<&[u16]> = if config.whole_word {
         maskable.chunk_by(|&a, &b| word[a as usize] == word[b as usize]).collect()
     } else {
         maskable.chunks(1).collect()
     };
-    let mut folds = vec![Vec::new(); config.fold_count().min(units.len())];
+    let mut folds = vec![Vec::new(); count.min(units.len())];
     for unit in shuffled(units.len(), &mut keyed(config.seed, "folds", row, 0)) {
         let smallest = folds.iter_mut().min_by_key(|fold| fold.len());
         smallest.expect("a row with units has folds").extend_from_slice(units[unit]);
@@ -65,7 +76,7 @@ mod tests {
     #[test]
     fn folds_are_disjoint_complete_and_balanced() {
         for (pieces, folds) in [(20, 7), (7, 7), (3, 7), (100, 1), (126, 7)] {
-            let passes = passes(&Config { folds: Some(folds), ..Config::default() }, 5, &row(pieces));
+            let passes = passes(&Config { folds: Some(folds), ..Config::default() }, 5, &row(pieces), None);
             assert_eq!(passes.len(), folds.min(pieces));
             assert_eq!(sorted(&passes), (1..=pieces as u16).collect::<Vec<_>>());
             let sizes: Vec<usize> = passes.iter().map(Vec::len).collect();
@@ -75,9 +86,19 @@ mod tests {
     }
 
     #[test]
+    fn a_window_hides_of_what_is_read_what_a_whole_row_would() {
+        let sets = |scored, readable| passes(&Config::default(), 5, &row(scored), Some(readable));
+        for (scored, readable, count) in [(100, 100, 7), (50, 100, 4), (70, 100, 5), (2, 100, 1)] {
+            let sets = sets(scored, readable);
+            assert_eq!((sets.len(), sorted(&sets).len()), (count, scored));
+            assert!(sets.iter().all(|set| set.len() <= readable.div_ceil(7) + 1));
+        }
+    }
+
+    #[test]
     fn whole_words_stay_together() {
         let (config, word) = (Config { whole_word: true, ..Config::default() }, row(40));
-        let passes = passes(&config, 5, &word);
+        let passes = passes(&config, 5, &word, None);
         assert_eq!(sorted(&passes), (1..=40).collect::<Vec<u16>>());
         let fold_of = |position: u16| passes.iter().position(|fold| fold.contains(&position));
         for (a, b) in (1..40).map(|a| (a, a + 1)).filter(|&(a, b)| word[a as usize] == word[b as usize]) {
@@ -87,7 +108,7 @@ mod tests {
 
     #[test]
     fn folds_depend_on_row_and_seed_only() {
-        let of = |seed, number| passes(&Config { seed, ..Config::default() }, number, &row(30));
+        let of = |seed, number| passes(&Config { seed, ..Config::default() }, number, &row(30), None);
         assert_eq!(of(1, 5), of(1, 5));
         assert_ne!(of(1, 5), of(1, 6));
         assert_ne!(of(1, 5), of(2, 5));
@@ -96,16 +117,17 @@ mod tests {
     #[test]
     fn other_conditionings() {
         let each = Config { conditioning: Conditioning::MaskEach, ..Config::default() };
-        assert_eq!(passes(&each, 0, &row(3)), [[1], [2], [3]]);
+        assert_eq!(passes(&each, 0, &row(3), None), [[1], [2], [3]]);
         let unmasked = Config { conditioning: Conditioning::Unmasked, ..Config::default() };
-        assert_eq!(passes(&unmasked, 0, &row(3)), [[1, 2, 3]]);
-        assert!(passes(&unmasked, 0, &[None, None]).is_empty());
+        assert_eq!(passes(&unmasked, 0, &row(3), None), [[1, 2, 3]]);
+        assert!(passes(&unmasked, 0, &[None, None], None).is_empty());
     }
 
     #[test]
     fn a_sample_is_about_as_large_as_asked() {
-        let scored =
-            |config: &Config| (0..2000).filter(|&number| !passes(config, number, &row(1)).is_empty()).count();
+        let scored = |config: &Config| {
+            (0..2000).filter(|&number| !passes(config, number, &row(1), None).is_empty()).count()
+        };
         let sampled = scored(&Config { fraction: 0.25, ..Config::default() });
         assert!((430..570).contains(&sampled), "{sampled}");
         assert_eq!(scored(&Config { rows: Some(17), ..Config::default() }), 17);

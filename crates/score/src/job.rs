@@ -9,7 +9,7 @@ use entromask_encoder::MaskedLm;
 use entromask_fault::Fault;
 use entromask_tables::{Entropies, footer_key};
 
-use crate::overlap::overlap;
+use crate::overlap::{Writer, overlap};
 use crate::part::{Part, Reader};
 use crate::pass::Work;
 use crate::predictor::Predictor;
@@ -132,7 +132,7 @@ impl<'a> Job<'a> {
     pub(crate) fn score(&self, teacher: &Teacher, bench: &Workbench, shard: Option<Shard>) -> Result<Total> {
         let (scorer, mut total) = (teacher.scorer(self.config), self.total(&teacher.reader));
         let read = |(index, output)| self.find(&teacher.reader, bench, index, output);
-        let work = |found| self.account(&scorer, found, &mut total);
+        let work = |found, writer: &Writer| self.account(&scorer, found, &mut total, writer);
         let write = |made: Made| made.write(bench);
         overlap(self.parts(shard).into_iter(), read, work, write)?;
         Ok(total)
@@ -149,15 +149,21 @@ impl<'a> Job<'a> {
     }
 
     /// Counts the scores of a part, which are made first if need be; gives what is to be written.
-    fn account(&self, scorer: &Scorer<'_>, found: Found, total: &mut Total) -> Result<Option<Made>> {
+    fn account(
+        &self,
+        scorer: &Scorer<'_>,
+        found: Found,
+        total: &mut Total,
+        writer: &Writer,
+    ) -> Result<Option<Made>> {
         match found {
             Found::Done(done) => {
                 total.add(&done);
                 Ok(None)
             }
             Found::Todo { part, index, work } => {
-                let made =
-                    Made { index, done: Done { scores: self.score_part(scorer, &part, index, work)?, work } };
+                let done = Done { scores: self.score_part(scorer, &part, (index, work), writer)?, work };
+                let made = Made { index, done };
                 total.add(&made.done);
                 total.made += 1;
                 Ok(Some(made))
@@ -165,12 +171,19 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn score_part(&self, scorer: &Scorer<'_>, part: &Part, index: usize, work: Work) -> Result<Entropies> {
+    fn score_part(
+        &self,
+        scorer: &Scorer<'_>,
+        part: &Part,
+        (index, work): (usize, Work),
+        writer: &Writer,
+    ) -> Result<Entropies> {
         let label = format!("score {}/{}", index + 1, self.parts(None).len());
         let progress = Progress::new(label, work.tokens);
         let made = part.score(scorer, |tokens| {
             progress.inc(tokens);
-            check_interrupt()
+            check_interrupt()?;
+            writer.check()
         })?;
         progress.finish();
         Ok(made)

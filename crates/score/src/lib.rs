@@ -25,7 +25,8 @@
 //! [`distill()`] writes what the model says at masked positions, for a student to learn from without it.
 //!
 //! A row's scores depend on the row, the model and the semantic configuration; not on threads, on the rows that are
-//! computed at the same time, or on where an interrupted run resumed.
+//! computed at the same time, or on where an interrupted run resumed. That holds to the last bit on the CPU; on a GPU the
+//! last bits follow the number of rows in a batch.
 //!
 //! [`EncoderConfig::forward_at_flops`]: entromask_encoder::EncoderConfig::forward_at_flops
 //! [`EncoderConfig::head_flops_per_position`]: entromask_encoder::EncoderConfig::head_flops_per_position

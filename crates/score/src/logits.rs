@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use entromask_artifact::{Kind, Manifest, Output};
-use entromask_cli::CommonArgs;
+use entromask_cli::{CommonArgs, OutputFile};
 use entromask_encoder::{Batch, Encoder, EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
 use entromask_tables::{TokenColumns, Tokens};
@@ -39,6 +39,9 @@ pub struct LogitsArgs {
 /// seq_length]` (i32). Shorter rows are padded.
 pub fn write_logits(args: &LogitsArgs) -> Result<()> {
     args.common.refuse("logits", &["--config", "--set", "--dry-run"])?;
+    let out = args.common.out()?;
+    [&args.tokens, &args.model].into_iter().try_for_each(|input| refuse_inside(out, input))?;
+    let out = OutputFile::create(out)?;
     let tokens = Manifest::load(&args.tokens, Kind::Tokens)?;
     model::verify_tokenizer(&tokens, &args.tokens)?;
     model::input(&args.model)?;
@@ -47,7 +50,7 @@ pub fn write_logits(args: &LogitsArgs) -> Result<()> {
     let batch = |shape: &EncoderConfig| -> Result<Batch> {
         model::check_origin(&args.model, shape, &tokens, &args.tokens)?;
         model::check_rows(shape, ids.iter().map(Vec::as_slice), &args.tokens)?;
-        Ok(Batch::from_rows(&ids, shape.pad_token_id, &device))
+        Ok(Batch::from_rows(&ids, shape.filling_id(), &device))
     };
     let (batch, name, values) = if args.hidden {
         let (encoder, shape) = Encoder::from_pretrained(&args.model, &device)?;
@@ -65,7 +68,20 @@ pub fn write_logits(args: &LogitsArgs) -> Result<()> {
         ("input_ids", ints(batch.input_ids.try_into_vec_as::<i32>()?.into_iter(), dims)),
         ("attention_mask", ints(mask, dims)),
     ]);
-    write(args.common.out()?, &tensors)
+    write(out, &tensors)
+}
+
+/// What is read is never written over.
+fn refuse_inside(out: &Path, input: &Path) -> Result<()> {
+    let folder = out.ancestors().skip(1).find_map(|folder| {
+        let here = folder.as_os_str().is_empty();
+        if here { std::env::current_dir().ok() } else { folder.canonicalize().ok() }
+    });
+    if folder.zip(input.canonicalize().ok()).is_none_or(|(folder, input)| !folder.starts_with(input)) {
+        return Ok(());
+    }
+    let found = format!("{}: lies in {}, which is read", out.display(), input.display());
+    Err(Fault::usage(found).remedy("choose another --out").into())
 }
 
 /// `[rows, seq_length, vocab_size]`.
@@ -105,13 +121,12 @@ fn ints(values: impl Iterator<Item = i32>, shape: [usize; 2]) -> Stored {
     (Dtype::I32, shape.to_vec(), values.flat_map(i32::to_le_bytes).collect())
 }
 
-fn write(path: &Path, tensors: &BTreeMap<&str, Stored>) -> Result<()> {
+fn write(out: OutputFile, tensors: &BTreeMap<&str, Stored>) -> Result<()> {
     let view = |(dtype, shape, bytes): &'_ Stored| TensorView::new(*dtype, shape.clone(), bytes).map(|_| ());
     tensors.values().try_for_each(view).context("shapes agree with values")?;
     let views = tensors.iter().filter_map(|(name, (dtype, shape, bytes))| {
         Some((*name, TensorView::new(*dtype, shape.clone(), bytes).ok()?))
     });
     let bytes = safetensors::serialize(views, None).context("failed to lay out the tensors")?;
-    fs_err::write(path, bytes)
-        .map_err(|error| Fault::usage(error.to_string()).remedy("choose another --out").into())
+    out.publish(&bytes)
 }

@@ -6,12 +6,13 @@ use anyhow::Result;
 use entromask_artifact::Output;
 use entromask_encoder::EncoderConfig;
 use entromask_tables::{Entropies, TokenColumns, Tokens};
+use rayon::prelude::*;
 
 use crate::carry::carry;
 use crate::config::Config;
-use crate::folds::in_sample;
+use crate::folds::{in_sample, passes};
 use crate::model;
-use crate::pass::Work;
+use crate::pass::{Pass, Work};
 use crate::retokenize::Retokenized;
 use crate::scorer::Scorer;
 use crate::tokenizer::TeacherTokenizer;
@@ -79,18 +80,32 @@ impl Part {
         self.teacher.as_ref().map_or(&self.corpus, |teacher| &teacher.tokens)
     }
 
+    /// All passes, rows of equal length together: a batch then needs no padding.
+    fn passes(&self, config: &Config) -> Vec<Pass> {
+        let seen = self.seen();
+        let of_row = |row: usize| {
+            let length = seen.input_ids.len_of(row);
+            let readable = self.teacher.as_ref().map(|teacher| teacher.readable[row]);
+            let sets = passes(config, seen.row[row], seen.word.row(row), readable);
+            sets.into_iter().map(move |positions| Pass { row, length, positions })
+        };
+        let mut all: Vec<Pass> = (0..seen.rows()).into_par_iter().flat_map_iter(of_row).collect();
+        all.sort_by_key(|pass| pass.length);
+        all
+    }
+
     /// What scoring takes.
     pub(crate) fn work(&self, config: &Config, shape: &EncoderConfig) -> Work {
-        Work::of(config, shape, self.seen())
+        Work::of(&self.passes(config), shape)
     }
 
     /// The scores of the corpus's tokens; `progress` is told the tokens of finished passes, and may end the work.
     pub(crate) fn score(
         &self,
         scorer: &Scorer<'_>,
-        progress: impl Fn(u64) -> Result<()>,
+        progress: impl Fn(u64) -> Result<()> + Sync,
     ) -> Result<Entropies> {
-        let seen = scorer.score(self.seen(), progress)?;
+        let seen = scorer.score(self.seen(), &self.passes(scorer.config()), progress)?;
         let carried = |teacher| carry(&self.corpus, teacher, &seen, scorer.config().carry);
         Ok(self.teacher.as_ref().map(carried).unwrap_or(seen))
     }

@@ -3,12 +3,7 @@
 use std::collections::BTreeMap;
 
 use entromask_encoder::EncoderConfig;
-use entromask_tables::Tokens;
-use rayon::prelude::*;
 use serde_json::{Value, json};
-
-use crate::config::Config;
-use crate::folds::passes;
 
 /// Positions whose hidden states are kept until their softmax is computed, 50 MB for a 768-wide model.
 const CHUNK_POSITIONS: usize = 16_384;
@@ -23,7 +18,7 @@ pub(crate) struct Pass {
     pub(crate) positions: Vec<u16>,
 }
 
-/// What scoring a part takes.
+/// What passes take.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Work {
     pub(crate) tokens: u64,
@@ -31,10 +26,10 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Tokens and floating-point operations of all passes over a part.
-    pub(crate) fn of(config: &Config, shape: &EncoderConfig, part: &Tokens) -> Self {
+    /// Tokens and floating-point operations of `passes`.
+    pub(crate) fn of(passes: &[Pass], shape: &EncoderConfig) -> Self {
         let head = shape.head_flops_per_position();
-        let works = all_passes(config, part).into_iter().map(|pass| Self {
+        let works = passes.iter().map(|pass| Self {
             tokens: pass.length as u64,
             flops: shape.forward_at_flops(pass.length, pass.positions.len())
                 + head * pass.positions.len() as f64,
@@ -56,18 +51,6 @@ impl Work {
     pub(crate) fn plus(self, more: Self) -> Self {
         Self { tokens: self.tokens + more.tokens, flops: self.flops + more.flops }
     }
-}
-
-/// All passes, rows of equal length together: a batch then needs no padding.
-pub(crate) fn all_passes(config: &Config, part: &Tokens) -> Vec<Pass> {
-    let of_row = |row: usize| {
-        let length = part.input_ids.len_of(row);
-        let sets = passes(config, part.row[row], part.word.row(row));
-        sets.into_iter().map(move |positions| Pass { row, length, positions })
-    };
-    let mut all: Vec<Pass> = (0..part.rows()).into_par_iter().flat_map_iter(of_row).collect();
-    all.sort_by_key(|pass| pass.length);
-    all
 }
 
 /// Positions per pass that are computed for rows of each length: the most that any such row of the part needs, so that

@@ -18,6 +18,8 @@ pub(crate) struct Retokenized {
     pub(crate) tokens: Tokens,
     /// Row of the part that each window is of; ascending.
     pub(crate) row_of: Vec<usize>,
+    /// Tokens of each window that could be masked, with those that are scored in another one.
+    pub(crate) readable: Vec<usize>,
 }
 
 impl Retokenized {
@@ -43,7 +45,7 @@ impl Retokenized {
         let rows: Vec<(usize, Vec<Piece>)> = rows.map(encode).collect::<Result<_>>()?;
         let mut windows = Self::default();
         for (row, pieces) in &rows {
-            for window in windows_of(pieces.len(), room) {
+            for window in windows_of(pieces.len(), room, |place| starts_word(pieces, place)) {
                 windows.push(part.row[*row], *row, pieces, &window, tokenizer);
             }
         }
@@ -59,6 +61,7 @@ impl Retokenized {
         let (start, stop) = (vec![0; before.len()], vec![0; behind.len()]);
         let ids = read.iter().map(|piece| piece.id);
         self.row_of.push(row);
+        self.readable.push(read.iter().filter(|piece| piece.word.is_some()).count());
         self.tokens.row.push(number);
         self.tokens.input_ids.push(before.iter().copied().chain(ids).chain(behind.iter().copied()));
         self.tokens.word.push(head.into_iter().chain(words).chain(tail));
@@ -79,20 +82,35 @@ struct Window {
     scored: std::ops::Range<usize>,
 }
 
-/// Windows of at most `room` tokens over `n`. The scored ranges partition the row; where two windows meet, in the middle
-/// of what they share, each has about a quarter of `room` as context.
-fn windows_of(n: usize, room: usize) -> Vec<Window> {
+/// Whether another word begins with the token at `place`, which is not the first one.
+fn starts_word(pieces: &[Piece], place: usize) -> bool {
+    pieces[place].word.is_none() || pieces[place].word != pieces[place - 1].word
+}
+
+/// Windows of at most `room` tokens over `n`. The scored ranges partition the row; where two windows meet, near the middle
+/// of what they share, each has an eighth of `room` or more as context. They meet between two words, so that none is
+/// hidden half, if there is a place for it within an eighth of `room` from the middle.
+fn windows_of(n: usize, room: usize, starts_word: impl Fn(usize) -> bool) -> Vec<Window> {
     let step = (room / 2).max(1);
     let count = 1 + n.saturating_sub(room).div_ceil(step);
     let start = |index: usize| (index * step).min(n.saturating_sub(room));
-    let middle = |index: usize| usize::midpoint(start(index), start(index - 1) + room);
-    let window = |index: usize| {
+    let (mut windows, mut first) = (Vec::new(), 0);
+    for index in 0..count {
         let read = start(index)..(start(index) + room).min(n);
-        let first = if index == 0 { 0 } else { middle(index) };
-        let last = if index + 1 == count { n } else { middle(index + 1) };
-        Window { read, scored: first..last }
-    };
-    (0..count).map(window).collect()
+        let last = if index + 1 == count {
+            n
+        } else {
+            let middle = usize::midpoint(start(index + 1), start(index) + room);
+            let places = (0..=room / 8).flat_map(|away| [middle + away, middle.saturating_sub(away)]);
+            places
+                .filter(|&place| place > first && place < n)
+                .find(|&place| starts_word(place))
+                .unwrap_or(middle)
+        };
+        windows.push(Window { read, scored: first..last });
+        first = last;
+    }
+    windows
 }
 
 #[cfg(test)]
@@ -106,13 +124,13 @@ mod tests {
     #[test]
     fn short_rows_are_one_window() {
         for n in [0, 1, 10] {
-            assert_eq!(windows_of(n, 10), [Window { read: 0..n, scored: 0..n }]);
+            assert_eq!(windows_of(n, 10, |_| true), [Window { read: 0..n, scored: 0..n }]);
         }
     }
 
     #[test]
     fn long_rows_are_cut_in_the_middle_of_the_overlap() {
-        let windows = windows_of(18, 8);
+        let windows = windows_of(18, 8, |_| true);
         let reads: Vec<_> = windows.iter().map(|window| window.read.clone()).collect();
         let scored: Vec<_> = windows.iter().map(|window| window.scored.clone()).collect();
         assert_eq!(reads, [0..8, 4..12, 8..16, 10..18]);
@@ -133,8 +151,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_token_is_scored_once_with_context(n in 0usize..600, room in 1usize..70) {
-            let windows = windows_of(n, room);
+        fn every_token_is_scored_once_with_context(n in 0usize..600, room in 1usize..70, letters in 1usize..9) {
+            let windows = windows_of(n, room, |place| place % letters == 0);
             let mut next = 0;
             for window in &windows {
                 prop_assert!(window.read.len() <= room && window.read.end <= n);
@@ -142,8 +160,9 @@ mod tests {
                 prop_assert!(window.scored.start >= window.read.start && window.scored.end <= window.read.end);
                 let (before, behind) =
                     (window.scored.start - window.read.start, window.read.end - window.scored.end);
-                prop_assert!(window.read.start == 0 || before >= room / 4);
-                prop_assert!(window.read.end == n || behind >= room / 4);
+                prop_assert!(window.read.start == 0 || before >= room / 8);
+                prop_assert!(window.read.end == n || behind >= room / 8);
+                prop_assert!(letters > room / 8 || window.scored.end == n || window.scored.end % letters == 0);
                 next = window.scored.end;
             }
             prop_assert_eq!(next, n);

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::config::{Conditioning, Config};
 use crate::finite::{self, first_bad, sums};
-use crate::pass::{Pass, Widths, all_passes, chunks, widths};
+use crate::pass::{Pass, Widths, chunks, widths};
 use crate::predictor::{Fused, OnDevice, Predictor};
 use crate::scores::{Scored, Scores, needs_details};
 
@@ -45,23 +45,27 @@ impl<'a> Scorer<'a> {
         self.config
     }
 
-    /// The scores of a part; `progress` is told the tokens of finished passes, and may end the work.
+    /// The scores of what `passes` mask of a part; `progress` is told the tokens of each batch of them, and may end the work.
     ///
     /// # Errors
     /// An input fault that names the place if the model computes what is not finite.
-    pub(crate) fn score(&self, part: &Tokens, progress: impl Fn(u64) -> Result<()>) -> Result<Entropies> {
-        let passes = all_passes(self.config, part);
-        let widths = widths(&passes);
+    pub(crate) fn score(
+        &self,
+        part: &Tokens,
+        passes: &[Pass],
+        progress: impl Fn(u64) -> Result<()> + Sync,
+    ) -> Result<Entropies> {
+        let widths = widths(passes);
         let mut scores = Scores::unscored(part, &self.config.measures, self.shape.vocab_size);
-        for chunk in chunks(&passes) {
+        let count = |batch: &[Pass]| progress(batch.iter().map(|pass| pass.length as u64).sum());
+        for chunk in chunks(passes) {
             let batches = self.batches(chunk);
             let measured = match self.model {
-                Predictor::Cpu(model) => self.measure_fused(model, part, &batches)?,
-                Predictor::Device(model) => self.measure_on_device(model, part, &batches, &widths)?,
+                Predictor::Cpu(model) => self.measure_fused(model, part, &batches, count)?,
+                Predictor::Device(model) => self.measure_on_device(model, part, &batches, &widths, count)?,
             };
             self.check(part, chunk, measured.iter().map(Scored::is_finite))?;
             scores.fill(chunk, &measured);
-            progress(chunk.iter().map(|pass| pass.length as u64).sum())?;
         }
         Ok(scores.finish())
     }
@@ -77,8 +81,15 @@ impl<'a> Scorer<'a> {
     }
 
     /// Batches side by side on all cores, since each is computed on one.
-    fn measure_fused(&self, fused: &Fused, part: &Tokens, batches: &[&[Pass]]) -> Result<Vec<Scored>> {
+    fn measure_fused(
+        &self,
+        fused: &Fused,
+        part: &Tokens,
+        batches: &[&[Pass]],
+        count: impl Fn(&[Pass]) -> Result<()> + Sync,
+    ) -> Result<Vec<Scored>> {
         let states = batches.par_iter().map_init(Buffers::default, |buffers, batch| {
+            count(batch)?;
             let rows: Vec<Vec<u32>> = batch.iter().map(|pass| self.input(part, pass)).collect();
             let wanted = rows.iter().zip(*batch);
             let wanted = wanted.map(|(ids, pass)| Wanted {
@@ -86,9 +97,9 @@ impl<'a> Scorer<'a> {
                 token_type_ids: &[],
                 positions: &pass.positions,
             });
-            fused.model.states(&wanted.collect::<Vec<_>>(), buffers)
+            Ok(fused.model.states(&wanted.collect::<Vec<_>>(), buffers))
         });
-        let states: Vec<f32> = states.collect::<Vec<_>>().concat();
+        let states: Vec<f32> = states.collect::<Result<Vec<_>>>()?.concat();
         let width = self.shape.embedding_size();
         let sums = states.par_chunks_exact(width).map(|state| state.iter().map(|value| value.abs()).sum());
         let sums: Vec<f32> = sums.collect();
@@ -122,6 +133,7 @@ impl<'a> Scorer<'a> {
         part: &Tokens,
         batches: &[&[Pass]],
         widths: &Widths,
+        count: impl Fn(&[Pass]) -> Result<()>,
     ) -> Result<Vec<Scored>> {
         let (mut scored, mut pending) = (Vec::new(), None::<(&[Pass], Tensor<2>, Pending)>);
         let mut read = |(batch, sums, pending): (&[Pass], Tensor<2>, Pending)| {
@@ -129,7 +141,7 @@ impl<'a> Scorer<'a> {
             self.check(part, batch, sums.map(|sum| model.limit.holds(sum)))?;
             let measured = pending.read()?.into_iter();
             scored.extend(measured.map(|(measures, details)| Scored { measures, details }));
-            anyhow::Ok(())
+            count(batch)
         };
         for batch in batches {
             let states = self.states(model, part, batch, widths);
@@ -190,11 +202,14 @@ fn wanted(batch: &[Pass], width: usize) -> impl Iterator<Item = i32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use entromask_encoder::MaskedLm;
     use entromask_tables::Ragged;
 
     use super::*;
-    use crate::config::Measure;
+    use crate::config::{Measure, Run};
+    use crate::folds::passes;
 
     fn part() -> Tokens {
         let ids = (0..5u32).map(|row| (0..4 + row).map(|s| (row * 31 + s * 7) % 60).collect::<Vec<_>>());
@@ -206,6 +221,53 @@ mod tests {
         Tokens { row: (0..5).collect(), input_ids, word, ..Tokens::default() }
     }
 
+    fn shape(initializer_range: f64) -> EncoderConfig {
+        EncoderConfig {
+            vocab_size: 60,
+            hidden_size: 16,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            intermediate_size: 24,
+            max_position_embeddings: 12,
+            initializer_range,
+            ..EncoderConfig::default()
+        }
+    }
+
+    fn passes_over(config: &Config, part: &Tokens) -> Vec<Pass> {
+        let of_row = |row: usize| {
+            let sets = passes(config, part.row[row], part.word.row(row), None);
+            let length = part.input_ids.len_of(row);
+            sets.into_iter().map(move |positions| Pass { row, length, positions })
+        };
+        (0..part.rows()).flat_map(of_row).collect()
+    }
+
+    /// Who asks to stop does not wait for what else is to be scored.
+    #[test]
+    fn work_ends_between_two_batches() {
+        let (shape, device) = (shape(0.5), Device::flex());
+        let model = MaskedLm::init(&shape, 1, &device);
+        let fused = Predictor::new(model.clone(), &shape, device.clone());
+        let plain = Predictor::Device(Box::new(OnDevice::new(model, device)));
+        // A batch of each pass.
+        let config = Config { run: Run { batch_tokens: Some(1) }, ..Config::default() };
+        let part = part();
+        let passes = passes_over(&config, &part);
+        for model in [fused, plain] {
+            let begun = AtomicU64::new(0);
+            let stop = |_| match begun.fetch_add(1, Ordering::Relaxed) {
+                0 => Ok(()),
+                _ => anyhow::bail!("stopped"),
+            };
+            let scorer = Scorer::new(&config, (&model, &shape), 4, Path::new("model"));
+            let error = scorer.score(&part, &passes, stop).expect_err("is stopped");
+            assert_eq!(error.to_string(), "stopped");
+            let most = 1 + rayon::current_num_threads().max(1) as u64;
+            assert!(begun.into_inner() <= most, "of {} passes", passes.len());
+        }
+    }
+
     /// What a GPU computes, computed on the CPU.
     #[test]
     fn the_plain_path_gives_what_the_fused_one_gives() {
@@ -213,16 +275,7 @@ mod tests {
         for (initializer_range, measures) in
             [(0.5, vec![]), (0.5, ALL.to_vec()), (300.0, ALL.to_vec()), (0.5, vec![Measure::Normalized])]
         {
-            let shape = EncoderConfig {
-                vocab_size: 60,
-                hidden_size: 16,
-                num_hidden_layers: 1,
-                num_attention_heads: 2,
-                intermediate_size: 24,
-                max_position_embeddings: 12,
-                initializer_range,
-                ..EncoderConfig::default()
-            };
+            let shape = shape(initializer_range);
             let (config, device) =
                 (Config { measures: measures.into_iter().collect(), ..Config::default() }, Device::flex());
             let model = MaskedLm::init(&shape, 1, &device);
@@ -230,7 +283,15 @@ mod tests {
             let plain = Predictor::Device(Box::new(OnDevice::new(model, device)));
             let [fused, plain] = [fused, plain].map(|model| {
                 let scorer = Scorer::new(&config, (&model, &shape), 4, Path::new("model"));
-                scorer.score(&part(), |_| Ok(())).expect("scores")
+                let (part, counted) = (part(), AtomicU64::new(0));
+                let passes = passes_over(&config, &part);
+                let count = |tokens| {
+                    counted.fetch_add(tokens, Ordering::Relaxed);
+                    Ok(())
+                };
+                let found = scorer.score(&part, &passes, count).expect("scores");
+                assert_eq!(counted.into_inner(), passes.iter().map(|pass| pass.length as u64).sum::<u64>());
+                found
             });
             assert_eq!(fused.measures.keys().collect::<Vec<_>>(), plain.measures.keys().collect::<Vec<_>>());
             close(&fused.entropy, &plain.entropy, 60f32.ln());

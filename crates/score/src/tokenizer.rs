@@ -79,6 +79,8 @@ pub(crate) struct TeacherTokenizer {
     pub(crate) around: [Vec<u32>; 2],
     /// Tokens that structure a row and are never scored.
     controls: BTreeSet<u32>,
+    /// It does not split text into words itself.
+    words_by_space: bool,
 }
 
 /// One token of a text.
@@ -111,16 +113,26 @@ impl TeacherTokenizer {
         let mask_id = mask.ok_or_else(|| no_mask(&file))?;
         let around = around(&tokenizer, [cls, sep])?;
         let controls = [pad, cls, sep, mask].into_iter().flatten().collect();
-        Ok(Self { tokenizer, file, mask_id, around, controls })
+        let words_by_space = !splits(&tokenizer)?;
+        Ok(Self { tokenizer, file, mask_id, around, controls, words_by_space })
     }
 
     /// The tokens of `text`, without those around it.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<Piece>> {
         let encoding = self.tokenizer.encode(text, false).map_err(|error| self.failed(text, &*error))?;
-        let words = numbered(encoding.get_word_ids());
-        let tokens = encoding.get_ids().iter().zip(words).zip(encoding.get_offsets());
+        let spans = encoding.get_offsets().iter().map(|&(begin, end)| whole_characters(text, begin, end));
+        let spans: Vec<(usize, usize)> = spans.collect();
+        let words = encoding.get_word_ids();
+        let starts = |place: usize| {
+            if self.words_by_space {
+                space_before(text, spans[place - 1], spans[place])
+            } else {
+                is_next(words, place)
+            }
+        };
+        let numbers = numbered(spans.len(), starts);
+        let tokens = encoding.get_ids().iter().zip(numbers).zip(&spans);
         let piece = |((&id, word), &(begin, end)): ((&u32, u16), &(usize, usize))| {
-            let (begin, end) = whole_characters(text, begin, end);
             let word = (!self.controls.contains(&id)).then_some(word);
             Piece { id, word, begin: begin as u32, end: end as u32 }
         };
@@ -135,14 +147,32 @@ impl TeacherTokenizer {
     }
 }
 
-/// Numbers the words from 0, a token without a word as one of its own.
-fn numbered(words: &[Option<u32>]) -> Vec<u16> {
-    let starts = words.iter().enumerate().map(|(i, word)| i > 0 && (word.is_none() || *word != words[i - 1]));
-    let numbers = starts.scan(0u16, |number, start| {
-        *number = number.saturating_add(u16::from(start));
+/// Numbers the words of `n` tokens from 0, where each token but the first says whether it starts one.
+fn numbered(n: usize, starts: impl Fn(usize) -> bool) -> Vec<u16> {
+    let numbers = (0..n).scan(0u16, |number, place| {
+        *number = number.saturating_add(u16::from(place > 0 && starts(place)));
         Some(*number)
     });
     numbers.collect()
+}
+
+/// Whether the token at `place` is of another word than the one before it. A token without a word is one of its own.
+fn is_next(words: &[Option<u32>], place: usize) -> bool {
+    words[place].is_none() || words[place] != words[place - 1]
+}
+
+/// Whether the tokenizer splits text into words before it looks for tokens.
+fn splits(tokenizer: &Tokenizer) -> Result<bool> {
+    let encoding = tokenizer.encode("one two three", false).map_err(|error| anyhow!(error))?;
+    let words = encoding.get_word_ids();
+    Ok(words.len() < 2 || words.iter().any(|word| *word != words[0]))
+}
+
+/// Whether whitespace lies between a token and the one before it, or the token starts with it. Pieces of one character
+/// share its span.
+fn space_before(text: &str, (_, end): (usize, usize), (begin, _): (usize, usize)) -> bool {
+    begin >= end
+        && (text[end..].starts_with(char::is_whitespace) || text[end..begin].contains(char::is_whitespace))
 }
 
 /// A span that slices `text`. `tokenizers` trims whitespace off byte offsets by as many bytes as it is characters, so
@@ -202,8 +232,27 @@ mod tests {
     #[test]
     fn words_are_numbered_from_0_without_gaps() {
         let words = [Some(3), Some(3), None, None, Some(9), Some(9), Some(10)];
-        assert_eq!(numbered(&words), [0, 0, 1, 2, 3, 3, 4]);
-        assert_eq!(numbered(&[]), [0u16; 0]);
+        assert_eq!(numbered(words.len(), |place| is_next(&words, place)), [0, 0, 1, 2, 3, 3, 4]);
+        assert_eq!(numbered(0, |_| true), [0u16; 0]);
+    }
+
+    #[test]
+    fn words_are_what_spaces_separate_where_the_tokenizer_splits_none() -> Result<()> {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tokenizers/unigram");
+        let folder = tempfile::tempdir()?;
+        let mut description: Value = vocabulary::read_json(&from.join("tokenizer.json"))?;
+        let companion = "tokenizer_config.json";
+        fs_err::copy(from.join(companion), folder.path().join(companion))?;
+        let text = "One evening I was lounging, thinking lazily.";
+        for split in [true, false] {
+            description["pre_tokenizer"]["split"] = split.into();
+            fs_err::write(folder.path().join("tokenizer.json"), description.to_string())?;
+            let pieces = TeacherTokenizer::load(folder.path())?.encode(text)?;
+            let words: BTreeSet<Option<u16>> = pieces.iter().map(|piece| piece.word).collect();
+            assert_eq!(words.len(), 7, "split = {split}: {pieces:?}");
+            assert!(pieces.len() > words.len(), "words of several pieces");
+        }
+        Ok(())
     }
 
     #[test]

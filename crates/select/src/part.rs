@@ -11,6 +11,9 @@ use entromask_policy::Config;
 use entromask_policy::policies::Basis;
 use entromask_policy::{Row, Scores};
 
+/// The measure that is low where the model is unsure; see [`Config::measure`].
+pub(crate) const MARGIN: &str = "margin";
+
 /// The measure that reports give, whatever is selected by.
 const REPORTED: &str = "entropy";
 
@@ -34,9 +37,11 @@ impl<'a> Part<'a> {
         index: usize,
     ) -> anyhow::Result<Self> {
         let tokens = tokens(&sources.tokens, index)?;
+        check_ids(&tokens, sources, index)?;
         let read = |artifact: &Option<Artifact>, name: &str| {
             artifact.as_ref().map(|artifact| column(&tokens, artifact, index, name)).transpose()
         };
+        let config = &config.effective();
         let measure = read(&sources.entropy, &config.measure)?;
         let reference = read(&sources.reference, &config.measure)?;
         let entropy = if config.measure == REPORTED { None } else { read(&sources.entropy, REPORTED)? };
@@ -77,7 +82,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Values of all tokens of a part, in nats.
+/// Values of all tokens of a part, in the unit of their measure; of the margin, what is selected by.
 pub(crate) struct Reported<'a> {
     /// `entropy`, `measure` (another column), or `excess` (over the reference).
     pub name: &'static str,
@@ -99,10 +104,22 @@ pub(crate) fn tokens(artifact: &Artifact, index: usize) -> anyhow::Result<Tokens
     Tokens::read(&artifact.part(index)?, columns)
 }
 
+/// Ids are counted in tables as long as the vocabulary.
+fn check_ids(tokens: &Tokens, sources: &Sources, index: usize) -> anyhow::Result<()> {
+    let size = sources.vocabulary.size;
+    let Some(id) = tokens.input_ids.values.iter().find(|&&id| id >= size) else { return Ok(()) };
+    let path = sources.tokens.part(index)?;
+    let found = format!("{}: token id {id} of a vocabulary of {size}", path.display());
+    Err(Fault::input(found).remedy("tokenize the corpus again").into())
+}
+
 /// A measure of part `index`; every maskable token must have a score.
 fn column(tokens: &Tokens, artifact: &Artifact, index: usize, name: &str) -> anyhow::Result<Measure> {
     let path = artifact.part(index)?;
     let mut measure = Measure::read(&path, name)?;
+    if name == MARGIN {
+        measure.values.values.iter_mut().flatten().for_each(|margin| *margin = 1.0 - *margin);
+    }
     if is_carried(&artifact.manifest) {
         fill_gaps(&mut measure.values, tokens);
     }

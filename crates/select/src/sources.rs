@@ -6,6 +6,7 @@ use entromask_artifact::{Input, Kind, Manifest, Recipe};
 use entromask_fault::Fault;
 
 use crate::classes::Entries;
+use crate::part::MARGIN;
 use crate::stage::{FORMAT, Paths};
 use entromask_policy::Config;
 use entromask_policy::corruption::Vocabulary;
@@ -46,6 +47,10 @@ impl Sources {
         };
         let entropy = scored(needs_entropy, "--entropy", &paths.entropy)?;
         let reference = scored(basis == Basis::Excess, "--reference", &paths.reference)?;
+        entropy
+            .iter()
+            .zip(&reference)
+            .try_for_each(|(entropy, reference)| entropy.check_beside(reference))?;
         let vocabulary = vocabulary(&tokens)?;
         let entries = entries(config, &tokens)?;
         Ok(Self { tokens, entropy, reference, vocabulary, entries })
@@ -56,7 +61,12 @@ impl Sources {
         let mut inputs = vec![input("tokens", &self.tokens)];
         inputs.extend(self.entropy.iter().map(|artifact| input("entropy", artifact)));
         inputs.extend(self.reference.iter().map(|artifact| input("reference", artifact)));
-        Ok(Recipe { kind: Kind::Masks, format: FORMAT, config: serde_json::to_value(config)?, inputs })
+        let mut semantic = serde_json::to_value(config.effective())?;
+        if semantic["measure"] == MARGIN {
+            // Masks of the first version were selected by the margin itself.
+            semantic["selected_by"] = "1 - margin".into();
+        }
+        Ok(Recipe { kind: Kind::Masks, format: FORMAT, config: semantic, inputs })
     }
 
     /// Content digest of the model whose entropies decide, if any do.
@@ -99,6 +109,28 @@ impl Artifact {
         let missing =
             || Fault::input(format!("{}: no part {index}", self.dir.display())).remedy("run its stage again");
         Ok(part.ok_or_else(missing)?)
+    }
+
+    /// Whether a difference to the entropies of `reference` means something.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if they are the same.
+    fn check_beside(&self, reference: &Self) -> anyhow::Result<()> {
+        let (dir, other) = (self.dir.display(), reference.dir.display());
+        if self.manifest.content == reference.manifest.content {
+            return Err(Fault::usage(format!("{dir} and --reference {other} hold the same entropies"))
+                .remedy("pass those of another model as --reference")
+                .into());
+        }
+        for key in ["conditioning", "folds", "whole_word"] {
+            let (ours, theirs) = (&self.manifest.config[key], &reference.manifest.config[key]);
+            if ours != theirs {
+                tracing::warn!(
+                    "{dir} was scored with {key} = {ours}, {other} with {theirs}: their difference says little"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Itself, if it has the entropies of these tokens.

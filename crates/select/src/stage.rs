@@ -15,6 +15,7 @@ use crate::report::{Overlap, PartFacts, Tally};
 use crate::sources::Sources;
 use entromask_policy::Config;
 use entromask_policy::config::Scope;
+use entromask_policy::policies::Basis;
 use entromask_policy::{Choice, Row, Selector};
 
 /// Version of the masks artifact and of what the configuration means.
@@ -86,9 +87,10 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
 
 /// Says what [`run`] would do.
 pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths) -> anyhow::Result<()> {
+    let basis = config.policy.basis();
     let mut inputs = vec![paths.tokens.as_path()];
-    inputs.extend(paths.entropy.as_deref());
-    inputs.extend(paths.reference.as_deref());
+    inputs.extend(paths.entropy.as_deref().filter(|_| matches!(basis, Basis::Measure | Basis::Excess)));
+    inputs.extend(paths.reference.as_deref().filter(|_| basis == Basis::Excess));
     entromask_cli::plan(common, &paths.out, &inputs, || Sources::load(config, paths)?.recipe(config))
 }
 

@@ -71,6 +71,10 @@ impl Entropies {
         let measures = further.iter().map(|&name| (name.to_owned(), Ragged::default())).collect();
         let mut part = Self { measures, ..Self::default() };
         file::read(path, &[&ALWAYS, further.as_slice()].concat(), |batch| part.append(batch))?;
+        let mut lists =
+            vec![("entropy", part.entropy.offsets.as_slice()), ("surprisal", &part.surprisal.offsets)];
+        lists.extend(part.measures.iter().map(|(name, rows)| (name.as_str(), rows.offsets.as_slice())));
+        file::check_aligned(path, &lists)?;
         Ok(part)
     }
 

@@ -62,6 +62,27 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// Whether the lists in each row of a part are of one length. `columns` are names and offsets; the first one decides, and
+/// columns that were not read are left out.
+///
+/// # Errors
+/// A [`Fault`] of class input that names the file, the first such row and the column.
+pub(crate) fn check_aligned(path: &Path, columns: &[(&str, &[u32])]) -> anyhow::Result<()> {
+    let [(first, offsets), others @ ..] = columns else { return Ok(()) };
+    let length = |offsets: &[u32], row: usize| offsets[row + 1] - offsets[row];
+    for (name, other) in others.iter().filter(|(_, other)| other != offsets) {
+        let rows = offsets.len().min(other.len()) - 1;
+        let Some(row) = (0..rows).find(|&row| length(offsets, row) != length(other, row)) else { continue };
+        let (one, another) = (length(offsets, row), length(other, row));
+        let found = format!(
+            "{}: row {row} of the part has {one} values in `{first}` and {another} in `{name}`",
+            path.display()
+        );
+        return Err(Fault::input(found).remedy("make the artifact again").into());
+    }
+    Ok(())
+}
+
 /// Reads the columns called `names` of `path` and hands them over batch by batch.
 pub(crate) fn read(
     path: &Path,

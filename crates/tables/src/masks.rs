@@ -44,6 +44,8 @@ impl Masks {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let mut part = Self::default();
         file::read(path, &["row", "epoch", "positions", "inputs"], |batch| part.append(batch))?;
+        let lists = [("positions", part.positions.offsets.as_slice()), ("inputs", &part.inputs.offsets)];
+        file::check_aligned(path, &lists)?;
         Ok(part)
     }
 

@@ -73,11 +73,20 @@ impl Tokens {
     /// Reads the part at `path`.
     ///
     /// # Errors
-    /// A `Fault` of class input if the file is missing, damaged or another table.
+    /// A `Fault` of class input if the file is missing, damaged or another table, or the lists of a row are not of one length.
     pub fn read(path: &Path, columns: TokenColumns) -> anyhow::Result<Self> {
         let mut part = Self::default();
         file::read(path, &columns.names(), |batch| part.append(batch, columns))?;
+        file::check_aligned(path, &part.lists(columns))?;
         Ok(part)
+    }
+
+    fn lists(&self, columns: TokenColumns) -> Vec<(&str, &[u32])> {
+        let mut lists = vec![("input_ids", self.input_ids.offsets.as_slice())];
+        lists.extend(columns.word.then_some(("word", self.word.offsets.as_slice())));
+        let spans = [("begin", self.begin.offsets.as_slice()), ("end", self.end.offsets.as_slice())];
+        lists.extend(columns.span.then_some(spans).into_iter().flatten());
+        lists
     }
 
     fn append(&mut self, batch: &Columns, columns: TokenColumns) -> anyhow::Result<()> {
@@ -145,6 +154,32 @@ mod tests {
             let error = Tokens::read(file.path(), TokenColumns::ALL).unwrap_err();
             assert_eq!(class_of(error.as_ref()).exit_code(), 3, "{error:#}");
             assert!(format!("{error:#}").contains(&file.path().display().to_string()));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn lists_of_different_lengths_are_refused() -> anyhow::Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        let short = Ragged::from_rows([vec![0, 0, 3, 4], vec![0]]);
+        let words = Ragged::from_rows([vec![None, Some(0), Some(1)], vec![None, None]]);
+        let cases = [
+            (
+                Tokens { word: words, ..tokens() },
+                "row 0 of the part has 4 values in `input_ids` and 3 in `word`",
+            ),
+            (
+                Tokens { begin: short.clone(), ..tokens() },
+                "row 1 of the part has 2 values in `input_ids` and 1 in `begin`",
+            ),
+            (Tokens { end: short, ..tokens() }, "and 1 in `end`"),
+        ];
+        for (part, named) in cases {
+            part.write(file.path(), &[])?;
+            let error = Tokens::read(file.path(), TokenColumns::ALL).unwrap_err();
+            assert_eq!(class_of(error.as_ref()).exit_code(), 3, "{error:#}");
+            assert!(format!("{error:#}").contains(named), "{error:#}");
+            Tokens::read(file.path(), TokenColumns::default()).expect("what is not read may be anything");
         }
         Ok(())
     }

@@ -11,7 +11,8 @@ use crate::{EncoderConfig, Family};
 ///
 /// ModernBERT with an `initializer_cutoff_factor` begins as in `transformers`: normals are drawn again where they are
 /// further than so many deviations from 0, and what is added to the residual stream, and the head's dense layer, has
-/// the deviation `initializer_range` / √(2 · layers).
+/// the deviation `initializer_range` / √(2 · layers). A classifier, which `transformers` draws with 1 / √`hidden_size`, has
+/// `initializer_range`.
 pub(crate) struct Drawn {
     seed: u64,
     std: f64,

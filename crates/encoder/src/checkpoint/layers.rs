@@ -62,8 +62,24 @@ impl Layers<'_> {
         if layers.len() != ours {
             return Some(format!("{} layers are chosen for a model of {ours}", layers.len()));
         }
-        let beyond = layers.iter().find(|layer| **layer >= theirs)?;
-        Some(format!("layer {beyond} is chosen, but its layers are 0 to {}", theirs - 1))
+        if let Some(beyond) = layers.iter().find(|layer| **layer >= theirs) {
+            return Some(format!("layer {beyond} is chosen, but its layers are 0 to {}", theirs - 1));
+        }
+        self.kind_problem(layers)
+    }
+
+    /// A ModernBERT's depth says how far a layer looks, and that the first one does not normalise what it reads.
+    fn kind_problem(&self, layers: &[usize]) -> Option<String> {
+        if self.origin.model_type != Family::ModernBert {
+            return None;
+        }
+        let period = self.origin.modernbert().global_attn_every_n_layers;
+        let kind = |depth: usize| (depth == 0, depth.is_multiple_of(period));
+        let (depth, layer) = layers.iter().enumerate().find(|&(depth, &layer)| kind(depth) != kind(layer))?;
+        Some(format!(
+            "layer {layer} is chosen for depth {depth}, where it would compute something else: \
+             take layer 0 for depth 0 only, and those that see the whole row, every {period}-th, for each other"
+        ))
     }
 
     /// What has to be equal, and whether there are enough positions.
@@ -113,8 +129,8 @@ impl Layers<'_> {
     /// The first positions. Where the new model has no segments, the first segment's embedding, which was added to each
     /// token, is in them.
     fn positions(&self, slot: &Slot, shape: &[usize]) -> Result<Vec<f32>> {
-        let stored: [usize; 2] = self.stored.shape(&slot.name)?;
-        let mut values = self.stored.tensor(slot, &stored)?;
+        let theirs = [self.origin.max_position_embeddings, self.origin.embedding_size()];
+        let mut values = self.stored.tensor(slot, &theirs)?;
         values.truncate(shape.iter().product());
         if self.config.type_vocab_size == 0 && self.origin.type_vocab_size > 0 {
             let width = self.origin.embedding_size();

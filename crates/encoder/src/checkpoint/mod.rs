@@ -39,8 +39,9 @@ pub fn pretrained_files(dir: &Path, remedy: &str) -> Result<Vec<PathBuf>> {
     if let Err(error) = fs_err::metadata(&files[0]) {
         return Err(Fault::input(unreadable(&files[0], &error)).remedy(remedy).into());
     }
-    files.extend(INDICES.iter().map(|index| dir.join(index)).find(|index| index.exists()));
-    files.extend(weight_files(dir)?);
+    let weights = weight_files(dir)?;
+    files.extend(weights.index);
+    files.extend(weights.files);
     files.extend(Some(dir.join("tokenizer.json")).filter(|file| file.exists()));
     Ok(files)
 }
@@ -75,7 +76,7 @@ impl Stored {
     /// # Errors
     /// An input fault if a file cannot be read, or does not have the layers and the vocabulary of `config`.
     pub(crate) fn open(dir: &Path, config: &EncoderConfig) -> Result<Self> {
-        let files: Vec<_> = weight_files(dir)?.iter().map(|path| open(path)).collect::<Result<_>>()?;
+        let files: Vec<_> = weight_files(dir)?.files.iter().map(|path| open(path)).collect::<Result<_>>()?;
         let layout = config.model_type.layout();
         let mut stored = Self { dir: dir.to_owned(), files, layout, wrapper: "" };
         stored.wrapper = stored.wrapper(config);
@@ -190,13 +191,21 @@ const WRAPPERS: [&str; 6] =
 const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 const INDICES: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
+/// Where the weights lie.
+struct WeightFiles {
+    files: Vec<PathBuf>,
+    /// What names them, where they are several.
+    index: Option<PathBuf>,
+}
+
+fn weight_files(dir: &Path) -> Result<WeightFiles> {
     for (single, index) in WEIGHTS.iter().zip(INDICES) {
-        if dir.join(single).exists() {
-            return Ok(vec![dir.join(single)]);
+        let (single, index) = (dir.join(single), dir.join(index));
+        if single.exists() {
+            return Ok(WeightFiles { files: vec![single], index: None });
         }
-        if dir.join(index).exists() {
-            return shards(&dir.join(index));
+        if index.exists() {
+            return Ok(WeightFiles { files: shards(&index)?, index: Some(index) });
         }
     }
     Err(Fault::input(format!("{}: no {}", dir.display(), WEIGHTS.join(" and no ")))

@@ -8,13 +8,14 @@ use crate::EncoderConfig;
 
 /// The shape that a Hugging Face `config.json` describes; keys that do not bear on the computation are ignored.
 pub(crate) fn read(mut object: Map<String, Value>) -> Result<EncoderConfig, String> {
-    let layout = family(&object)?.layout();
+    let family = family(&object)?;
+    let layout = family.layout();
     if let Some(problem) = foreign_feature(&object, layout) {
         return Err(problem);
     }
     (layout.read)(&mut object)?;
     let mut ours = as_object((layout.defaults)());
-    for (field, key) in fields(layout) {
+    for (field, key) in fields(layout).into_iter().filter(|(field, _)| has(family, field)) {
         ours.extend(object.remove(key).filter(|value| !value.is_null()).map(|value| (field, value)));
     }
     let config: EncoderConfig =
@@ -47,11 +48,21 @@ pub(crate) fn family(object: &Map<String, Value>) -> Result<Family, String> {
     serde_json::from_value(name.clone()).map_err(|_| format!("model_type = {name} is not supported"))
 }
 
+/// Whether models of the family have the field; others may have its key for something else.
+fn has(family: Family, field: &str) -> bool {
+    match field {
+        "embedding_size" => [Family::Albert, Family::Electra].contains(&family),
+        "num_hidden_groups" | "inner_group_num" => family == Family::Albert,
+        _ => true,
+    }
+}
+
 /// A feature that changes the computation in a way that is not implemented.
 fn foreign_feature(object: &Map<String, Value>, layout: &Layout) -> Option<String> {
     let fixed = as_object((layout.fixed)());
-    let (key, value) =
-        object.iter().find(|(key, value)| fixed.get(*key).is_some_and(|usual| usual != *value))?;
+    let (key, value) = object
+        .iter()
+        .find(|(key, value)| !value.is_null() && fixed.get(*key).is_some_and(|usual| usual != *value))?;
     Some(format!("{key} = {value} is not supported"))
 }
 
@@ -152,7 +163,8 @@ mod tests {
 
     #[test]
     fn foreign_keys_are_ignored_and_nulls_are_defaults() {
-        let json = json!({"model_type": "bert", "hidden_size": 96, "transformers_version": "5", "classifier_dropout": null});
+        let json = json!({"model_type": "bert", "hidden_size": 96, "transformers_version": "5", "classifier_dropout": null,
+            "embedding_size": 16, "num_hidden_groups": 2, "inner_group_num": 2, "is_decoder": null});
         let config = read_json(&json).expect("reads");
         assert_eq!((config.hidden_size, config.classifier_dropout), (96, None));
     }
@@ -192,12 +204,29 @@ mod tests {
             (json!({"model_type": "bert", "vocab_size": 0}), "vocab_size is 0"),
             (json!({"model_type": "bert", "hidden_dropout_prob": 1.0}), "outside"),
             (
-                json!({"model_type": "modernbert", "layer_types": ["full_attention", "full_attention", "x"]}),
+                json!({"model_type": "modernbert", "num_hidden_layers": 3,
+                    "layer_types": ["full_attention", "full_attention", "sliding_attention"]}),
                 "period",
             ),
             (
                 json!({"model_type": "modernbert", "rope_parameters": {"full_attention": {"rope_type": "yarn"}}}),
                 "yarn",
+            ),
+            (
+                json!({"model_type": "modernbert", "rope_parameters": {"sliding_attention": {"type": "linear", "factor": 8.0}}}),
+                "linear",
+            ),
+            (
+                json!({"model_type": "modernbert", "rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+                "rope_type = \"linear\" is not supported",
+            ),
+            (
+                json!({"model_type": "modernbert", "num_hidden_layers": 4, "layer_types": ["full_attention", "sliding_attention"]}),
+                "2 layer_types for 4 layers",
+            ),
+            (
+                json!({"model_type": "modernbert", "num_hidden_layers": 2, "layer_types": ["full_attention", "chunked_attention"]}),
+                "chunked_attention",
             ),
         ];
         for (json, word) in cases {

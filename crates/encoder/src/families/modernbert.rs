@@ -76,7 +76,17 @@ fn read(object: &mut Map<String, Value>) -> Result<(), String> {
             own.insert(key.to_owned(), theta);
         }
     }
+    if let Some(scaling) = object.get("rope_scaling") {
+        check_rope(scaling)?;
+    }
     if let Some(layers) = object.get("layer_types").and_then(Value::as_array) {
+        let count = object
+            .get("num_hidden_layers")
+            .cloned()
+            .unwrap_or_else(|| (LAYOUT.defaults)()["num_hidden_layers"].clone());
+        if count != layers.len() {
+            return Err(format!("{} layer_types for {count} layers", layers.len()));
+        }
         own.insert("global_attn_every_n_layers".to_owned(), json!(period(layers)?));
     }
     object.insert("modernbert".to_owned(), Value::Object(own));
@@ -87,14 +97,26 @@ fn rope_theta(object: &Map<String, Value>, kind: &str) -> Result<Option<Value>, 
     let Some(parameters) = object.get("rope_parameters").and_then(|all| all.get(kind)) else {
         return Ok(None);
     };
-    match parameters.get("rope_type").and_then(Value::as_str) {
-        None | Some("default") => Ok(parameters.get("rope_theta").cloned()),
+    check_rope(parameters)?;
+    Ok(parameters.get("rope_theta").cloned())
+}
+
+/// Refuses frequencies that are scaled. The kind had another key once.
+fn check_rope(parameters: &Value) -> Result<(), String> {
+    let kind = ["rope_type", "type"].iter().find_map(|key| parameters.get(key)?.as_str());
+    match kind {
+        None | Some("default") => Ok(()),
         Some(other) => Err(format!("rope_type = {other:?} is not supported")),
     }
 }
 
 /// How often a layer attends to the whole row, if it is every n-th from the first.
 fn period(layers: &[Value]) -> Result<usize, String> {
+    if let Some(other) =
+        layers.iter().find(|layer| *layer != "full_attention" && *layer != "sliding_attention")
+    {
+        return Err(format!("layer_types with {other} are not supported"));
+    }
     let global = |layer: &Value| layer == "full_attention";
     let period = layers.iter().skip(1).position(global).map_or(layers.len(), |at| at + 1);
     let regular =

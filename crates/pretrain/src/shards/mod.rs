@@ -179,7 +179,7 @@ impl Replica {
         whole: Counts,
     ) -> Result<Option<Lesson>> {
         let body = self.host_body();
-        let pad = self.config.pad_token_id;
+        let pad = self.config.filling_id();
         let mut sum = None;
         for part in shard.chunks(task.rows.unwrap_or(shard.len()).max(1)) {
             let dropout = Dropout { seed: task.seed, first_row };

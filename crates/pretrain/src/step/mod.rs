@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
     /// `model` is on `device`.
     pub(crate) fn new((model, config): (&'a MaskedLm, &EncoderConfig), device: &'a Device) -> Self {
         let body = HostBody::serves(model).then(|| HostBody::new(model, config, Lanes::default()));
-        Self { model, pad: config.pad_token_id, device, body }
+        Self { model, pad: config.filling_id(), device, body }
     }
 
     /// Hidden states after the head's transform at the masked positions of `batch`, and the targets there.

@@ -77,7 +77,7 @@ impl Speaker<'_> {
     /// What is kept of the masked positions of `rows`, one after the other.
     fn ask(&self, tokens: &Tokens, masks: &Masks, rows: &[usize], width: usize) -> Vec<Kept> {
         let seen: Vec<Vec<u32>> = rows.iter().map(|&row| masked(tokens, masks, row)).collect();
-        let batch = Batch::from_rows(&seen, self.shape.pad_token_id, self.device);
+        let batch = Batch::from_rows(&seen, self.shape.filling_id(), self.device);
         let (mut grid, mut chosen) = (Vec::new(), Vec::new());
         for &row in rows {
             let positions = masks.positions.row(row);

@@ -25,11 +25,15 @@ fn flags_without_a_meaning() {
         ("fidelity", vec!["--out", "nowhere"]),
         ("logits", vec!["--dry-run", "--out", "nowhere"]),
         ("logits", vec!["--set", "folds=3", "--out", "nowhere"]),
+        ("fidelity", vec!["--set rows", "--set", "rows=1"]),
+        ("fidelity", vec!["--set fraction", "--set", "folds=3", "--set", "fraction = 0.5"]),
+        ("fidelity", vec!["--set measures", "--set", "measures=['margin']"]),
     ];
     for (command, more) in cases {
         let mut program = world.command();
         program.arg(command).arg("--tokens").arg(world.path("tokens"));
-        let done = program.arg("--model").arg(world.path("model")).args(&more).assert().code(2);
+        let flags = more.iter().filter(|flag| !flag.starts_with("--set "));
+        let done = program.arg("--model").arg(world.path("model")).args(flags).assert().code(2);
         let stderr = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
         assert!(stderr.contains(&format!("{command} has no use for {}", more[0])), "{stderr}");
     }
@@ -50,6 +54,16 @@ fn what_is_read_is_not_written_over() {
             let done = world.score(out, more).assert().code(2);
             assert!(String::from_utf8_lossy(&done.get_output().stderr).contains(words), "{out} {more:?}");
         }
+        let inside = if out == "model" { "model.safetensors" } else { "new.safetensors" };
+        let mut program = world.command();
+        program
+            .arg("logits")
+            .arg("--tokens")
+            .arg(world.path("tokens"))
+            .arg("--model")
+            .arg(world.path("model"));
+        let done = program.arg("--out").arg(world.path(out).join(inside)).assert().code(2);
+        assert!(String::from_utf8_lossy(&done.get_output().stderr).contains("which is read"), "{out}");
         assert!(files(out) == before, "{out} is as it was");
     }
 }

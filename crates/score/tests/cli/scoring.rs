@@ -243,7 +243,7 @@ fn words_are_masked_as_wholes() {
     let (model, _) = MaskedLm::from_pretrained(&world.path("model"), &device).expect("loads");
     let (part, scores) = (&tokens(&world)[0], &world.scores("out")[0]);
     let (row, config) = (2, Config { whole_word: true, folds: Some(3), ..Config::default() });
-    let passes = passes(&config, part.row[row], part.word.row(row));
+    let passes = passes(&config, part.row[row], part.word.row(row), None);
     let fold_of = |position: u16| passes.iter().position(|pass| pass.contains(&position));
     assert_eq!((passes.len(), fold_of(2)), (3, fold_of(3)), "positions 2 and 3 are one word");
     for positions in passes {

@@ -185,6 +185,21 @@ fn rows_that_are_too_long_are_read_in_windows() {
     assert!(scores.entropy.values.iter().flatten().all(|&value| (0.0..=limit + 1e-4).contains(&value)));
 }
 
+/// A window hides of what it reads what a whole row would, and so windows that read twice as much as they score take fewer
+/// passes, not as many.
+#[test]
+fn windows_take_as_many_passes_as_hide_the_usual_share() {
+    let cost = |positions, set: &str| {
+        let world = world(positions);
+        world.score("out", &["--set", set]).assert().success();
+        world.manifest("out").cost.tokens as f64
+    };
+    let [folds, once] = ["folds=7", "conditioning=unmasked"].map(|set| cost(34, set));
+    let [folds_of_whole_rows, whole_rows] = ["folds=7", "conditioning=unmasked"].map(|set| cost(64, set));
+    assert!(once > 1.2 * whole_rows, "windows overlap: {once} and {whole_rows} tokens");
+    assert!(folds < 1.2 * folds_of_whole_rows, "{folds} and {folds_of_whole_rows} tokens");
+}
+
 #[test]
 fn a_sample_has_the_values_of_the_whole() {
     let world = world(14);

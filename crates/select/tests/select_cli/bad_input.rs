@@ -75,14 +75,17 @@ fn entropies_of_another_origin_are_refused() -> Result<()> {
     refused(&world, "entropy", &[&reducible[..], &["--reference", &of_other]].concat(), 3, &contents);
     refused(&world, "", &high, 2, &["`high` needs entropies", "--entropy"]);
     refused(&world, "entropy", &reducible, 2, &["`reducible` needs entropies", "--reference"]);
+    let itself = world.path("entropy").display().to_string();
+    let same = ["hold the same entropies", "--reference"];
+    refused(&world, "entropy", &[&reducible[..], &["--reference", &itself]].concat(), 2, &same);
     refused(&world, "nowhere", &high, 3, &["manifest.json"]);
     refused(&world, "tokens", &high, 3, &["expected an artifact of kind entropy"]);
     refused(
         &world,
         "entropy",
-        &[&high[..], &["--set", "measure=margin"]].concat(),
+        &[&high[..], &["--set", "measure=renyi2"]].concat(),
         3,
-        &["no column `margin`", "entropy, surprisal"],
+        &["no column `renyi2`", "entropy, surprisal"],
     );
     refused(
         &world,

@@ -118,7 +118,8 @@ fn tokenizer() -> Value {
         "max_input_chars_per_word": 100, "vocab": vocab}})
 }
 
-/// `score` makes the entropies from the row and the word; the surprisal is 10 less the entropy.
+/// `score` makes the entropies from the row and the word; the surprisal is 10 less the entropy,
+/// and the margin falls with it.
 pub fn make_entropies(
     out: &Path,
     of: &Path,
@@ -153,7 +154,7 @@ pub fn make_entropies_as(
             row: tokens.row.clone(),
             entropy: scores(&|nats| nats),
             surprisal: scores(&|nats| 10.0 - nats),
-            ..Entropies::default()
+            measures: [("margin".to_owned(), scores(&|nats| (-nats).exp()))].into(),
         };
         let file = bench.part_name("part", index);
         bench.write(&file, |path| entropies.write(path, &bench.footer()))?;
