@@ -139,6 +139,7 @@ impl<'a> Experiment<'a> {
         self.missing_tasks()?.map_or(Ok(()), Err)?;
         let (runs, stages) = (self.grid.runs.len(), self.plan.stages.len());
         tracing::info!("{}: {runs} runs, {stages} stages, {} side by side", self.grid.name, self.jobs);
+        self.warn_unpaired();
         let logs = self.at.data.join("ablation").join(&self.grid.name);
         let data = self.at.data.clone();
         let options = Options { place: self.place.clone(), jobs: self.jobs, logs, data };
@@ -148,6 +149,12 @@ impl<'a> Experiment<'a> {
         }
         self.report(common, &[])?;
         self.judge(&outcome)
+    }
+
+    fn warn_unpaired(&self) {
+        for text in self.grid.unpaired() {
+            tracing::warn!("{}: nothing will compare {text}", self.grid.name);
+        }
     }
 
     /// Fine-tuning comes last, and should not fail for want of its tasks when all models are trained.
@@ -199,6 +206,7 @@ impl<'a> Experiment<'a> {
             .map(|(stage, standing)| json!({"out": stage.out, "command": stage.line(), "up_to_date": *standing == Standing::UpToDate}))
             .collect();
         emit(common, format!("{}\n{summary}", lines.join("\n")), &json)?;
+        self.warn_unpaired();
         if let Some(missing) = self.missing_tasks()? {
             tracing::warn!("{missing}");
         }

@@ -213,6 +213,45 @@ fn a_teacher_folder_is_no_stage() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is made for one would be taken for the other's.
+#[test]
+fn teachers_of_one_name_are_refused() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    for kind in fs::read_dir(pipelines())? {
+        let kind = kind?;
+        if kind.file_name() != "teacher" {
+            std::os::unix::fs::symlink(kind.path(), folder.path().join(kind.file_name()))?;
+        }
+    }
+    fs::create_dir_all(folder.path().join("teacher/other"))?;
+    for (name, student) in [("teacher/a", "modernbert-mini"), ("teacher/other/a", "modernbert-small")] {
+        let text = format!("student = {student:?}\nepochs = 2\n");
+        fs::write(folder.path().join(name).with_extension("toml"), text)?;
+    }
+    let path = folder.path().join("test.toml");
+    let axes = "strategy = \"high\"\nsource = \"teacher\"\nteacher = [\"a\", \"other/a\"]";
+    fs::write(&path, format!("title = \"t\"\n[axes]\n{axes}\n"))?;
+    let grid = Grid::load(&path, folder.path())?;
+    let error = Plan::new(&grid, Path::new("data"), folder.path()).expect_err("one path for two teachers");
+    assert_eq!(class_of(error.as_ref()).exit_code(), 2);
+    assert!(error.to_string().contains("would be made in two different ways"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn runs_that_nothing_is_compared_with_are_named() -> anyhow::Result<()> {
+    assert!(load(PRODUCT)?.unpaired().is_empty());
+    let text = "title = \"t\"\nbaseline = [{ strategy = \"random\" }, { strategy = \"low\" }]\n[fixed]\nsource = \"teacher\"\n\
+        [[runs]]\nstrategy = \"random\"\nseed = [1, 2]\n[[runs]]\nstrategy = \"high\"\nseed = [2, 3]\n";
+    let expected = [
+        "random (seed 1, 2) with low, by a teacher, which the grid does not have",
+        "high, by a teacher (seed 2, 3) with low, by a teacher, which the grid does not have",
+        "high, by a teacher (seed 3) with random, which the grid does not have",
+    ];
+    assert_eq!(load(text)?.unpaired(), expected);
+    Ok(())
+}
+
 #[test]
 fn the_committed_grids_are_good() -> anyhow::Result<()> {
     let mut found = 0;
@@ -245,6 +284,8 @@ fn mistakes_name_file_value_and_remedy() {
         ("[axes]\nstrategie = [\"random\"]", "strategie"),
         ("baseline = { strategie = \"random\" }\n[axes]\nstrategy = \"random\"", "strategie"),
         ("baseline = [{ seed = [1] }]\n[axes]\nstrategy = \"random\"", "[baseline]: `seed` is a list"),
+        ("baseline = { seed = 2 }\n[axes]\nstrategy = \"random\"", "baseline: `seed`"),
+        ("[axes]\nseed = [1, 2, 1]", "`seed` has 1 twice"),
         ("baseline = 1\n[axes]\nstrategy = \"random\"", "expected a map"),
         ("[axes]\nstrategy = []", "`strategy` is empty"),
         ("[axes]\nstrategy = [\"hihg\"]\nsource = \"self\"", "hihg"),

@@ -1,12 +1,40 @@
 //! Ctrl-C, SIGTERM and the hang-up of a terminal: finish the current piece of work, keep it, stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use entromask_fault::Fault;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Groups of processes that end with this one.
+static GROUPS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// A group of processes that this one has started and waits for: it is ended too when the user asks to stop at once.
+#[derive(Debug)]
+pub struct StopsWithUs(u32);
+
+impl StopsWithUs {
+    /// `leader` is the process whose number the group has.
+    pub fn new(leader: u32) -> Self {
+        groups().push(leader);
+        Self(leader)
+    }
+}
+
+impl Drop for StopsWithUs {
+    fn drop(&mut self) {
+        groups().retain(|leader| *leader != self.0);
+    }
+}
+
+fn groups() -> std::sync::MutexGuard<'static, Vec<u32>> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// True once the user asked to stop.
 pub fn interrupted() -> bool {
@@ -34,6 +62,10 @@ pub(crate) fn install() -> anyhow::Result<()> {
 
 fn ask() {
     if INTERRUPTED.swap(true, Ordering::Relaxed) {
+        for leader in groups().iter().filter_map(|&leader| i32::try_from(leader).ok()) {
+            // They were asked once; who is gone needs no signal.
+            let _ = killpg(Pid::from_raw(leader), Signal::SIGTERM);
+        }
         std::process::exit(130);
     }
     tracing::warn!("asked to stop: ending cleanly; ask again to stop at once");

@@ -33,7 +33,7 @@ mod run;
 
 pub use args::{CommonArgs, EXIT_CODES_HELP, OutputArgs, long_version};
 pub use config::{load, load_file};
-pub use interrupt::{check_interrupt, interrupted};
+pub use interrupt::{StopsWithUs, check_interrupt, interrupted};
 pub use output::{OutputFile, emit};
 pub use plan::plan;
 pub use progress::Progress;

@@ -112,6 +112,46 @@ fn slow_programs(folder: &Path) -> Result<PathBuf> {
     Ok(slow)
 }
 
+/// A stage that does not listen is not left behind by who asks twice.
+#[test]
+fn asked_twice_it_takes_its_stages_along() -> Result<()> {
+    let (folder, world) = (tempfile::tempdir()?, World::new()?);
+    let programs = slow_programs(folder.path())?;
+    let real = binaries().join("entromask-tokenize");
+    let deaf = format!(
+        "#!/bin/sh\ncase \"$*\" in *dry-run*) exec {} \"$@\";; esac\necho $$ > \"$0.pid\"\nasked=0\n\
+         trap 'asked=$((asked + 1))' TERM\nwhile test $asked -lt 2; do sleep 0.1; done\n",
+        real.display()
+    );
+    let (tokenize, pid) = (programs.join("entromask-tokenize"), programs.join("entromask-tokenize.pid"));
+    fs::write(&tokenize, deaf)?;
+    let mut command = world.command("run", "micro", &["--bin"]);
+    let mut child = command.arg(&programs).stderr(Stdio::null()).process_group(0).spawn()?;
+    let mut stage = String::new();
+    for _ in 0..600 {
+        stage = fs::read_to_string(&pid).unwrap_or_default().trim().to_owned();
+        if !stage.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    ensure!(!stage.is_empty(), "the stage has begun");
+    for _ in 0..2 {
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(child.wait()?.code(), Some(130));
+    let lives = || Path::new("/proc").join(&stage).exists();
+    for _ in 0..100 {
+        if !lives() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Command::new("kill").args(["-KILL", &stage]).status()?;
+    anyhow::bail!("stage {stage} was left behind")
+}
+
 /// Ctrl-C goes to the stages that are asked as well.
 #[test]
 fn an_interrupted_report_leaves_the_one_that_is_there() -> Result<()> {

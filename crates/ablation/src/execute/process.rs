@@ -1,12 +1,12 @@
 //! One stage program at work.
 
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
-use entromask_cli::interrupted;
+use entromask_cli::{StopsWithUs, interrupted};
 use entromask_fault::{Class, Fault};
 use fs_err as fs;
 use nix::sys::signal::{Signal, kill};
@@ -67,7 +67,8 @@ impl Log {
 /// Calls a stage and waits for it. If another process makes the same artifact, perhaps for another grid, it is waited for.
 pub(super) fn call(stage: &Stage, place: &Place, log: &Log) -> anyhow::Result<Exit> {
     loop {
-        let code = run(stage, place, &log.own)?;
+        let status = run(stage, place, &log.own)?;
+        let code = status.code();
         let said = fs::read_to_string(&log.own).unwrap_or_default();
         let stopped = code == Some(i32::from(Class::Interrupted.exit_code()));
         return Ok(match code {
@@ -81,13 +82,13 @@ pub(super) fn call(stage: &Stage, place: &Place, log: &Log) -> anyhow::Result<Ex
                 continue;
             }
             _ if stopped => Exit::Failed("it was stopped from outside".into()),
-            _ => Exit::Failed(last_words(&said).unwrap_or_else(|| "it was killed".into())),
+            None => Exit::Failed(killed(status, &said)),
+            _ => Exit::Failed(last_words(&said).unwrap_or_else(|| format!("it said nothing ({status})"))),
         });
     }
 }
 
-/// The exit code, if it was not killed.
-fn run(stage: &Stage, place: &Place, log: &Path) -> anyhow::Result<Option<i32>> {
+fn run(stage: &Stage, place: &Place, log: &Path) -> anyhow::Result<ExitStatus> {
     let (program, args) = stage.command(place);
     let file = fs::File::create(log)?.into_parts().0;
     let mut command = Command::new(&program);
@@ -101,11 +102,11 @@ fn run(stage: &Stage, place: &Place, log: &Path) -> anyhow::Result<Option<i32>> 
     wait(child)
 }
 
-fn wait(mut child: Child) -> anyhow::Result<Option<i32>> {
-    let mut asked = false;
+fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
+    let (mut asked, _stops) = (false, StopsWithUs::new(child.id()));
     loop {
         if let Some(status) = child.try_wait().context("a stage cannot be waited for")? {
-            return Ok(status.code());
+            return Ok(status);
         }
         if interrupted() && !asked {
             asked = true;
@@ -124,11 +125,30 @@ fn nap(time: Duration) -> bool {
     })
 }
 
+/// What a stage that was killed says of itself is what it was doing, and not why it ended.
+fn killed(status: ExitStatus, said: &str) -> String {
+    let signal = status.signal().and_then(|signal| Signal::try_from(signal).ok());
+    let by = signal.map_or_else(|| "it was killed".into(), |signal| format!("it was killed by {signal}"));
+    let why = if signal == Some(Signal::SIGKILL) { ", perhaps because memory ran out" } else { "" };
+    let last = last_words(said).map(|last| format!("; the last that it said: {last}")).unwrap_or_default();
+    by + why + &last
+}
+
 /// The error that it ended with; the message of its first panic, which others may follow from; or its last line.
 fn last_words(said: &str) -> Option<String> {
     let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-    let error = last.strip_prefix("ERROR ").map(Into::into);
-    error.or_else(|| panic_in(said)).or_else(|| Some(last.into()))
+    error_in(said).or_else(|| panic_in(said)).or_else(|| Some(last.into()))
+}
+
+/// An error that nothing else follows, of one line or several.
+fn error_in(said: &str) -> Option<String> {
+    const LEVELS: [&str; 4] = ["INFO", "WARN", "DEBUG", "TRACE"];
+    let error = &said
+        [said.rfind("ERROR ").filter(|&at| at == 0 || said[..at].trim_end_matches(' ').ends_with('\n'))?..];
+    let mut lines = error["ERROR ".len()..].lines().map(str::trim).filter(|line| !line.is_empty());
+    let goes_on = lines.clone().any(|line| LEVELS.contains(&line.split(' ').next().unwrap_or_default()));
+    let first = lines.next().filter(|_| !goes_on)?;
+    Some(lines.fold(first.to_owned(), |text, line| text + " " + line))
 }
 
 /// `thread 'main' panicked at src/main.rs:1:2:` and the line after it. What follows is advice on backtraces.
@@ -194,7 +214,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_killed_says_so() -> anyhow::Result<()> {
+        let (exit, _) = call_script("echo INFO step 200 of 1,200; kill -9 $$")?;
+        let said = "it was killed by SIGKILL, perhaps because memory ran out; the last that it said: INFO step 200 of 1,200";
+        assert_eq!(exit, Exit::Failed(said.into()));
+        assert_eq!(call_script("exit 7")?.0, Exit::Failed("it said nothing (exit status: 7)".into()));
+        Ok(())
+    }
+
+    #[test]
     fn an_error_is_told_without_its_level() {
+        let long = "INFO a\nERROR first line\n  second line with detail\n";
+        assert_eq!(last_words(long).as_deref(), Some("first line second line with detail"));
+        let caught = "ERROR a\nINFO goes on";
+        assert_eq!(last_words(caught).as_deref(), Some("INFO goes on"));
         assert_eq!(
             last_words("INFO a\nERROR a.toml: no such file\n\n").as_deref(),
             Some("a.toml: no such file")

@@ -78,6 +78,12 @@ fn product(block: &Block) -> anyhow::Result<Vec<Block>> {
                 .remedy("give it a value, or leave it out")
                 .into());
         }
+        if let Some(twice) = values.iter().enumerate().find(|(place, value)| values[..*place].contains(value))
+        {
+            return Err(Fault::usage(format!("`{}` has {} twice", axis.name(), twice.1))
+                .remedy("name it once")
+                .into());
+        }
         let with = |point: &Block, value: &Value| {
             let mut point = point.clone();
             point.insert(*axis, value.clone());

@@ -79,6 +79,28 @@ impl Grid {
         expand::expand(file, path, &Catalogue::new(pipelines))
     }
 
+    /// Which runs have nothing to be compared with, a text for each pair of what is compared: their baseline is not in the
+    /// grid, or not with their seed.
+    pub fn unpaired(&self) -> Vec<String> {
+        let mut alone: Vec<((String, String), Vec<String>)> = Vec::new();
+        for run in &self.runs {
+            let missing =
+                run.baselines.iter().filter(|baseline| self.runs.iter().all(|run| run.choice != **baseline));
+            for baseline in missing {
+                let labels = (self.label(&run.choice), self.label(baseline));
+                let seed = run.choice.seed.to_string();
+                match alone.iter_mut().find(|(found, _)| *found == labels) {
+                    Some((_, seeds)) => seeds.push(seed),
+                    None => alone.push((labels, vec![seed])),
+                }
+            }
+        }
+        let words = |((run, baseline), seeds): &((String, String), Vec<String>)| {
+            format!("{run} (seed {}) with {baseline}, which the grid does not have", seeds.join(", "))
+        };
+        alone.iter().map(words).collect()
+    }
+
     /// What tells the runs of `choice` from those of other choices, in words; the seed is left out.
     pub fn label(&self, choice: &Choice) -> String {
         let shown = |axis: &Axis| {

@@ -5,7 +5,7 @@ use toml::Table;
 
 use super::choice::CONSTANT;
 use super::file::{Block, File};
-use super::{Catalogue, Choice};
+use super::{Axis, Catalogue, Choice};
 
 /// What the grid says as a whole.
 pub(super) fn check_file(file: &File, catalogue: &Catalogue) -> anyhow::Result<()> {
@@ -16,6 +16,12 @@ pub(super) fn check_file(file: &File, catalogue: &Catalogue) -> anyhow::Result<(
             let found = format!("[{name}]: `{}` is a list", axis.name());
             return Err(refuse(found, "give one value, or move it to [axes]"));
         }
+    }
+    if file.baseline.0.iter().any(|block| block.contains_key(&Axis::Seed)) {
+        return Err(refuse(
+            "baseline: `seed`".into(),
+            "leave it out: runs are compared with those of their seed",
+        ));
     }
     if file.jobs == 0 || file.threads == Some(0) {
         return Err(refuse("jobs or threads are 0".into(), "give at least one"));

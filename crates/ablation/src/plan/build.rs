@@ -18,6 +18,8 @@ pub(super) struct Builder<'a> {
     catalogue: &'a Catalogue,
     names: Names<'a>,
     pub stages: Vec<Stage>,
+    /// The first path that two different commands would make.
+    pub conflict: Option<PathBuf>,
 }
 
 /// What was done for a run so far.
@@ -46,7 +48,7 @@ struct Selection<'a> {
 
 impl<'a> Builder<'a> {
     pub fn new(grid: &'a Grid, data: &'a Path, catalogue: &'a Catalogue) -> Self {
-        Self { grid, catalogue, names: Names { grid, data, catalogue }, stages: Vec::new() }
+        Self { grid, catalogue, names: Names { grid, data, catalogue }, stages: Vec::new(), conflict: None }
     }
 
     /// The stages of a run; those that are there already are taken.
@@ -279,9 +281,6 @@ impl<'a> Builder<'a> {
     }
 
     /// Numbers a stage, or finds it.
-    ///
-    /// # Panics
-    /// If a path would be made by two different commands.
     fn add(&mut self, draft: Draft, done: &mut Timeline, account: Account) -> usize {
         let Draft { program, out, inputs, mut args, class } = draft;
         args.splice(0..0, ["--out".into(), text(&out)]);
@@ -289,7 +288,10 @@ impl<'a> Builder<'a> {
         let index = self.stages.iter().position(|there| there.out == stage.out).unwrap_or(self.stages.len());
         match self.stages.get(index) {
             None => self.stages.push(stage),
-            Some(there) => assert_eq!(there.args, stage.args, "{} has two commands", stage.out.display()),
+            Some(there) if there.args != stage.args => {
+                self.conflict = self.conflict.take().or(Some(stage.out));
+            }
+            Some(_) => {}
         }
         done.push((account, index));
         index

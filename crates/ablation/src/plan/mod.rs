@@ -7,6 +7,8 @@ mod stage;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use entromask_fault::Fault;
+
 use crate::grid::{Catalogue, Grid, Run};
 use build::Builder;
 pub use stage::{Place, Program, Stage};
@@ -55,6 +57,10 @@ impl Plan {
         let catalogue = Catalogue::new(pipelines);
         let mut builder = Builder::new(grid, data, &catalogue);
         let runs = grid.runs.iter().map(|run| builder.run(&run.choice)).collect::<anyhow::Result<_>>()?;
+        if let Some(path) = builder.conflict {
+            let found = format!("grid {}: {} would be made in two different ways", grid.name, path.display());
+            return Err(Fault::usage(found).remedy("give two names of one grid different last parts").into());
+        }
         Ok(Self { stages: builder.stages, runs })
     }
 

@@ -196,9 +196,9 @@ mod tests {
     #[test]
     fn seeds_are_paired_over_all_four() {
         let reference = [&[(1, 5.0), (2, 6.0), (3, 7.0)][..], &[(1, 5.5), (2, 6.25), (3, 7.5)]];
-        let pair = [&[(2, 4.0), (1, 3.0)][..], &[(1, 4.0), (2, 4.75), (3, 5.0)]];
+        let pair = [&[(2, 4.0), (1, 3.0)][..], &[(1, 4.0), (2, 4.765_625), (3, 5.0)]];
         let found = change(pair, reference).expect("two seeds");
-        assert_eq!(found.values, [-0.75 + 0.25, -1.0 + 0.5]);
+        assert_eq!(found.values, [-0.765_625 + 0.25, -1.0 + 0.5]);
         assert_eq!(
             (verdict(&found, true), verdict(&found, false)),
             ("better than there", "worse than there")

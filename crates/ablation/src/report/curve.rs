@@ -88,11 +88,20 @@ fn round(metrics: &Metrics, manifest: &Manifest, before: Spent, last: Option<&Po
 
 /// The loss at a place between two validations, in a straight line; none before the first and after the last.
 pub(super) fn loss_at(curve: &[Point], axis: Axis, place: f64) -> Option<f64> {
+    value_at(curve, axis, place, |point| point.loss)
+}
+
+/// The tokens that were seen when `flops` were spent; none as with [`loss_at`].
+pub(super) fn tokens_at(curve: &[Point], flops: f64) -> Option<f64> {
+    value_at(curve, Axis::Flops, flops, |point| point.tokens)
+}
+
+fn value_at(curve: &[Point], axis: Axis, place: f64, value: fn(&Point) -> f64) -> Option<f64> {
     let after = curve.iter().position(|point| point.at(axis) >= place * (1.0 - 1e-12))?;
     let (low, high) = (curve.get(after.wrapping_sub(1)), &curve[after]);
-    let Some(low) = low else { return (high.at(axis) <= place).then_some(high.loss) };
+    let Some(low) = low else { return (high.at(axis) <= place).then_some(value(high)) };
     let share = ((place - low.at(axis)) / (high.at(axis) - low.at(axis))).min(1.0);
-    Some(low.loss + share * (high.loss - low.loss))
+    Some(value(low) + share * (value(high) - value(low)))
 }
 
 /// Where the curve ends that ends first.

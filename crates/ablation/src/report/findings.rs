@@ -36,6 +36,8 @@ pub struct Findings {
     pub stages: Vec<StageFindings>,
     /// Operations at which losses are compared at equal compute; none without complete runs.
     pub equal_flops: Option<f64>,
+    /// Which runs have nothing to be compared with, in words.
+    pub unpaired: Vec<String>,
 }
 
 /// Runs that differ in nothing but the seed.
@@ -71,6 +73,9 @@ pub struct RunFindings {
     /// Which program trained it.
     #[serde(default)]
     pub made_by: Option<String>,
+    /// Digest of the configuration that it was trained by, without the seed.
+    #[serde(default)]
+    pub recipe: Option<String>,
     /// What is missing, in words.
     pub missing: Option<String>,
     /// Validation loss on the fixed mask, in nats a masked token.
@@ -183,6 +188,7 @@ pub fn read(
         systems,
         runs,
         equal_flops,
+        unpaired: grid.unpaired(),
     })
 }
 
@@ -257,6 +263,7 @@ impl Reader<'_> {
         found.key = Some(model.key.clone());
         found.content = Some(model.content.clone());
         found.made_by = Some(model.tool.to_string());
+        found.recipe = Some(recipe_digest(&model.config));
         found.valid_loss = model.stats["valid_loss"].as_f64();
         found.valid_accuracy = model.stats["valid_accuracy"].as_f64();
         found.costs = costs::by_account(&parts);
@@ -282,6 +289,12 @@ fn scores(manifest: &Manifest, view: &GlueView) -> Scores {
 /// Keys of JSON objects come in alphabetical order, so that equal configurations have equal digests.
 fn config_digest(config: &serde_json::Value) -> String {
     blake3::hash(config.to_string().as_bytes()).to_hex().to_string()
+}
+
+fn recipe_digest(config: &serde_json::Value) -> String {
+    let mut config = config.clone();
+    config.as_object_mut().map(|object| object.remove("seed"));
+    config_digest(&config)
 }
 
 fn reason(standing: &Standing) -> Option<String> {

@@ -4,7 +4,7 @@ use entromask_report::compare::Difference;
 use serde::Serialize;
 
 use super::contrast::{Contrast, contrasts};
-use super::curve::{Axis, loss_at};
+use super::curve::{Axis, Point, loss_at, tokens_at};
 use super::findings::{RunFindings, System};
 
 /// Measures of one kind.
@@ -89,18 +89,38 @@ fn trained_on(runs: &[RunFindings]) -> String {
 fn at_compute(systems: &[System], runs: &[RunFindings], flops: f64) -> Group {
     let at = |run: &RunFindings| Some((loss_at(&run.curve, Axis::Flops, flops)?, None));
     let mut lines = lines(systems, runs, "validation loss", true, &at);
-    for line in lines.iter_mut().filter(|line| line.values.is_empty()) {
-        if systems[line.system].runs.iter().any(|&run| !runs[run].curve.is_empty()) {
+    for line in &mut lines {
+        if line.values.is_empty() && systems[line.system].runs.iter().any(|&run| !runs[run].curve.is_empty())
+        {
             line.verdict = "not begun by then".into();
+        }
+        let parts = line
+            .against
+            .map(|against| [line.system, against].map(|system| part_of(&systems[system], runs, flops)));
+        if let Some([Some(own), Some(others)]) = parts
+            && (own - others).abs() > SAME_PART
+        {
+            line.verdict = format!("at {:.0} % of its tokens, beside {:.0} %", 100.0 * own, 100.0 * others);
         }
     }
     let note = format!(
         "The same loss when {} were spent, the teacher's training and all scoring included: where the cheapest run ends. \
-         Between validations it is interpolated. The learning rate of a longer run has not fallen yet there, so a run \
-         planned for this budget would do better.",
+         Between validations it is interpolated. The learning rate of a longer run has not fallen yet there, and a run planned \
+         for this budget may end elsewhere: where the two are at different parts of their schedules, nothing is said to be shown.",
         entromask_report::number::flops(flops)
     );
     losses_group(systems, "Validation loss at equal compute", note, lines)
+}
+
+/// How far apart parts of schedules may be, to compare losses there.
+const SAME_PART: f64 = 0.05;
+
+/// The share of its tokens that a system has seen when `flops` were spent, on average over its runs.
+fn part_of(system: &System, runs: &[RunFindings], flops: f64) -> Option<f64> {
+    let curves = system.runs.iter().map(|&run| &runs[run].curve);
+    let part = |curve: &Vec<Point>| Some(tokens_at(curve, flops)? / curve.last()?.tokens);
+    let parts: Vec<f64> = curves.filter_map(part).collect();
+    (!parts.is_empty()).then(|| parts.iter().sum::<f64>() / parts.len() as f64)
 }
 
 fn losses_group(systems: &[System], title: &str, note: String, lines: Vec<Line>) -> Group {
@@ -252,6 +272,32 @@ mod tests {
         assert_eq!(group.lines[0].mean, Some(8.0));
         let verdicts: Vec<_> = group.lines.iter().map(|line| line.verdict.as_str()).collect();
         assert_eq!(verdicts, ["baseline", "not begun by then", "missing"]);
+    }
+
+    /// Of two runs of one budget one was trained by half when the other was done.
+    #[test]
+    fn nothing_is_shown_between_different_parts_of_two_schedules() {
+        let at = |tokens: f64, flops: f64, loss: f64| Point {
+            step: tokens as u64,
+            tokens,
+            flops,
+            seconds: 0.0,
+            loss,
+        };
+        let systems = [system(None, &[0, 1]), system(Some(0), &[2, 3]), system(Some(0), &[4, 5])];
+        let mut runs =
+            [run(0, 1, 6.0), run(0, 2, 6.0), run(1, 1, 5.0), run(1, 2, 5.0), run(2, 1, 5.0), run(2, 2, 5.0)];
+        for (index, run) in runs.iter_mut().enumerate() {
+            let loss = 6.0 + 0.01 * index as f64;
+            let more = if index < 2 { 1.0 } else { 2.0 };
+            // The last system is trained for as many operations, on as many tokens.
+            let more = if index > 3 { 1.0 } else { more };
+            run.curve = vec![at(0.0, 0.0, 10.0), at(4.0, 4.0, loss), at(4.0 * more, 4.0 * more, loss)];
+        }
+        let group = at_compute(&systems, &runs, 4.0);
+        assert_eq!(group.lines[1].verdict, "at 50 % of its tokens, beside 100 %");
+        assert!(group.lines[1].difference.is_some());
+        assert_eq!(group.lines[2].verdict, "seeds do not differ: nothing shown");
     }
 
     /// 6.0, 5.8 and 5.5: the third lies 0.5 below the first and 0.3 below the second.

@@ -186,7 +186,7 @@ fn stroke(index: usize) -> String {
 }
 
 fn style(index: usize) -> (&'static str, &'static str) {
-    (COLOURS[index % COLOURS.len()], DASHES[index % DASHES.len()])
+    (COLOURS[index % COLOURS.len()], DASHES[(index + index / COLOURS.len()) % DASHES.len()])
 }
 
 fn escaped(text: &str) -> String {
@@ -236,7 +236,8 @@ mod tests {
                 assert!((LEFT..=RIGHT).contains(&x) && (TOP..=BOTTOM).contains(&y), "{axis:?}: {x} {y}");
             }
         }
-        assert_ne!(style(0), style(4), "no two of eight lines look the same");
+        let styles: std::collections::BTreeSet<_> = (0..16).map(style).collect();
+        assert_eq!(styles.len(), 16, "no two of sixteen lines look the same");
     }
 
     #[test]

@@ -42,6 +42,8 @@ fn lead(findings: &Findings) -> Vec<String> {
     }
     lead.extend(programs(findings));
     lead.extend(taken(findings));
+    lead.extend(unlike(findings));
+    lead.extend(findings.unpaired.iter().map(|text| format!("Not compared: {text}.")));
     let missing: Vec<_> = runs
         .iter()
         .filter_map(|run| {
@@ -66,6 +68,28 @@ fn programs(findings: &Findings) -> Option<String> {
         format!(
             "The models were trained by {named}. Where the two of a pair were not trained by one binary on one kind of machine, \
              they differ by rounding too, which training amplifies."
+        )
+    })
+}
+
+/// Systems whose runs were trained by recipes that differ in more than the seed: their mean is no mean of replicates.
+fn unlike(findings: &Findings) -> Option<String> {
+    let of_system = |system: &System| {
+        let runs = system.runs.iter().map(|&run| &findings.runs[run]);
+        let recipes: BTreeSet<_> = runs.filter_map(|run| run.recipe.as_deref()).collect();
+        recipes.len() > 1
+    };
+    let labels: Vec<_> = findings
+        .systems
+        .iter()
+        .filter(|system| of_system(system))
+        .map(|system| system.label.as_str())
+        .collect();
+    (!labels.is_empty()).then(|| {
+        format!(
+            "Not replicates: the models of {} were trained by configurations that differ in more than the seed, so their means \
+             and differences are of unlike runs.",
+            labels.join("; ")
         )
     })
 }
@@ -174,10 +198,13 @@ fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
         _ => DASH.into(),
     };
     let difference = line.difference.as_ref();
-    let count = match line.values.len() {
+    let mut count = match line.values.len() {
         n if n == line.wanted => n.to_string(),
         n => format!("{n} of {}", line.wanted),
     };
+    if let Some(difference) = difference.filter(|difference| difference.values.len() < line.values.len()) {
+        count = format!("{count}, {} paired", difference.values.len());
+    }
     let strong = ["better", "worse"].contains(&line.verdict.as_str());
     vec![
         line.measure.clone().into(),
@@ -206,7 +233,8 @@ fn curves(findings: &Findings) -> Section {
         "Validation loss on the fixed mask, mean over the seeds that are there. At equal compute, the training of the teacher \
          and its scoring stand before the first step, also where a run begins without them; a model's own scoring stands \
          before the round that it is for. A lone run would pay all of it. Operations are by \
-         formula; seconds are those of the machine that ran the grid, on the threads that each stage had."
+         formula; seconds are those of the machine that made each stage, on the threads that it had, beside whatever else the \
+         machine did: they say roughly what to expect, and compare runs only where all were made side by side."
             .into(),
     );
     if drawn.is_empty() {
@@ -290,6 +318,7 @@ mod tests {
             groups,
             stages: vec![],
             equal_flops: None,
+            unpaired: vec![],
         };
         let document = document(&findings, Path::new("pipelines/grid/data.toml"));
         let text = super::super::markdown::render(&document);

@@ -7,6 +7,8 @@ use super::student::quantile;
 
 /// Probability that an interval covers the true mean.
 const LEVEL: f64 = 0.95;
+/// Below this two differences are one.
+const SAME: f64 = 1e-9;
 /// Resamples of the bootstrap.
 const RESAMPLES: u64 = 10_000;
 
@@ -17,10 +19,11 @@ pub struct Difference {
     pub values: Vec<f64>,
     /// Their mean.
     pub mean: f64,
-    /// The 95 % interval of the mean by Student's t; none for a single seed.
+    /// The 95 % interval of the mean by Student's t; none for a single seed, nor where seeds differ by the same from the
+    /// baseline: scores are shares of few rows, so that this happens, and it does not say that the mean is known.
     pub t: Option<[f64; 2]>,
     /// The 95 % interval of the mean by resampling the seeds (percentiles of 10,000 resamples); none for a single seed.
-    /// With few seeds it is too short: it cannot reach beyond the seeds that there are.
+    /// With few seeds it is too short: it cannot reach beyond the seeds that there are. None where there is no other.
     pub bootstrap: Option<[f64; 2]>,
 }
 
@@ -36,13 +39,15 @@ pub enum Verdict {
     NoDifferenceShown,
     /// One seed only: there is no interval.
     OneSeed,
+    /// Seeds differ by the same, which is not 0: there is no interval.
+    NoSpread,
 }
 
 impl Difference {
     /// The difference whose paired values are `values`; they are not empty.
     pub fn new(values: Vec<f64>) -> Self {
         let mean = mean(&values);
-        let several = values.len() > 1;
+        let several = values.len() > 1 && (spreads(&values) || mean.abs() < SAME);
         Self {
             t: several.then(|| student(&values, mean)),
             bootstrap: several.then(|| bootstrap(&values)),
@@ -53,7 +58,9 @@ impl Difference {
 
     /// What it shows.
     pub fn verdict(&self) -> Verdict {
-        let (Some(t), Some(bootstrap)) = (self.t, self.bootstrap) else { return Verdict::OneSeed };
+        let (Some(t), Some(bootstrap)) = (self.t, self.bootstrap) else {
+            return if self.values.len() > 1 { Verdict::NoSpread } else { Verdict::OneSeed };
+        };
         let low = t[0].min(bootstrap[0]);
         let high = t[1].max(bootstrap[1]);
         match (low > 0.0, high < 0.0) {
@@ -72,8 +79,14 @@ impl Verdict {
             Self::Worse => "worse",
             Self::NoDifferenceShown => "no difference shown",
             Self::OneSeed => "one seed: nothing shown",
+            Self::NoSpread => "seeds do not differ: nothing shown",
         }
     }
+}
+
+/// Whether they are more than one number, but for rounding.
+fn spreads(values: &[f64]) -> bool {
+    values.iter().any(|value| (value - values[0]).abs() > SAME)
 }
 
 fn student(values: &[f64], mean: f64) -> [f64; 2] {
@@ -151,5 +164,7 @@ mod tests {
         assert_eq!(verdict(&[0.2, 1.0]), Verdict::NoDifferenceShown);
         assert_eq!(verdict(&[5.0]), Verdict::OneSeed);
         assert_eq!(verdict(&[0.0, 0.0]), Verdict::NoDifferenceShown);
+        assert_eq!(verdict(&[1.4, 1.4]), Verdict::NoSpread);
+        assert_eq!(Difference::new(vec![0.1 + 0.2, 0.3, 0.3]).t, None, "but for rounding");
     }
 }
