@@ -43,9 +43,9 @@ others  := DEVICE THREADS JOBS FLAGS DATA PIPELINES MODEL page GRID GOAL PLAN BU
   GPU GPU_BUILDS BUNDLE GC
 origin_of_data := $(origin DATA)
 given   := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
-# What would do nothing is a mistake. Variables of the tools pass.
-$(foreach v,$(filter-out $(choices) $(others) CARGO% RUST% RAYON% ENTROMASK% GLIBC% MAKE% -*,$(given)),\
-  $(error $(v)=$($(v)): there is no such variable, see make help))
+# What would do nothing is a mistake. Variables of the tools that are called here pass.
+$(foreach v,$(filter-out $(choices) $(others) CARGO% RUST% RAYON% ENTROMASK% GLIBC% MAKE% CUDA% NVIDIA% VK_% WGPU% LLVM% LD_% XDG_% CC CXX AR \
+  TMPDIR PATH HOME SHELL,$(given)),$(error $(v)=$($(v)): there is no such variable, see make help; set that of another tool in the environment))
 
 # A comment behind a value leaves blanks at its end.
 $(foreach v,$(choices) DEVICE THREADS JOBS DATA,$(eval override $(v) := $(strip $($(v)))))
@@ -82,7 +82,8 @@ run = @$(if $(PLAN),,echo "== $(@D)" >&2; )$(BIN)/entromask-$(1) --out $(@D) $(P
 threads = $(if $(THREADS),--threads $(THREADS))
 on      = --device $(DEVICE) $(threads)
 # Scoring computes on one device.
-on_one  = --device $(firstword $(subst $(comma), ,$(DEVICE))) $(threads)
+first_device = $(firstword $(subst $(comma), ,$(DEVICE)))
+on_one  = --device $(first_device) $(threads)
 
 reference = $(if $(REFERENCE),--reference $(REFERENCE))
 mask_name = $(MASK)$(if $(REFERENCE),-to-$(subst /,-,$(REFERENCE:$(DATA)/entropy/$(CORPUS)/%=%)))
@@ -294,7 +295,7 @@ parity: $(model_ready) ## Compare what came out with transformers, pyarrow and D
 	$(PYTHON) tests/parity/real_checkpoints.py $(BIN)/entromask-score $(tokens)
 	$(PYTHON) tests/parity/students.py $(BIN) $(tokens)
 	$(PYTHON) tests/parity/glue.py $(BIN)/entromask-glue $(MODEL) $(wildcard $(glue_data))
-	$(PYTHON) tests/parity/readme_snippets.py
+	$(PYTHON) tests/parity/readme_snippets.py --data $(DATA)
 PYTHON ?= python3
 
 bench: ## Measure, in turns: tokenizing against tokenizers' own encode_batch, kernels against plain burn
@@ -307,7 +308,7 @@ bench-select: ## Measure selection against reading and decoding the columns that
 	$(CARGO) bench --locked --workspace --bench select -- $(if $(THREADS),--threads $(THREADS))
 
 bench-score: $(tokens)/manifest.json ## Measure scoring against PyTorch doing the same work, in turns (PYTHON with tests/requirements.txt)
-	$(PYTHON) tests/bench/score.py $(BIN)/entromask-score $(tokens) $(on_one) $(BENCH)
+	$(PYTHON) tests/bench/score.py $(BIN)/entromask-score $(tokens) --device $(first_device) $(BENCH)
 BENCH ?=
 
 # What a machine without compiler and network needs beside tests/, $(tokens) and the masks; gpu_check.py runs there.
@@ -328,7 +329,7 @@ gpu-check: $(if $(BUILD),gpu-bundle) $(tokens)/manifest.json $(masks)/random/epo
 GPU ?=
 
 bench-train: $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Measure pretraining against a PyTorch loop, in turns
-	$(PYTHON) tests/bench/train.py $(BIN)/entromask-pretrain $(tokens) $(masks)/random/epochs-0-1 $(on_one) $(BENCH)
+	$(PYTHON) tests/bench/train.py $(BIN)/entromask-pretrain $(tokens) $(masks)/random/epochs-0-1 --device $(first_device) $(BENCH)
 
 bench-glue: $(BUILD) ## Measure fine-tuning against a PyTorch loop, in turns (PYTHON with tests/requirements.txt)
 	$(PYTHON) tests/bench/glue.py $(BIN)/entromask-glue $(if $(THREADS),--threads $(THREADS)) $(BENCH_GLUE)

@@ -1,12 +1,13 @@
 """Runs the queries that the documents show, against the artifacts that are there.
 
-    python tests/parity/readme_snippets.py [README.md data/README.md]
+    python tests/parity/readme_snippets.py [--data DATA] [README.md data/README.md]
 
 A fenced block that follows the comment `<!-- check: duckdb -->` is run as SQL by DuckDB, one that follows
-`<!-- check: pyarrow -->` as a Python programme, both in the repository's root, where `data/` must hold a
-finished run of the pipeline. Fails if a snippet fails or gives no rows, or if one of the two is not shown.
+`<!-- check: pyarrow -->` as a Python programme, both in the repository's root, where `data/`, or DATA in its
+place, must hold a finished run of the pipeline. Fails if a snippet fails or gives no rows, or if one of the two is not shown.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -20,13 +21,18 @@ SNIPPET = re.compile(r"^<!-- check: (duckdb|pyarrow) -->\s*^```\w+\n(.*?)^```$",
 
 
 def main() -> None:
-    documents = [Path(path).resolve() for path in sys.argv[1:]] or [ROOT / "README.md", ROOT / "data/README.md"]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, default=ROOT / "data")
+    parser.add_argument("documents", type=Path, nargs="*", default=[ROOT / "README.md", ROOT / "data/README.md"])
+    args = parser.parse_args()
+    documents, data = [path.resolve() for path in args.documents], args.data.resolve()
     os.chdir(ROOT)
     shown = set()
     for document in documents:
         text = document.read_text(encoding="utf-8")
         for match in SNIPPET.finditer(text):
             engine, code = match.groups()
+            code = re.sub(r"\bdata/(?=tokens|entropy|masks|models)", f"{data}/", code)
             where = f"{document.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1} ({engine})"
             rows = run_duckdb(code, where) if engine == "duckdb" else run_python(code, where)
             print(f"{where}: {len(rows)} rows, first {rows[0]}" if rows else f"{where}: no rows")

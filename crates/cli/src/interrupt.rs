@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use entromask_fault::Fault;
 use nix::sys::signal::{Signal, killpg};
@@ -10,6 +11,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// So that two signals do not become one.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Groups of processes that end with this one.
 static GROUPS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -62,9 +66,13 @@ pub(crate) fn install() -> anyhow::Result<()> {
 
 fn ask() {
     if INTERRUPTED.swap(true, Ordering::Relaxed) {
-        for leader in groups().iter().filter_map(|&leader| i32::try_from(leader).ok()) {
-            // They were asked once; who is gone needs no signal.
-            let _ = killpg(Pid::from_raw(leader), Signal::SIGTERM);
+        // Perhaps they were not asked yet: the second of two signals stops them at once, a third does no harm.
+        for pause in [PAUSE, Duration::ZERO] {
+            for leader in groups().iter().filter_map(|&leader| i32::try_from(leader).ok()) {
+                // Who is gone needs no signal.
+                let _ = killpg(Pid::from_raw(leader), Signal::SIGTERM);
+            }
+            std::thread::sleep(pause);
         }
         std::process::exit(130);
     }

@@ -35,10 +35,14 @@ impl OutputFile {
     /// # Errors
     /// A [`Fault`] of class usage if `place` cannot be written.
     pub fn create(place: &Path) -> anyhow::Result<Self> {
+        // What a link leads to is written, and a device is no place for a file.
+        let resolved = place.canonicalize().unwrap_or_else(|_| place.into());
+        let place = resolved.as_path();
         let name = place.file_name().ok_or_else(|| refuse(place, "this is no file"))?;
         let beside = place.with_file_name(format!(".tmp-{}-{}", std::process::id(), name.to_string_lossy()));
-        if place.is_dir() {
-            return Err(refuse(place, "this is a folder").into());
+        if place.exists() && !place.is_file() {
+            let what = if place.is_dir() { "this is a folder" } else { "this is no regular file" };
+            return Err(refuse(place, what).into());
         }
         let folder = place.parent().map_or(Ok(()), fs::create_dir_all);
         folder.and_then(|()| fs::write(&beside, "")).map_err(|error| refuse(place, error))?;
@@ -78,7 +82,11 @@ mod tests {
         assert_eq!(files()?, 0, "who gives up leaves nothing");
         OutputFile::create(&place)?.publish(b"whole")?;
         assert_eq!((fs::read(&place)?, files()?), (b"whole".to_vec(), 1));
-        for wrong in [parent.clone(), place.join("below.html"), "/".into()] {
+        let link = folder.path().join("link.html");
+        std::os::unix::fs::symlink(&place, &link)?;
+        OutputFile::create(&link)?.publish(b"through the link")?;
+        assert!(link.is_symlink() && fs::read(&place)? == b"through the link");
+        for wrong in [parent.clone(), place.join("below.html"), "/".into(), "/dev/null".into()] {
             let error = OutputFile::create(&wrong).unwrap_err();
             assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2, "{error}");
         }

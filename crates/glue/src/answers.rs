@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use entromask_cli::Progress;
 use entromask_encoder::SequenceClassifier;
 use entromask_fault::Fault;
+use entromask_kernels::Products;
 use serde::Serialize;
 
 use crate::data::Split;
@@ -44,10 +45,11 @@ impl Answers {
         task: &Task,
         split: &Split,
         max_length: usize,
-        device: &Device,
+        (device, products): &(Device, Products),
     ) -> anyhow::Result<Self> {
         let source = Source::open(folder)?;
         let (model, config) = SequenceClassifier::from_pretrained(folder, device)?;
+        let model = model.with_products(*products);
         if model.num_labels() != task.outputs() {
             return Err(Fault::input(format!(
                 "{}: {} labels, {} has {}",

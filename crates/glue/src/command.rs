@@ -227,9 +227,9 @@ impl PredictArgs {
         let (common, out) = (&self.common, self.common.out()?);
         common.refuse("predict", &UNUSED)?;
         let file = OutputFile::create(out)?;
-        let device = entromask_device::open(&common.device, &common.dtype)?;
+        let on = entromask_device::open_to_train(&common.device, &common.dtype)?;
         let split = read(&self.data, &task, &self.file)?;
-        let answers = Answers::of(&self.classifier, &task, &split, self.max_length, &device)?;
+        let answers = Answers::of(&self.classifier, &task, &split, self.max_length, &on)?;
         file.publish(answers.table().as_bytes())?;
         emit(common, format!("{}: {} rows", out.display(), answers.rows.len()), &answers)
     }

@@ -61,6 +61,7 @@ impl<'a> Plan<'a> {
         let tasks: Map<_, _> =
             self.tasks.iter().map(|planned| (planned.task.name.clone(), one(planned))).collect();
         let mut config = json!({"tasks": tasks, "seeds": self.seeds(), "dtype": self.job.dtype});
+        self.name_products(&mut config);
         let own = self.tasks.iter().filter(|planned| !planned.task.is_glue());
         let definitions: Map<_, _> =
             own.map(|planned| (planned.task.name.clone(), json!(planned.task))).collect();
@@ -121,11 +122,19 @@ impl<'a> Plan<'a> {
         format!("{}-seed{}-{}", planned.task.name, unit.seed, &self.key(unit)[..8])
     }
 
+    /// Once bf16 was the type of everything, and now it is that of the matrix products.
+    fn name_products(&self, config: &mut Value) {
+        if self.job.dtype == "bf16" {
+            config["products"] = "bf16".into();
+        }
+    }
+
     fn key(&self, unit: Unit) -> String {
         let (planned, seed) = (&self.tasks[unit.task], unit.seed);
         let recipe = self.recipe_of(unit);
         let mut config =
             json!({"task": planned.task.name, "recipe": recipe, "seed": seed, "dtype": self.job.dtype});
+        self.name_products(&mut config);
         if !planned.task.is_glue() {
             config["definition"] = json!(planned.task);
         }

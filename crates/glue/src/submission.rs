@@ -12,6 +12,7 @@ use entromask_artifact::{Kind, Manifest};
 use entromask_cli::{OutputFile, Progress};
 use entromask_encoder::SequenceClassifier;
 use entromask_fault::Fault;
+use entromask_kernels::Products;
 use fs_err as fs;
 use serde::Serialize;
 use zip::write::SimpleFileOptions;
@@ -70,10 +71,10 @@ impl Submission {
         let chosen = glue().iter().map(|task| self.classifier(&manifest, task));
         let chosen = chosen.collect::<anyhow::Result<Vec<_>>>()?;
         let splits = glue().iter().map(|task| self.splits(task)).collect::<anyhow::Result<Vec<_>>>()?;
-        let device = entromask_device::open(&self.device, &self.dtype)?;
+        let on = entromask_device::open_to_train(&self.device, &self.dtype)?;
         let mut files = Vec::new();
         for ((task, chosen), splits) in glue().iter().zip(&chosen).zip(&splits) {
-            files.extend(predictions(task, chosen, splits, &device)?);
+            files.extend(predictions(task, chosen, splits, &on)?);
         }
         file.publish(&pack(&files)?)?;
         validate(out)
@@ -118,11 +119,12 @@ fn predictions(
     task: &Task,
     chosen: &Chosen,
     splits: &[Split],
-    device: &Device,
+    (device, products): &(Device, Products),
 ) -> anyhow::Result<Vec<(String, String)>> {
     let source = Source::open(&chosen.folder)?;
     let tokenizer = source.tokenizer(chosen.max_length)?;
     let (model, config) = SequenceClassifier::from_pretrained(&chosen.folder, device)?;
+    let model = model.with_products(*products);
     let mut tables = Vec::new();
     for (test, split) in task.test.iter().zip(splits) {
         let rows = tokenizer.encode(split)?;

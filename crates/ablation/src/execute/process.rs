@@ -142,13 +142,14 @@ fn last_words(said: &str) -> Option<String> {
 
 /// An error that nothing else follows, of one line or several.
 fn error_in(said: &str) -> Option<String> {
-    const LEVELS: [&str; 4] = ["INFO", "WARN", "DEBUG", "TRACE"];
-    let error = &said
-        [said.rfind("ERROR ").filter(|&at| at == 0 || said[..at].trim_end_matches(' ').ends_with('\n'))?..];
-    let mut lines = error["ERROR ".len()..].lines().map(str::trim).filter(|line| !line.is_empty());
-    let goes_on = lines.clone().any(|line| LEVELS.contains(&line.split(' ').next().unwrap_or_default()));
-    let first = lines.next().filter(|_| !goes_on)?;
-    Some(lines.fold(first.to_owned(), |text, line| text + " " + line))
+    const OTHERS: [&str; 6] = ["INFO ", "WARN ", "DEBUG ", "TRACE ", "note: ", "stack backtrace:"];
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let begin = lines.iter().rposition(|line| line.starts_with("ERROR "))?;
+    let lines = &lines[begin..];
+    let end = lines.iter().position(|line| OTHERS[4..].iter().any(|other| line.starts_with(other)));
+    let lines = &lines[..end.unwrap_or(lines.len())];
+    let goes_on = lines.iter().any(|line| OTHERS.iter().any(|other| line.starts_with(other)));
+    (!goes_on).then(|| lines.join(" ")["ERROR ".len()..].to_owned())
 }
 
 /// `thread 'main' panicked at src/main.rs:1:2:` and the line after it. What follows is advice on backtraces.
@@ -226,6 +227,8 @@ mod tests {
     fn an_error_is_told_without_its_level() {
         let long = "INFO a\nERROR first line\n  second line with detail\n";
         assert_eq!(last_words(long).as_deref(), Some("first line second line with detail"));
+        let within = "INFO a\nERROR f: the server said ERROR 404\nnote: run with more\n";
+        assert_eq!(last_words(within).as_deref(), Some("f: the server said ERROR 404"));
         let caught = "ERROR a\nINFO goes on";
         assert_eq!(last_words(caught).as_deref(), Some("INFO goes on"));
         assert_eq!(

@@ -109,7 +109,13 @@ fn at_compute(systems: &[System], runs: &[RunFindings], flops: f64) -> Group {
          for this budget may end elsewhere: where the two are at different parts of their schedules, nothing is said to be shown.",
         entromask_report::number::flops(flops)
     );
-    losses_group(systems, "Validation loss at equal compute", note, lines)
+    let mut group = losses_group(systems, "Validation loss at equal compute", note, lines);
+    let part = |&system: &usize| part_of(&systems[system], runs, flops);
+    group.contrasts.retain(|contrast| {
+        let parts: Option<Vec<f64>> = contrast.pair.iter().chain(&contrast.reference).map(part).collect();
+        parts.is_some_and(|parts| parts.iter().all(|other| (other - parts[0]).abs() <= SAME_PART))
+    });
+    group
 }
 
 /// How far apart parts of schedules may be, to compare losses there.
