@@ -52,7 +52,7 @@ impl Plan {
     /// The stages of `grid`; artifacts go to `data`, configurations come from `pipelines`.
     ///
     /// # Errors
-    /// A [`Fault`](entromask_fault::Fault) if a configuration that the grid names cannot be read.
+    /// A [`Fault`] if a configuration that the grid names cannot be read.
     pub fn new(grid: &Grid, data: &Path, pipelines: &Path) -> anyhow::Result<Self> {
         let catalogue = Catalogue::new(pipelines);
         let mut builder = Builder::new(grid, data, &catalogue);
