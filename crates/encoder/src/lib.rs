@@ -36,6 +36,7 @@ mod families;
 mod flops;
 mod masked_lm;
 mod modernbert;
+mod problems;
 mod transformer;
 
 pub use activation::Activation;
