@@ -52,6 +52,9 @@ CASES = {
     "xlm-roberta-untied": ("xlm-roberta", {**PLAIN, "pad_token_id": 3, "type_vocab_size": 2, "num_attention_heads": 1,
                                            "hidden_act": "gelu_new", "tie_word_embeddings": False}, "single"),
     "megatron-bert-odd-heads": ("megatron-bert", {**PLAIN, "num_attention_heads": 1, "hidden_act": "relu"}, "sharded"),
+    # transformers divides in floating point: layer 9 of 18 is in the sixth of 14 groups, not in the seventh.
+    "albert-uneven": ("albert", {**PLAIN, "embedding_size": 16, "num_hidden_layers": 18, "num_hidden_groups": 14,
+                                 "intermediate_size": 8}, "single"),
 }
 
 
