@@ -1,6 +1,5 @@
 //! A decoder on a GPU, in blocks of tokens.
 
-use anyhow::Result;
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor};
 
@@ -50,11 +49,10 @@ impl Blocks {
         Tensor::cat(sums.collect(), 1)
     }
 
-    /// The measures of positions, from what [`Blocks::sums`] began to compute.
-    pub(crate) fn read(&self, sums: Tensor<2>, targets: &[u32]) -> Result<Vec<(Measures, Details)>> {
-        let sums = sums.try_into_vec_as::<f32>()?;
+    /// The measures of positions, from what [`Blocks::sums`] has computed.
+    pub(crate) fn measures(&self, sums: &[f32], targets: &[u32]) -> Vec<(Measures, Details)> {
         let rows = sums.chunks_exact(SUMS * self.blocks.len()).zip(targets);
-        Ok(rows.map(|(row, &target)| self.output(row, target as usize)).collect())
+        rows.map(|(row, &target)| self.output(row, target as usize)).collect()
     }
 
     fn output(&self, row: &[f32], target: usize) -> (Measures, Details) {

@@ -1,7 +1,7 @@
 //! Entropy and surprisal on any device.
 
 use anyhow::Result;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData, Transaction};
 
 use crate::head::{Details, Measures};
 use crate::{DetailTensors, head_details_reference, head_entropy_reference};
@@ -38,13 +38,9 @@ impl DeviceHead {
     /// # Errors
     ///
     /// If the device fails.
-    pub fn measure(
-        &self,
-        hidden: &Tensor<2>,
-        targets: &[u32],
-        details: bool,
-    ) -> Result<Vec<(Measures, Option<Details>)>> {
-        self.launch(hidden, targets, details).read()
+    pub fn measure(&self, hidden: &Tensor<2>, targets: &[u32], details: bool) -> Result<Measured> {
+        let mut read = Pending::read(vec![self.launch(hidden, targets, details)])?;
+        Ok(read.swap_remove(0))
     }
 
     /// Begins [`DeviceHead::measure`] without waiting for the device.
@@ -60,11 +56,7 @@ impl DeviceHead {
             }
             self.plain(hidden, ids, details)
         };
-        Pending {
-            chunks: targets.chunks(positions).enumerate().map(chunk).collect(),
-            #[cfg(feature = "cube")]
-            details,
-        }
+        Pending { chunks: targets.chunks(positions).enumerate().map(chunk).collect(), details }
     }
 
     /// Positions whose logits are computed at once.
@@ -90,7 +82,6 @@ impl DeviceHead {
 #[derive(Debug)]
 pub struct Pending {
     chunks: Vec<Chunk>,
-    #[cfg(feature = "cube")]
     details: bool,
 }
 
@@ -102,42 +93,76 @@ enum Chunk {
     Sums(crate::blocks::Blocks, Tensor<2>, Vec<u32>),
 }
 
+/// The measures of some positions, and the further ones if they were asked for.
+pub type Measured = Vec<(Measures, Option<Details>)>;
+
 impl Pending {
-    /// Waits for the device.
+    /// Waits for the device, once for all of `pending`, which it is to compute in this order: it is idle from then on until
+    /// it is asked for more.
     ///
     /// # Errors
     ///
     /// If it fails.
-    pub fn read(self) -> Result<Vec<(Measures, Option<Details>)>> {
-        let mut measured = Vec::new();
-        for chunk in self.chunks {
-            match chunk {
-                Chunk::Plain(entropy, surprisal, details) => {
-                    let details = details.map(read_details).transpose()?;
-                    let at = |i: usize| details.as_ref().map(|details| details[i]);
-                    let both = measures(entropy, surprisal)?.into_iter().enumerate();
-                    measured.extend(both.map(|(i, measures)| (measures, at(i))));
-                }
-                #[cfg(feature = "cube")]
-                Chunk::Sums(blocks, sums, targets) => {
-                    let all = blocks.read(sums, &targets)?.into_iter();
-                    measured.extend(all.map(|(measures, more)| (measures, self.details.then_some(more))));
-                }
-            }
+    pub fn read(pending: Vec<Self>) -> Result<Vec<Measured>> {
+        let mut chunks = pending.iter().flat_map(|pending| &pending.chunks).peekable();
+        if chunks.peek().is_none() {
+            // There may be none of a transaction's reads.
+            return Ok(vec![Vec::new(); pending.len()]);
         }
-        Ok(measured)
+        let mut read = chunks.fold(Transaction::default(), Chunk::register).try_execute()?.into_iter();
+        let mut columns = || Ok(read.next().expect("all were registered").try_into_vec_as::<f32>()?);
+        pending.into_iter().map(|pending| pending.measured(&mut columns)).collect()
+    }
+
+    fn measured(self, columns: &mut impl FnMut() -> Result<Vec<f32>>) -> Result<Measured> {
+        let mut all = Vec::new();
+        for chunk in self.chunks {
+            chunk.measured(columns, self.details, &mut all)?;
+        }
+        Ok(all)
     }
 }
 
-fn read_details(details: DetailTensors) -> Result<Vec<Details>> {
-    let columns = [details.min_entropy, details.renyi2, details.margin];
-    let [min_entropy, renyi2, margin] = columns.map(Tensor::try_into_vec_as::<f32>);
-    let (min_entropy, renyi2, margin) = (min_entropy?, renyi2?, margin?);
-    let at = |i: usize| Details { min_entropy: min_entropy[i], renyi2: renyi2[i], margin: margin[i] };
-    Ok((0..margin.len()).map(at).collect())
-}
+impl Chunk {
+    fn register(reads: Transaction, chunk: &Self) -> Transaction {
+        match chunk {
+            Self::Plain(entropy, surprisal, details) => {
+                let reads = reads.register(entropy.clone()).register(surprisal.clone());
+                let Some(details) = details else { return reads };
+                let details = [&details.min_entropy, &details.renyi2, &details.margin];
+                details.into_iter().cloned().fold(reads, Transaction::register)
+            }
+            #[cfg(feature = "cube")]
+            Self::Sums(_, sums, _) => reads.register(sums.clone()),
+        }
+    }
 
-fn measures(entropy: Tensor<1>, surprisal: Tensor<1>) -> Result<Vec<Measures>> {
-    let pairs = entropy.try_into_vec_as::<f32>()?.into_iter().zip(surprisal.try_into_vec_as::<f32>()?);
-    Ok(pairs.map(|(entropy, surprisal)| Measures { entropy, surprisal }).collect())
+    /// Adds its measures to `all`, from what was registered, column by column.
+    fn measured(
+        self,
+        columns: &mut impl FnMut() -> Result<Vec<f32>>,
+        wants_details: bool,
+        all: &mut Measured,
+    ) -> Result<()> {
+        match self {
+            Self::Plain(..) => {
+                let measures = columns()?.into_iter().zip(columns()?);
+                let measures = measures.map(|(entropy, surprisal)| Measures { entropy, surprisal });
+                if !wants_details {
+                    all.extend(measures.map(|measures| (measures, None)));
+                    return Ok(());
+                }
+                let [min_entropy, renyi2, margin] = [columns()?, columns()?, columns()?];
+                let at =
+                    |i: usize| Details { min_entropy: min_entropy[i], renyi2: renyi2[i], margin: margin[i] };
+                all.extend(measures.enumerate().map(|(i, measures)| (measures, Some(at(i)))));
+            }
+            #[cfg(feature = "cube")]
+            Self::Sums(blocks, _, targets) => {
+                let measured = blocks.measures(&columns()?, &targets).into_iter();
+                all.extend(measured.map(|(measures, more)| (measures, wants_details.then_some(more))));
+            }
+        }
+        Ok(())
+    }
 }

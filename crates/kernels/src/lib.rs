@@ -39,7 +39,7 @@ pub use backward::{
     AttentionTape, DropFactors, Heads, LinearGradient, NormGradient, NormTape, Span, TrainedLinear,
     TrainedNorm, TrainedVocabulary, VocabularyGradient,
 };
-pub use device_head::{DeviceHead, Pending};
+pub use device_head::{DeviceHead, Measured, Pending};
 pub use head::{Details, Head, Measures, head_entropy};
 pub use linear::Linear;
 pub use matrix::Matrix;

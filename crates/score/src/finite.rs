@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use burn::tensor::{FloatDType, Tensor};
+use anyhow::Result;
+use burn::tensor::{FloatDType, Tensor, TensorData, Transaction};
 use entromask_fault::Fault;
 use rayon::prelude::*;
 
@@ -47,6 +48,12 @@ impl Limit {
 /// Sum of the absolute values of each row of `states` `[n, hidden_size]`: `[n, 1]`, in f32.
 pub(crate) fn sums(states: &Tensor<2>) -> Tensor<2> {
     states.clone().cast(FloatDType::F32).abs().sum_dim(1)
+}
+
+/// The numbers in `sums` of several batches, `[n, 1]` each, in one read.
+pub(crate) fn read(sums: Vec<Tensor<2>>) -> Result<Vec<f32>> {
+    let read = sums.into_iter().fold(Transaction::default(), Transaction::register).try_execute()?;
+    Ok(read.into_iter().map(TensorData::try_into_vec_as::<f32>).collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 /// The least row and position among those that are not `good`; these go over all positions of `passes`, in order.

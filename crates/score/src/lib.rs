@@ -44,6 +44,7 @@ mod overlap;
 mod part;
 mod pass;
 mod predictor;
+mod queue;
 mod rank;
 mod retokenize;
 mod sample;

@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use entromask_encoder::EncoderConfig;
 use serde_json::{Value, json};
 
-/// Positions whose hidden states are kept until their softmax is computed, 50 MB for a 768-wide model.
-const CHUNK_POSITIONS: usize = 16_384;
-
 /// One row seen once by the model.
 pub(crate) struct Pass {
     /// Row within the part.
@@ -66,12 +63,12 @@ pub(crate) fn widths(passes: &[Pass]) -> Widths {
     widths
 }
 
-/// Consecutive passes with about `CHUNK_POSITIONS` positions in all.
-pub(crate) fn chunks(passes: &[Pass]) -> impl Iterator<Item = &[Pass]> {
+/// Consecutive passes with about `most` positions in all.
+pub(crate) fn chunks(passes: &[Pass], most: usize) -> impl Iterator<Item = &[Pass]> {
     let mut positions = 0;
     passes.chunk_by(move |pass, _| {
         positions += pass.positions.len();
-        let full = positions >= CHUNK_POSITIONS;
+        let full = positions >= most;
         if full {
             positions = 0;
         }

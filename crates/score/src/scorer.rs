@@ -1,6 +1,7 @@
 //! Scoring the rows of one part.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -13,6 +14,7 @@ use crate::config::{Conditioning, Config};
 use crate::finite::{self, first_bad, sums};
 use crate::pass::{Pass, Widths, chunks, widths};
 use crate::predictor::{Fused, OnDevice, Predictor};
+use crate::queue::Queue;
 use crate::scores::{Scored, Scores, needs_details};
 
 /// Tokens of a batch on the CPU: its activations stay in the caches, and there are batches for all cores.
@@ -58,7 +60,7 @@ impl<'a> Scorer<'a> {
         let widths = widths(passes);
         let mut scores = Scores::unscored(part, &self.config.measures, self.shape.vocab_size);
         let count = |batch: &[Pass]| progress(batch.iter().map(|pass| pass.length as u64).sum());
-        for chunk in chunks(passes) {
+        for chunk in chunks(passes, self.chunk_positions()) {
             let batches = self.batches(chunk);
             let measured = match self.model {
                 Predictor::Cpu(model) => self.measure_fused(model, part, &batches, count)?,
@@ -68,6 +70,14 @@ impl<'a> Scorer<'a> {
             scores.fill(chunk, &measured);
         }
         Ok(scores.finish())
+    }
+
+    /// On the CPU the hidden states of a chunk are in memory until their softmax is computed, 50 MB for a 768-wide model.
+    fn chunk_positions(&self) -> usize {
+        match self.model {
+            Predictor::Cpu(_) => 1 << 14,
+            Predictor::Device(_) => 1 << 20,
+        }
     }
 
     fn batches<'p>(&self, chunk: &'p [Pass]) -> Vec<&'p [Pass]> {
@@ -126,7 +136,7 @@ impl<'a> Scorer<'a> {
         bad.map_or(Ok(()), |place| Err(finite::fault(self.dir, place).into()))
     }
 
-    /// The device computes a batch while the next one is prepared and the one before is read.
+    /// The device is asked for some batches before what it computed is read: reading waits for all that it was asked for.
     fn measure_on_device(
         &self,
         model: &OnDevice,
@@ -135,22 +145,36 @@ impl<'a> Scorer<'a> {
         widths: &Widths,
         count: impl Fn(&[Pass]) -> Result<()>,
     ) -> Result<Vec<Scored>> {
-        let (mut scored, mut pending) = (Vec::new(), None::<(&[Pass], Tensor<2>, Pending)>);
-        let mut read = |(batch, sums, pending): (&[Pass], Tensor<2>, Pending)| {
-            let sums = sums.try_into_vec_as::<f32>()?.into_iter();
-            self.check(part, batch, sums.map(|sum| model.limit.holds(sum)))?;
-            let measured = pending.read()?.into_iter();
-            scored.extend(measured.map(|(measures, details)| Scored { measures, details }));
-            count(batch)
-        };
-        for batch in batches {
+        let (mut scored, mut queue) = (Vec::new(), Queue::default());
+        let mut rest = batches;
+        while !rest.is_empty() {
+            let (some, later) = rest.split_at(queue.batches().min(rest.len()));
+            let began = Instant::now();
+            scored.extend(self.measure_together(model, part, some, widths)?);
+            some.iter().try_for_each(|batch| count(batch))?;
+            queue.took(began.elapsed());
+            rest = later;
+        }
+        Ok(scored)
+    }
+
+    fn measure_together(
+        &self,
+        model: &OnDevice,
+        part: &Tokens,
+        batches: &[&[Pass]],
+        widths: &Widths,
+    ) -> Result<Vec<Scored>> {
+        let launch = |batch: &&[Pass]| {
             let states = self.states(model, part, batch, widths);
             let targets: Vec<u32> = targets(part, batch).collect();
-            let launched = model.head.launch(&states, &targets, needs_details(&self.config.measures));
-            pending.replace((batch, sums(&states), launched)).map_or(Ok(()), &mut read)?;
-        }
-        pending.map_or(Ok(()), &mut read)?;
-        Ok(scored)
+            (sums(&states), model.head.launch(&states, &targets, needs_details(&self.config.measures)))
+        };
+        let (sums, pending): (Vec<_>, Vec<_>) = batches.iter().map(launch).unzip();
+        let measured = Pending::read(pending)?.into_iter().flatten();
+        let good = finite::read(sums)?.into_iter().map(|sum| model.limit.holds(sum));
+        self.check(part, batches.iter().copied().flatten(), good)?;
+        Ok(measured.map(|(measures, details)| Scored { measures, details }).collect())
     }
 
     /// What the decoder sees at the positions of a batch, one after the other: `[positions, hidden_size]`.

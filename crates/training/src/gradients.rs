@@ -6,6 +6,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+use crate::scalars;
+
 /// Numbers that one task adds up; fixed, so that the sum does not depend on the number of threads.
 const CHUNK: usize = 1 << 14;
 
@@ -30,7 +32,9 @@ impl Gradients {
 
     /// L2 norm over all parameters together. Not finite if any gradient is not.
     pub fn norm(&self) -> f64 {
-        self.by_path.values().map(Gradient::sum_of_squares).sum::<f64>().sqrt()
+        let on_host: f64 = self.by_path.values().filter_map(Gradient::sum_on_host).sum();
+        let on_device = scalars::read(self.by_path.values().filter_map(Gradient::sum_on_device));
+        (on_host + on_device.iter().sum::<f64>()).sqrt()
     }
 
     /// Adds the gradients of another part of the same batch.
@@ -98,10 +102,19 @@ impl Gradient {
         }
     }
 
-    fn sum_of_squares(&self) -> f64 {
+    /// Σ x² of a gradient in host memory.
+    fn sum_on_host(&self) -> Option<f64> {
         match self {
-            Self::Host(data) => sum_of_squares(data.as_slice().expect("parameters are f32 on the CPU")),
-            Self::Device(tensor) => tensor.clone().square().sum().into_scalar::<f64>(),
+            Self::Host(data) => Some(sum_of_squares(data.as_slice().expect("parameters are f32 on the CPU"))),
+            Self::Device(_) => None,
+        }
+    }
+
+    /// Σ x² of a gradient on a device, which computes it.
+    fn sum_on_device(&self) -> Option<Tensor<1>> {
+        match self {
+            Self::Host(_) => None,
+            Self::Device(tensor) => Some(tensor.clone().square().sum()),
         }
     }
 }

@@ -14,15 +14,16 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use entromask_kernels::Products;
-use rayon::prelude::*;
 
-use crate::host;
-use crate::logits::{Mean, Taught};
-use crate::rows::{self, RowLoss};
+use crate::logits::{ChunkLoss, Mean, Taught};
 use crate::soft::SoftTargets;
+use crate::{host, scalars};
 
-/// Logits that are in memory at once: 128 MB.
+/// Logits that are in memory at once on the CPU: 128 MB.
 const CHUNK_LOGITS: usize = 1 << 25;
+
+/// On other devices, where burn's operations keep a few copies of them: 256 MB each.
+const CHUNK_LOGITS_ON_DEVICE: usize = 1 << 26;
 
 /// The output layer: logits = hidden · weightᵀ + bias.
 #[derive(Clone, Debug)]
@@ -72,17 +73,6 @@ pub struct HeadLoss {
     gradient: Decoder,
 }
 
-/// Sums over positions that have been evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Evaluation {
-    /// Sum of −ln q(target), nats.
-    pub surprisal: f64,
-    /// Positions whose target is the most probable token.
-    pub hits: u64,
-    /// Positions.
-    pub positions: u64,
-}
-
 /// Losses of the student's `hidden` states (after the head's transform, tracked by autodiff) at n positions.
 ///
 /// `targets` holds the original token where cross-entropy is asked for.
@@ -96,31 +86,22 @@ pub fn head_loss(
     teacher: Guide,
     objective: &Objective,
 ) -> HeadLoss {
-    let rows = (CHUNK_LOGITS / decoder.weight.dims()[0]).max(1);
     let teacher = if objective.kd == 0.0 { Guide::Nobody } else { teacher };
-    let on_cpu = decoder.weight.clone().inner().device() == Device::flex();
+    let on_cpu = is_on_cpu(&decoder.weight.clone().inner());
+    let rows = chunk_rows(&decoder, on_cpu);
     let on_host = on_cpu && decoder.products == Products::AsTensors;
     let how = if on_host { head_loss_on_host } else { head_loss_in_chunks };
     how(hidden, decoder, targets, teacher, objective, rows)
 }
 
-/// Surprisal and accuracy of `targets` under hidden states (after the head's transform) without autodiff.
-pub fn evaluate(hidden: &Tensor<2>, decoder: &Decoder, targets: &[u32]) -> Evaluation {
-    let rows = (CHUNK_LOGITS / decoder.weight.dims()[0]).max(1);
-    let bias: Vec<f32> = decoder.bias.clone().into_data_as::<f32>().try_into_vec().expect("converted to f32");
-    let mut total = Evaluation::default();
-    for (index, targets) in targets.chunks(rows).enumerate() {
-        let hidden = hidden.clone().narrow(0, index * rows, targets.len());
-        let mut logits = logits(hidden, decoder).into_data_as::<f32>();
-        let values = logits.as_mut_slice::<f32>().expect("converted to f32");
-        let found: Vec<_> = (values.par_chunks_mut(bias.len()).zip(targets))
-            .map(|(row, &target)| rows::surprisal_and_hit(row, &bias, target))
-            .collect();
-        total.surprisal += found.iter().map(|(surprisal, _)| surprisal).sum::<f64>();
-        total.hits += found.iter().filter(|(_, hit)| *hit).count() as u64;
-        total.positions += targets.len() as u64;
-    }
-    total
+pub(crate) fn is_on_cpu(tensor: &Tensor<2>) -> bool {
+    tensor.device() == Device::flex()
+}
+
+/// Positions whose logits are in memory at once.
+pub(crate) fn chunk_rows(decoder: &Decoder, on_cpu: bool) -> usize {
+    let logits = if on_cpu { CHUNK_LOGITS } else { CHUNK_LOGITS_ON_DEVICE };
+    (logits / decoder.weight.dims()[0]).max(1)
 }
 
 impl Decoder {
@@ -202,11 +183,12 @@ fn head_loss_in_chunks(
         let (gradient, losses) = mean.gradient(logits(hidden.clone(), &plain), &plain.bias, targets, teacher);
         sums.add(&hidden, &plain, gradient, losses);
     }
+    let (ce, kd) = sums.losses();
     let gradient_of_hidden = Tensor::cat(sums.hidden, 0);
     let width = plain.weight.dims();
     HeadLoss {
-        ce: sums.losses.ce / mean.targets,
-        kd: sums.losses.kd / mean.positions,
+        ce: ce / mean.targets,
+        kd: kd / mean.positions,
         surrogate: (hidden * gradient_of_hidden).sum(),
         gradient: Decoder {
             weight: sums.weight.unwrap_or_else(|| Tensor::zeros(width, &plain.weight.device())),
@@ -217,23 +199,33 @@ fn head_loss_in_chunks(
     }
 }
 
-fn logits(hidden: Tensor<2>, decoder: &Decoder) -> Tensor<2> {
+/// Without bias, `[n, vocab_size]`.
+pub(crate) fn logits(hidden: Tensor<2>, decoder: &Decoder) -> Tensor<2> {
     decoder.products.matmul(hidden, decoder.weight.clone().transpose())
 }
 
 /// What the chunks of a batch add up to.
 #[derive(Default)]
 struct Sums {
-    losses: RowLoss,
+    losses: Vec<ChunkLoss>,
     hidden: Vec<Tensor<2>>,
     weight: Option<Tensor<2>>,
     bias: Option<Tensor<1>>,
 }
 
 impl Sums {
-    fn add(&mut self, hidden: &Tensor<2>, decoder: &Decoder, gradient: Tensor<2>, losses: RowLoss) {
-        self.losses.ce += losses.ce;
-        self.losses.kd += losses.kd;
+    /// Cross-entropy and distillation, read from the device.
+    fn losses(&mut self) -> (f64, f64) {
+        let losses = std::mem::take(&mut self.losses);
+        let chunks = losses.len();
+        let (ce, kd): (Vec<_>, Vec<_>) = losses.into_iter().map(|loss| (loss.ce, loss.kd)).unzip();
+        let read = scalars::read(ce.into_iter().chain(kd.into_iter().flatten()));
+        let (ce, kd) = read.split_at(chunks);
+        (ce.iter().sum(), kd.iter().sum())
+    }
+
+    fn add(&mut self, hidden: &Tensor<2>, decoder: &Decoder, gradient: Tensor<2>, losses: ChunkLoss) {
+        self.losses.push(losses);
         let ones = Tensor::ones([1, gradient.dims()[0]], &gradient.device());
         let bias = ones.matmul(gradient.clone()).squeeze_dim(0);
         let gradient = decoder.products.operand(gradient);
@@ -383,23 +375,5 @@ mod tests {
             exact.1
         );
         found.2.iter().zip(&exact.2).for_each(|(found, exact)| assert_close(exact, found));
-    }
-
-    #[test]
-    fn evaluation_sums_surprisal_and_counts_hits() {
-        let (hidden, decoder) = (wave([5, 4], 0.9), decoder(0.7));
-        let logits = logits(hidden.clone(), &decoder) + decoder.bias.clone().unsqueeze();
-        let best: Vec<u32> =
-            logits.clone().argmax(1).into_data().iter::<i64>().map(|index| index as u32).collect();
-        let mut targets = best.clone();
-        targets[2] = (best[2] + 1) % 19;
-        let found = evaluate(&hidden, &decoder, &targets);
-        let wanted = Tensor::<1, Int>::from_ints([0; 5], &Device::flex()).add(Tensor::from_data(
-            TensorData::new(targets.iter().map(|&t| i64::from(t)).collect(), [5]),
-            &Device::flex(),
-        ));
-        let mean = cross_entropy(logits, wanted).into_scalar::<f64>();
-        assert_eq!((found.hits, found.positions), (4, 5));
-        assert!((found.surprisal / 5.0 - mean).abs() < 1e-5);
     }
 }

@@ -12,6 +12,7 @@
 mod adamw;
 mod change;
 mod checkpoint;
+mod evaluation;
 mod gradients;
 mod head;
 mod host;
@@ -23,12 +24,14 @@ mod moments;
 mod muon;
 mod optimizer;
 mod rows;
+mod scalars;
 mod schedule;
 mod soft;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
+pub use evaluation::{Evaluation, evaluate};
 pub use gradients::Gradients;
-pub use head::{Decoder, Evaluation, Guide, HeadLoss, Objective, evaluate, head_loss};
+pub use head::{Decoder, Guide, HeadLoss, Objective, head_loss};
 pub use loss::{cosine, cross_entropy, distillation, squared_distance};
 pub use metrics::MetricsLog;
 pub use optimizer::{AdamW, AdamWConfig, Optimizer, OptimizerConfig, Rule};

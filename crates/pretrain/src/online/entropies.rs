@@ -1,27 +1,21 @@
 //! Entropies of predictions.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 use entromask_encoder::MaskedLm;
-use entromask_kernels::{head_entropy, head_entropy_reference};
-
-/// Positions whose logits are in memory at once where the head is not fused.
-const PLAIN_POSITIONS: usize = 2_048;
+use entromask_kernels::{DeviceHead, head_entropy};
 
 /// Entropy of the prediction from each of n hidden states after the head's transform, `[n, hidden_size]` without
 /// autodiff, in nats.
 pub(crate) fn entropies(model: &MaskedLm, hidden: &Tensor<2>) -> Vec<f32> {
     let (weight, bias) = model.decoder();
     let (weight, bias, [n, _]) = (plain(weight), plain(bias), hidden.dims());
-    if entromask_device::is_cpu(&hidden.device()) {
-        let measures = head_entropy(&read(hidden.clone()), &read(weight), &read(bias), &vec![0; n]);
-        return measures.into_iter().map(|measure| measure.entropy).collect();
-    }
-    let chunks = (0..n).step_by(PLAIN_POSITIONS).flat_map(|start| {
-        let part = hidden.clone().narrow(0, start, PLAIN_POSITIONS.min(n - start));
-        let targets = Tensor::<1, Int>::zeros([part.dims()[0]], &part.device());
-        read(head_entropy_reference(part, weight.clone(), bias.clone(), targets).0)
-    });
-    chunks.collect()
+    let measures = if entromask_device::is_cpu(&hidden.device()) {
+        head_entropy(&read(hidden.clone()), &read(weight), &read(bias), &vec![0; n])
+    } else {
+        let measured = DeviceHead::new(weight, bias).measure(hidden, &vec![0; n], false);
+        measured.expect("the device computes").into_iter().map(|(measures, _)| measures).collect()
+    };
+    measures.into_iter().map(|measure| measure.entropy).collect()
 }
 
 fn plain<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {

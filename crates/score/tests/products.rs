@@ -1,0 +1,117 @@
+//! Matrix products and attention in the shapes that models use, on the device that `ENTROMASK_TEST_DEVICE` names, against the
+//! CPU. Backends choose among dozens of kernels by their speed on these shapes, and do not look whether they are right.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::module::attention;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
+use entromask_random::{below, keyed, normals};
+
+fn device() -> Device {
+    let spec = std::env::var("ENTROMASK_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    entromask_device::open(&spec, "f32").expect("opens")
+}
+
+/// f32, and bf16 where the device has it.
+fn types(device: &Device) -> Vec<FloatDType> {
+    let bf16 = device.supports_dtype(DType::BF16).then_some(FloatDType::BF16);
+    [FloatDType::F32].into_iter().chain(bf16).collect()
+}
+
+/// Integers from −2 to 2, of which products and sums are exact, but for what rounds the result.
+fn integers<const D: usize>(shape: [usize; D], purpose: &str) -> TensorData {
+    let mut random = keyed(1, purpose, shape.iter().product::<usize>() as u64, 0);
+    let count = shape.iter().product();
+    TensorData::new((0..count).map(|_| below(5, &mut random) as f32 - 2.0).collect::<Vec<_>>(), shape)
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as().expect("reads as f32")
+}
+
+/// The largest error beside what rounding to `dtype` explains, and where.
+fn worst(found: &[f32], exact: &[f32], dtype: FloatDType) -> (f32, usize) {
+    assert_eq!(found.len(), exact.len());
+    let unit = if dtype == FloatDType::BF16 { 1.0 / 256.0 } else { 1e-6 };
+    let off = |(found, exact): (&f32, &f32)| match (found - exact).abs() - unit * exact.abs() {
+        off if off.is_nan() => f32::INFINITY,
+        off => off,
+    };
+    let all = found.iter().zip(exact).map(off).enumerate();
+    all.fold((0.0, 0), |(most, at), (i, off)| if off > most { (off, i) } else { (most, at) })
+}
+
+#[test]
+fn products_are_right() {
+    let device = device();
+    let mut wrong = Vec::new();
+    // Layers of 4 × 256 and 12 × 768 for many rows and for few, the head's transform, a block of the vocabulary and its rest.
+    for (m, k, n) in [
+        (4096, 256, 256),
+        (4096, 256, 1024),
+        (4096, 1024, 256),
+        (2304, 256, 8192),
+        (613, 256, 5946),
+        (2048, 768, 768),
+        (2048, 768, 3072),
+        (1024, 3072, 768),
+        (613, 768, 8192),
+    ] {
+        let (left, right) = (integers([m, k], "left"), integers([k, n], "right"));
+        let [a, b] = [&left, &right].map(|data| Tensor::<2>::from_data(data.clone(), &Device::flex()));
+        let exact = read(a.matmul(b));
+        for dtype in types(&device) {
+            let [a, b] =
+                [&left, &right].map(|data| Tensor::<2>::from_data(data.clone(), &device).cast(dtype));
+            // A decoder's weight is `[n, k]`.
+            let turned = b.clone().transpose().mul_scalar(1.0).transpose();
+            for (name, b) in [("", b), (", transposed", turned)] {
+                let (most, at) = worst(&read(a.clone().matmul(b)), &exact, dtype);
+                if most > 1e-3 {
+                    wrong.push(format!("[{m}, {k}] · [{k}, {n}]{name}, {dtype:?}: off by {most} at {at}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Queries of all positions, and of few; with and without padding.
+#[test]
+fn attention_is_right() {
+    let device = device();
+    let mut wrong = Vec::new();
+    for (rows, heads, n, length, size) in [(16, 4, 128, 128, 64), (64, 4, 18, 128, 64), (5, 12, 17, 77, 64)] {
+        let draw = |length: usize, purpose| {
+            let values = normals(rows * heads * length * size, 1.0, &mut keyed(1, purpose, length as u64, 0));
+            TensorData::new(values, [rows, heads, length, size])
+        };
+        let parts = [draw(n, "query"), draw(length, "key"), draw(length, "value")];
+        let hidden: Vec<bool> = (0..rows * heads * n * length).map(|i| i % length + 9 > length).collect();
+        let hidden = TensorData::new(hidden, [rows, heads, n, length]);
+        for padded in [false, true] {
+            let mask = |device: &Device| padded.then(|| Tensor::<4, Bool>::from_data(hidden.clone(), device));
+            let exact = plain(
+                parts.clone().map(|data| Tensor::from_data(data, &Device::flex())),
+                mask(&Device::flex()),
+            );
+            for dtype in types(&device) {
+                let [q, k, v] = parts.clone().map(|data| Tensor::<4>::from_data(data, &device).cast(dtype));
+                let found = read(attention(q, k, v, mask(&device), None, AttentionModuleOptions::default()));
+                let (most, at) = worst(&found, &exact, dtype);
+                if most > 2e-2 {
+                    wrong.push(format!(
+                        "{rows} × {heads} × {n} of {length}, padded: {padded}, {dtype:?}: {most} at {at}"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn plain([query, key, value]: [Tensor<4>; 3], hidden: Option<Tensor<4, Bool>>) -> Vec<f32> {
+    let scores = query.mul_scalar(0.125).matmul(key.swap_dims(2, 3));
+    let scores = hidden.map_or(scores.clone(), |hidden| scores.mask_fill(hidden, -1e9));
+    read(softmax(scores, 3).matmul(value))
+}
