@@ -20,7 +20,7 @@ use entromask_kernels::Products;
 
 use probe::Types;
 
-pub use spec::{Backend, Spec};
+pub use spec::{Backend, Spec, list};
 
 /// Opens `spec` (`cpu`, `wgpu[:n]`, `vulkan[:n]`, `cuda[:n]`) with `dtype` (`f32` or `bf16`) as the type of new
 /// float tensors, and multiplies two small matrices on it, so that a missing or broken driver shows here and not in

@@ -99,7 +99,17 @@ impl FromStr for Spec {
 
 /// Devices that work together: one, or several of one backend (`cuda:0,1,2` or `cuda:0,cuda:1,cuda:2`), each GPU by its
 /// number and once. The CPU may be named several times, which is for tests: they have no other devices.
-pub(crate) fn list(text: &str) -> Result<Vec<Spec>> {
+///
+/// ```
+/// let specs = entromask_device::list("cuda:0,1")?;
+/// assert_eq!(specs[1].to_string(), "cuda:1");
+/// # anyhow::Ok(())
+/// ```
+///
+/// # Errors
+///
+/// A usage fault for names that mean nothing, several backends, and a GPU twice or without its number.
+pub fn list(text: &str) -> Result<Vec<Spec>> {
     let mut specs: Vec<Spec> = Vec::new();
     for name in text.split(',') {
         let spec = match (specs.last(), name.parse()) {

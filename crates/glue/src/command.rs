@@ -42,7 +42,7 @@ struct TuneArgs {
     /// Fine-tune on the task that this TOML file defines; may be repeated
     #[arg(long, value_name = "FILE")]
     task_file: Vec<PathBuf>,
-    /// Do so many runs at once, each in a process of its own; with --device a,b,… they take the devices in turn
+    /// Do so many runs at once, each in a process of its own; with --device cuda:0,1 they take the devices in turn
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// Do the runs of one worker
@@ -161,7 +161,7 @@ impl Args {
             config: entromask_cli::load(common)?,
             task_files: self.tune.task_file.clone(),
             model,
-            device: common.device.split(',').next().unwrap_or_default().into(),
+            device: self.devices()?.swap_remove(0),
             dtype: common.dtype.clone(),
         };
         if common.dry_run {
@@ -176,7 +176,7 @@ impl Args {
 
     /// One worker for each job, or none if there is one job only.
     fn workers(&self) -> anyhow::Result<Vec<Worker>> {
-        let devices: Vec<_> = self.common.device.split(',').collect();
+        let devices = self.devices()?;
         let jobs = self.tune.jobs.map_or(devices.len(), usize::from);
         if jobs < 2 {
             return Ok(vec![]);
@@ -188,9 +188,14 @@ impl Args {
         let program = std::env::current_exe()?;
         let worker = |index: usize| Worker {
             program: program.clone(),
-            arguments: self.arguments(index, jobs, devices[index % devices.len()], (all / jobs).max(1)),
+            arguments: self.arguments(index, jobs, &devices[index % devices.len()], (all / jobs).max(1)),
         };
         Ok((0..jobs).map(worker).collect())
+    }
+
+    /// Each by its full name: a worker knows one only.
+    fn devices(&self) -> anyhow::Result<Vec<String>> {
+        Ok(entromask_device::list(&self.common.device)?.iter().map(ToString::to_string).collect())
     }
 
     fn arguments(&self, index: usize, jobs: usize, device: &str, threads: usize) -> Vec<OsString> {
@@ -247,5 +252,46 @@ impl SubmitArgs {
         };
         let report = submission.write(self.common.out()?)?;
         emit(&self.common, &report, &report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workers(flags: &[&str]) -> anyhow::Result<Vec<(String, String)>> {
+        let args = ["entromask-glue", "--model", "m", "--out", "o"].iter().chain(flags);
+        let after = |worker: &Worker, flag: &str| {
+            let found = worker.arguments.iter().skip_while(|argument| *argument != flag).nth(1);
+            found.map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        let workers = Args::try_parse_from(args)?.workers()?;
+        Ok(workers.iter().map(|worker| (after(worker, "--shard"), after(worker, "--device"))).collect())
+    }
+
+    fn devices(flags: &[&str]) -> anyhow::Result<Vec<String>> {
+        Ok(workers(flags)?.into_iter().map(|(_, device)| device).collect())
+    }
+
+    #[test]
+    fn each_worker_has_a_device_by_its_full_name() -> anyhow::Result<()> {
+        assert_eq!(devices(&["--device", "cuda:0,1"])?, ["cuda:0", "cuda:1"]);
+        assert_eq!(
+            devices(&["--device", "vulkan:2,vulkan:0", "--jobs", "3"])?,
+            ["vulkan:2", "vulkan:0", "vulkan:2"]
+        );
+        assert_eq!(devices(&["--device", "cpu,cpu"])?, ["cpu", "cpu"]);
+        assert!(devices(&["--device", "cuda:1"])?.is_empty(), "one job needs no worker");
+        assert_eq!(
+            workers(&["--jobs", "2"])?.iter().map(|(shard, _)| shard.as_str()).collect::<Vec<_>>(),
+            ["1/2", "2/2"]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn lists_that_cannot_be_meant_are_refused() {
+        let error = workers(&["--device", "cuda:0,vulkan:1"]).expect_err("two backends");
+        assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2);
     }
 }
