@@ -6,7 +6,7 @@ use entromask_artifact::{Input, Kind, Recipe};
 use fs_err as fs;
 use serde_json::{Map, Value, json};
 
-use crate::config::{FineTuning, Resolved, Seeds};
+use crate::config::{FineTuning, Freeze, Resolved, Seeds};
 use crate::data;
 use crate::finetune::TaskData;
 use crate::halves::halves;
@@ -62,6 +62,7 @@ impl<'a> Plan<'a> {
             self.tasks.iter().map(|planned| (planned.task.name.clone(), one(planned))).collect();
         let mut config = json!({"tasks": tasks, "seeds": self.seeds(), "dtype": self.job.dtype});
         self.name_products(&mut config);
+        name_corrections(&mut config, self.tasks.iter().flat_map(|planned| &planned.recipes));
         let own = self.tasks.iter().filter(|planned| !planned.task.is_glue());
         let definitions: Map<_, _> =
             own.map(|planned| (planned.task.name.clone(), json!(planned.task))).collect();
@@ -135,6 +136,7 @@ impl<'a> Plan<'a> {
         let mut config =
             json!({"task": planned.task.name, "recipe": recipe, "seed": seed, "dtype": self.job.dtype});
         self.name_products(&mut config);
+        name_corrections(&mut config, [recipe]);
         if !planned.task.is_glue() {
             config["definition"] = json!(planned.task);
         }
@@ -151,6 +153,13 @@ impl<'a> Plan<'a> {
         let bytes = fs::read(out.join(format!("{name}.json"))).ok()?;
         let has_model = !self.is_saved(unit) || out.join(&name).join("model.safetensors").is_file();
         serde_json::from_slice(&bytes).ok().filter(|_| has_model)
+    }
+}
+
+/// Once the moments of what thaws in the course of a run were corrected by the steps of all, and now by their own.
+fn name_corrections<'a>(config: &mut Value, recipes: impl IntoIterator<Item = &'a FineTuning>) {
+    if recipes.into_iter().any(|recipe| recipe.freeze == Freeze::Gradual) {
+        config["corrections"] = "own".into();
     }
 }
 
@@ -187,5 +196,25 @@ impl Planned {
         }
         let [choose, report] = halves(split, &self.task.dir(data).join(file))?;
         Ok((Some(tokenizer.encode(&choose)?), tokenizer.encode(&report)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_thaws_has_another_key_than_before() {
+        let config = |freeze| {
+            let mut config = json!({});
+            name_corrections(
+                &mut config,
+                [&FineTuning::default(), &FineTuning { freeze, ..FineTuning::default() }],
+            );
+            config
+        };
+        assert_eq!(config(Freeze::Bottom(2)), json!({}));
+        assert_eq!(config(Freeze::Body), json!({}));
+        assert_eq!(config(Freeze::Gradual), json!({"corrections": "own"}));
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Update {
     /// What gradients are multiplied with so that their norm is at most `clip`.
     pub(crate) scale: f64,
     pub(crate) betas: [f64; 2],
-    /// 1 − βᵗ, which correct the moments' bias towards their start at 0.
+    /// 1 − βᵗ, which correct the moments' bias towards their start at 0; t are the parameter's own steps.
     pub(crate) corrections: [f64; 2],
     pub(crate) eps: f64,
     pub(crate) weight_decay: f64,
@@ -23,9 +23,13 @@ impl Update {
     /// The step after `steps` − 1 others, with a gradient of the global norm `norm`.
     pub(crate) fn new(config: &AdamWConfig, steps: u64, rate: f64, norm: f64) -> Self {
         let scale = if config.clip > 0.0 && norm > config.clip { config.clip / norm } else { 1.0 };
-        let corrections = config.betas.map(|beta| 1.0 - beta.powf(steps as f64));
         let AdamWConfig { betas, eps, weight_decay, .. } = *config;
-        Self { rate, scale, betas, corrections, eps, weight_decay }
+        Self { rate, scale, betas, corrections: [1.0; 2], eps, weight_decay }.corrected(steps)
+    }
+
+    /// For a parameter that makes its step number `steps`, with moments that began at 0 before the first of them.
+    pub(crate) fn corrected(self, steps: u64) -> Self {
+        Self { corrections: self.betas.map(|beta| 1.0 - beta.powf(steps as f64)), ..self }
     }
 
     pub(crate) fn decayed<const D: usize>(self) -> Self {

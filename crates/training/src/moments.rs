@@ -1,4 +1,4 @@
-//! The optimizer's two moments of each parameter, in memory and on disk.
+//! What the optimizer keeps of each parameter, its two moments above all, in memory and on disk.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,6 +9,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use entromask_fault::Fault;
 use safetensors::{Dtype, SafeTensors, View};
 
+/// What is kept of one parameter.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) moments: Moments,
+    /// Steps that were made before the first one of this parameter, which may have been frozen till then.
+    pub(crate) born: u64,
+}
+
 /// First and second moment of one parameter, flat, where the parameter is.
 #[derive(Debug)]
 pub(crate) enum Moments {
@@ -16,15 +24,19 @@ pub(crate) enum Moments {
     Device(Box<[Tensor<1>; 2]>),
 }
 
-/// Writes a safetensors file with `first.<path>`, `second.<path>` and the number of steps.
-pub(crate) fn write(path: &Path, steps: u64, moments: &BTreeMap<String, Moments>) -> anyhow::Result<()> {
+/// Writes a safetensors file with `first.<path>`, `second.<path>` and the number of steps, and `born.<path>` of parameters
+/// that were not trained from the first step on.
+pub(crate) fn write(path: &Path, steps: u64, kept: &BTreeMap<String, Kept>) -> anyhow::Result<()> {
     let mut tensors = Vec::new();
-    for (name, moments) in moments {
+    for (name, Kept { moments, born }) in kept {
         let [first, second] = moments.to_host();
-        tensors.push((format!("first.{name}"), Floats::new(first)));
+        tensors.push((format!("first.{name}"), Flat::floats(first)));
         // Muon has one only.
         if !second.is_empty() {
-            tensors.push((format!("second.{name}"), Floats::new(second)));
+            tensors.push((format!("second.{name}"), Flat::floats(second)));
+        }
+        if *born > 0 {
+            tensors.push((format!("born.{name}"), Flat::steps(*born)));
         }
     }
     let facts = [("steps".to_owned(), steps.to_string())].into();
@@ -36,7 +48,7 @@ pub(crate) fn write(path: &Path, steps: u64, moments: &BTreeMap<String, Moments>
 ///
 /// # Errors
 /// A [`Fault`] of class input if the file is missing, damaged or something else.
-pub(crate) fn read(path: &Path) -> anyhow::Result<(u64, BTreeMap<String, Moments>)> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<(u64, BTreeMap<String, Kept>)> {
     parse(path).map_err(|error| {
         Fault::input(format!("{}: not the state of an optimizer: {error:#}", path.display()))
             .remedy("delete its folder; training starts from the checkpoint before it")
@@ -44,7 +56,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(u64, BTreeMap<String, Moments
     })
 }
 
-fn parse(path: &Path) -> anyhow::Result<(u64, BTreeMap<String, Moments>)> {
+fn parse(path: &Path) -> anyhow::Result<(u64, BTreeMap<String, Kept>)> {
     let bytes = fs_err::read(path)?;
     let (_, header) = SafeTensors::read_metadata(&bytes)?;
     let facts = header.metadata().as_ref().context("no metadata")?;
@@ -52,7 +64,7 @@ fn parse(path: &Path) -> anyhow::Result<(u64, BTreeMap<String, Moments>)> {
     Ok((steps, moments(&SafeTensors::deserialize(&bytes)?)?))
 }
 
-fn moments(file: &SafeTensors) -> anyhow::Result<BTreeMap<String, Moments>> {
+fn moments(file: &SafeTensors) -> anyhow::Result<BTreeMap<String, Kept>> {
     let names = file.names().into_iter().filter_map(|name| name.strip_prefix("first."));
     let read = |name: String| -> anyhow::Result<Vec<f32>> {
         let Ok(tensor) = file.tensor(&name) else { return Ok(Vec::new()) };
@@ -62,9 +74,15 @@ fn moments(file: &SafeTensors) -> anyhow::Result<BTreeMap<String, Moments>> {
     names
         .map(|name| {
             let moments = [read(format!("first.{name}"))?, read(format!("second.{name}"))?];
-            Ok((name.to_owned(), Moments::Host(moments)))
+            Ok((name.to_owned(), Kept { moments: Moments::Host(moments), born: born(file, name)? }))
         })
         .collect()
+}
+
+fn born(file: &SafeTensors, name: &str) -> anyhow::Result<u64> {
+    let Ok(tensor) = file.tensor(&format!("born.{name}")) else { return Ok(0) };
+    let bytes = tensor.data().try_into().with_context(|| format!("born.{name} is no number of steps"))?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 impl Moments {
@@ -105,21 +123,33 @@ fn to_vec(tensor: Tensor<1>) -> Vec<f32> {
     tensor.into_data_as::<f32>().try_into_vec().expect("converted to f32")
 }
 
-/// Flat f32 values as a tensor of a safetensors file.
-struct Floats<'a> {
-    values: Cow<'a, [f32]>,
+/// A flat tensor of a safetensors file.
+struct Flat<'a> {
+    values: Values<'a>,
     shape: [usize; 1],
 }
 
-impl<'a> Floats<'a> {
-    fn new(values: Cow<'a, [f32]>) -> Self {
-        Self { shape: [values.len()], values }
+enum Values<'a> {
+    Floats(Cow<'a, [f32]>),
+    Steps(u64),
+}
+
+impl<'a> Flat<'a> {
+    fn floats(values: Cow<'a, [f32]>) -> Self {
+        Self { shape: [values.len()], values: Values::Floats(values) }
+    }
+
+    fn steps(steps: u64) -> Self {
+        Self { shape: [1], values: Values::Steps(steps) }
     }
 }
 
-impl View for Floats<'_> {
+impl View for Flat<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.values {
+            Values::Floats(_) => Dtype::F32,
+            Values::Steps(_) => Dtype::U64,
+        }
     }
 
     fn shape(&self) -> &[usize] {
@@ -127,14 +157,17 @@ impl View for Floats<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let mut bytes = Vec::with_capacity(self.data_len());
-        for value in self.values.iter() {
-            bytes.extend_from_slice(&value.to_le_bytes());
+        match &self.values {
+            Values::Floats(values) => {
+                let mut bytes = Vec::with_capacity(self.data_len());
+                values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+                Cow::Owned(bytes)
+            }
+            Values::Steps(steps) => Cow::Owned(steps.to_le_bytes().to_vec()),
         }
-        Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        self.values.len() * 4
+        self.shape[0] * self.dtype().bitsize() / 8
     }
 }

@@ -16,7 +16,7 @@ use crate::adamw::Update;
 use crate::change;
 use crate::gradients::{Gradient, Gradients};
 use crate::lamb::Lamb;
-use crate::moments::{self, Moments};
+use crate::moments::{self, Kept, Moments};
 use crate::muon;
 
 /// Numbers that one task updates.
@@ -73,12 +73,13 @@ impl From<AdamWConfig> for OptimizerConfig {
     }
 }
 
-/// An optimizer and its state: the number of steps, and the moments of each parameter by path.
+/// An optimizer and its state: the number of steps, and the moments of each parameter by path. A parameter that has been
+/// frozen at first begins as if the optimizer were new to it.
 #[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
     steps: u64,
-    pub(crate) moments: BTreeMap<String, Moments>,
+    kept: BTreeMap<String, Kept>,
 }
 
 /// An optimizer that is made from an [`AdamWConfig`].
@@ -87,7 +88,7 @@ pub type AdamW = Optimizer;
 impl Optimizer {
     /// An optimizer that has not made a step.
     pub fn new(config: impl Into<OptimizerConfig>) -> Self {
-        Self { config: config.into(), steps: 0, moments: BTreeMap::new() }
+        Self { config: config.into(), steps: 0, kept: BTreeMap::new() }
     }
 
     /// Steps made.
@@ -113,8 +114,9 @@ impl Optimizer {
         let mut mapper = Mapper {
             update: Update::new(&self.config.adamw, self.steps, rate, norm),
             config: self.config,
+            steps: self.steps,
             gradients: gradients.by_path,
-            moments: &mut self.moments,
+            kept: &mut self.kept,
             path: Vec::new(),
         };
         Ok((module.map(&mut mapper), norm))
@@ -122,7 +124,7 @@ impl Optimizer {
 
     /// Writes the state. Equal states give equal bytes.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        moments::write(path, self.steps, &self.moments)
+        moments::write(path, self.steps, &self.kept)
     }
 
     /// Reads what [`Optimizer::save`] wrote. The moments move to the parameters' device at the first step.
@@ -130,8 +132,8 @@ impl Optimizer {
     /// # Errors
     /// A [`Fault`] of class input if the file is missing, damaged or something else.
     pub fn load(config: impl Into<OptimizerConfig>, path: &Path) -> anyhow::Result<Self> {
-        let (steps, moments) = moments::read(path)?;
-        Ok(Self { config: config.into(), steps, moments })
+        let (steps, kept) = moments::read(path)?;
+        Ok(Self { config: config.into(), steps, kept })
     }
 }
 
@@ -143,21 +145,23 @@ fn diverged(norm: f64) -> Fault {
 struct Mapper<'a> {
     update: Update,
     config: OptimizerConfig,
+    /// With the one that is made.
+    steps: u64,
     gradients: BTreeMap<String, Gradient>,
-    moments: &'a mut BTreeMap<String, Moments>,
+    kept: &'a mut BTreeMap<String, Kept>,
     path: Vec<String>,
 }
 
 impl Mapper<'_> {
-    /// What the parameter becomes, and its moments.
+    /// What the parameter becomes in its own step number `steps`, and its moments.
     fn changed<const D: usize>(
         &self,
-        path: &str,
+        (path, steps): (&str, u64),
         tensor: Tensor<D>,
         gradient: Gradient,
         moments: Option<Moments>,
     ) -> (Tensor<D>, Moments) {
-        let update = self.update.decayed::<D>();
+        let update = self.update.corrected(steps).decayed::<D>();
         match self.config.rule {
             Rule::Muon if D == 2 && !is_table(path) => {
                 muon::step(update, self.config.momentum, tensor, gradient, moments)
@@ -187,9 +191,13 @@ impl ModuleMapper for Mapper<'_> {
         let Some(gradient) = self.gradients.remove(&path) else { return param };
         let (id, tensor, mapper) = param.consume();
         let device = tensor.device();
-        let moments = self.moments.remove(&path);
-        let (tensor, moments) = self.changed(&path, tensor.inner(), gradient, moments);
-        self.moments.insert(path, moments);
+        let (moments, born) = match self.kept.remove(&path) {
+            Some(Kept { moments, born }) => (Some(moments), born),
+            None => (None, self.steps - 1),
+        };
+        let own = self.steps - born;
+        let (tensor, moments) = self.changed((&path, own), tensor.inner(), gradient, moments);
+        self.kept.insert(path, Kept { moments, born });
         let tensor = if device.is_autodiff() { Tensor::from_inner(tensor).require_grad() } else { tensor };
         Param::from_mapped_value(id, tensor, mapper)
     }
@@ -301,6 +309,38 @@ mod tests {
         Ok(())
     }
 
+    /// Steps with a gradient that does not depend on the values, with the weight frozen or not.
+    fn pull(optimizer: &mut AdamW, mut layer: Linear, frozen: bool, steps: usize) -> Linear {
+        layer.weight = layer.weight.set_require_grad(!frozen);
+        for _ in 0..steps {
+            let gradients = Gradients::collect(&layer, layer.forward(ramp(0)).sum().backward());
+            (layer, _) = optimizer.step(0.01, layer, gradients).expect("finite");
+        }
+        layer
+    }
+
+    /// In a parameter's first step m̂ / √v̂ is the sign of its gradient, so that it moves by the rate, whatever the step of
+    /// the others.
+    #[test]
+    fn what_thaws_later_begins_with_a_change_of_the_rate_and_goes_on_bit_for_bit() -> anyhow::Result<()> {
+        let config = AdamWConfig { weight_decay: 0.0, ..CONFIG };
+        let (mut optimizer, file) = (AdamW::new(config), tempfile::NamedTempFile::new()?);
+        let frozen = pull(&mut optimizer, layer(), true, 5);
+        optimizer.save(file.path())?;
+        let is_noted = |bytes: Vec<u8>| bytes.windows(5).any(|name| name == b"born.");
+        assert!(!is_noted(std::fs::read(file.path())?), "the bias was trained from the beginning");
+        let thawed = pull(&mut optimizer, frozen, false, 1);
+        for (before, after) in values(&layer())[..WIDTH * 3].iter().zip(values(&thawed)) {
+            assert!(((before - after).abs() - 0.01).abs() < 1e-5, "{before} {after}");
+        }
+        optimizer.save(file.path())?;
+        assert!(is_noted(std::fs::read(file.path())?));
+        let mut loaded = AdamW::load(config, file.path())?;
+        let straight = values(&pull(&mut optimizer, thawed.clone(), false, 3));
+        assert_eq!(values(&pull(&mut loaded, thawed, false, 3)), straight);
+        Ok(())
+    }
+
     /// With a clip of half the norm, moments after one step are half of those without: (1 − β₁)·g and (1 − β₂)·g².
     #[test]
     fn clipping_scales_all_gradients_by_the_global_norm() {
@@ -310,7 +350,7 @@ mod tests {
         let moments = |clip: f64, gradients: Gradients| {
             let mut optimizer = AdamW::new(AdamWConfig { clip, ..CONFIG });
             optimizer.step(0.01, layer.clone(), gradients).expect("finite");
-            optimizer.moments.values().flat_map(|moments| moments.to_host()[0].to_vec()).collect::<Vec<_>>()
+            optimizer.kept.values().flat_map(|kept| kept.moments.to_host()[0].to_vec()).collect::<Vec<_>>()
         };
         let free = moments(0.0, gradients());
         let clipped = moments(norm / 2.0, gradients());
