@@ -343,7 +343,7 @@ ifneq ($(BUILD),)
 endif
 	@$(BIN)/entromask-report doctor
 
-gc: $(BUILD) ## List files in data/ that no manifest lists; GC=--delete removes them
+gc: $(BUILD) ## List files in data/ that no manifest lists; GC=--delete removes them, all but what unfinished runs go on from
 	@$(BIN)/entromask-report gc $(DATA) $(GC)
 GC ?=
 

@@ -1,4 +1,5 @@
-//! Files in an artifact's folder that no manifest lists: parts of other keys, leftovers of killed runs.
+//! Files in an artifact's folder that no manifest lists: parts of other keys, leftovers of killed runs; and the checkpoints
+//! of runs that can go on.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,18 +8,54 @@ use fs_err as fs;
 
 use crate::manifest::Manifest;
 
-/// The files below the artifact in `dir` that its manifest does not list, in order.
+/// Folders in the artifact's own with the checkpoints of runs that have another key than the artifact and have not come to
+/// their end: `state/<short key>`, in order. Such a run goes on from there when it is started again.
+pub fn unfinished(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let finished = dir.join("state").join(Manifest::load_any(dir)?.short_key());
+    let mut runs = folders(&dir.join("state"))?;
+    runs.retain(|run| *run != finished);
+    let mut found = Vec::new();
+    for run in runs {
+        let has_begun = folders(&run)?.iter().any(|folder| has_prefix(folder, "step-"));
+        found.extend(has_begun.then_some(run));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The files below the artifact in `dir` that neither its manifest lists nor the runs in `unfinished` have left, in order.
 ///
 /// Of `state/` what the manifest lists is kept; the lock and the notes of an unfinished run are garbage once a manifest stands
 /// beside them.
-pub fn garbage(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn garbage(dir: &Path, unfinished: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let manifest = Manifest::load_any(dir)?;
     let listed: BTreeSet<PathBuf> = manifest.outputs.iter().map(|output| dir.join(&output.file)).collect();
     let mut found = Vec::new();
     walk(dir, &mut found)?;
     found
         .retain(|path| !listed.contains(path) && path.file_name().is_none_or(|name| name != crate::MANIFEST));
+    found.retain(|path| !unfinished.iter().any(|run| is_of(run, path)));
     found.sort();
+    Ok(found)
+}
+
+/// Whether a run with its checkpoints in `run` has left `path`: all else that it leaves has its key in the name.
+fn is_of(run: &Path, path: &Path) -> bool {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    path.starts_with(run) || name(path).contains(&name(run))
+}
+
+fn has_prefix(path: &Path, prefix: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+}
+
+/// The folders in `dir`, none where there is no such folder.
+fn folders(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut found = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    found.retain(|path| path.is_dir());
     Ok(found)
 }
 

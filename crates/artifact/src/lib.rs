@@ -42,7 +42,7 @@ mod spec;
 mod status;
 mod workbench;
 
-pub use garbage::garbage;
+pub use garbage::{garbage, unfinished};
 pub use manifest::{Cost, Kind, MANIFEST, Manifest, Output, Tool, tool};
 pub use memory::peak_memory;
 pub use recipe::{Input, Recipe};

@@ -78,13 +78,17 @@ enum Command {
     },
     /// List files that no manifest lists
     ///
-    /// Parts of other configurations, left by killed runs. Example: entromask-report gc data --delete
+    /// Parts of other configurations, left by killed runs. Checkpoints that an interrupted run goes on from are kept. Example:
+    /// entromask-report gc data --delete
     Gc {
         /// Folder that holds artifacts, at any depth
         dir: PathBuf,
         /// Remove them
         #[arg(long)]
         delete: bool,
+        /// List the checkpoints of interrupted runs beside a finished artifact, too: such a run would begin anew
+        #[arg(long)]
+        unfinished: bool,
     },
     /// Look whether this machine has what a first run needs
     Doctor {
@@ -120,8 +124,9 @@ impl Args {
                 let comparison = compare::compare(scores)?;
                 emit(&common, compare::write(&comparison, format, out.as_deref())?, &comparison)
             }
-            Command::Gc { dir, delete } => {
-                let collection = gc::collect(dir, *delete)?;
+            Command::Gc { dir, delete, unfinished } => {
+                let options = gc::Options { delete: *delete, unfinished: *unfinished };
+                let collection = gc::collect(dir, options)?;
                 emit(&common, &collection, &collection)
             }
             Command::Doctor { data } => {

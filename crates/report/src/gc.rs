@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use entromask_artifact::{MANIFEST, garbage};
+use entromask_artifact::{MANIFEST, garbage, unfinished};
 use entromask_fault::Fault;
 use fs_err as fs;
 use serde::Serialize;
@@ -21,7 +21,8 @@ pub struct Collection {
     pub bytes: u64,
     /// Artifacts that a stage is working on; nothing of them is listed.
     pub busy: Vec<PathBuf>,
-    /// Folders without a manifest that a stage has begun to fill; their parts are kept to resume from.
+    /// Folders without a manifest that a stage has begun to fill, and those of the checkpoints of interrupted runs beside an
+    /// artifact that was made earlier; they are kept to resume from.
     pub unfinished: Vec<PathBuf>,
     /// Whether the garbage was removed.
     pub deleted: bool,
@@ -36,18 +37,27 @@ pub struct Garbage {
     pub bytes: u64,
 }
 
-/// Looks at all artifacts below `dir`, and with `delete` removes what their manifests do not list.
+/// What to do with what is found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Remove the garbage.
+    pub delete: bool,
+    /// Count the checkpoints of interrupted runs beside an artifact as garbage, too.
+    pub unfinished: bool,
+}
+
+/// Looks at all artifacts below `dir`, and if asked to removes what their manifests do not list.
 ///
 /// # Errors
 /// A [`Fault`] of class input if `dir` is no folder or a manifest is damaged.
-pub fn collect(dir: &Path, delete: bool) -> anyhow::Result<Collection> {
+pub fn collect(dir: &Path, options: Options) -> anyhow::Result<Collection> {
     if !dir.is_dir() {
         return Err(Fault::input(format!("{}: no such folder", dir.display()))
             .remedy("name the folder that holds the artifacts, e.g. data")
             .into());
     }
-    let mut collection = Collection { deleted: delete, ..Collection::default() };
-    walk(dir, &mut collection)?;
+    let mut collection = Collection { deleted: options.delete, ..Collection::default() };
+    walk(dir, options, &mut collection)?;
     collection.bytes = collection.garbage.iter().map(|file| file.bytes).sum();
     Ok(collection)
 }
@@ -73,9 +83,9 @@ impl std::fmt::Display for Collection {
     }
 }
 
-fn walk(dir: &Path, collection: &mut Collection) -> anyhow::Result<()> {
+fn walk(dir: &Path, options: Options, collection: &mut Collection) -> anyhow::Result<()> {
     if dir.join(MANIFEST).exists() {
-        sweep(dir, collection)?;
+        sweep(dir, options, collection)?;
     } else if dir.join(LOCK).exists() {
         collection.unfinished.push(dir.into());
     }
@@ -83,10 +93,10 @@ fn walk(dir: &Path, collection: &mut Collection) -> anyhow::Result<()> {
         fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<_>>()?;
     below.retain(|path| path.is_dir() && !path.is_symlink());
     below.sort();
-    below.iter().try_for_each(|path| walk(path, collection))
+    below.iter().try_for_each(|path| walk(path, options, collection))
 }
 
-fn sweep(dir: &Path, collection: &mut Collection) -> anyhow::Result<()> {
+fn sweep(dir: &Path, options: Options, collection: &mut Collection) -> anyhow::Result<()> {
     collection.artifacts += 1;
     // Held until the files are gone: a stage that starts meanwhile says that the folder is in use.
     let lock = std::fs::File::open(dir.join(LOCK)).ok();
@@ -94,14 +104,16 @@ fn sweep(dir: &Path, collection: &mut Collection) -> anyhow::Result<()> {
         collection.busy.push(dir.into());
         return Ok(());
     }
-    for path in garbage(dir)?.into_iter().filter(|path| !path.ends_with(LOCK)) {
+    let runs = if options.unfinished { Vec::new() } else { unfinished(dir)? };
+    for path in garbage(dir, &runs)?.into_iter().filter(|path| !path.ends_with(LOCK)) {
         let bytes = fs::symlink_metadata(&path)?.len();
-        if collection.deleted {
+        if options.delete {
             fs::remove_file(&path)?;
             remove_empty(path.parent(), dir);
         }
         collection.garbage.push(Garbage { path, bytes });
     }
+    collection.unfinished.extend(runs);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod fixture;
 use std::path::Path;
 
 use assert_cmd::Command;
+use entromask_artifact::Manifest;
 use entromask_tables::{Entropies, Ragged};
 use fixture::Fixture;
 use serde_json::Value;
@@ -280,7 +281,8 @@ fn verifying_finds_a_changed_byte() -> anyhow::Result<()> {
 fn garbage_is_listed_and_removed_only_when_told_to() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     let stale = fixture.dir("masks-1").join("epoch-000-00000000-00000.parquet");
-    let checkpoint = fixture.dir("model-1").join("state/00000000/step-10/model.safetensors");
+    let key = Manifest::load_any(&fixture.dir("model-1"))?.short_key().to_owned();
+    let checkpoint = fixture.dir("model-1").join(format!("state/{key}/step-10/model.safetensors"));
     std::fs::create_dir_all(checkpoint.parent().expect("a folder"))?;
     for file in [&stale, &checkpoint] {
         std::fs::write(file, [0; 1000])?;
@@ -295,6 +297,32 @@ fn garbage_is_listed_and_removed_only_when_told_to() -> anyhow::Result<()> {
     inspect(&fixture.dir("masks-1"), &["--verify"]);
     let (code, _) = failure(report().arg("gc").arg(fixture.dir("nowhere")));
     assert_eq!(code, 3);
+    Ok(())
+}
+
+#[test]
+fn checkpoints_of_an_interrupted_run_are_kept_beside_the_model_of_an_earlier_one() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let model = fixture.dir("model-1");
+    let run = [
+        "state/1a2b3c4d/step-00000010/model.safetensors",
+        "state/1a2b3c4d/metrics.jsonl",
+        ".elapsed-1a2b3c4d",
+    ];
+    let without_checkpoint = "state/00000000/metrics.jsonl";
+    for file in run.into_iter().chain([without_checkpoint]) {
+        std::fs::create_dir_all(model.join(file).parent().expect("a folder"))?;
+        std::fs::write(model.join(file), [0; 1000])?;
+    }
+    let gc = |flags: &[&str]| text(report().arg("gc").arg(fixture.dir("")).args(flags));
+    let kept = || run.iter().filter(|file| model.join(file).exists()).count();
+    let listed = gc(&["--delete"]);
+    assert_has(&listed, &["unfinished, kept to resume from", "model-1/state/1a2b3c4d", "1 files", "removed"]);
+    assert_eq!((kept(), model.join(without_checkpoint).exists()), (3, false));
+    assert_has(&gc(&["--unfinished"]), &["3 files that no manifest lists", "--delete removes them"]);
+    assert_eq!(kept(), 3);
+    assert_has(&gc(&["--unfinished", "--delete"]), &["3 files", "removed"]);
+    assert_eq!((kept(), model.join("state").exists()), (0, false));
     Ok(())
 }
 
