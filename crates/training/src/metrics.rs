@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use entromask_fault::Fault;
 use fs_err as fs;
 use serde::Serialize;
 use serde_json::Value;
@@ -20,6 +21,9 @@ impl MetricsLog {
     /// Opens the log at `path`, keeping the rows up to and including step `last`; `None` starts an empty one.
     ///
     /// A last line that a kill has torn is dropped with the rows after `last`.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if a line is damaged that rows to be kept come after.
     pub fn open(path: &Path, last: Option<u64>) -> anyhow::Result<Self> {
         let kept = last.map_or(Ok(String::new()), |last| rows_up_to(path, last))?;
         let beside = path.with_extension("tmp");
@@ -47,9 +51,24 @@ fn rows_up_to(path: &Path, last: u64) -> anyhow::Result<String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         other => other?,
     };
-    let step = |line: &str| serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64();
     let text = String::from_utf8_lossy(&text);
-    Ok(text.split_inclusive('\n').take_while(|line| step(line).is_some_and(|step| step <= last)).collect())
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let belongs = |line: &&str| step(line).is_some_and(|step| step <= last);
+    let end = lines.iter().rposition(belongs).map_or(0, |index| index + 1);
+    match lines[..end].iter().position(|line| !belongs(line)) {
+        None => Ok(lines[..end].concat()),
+        Some(index) => Err(damaged(path, index + 1).into()),
+    }
+}
+
+fn step(line: &str) -> Option<u64> {
+    serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64()
+}
+
+fn damaged(path: &Path, line: usize) -> Fault {
+    let folder = path.parent().unwrap_or(path).display();
+    Fault::input(format!("{}: line {line} is damaged, and rows of the run come after it", path.display()))
+        .remedy(format!("restore the file, or delete {folder} to begin anew"))
 }
 
 #[cfg(test)]
@@ -77,6 +96,21 @@ mod tests {
         assert_eq!(steps, [1, 2, 3]);
         drop(MetricsLog::open(&path, None)?);
         assert_eq!(fs::read_to_string(&path)?, "");
+        Ok(())
+    }
+
+    #[test]
+    fn a_damaged_line_among_those_that_are_kept_is_named() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("metrics.jsonl");
+        let text = "{\"step\":1}\n{\"st\0\0\n{\"step\":3}\n{\"step\":4}\n";
+        fs::write(&path, text)?;
+        let error = MetricsLog::open(&path, Some(3)).expect_err("damaged");
+        assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
+        assert!(error.to_string().contains("metrics.jsonl: line 2 is damaged"), "{error}");
+        assert_eq!(fs::read_to_string(&path)?, text, "nothing is thrown away");
+        drop(MetricsLog::open(&path, Some(2))?);
+        assert_eq!(fs::read_to_string(&path)?, "{\"step\":1}\n", "what comes after is not the run's");
         Ok(())
     }
 
