@@ -278,6 +278,18 @@ fn verifying_finds_a_changed_byte() -> anyhow::Result<()> {
 }
 
 #[test]
+fn what_has_no_rows_shows_none() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for (name, flags) in
+        [("model-1", &["--row", "1"][..]), ("glue-1", &["--all"]), ("model-0", &["--min-count", "2"])]
+    {
+        let (code, message) = failure(report().arg("inspect").arg(fixture.dir(name)).args(flags));
+        assert_eq!((code, message.contains(flags[0])), (2, true), "{message}");
+    }
+    Ok(())
+}
+
+#[test]
 fn garbage_is_listed_and_removed_only_when_told_to() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     let stale = fixture.dir("masks-1").join("epoch-000-00000000-00000.parquet");

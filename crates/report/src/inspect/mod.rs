@@ -16,6 +16,7 @@ mod tokens;
 use std::path::{Path, PathBuf};
 
 use entromask_artifact::{Kind, Manifest};
+use entromask_fault::Fault;
 use serde::Serialize;
 
 pub use entropy::EntropyView;
@@ -91,14 +92,36 @@ impl Options {
     fn budget(&self) -> Option<u64> {
         (!self.all).then_some(sample::ROWS)
     }
+
+    /// # Errors
+    /// A [`Fault`] of class usage if something is asked about rows, and there are none.
+    fn check(&self, path: &Path, kind: Kind) -> anyhow::Result<()> {
+        let flags = [
+            ("--row", self.row.is_some()),
+            ("--all", self.all),
+            ("--min-count", self.min_count != scan::MIN_COUNT),
+        ];
+        let given = flags.into_iter().find(|(_, given)| *given);
+        match (kind, given) {
+            (Kind::Targets | Kind::Model | Kind::Glue, Some((flag, _))) => Err(Fault::usage(format!(
+                "{flag}: {} is of kind {kind}, which has no rows to show",
+                path.display()
+            ))
+            .remedy("leave it out, or name tokens, entropy or masks")
+            .into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Looks at the artifact, Hugging Face folder or part at `path`.
 ///
 /// # Errors
-/// A `Fault` of class input if there is nothing to look at, or it is damaged.
+/// A [`Fault`] of class input if there is nothing to look at, or it is damaged; of class usage if `options` ask for what it
+/// does not have.
 pub fn inspect(path: &Path, options: &Options) -> anyhow::Result<Inspection> {
     let target = Target::open(path)?;
+    options.check(path, target.kind)?;
     if let (true, Some(manifest)) = (options.verify, &target.manifest) {
         manifest.verify(&target.dir)?;
     }
