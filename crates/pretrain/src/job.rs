@@ -11,7 +11,7 @@ use entromask_policy::corruption::Vocabulary;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::config::{Config, Init, OnlineMode, Positions};
+use crate::config::{Config, Init, OnlineMode, Positions, Transfer};
 use crate::data::{Beside, Corpus};
 use crate::plan::Plan;
 use crate::student::shape;
@@ -245,6 +245,12 @@ fn check_flags(config: &Config, paths: &Paths) -> Result<()> {
     } else if !guided && objective.needs_teacher() {
         let found = "objective.kd, objective.cos or objective.hidden is above 0, but there is no teacher";
         (found.into(), "name one with --teacher DIR or --targets DIR, or set them to 0")
+    } else if !guided && config.transfer != Transfer::default() {
+        let found = "transfer without a teacher: there is nothing that could begin later";
+        (
+            found.into(),
+            "name one with --teacher DIR or --targets DIR, or leave it out; masks have mask_transfer",
+        )
     } else if cached && complex {
         let found = "--targets: it has no hidden states, and nothing outside of the masked positions";
         (

@@ -290,9 +290,12 @@ fn contradictions_are_named() -> Result<()> {
         "[online]",
     )?;
     expect_failure(&mut run(&sets(&["budget={miles=3}"])), 2, "miles")?;
-    expect_failure(&mut run(&sets(&["budget={steps=0}"])), 2, "budget")?;
+    expect_failure(&mut run(&sets(&["budget={steps=0}"])), 2, "budget.steps = 0; it must be at least 1")?;
+    expect_failure(run(&sets(&["epochs=4000000000"])).arg("--dry-run"), 2, "epochs = 4000000000")?;
+    expect_failure(&mut run(&sets(&["eps=inf"])), 2, "eps = inf")?;
+    expect_failure(&mut run(&sets(&["transfer.mode=anneal"])), 2, "transfer without a teacher")?;
     expect_failure(&mut run(&sets(&["decay=wsd", "warmup=0.9"])), 2, "cooldown")?;
-    expect_failure(&mut run(&sets(&["ramp={from=3,rows=9}"])), 2, "ramp")?;
+    expect_failure(&mut run(&sets(&["ramp={from=3,rows=9}"])), 2, "ramp.from = 3")?;
     expect_failure(&mut run(&sets(&["objective.hidden=1"])), 2, "hidden_layers")?;
     expect_failure(
         &mut run(&["--targets", path, "--set", "objective.kd=1", "--set", "objective.cos=1"]),

@@ -248,6 +248,29 @@ mod tests {
             (Config { batch_size: 0, ..Config::default() }, "batch_size = 0"),
             (Config { lr: f64::NAN, ..Config::default() }, "lr = NaN"),
             (Config { betas: [0.9, 1.0], ..Config::default() }, "betas"),
+            (Config { eps: f64::INFINITY, ..Config::default() }, "eps = inf"),
+            (Config { weight_decay: f64::INFINITY, ..Config::default() }, "weight_decay = inf"),
+            (Config { clip: f64::NAN, ..Config::default() }, "clip = NaN"),
+            (Config { epochs: 65_537, ..Config::default() }, "epochs = 65537"),
+            (Config { budget: Some(Budget::Tokens(0)), ..Config::default() }, "budget.tokens = 0"),
+            (
+                Config { run: Run { divergence: f64::NAN, ..Run::default() }, ..Config::default() },
+                "run.divergence = NaN",
+            ),
+            (
+                Config {
+                    objective: ObjectiveConfig { temperature: f64::INFINITY, ..ObjectiveConfig::default() },
+                    ..Config::default()
+                },
+                "objective.temperature = inf",
+            ),
+            (
+                Config {
+                    objective: ObjectiveConfig { cos: f64::INFINITY, ..ObjectiveConfig::default() },
+                    ..Config::default()
+                },
+                "objective = [1.0, 0.0, inf, 0.0]",
+            ),
             (
                 Config {
                     objective: ObjectiveConfig { ce: 0.0, ..ObjectiveConfig::default() },

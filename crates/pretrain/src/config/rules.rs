@@ -4,12 +4,17 @@ use anyhow::Result;
 use entromask_fault::Fault;
 use entromask_training::Decay;
 
-use super::{Budget, Config, ObjectiveConfig, OnlineConfig, Transfer, TransferMode};
+use super::{Budget, Config, ObjectiveConfig, OnlineConfig, Run, Transfer, TransferMode};
 
 /// Whether a value is allowed, its key, the value, and what is allowed.
 type Rule = (bool, &'static str, String, &'static str);
 
 const FRACTION: &str = "from 0 to 1";
+const ABOVE_0: &str = "finite and above 0";
+const AT_LEAST_0: &str = "finite and at least 0";
+
+/// Masks number their epochs with 16 bits.
+const MOST_EPOCHS: u64 = 1 << 16;
 
 impl Config {
     /// Refuses values that mean nothing.
@@ -23,6 +28,7 @@ impl Config {
             .size_rules()
             .into_iter()
             .chain(self.rate_rules())
+            .chain(run_rules(&self.run))
             .chain(objective_rules(&self.objective))
             .chain(transfers.into_iter().flatten().map(fraction_rule))
             .chain(self.transfer_rules());
@@ -36,19 +42,18 @@ impl Config {
     }
 
     fn size_rules(&self) -> Vec<Rule> {
-        let budget = match self.budget {
-            None => true,
-            Some(Budget::Steps(n) | Budget::Tokens(n)) => n > 0,
-            Some(Budget::Seconds(seconds)) => seconds.is_finite() && seconds > 0.0,
-        };
-        let ramp = self.ramp.is_none_or(|ramp| ramp.from > 0 && ramp.from <= self.batch_size);
-        vec![
+        let epochs = (1..=MOST_EPOCHS).contains(&self.epochs);
+        let mut rules = vec![
             (self.batch_size > 0, "batch_size", self.batch_size.to_string(), "at least 1"),
             (self.micro_batch != Some(0), "micro_batch", "0".into(), "at least 1"),
-            (ramp, "ramp", format!("{:?}", self.ramp), "from 1 row, at most batch_size, on"),
-            (self.epochs > 0, "epochs", self.epochs.to_string(), "at least 1"),
-            (budget, "budget", format!("{:?}", self.budget), "above 0"),
-        ]
+            (epochs, "epochs", self.epochs.to_string(), "from 1 to 65536"),
+        ];
+        rules.extend(self.budget.map(budget_rule));
+        rules.extend(self.ramp.map(|ramp| {
+            let holds = ramp.from > 0 && ramp.from <= self.batch_size;
+            (holds, "ramp.from", ramp.from.to_string(), "at least 1, at most batch_size")
+        }));
+        rules
     }
 
     fn transfer_rules(&self) -> Vec<Rule> {
@@ -75,17 +80,33 @@ impl Config {
         let share = |value: f64| (0.0..1.0).contains(&value);
         let room = self.decay != Decay::Wsd || self.warmup + self.cooldown <= 1.0;
         vec![
-            (self.lr.is_finite() && self.lr > 0.0, "lr", self.lr.to_string(), "above 0"),
+            (is_above_0(self.lr), "lr", self.lr.to_string(), ABOVE_0),
             ((0.0..=1.0).contains(&self.warmup), "warmup", self.warmup.to_string(), FRACTION),
             ((0.0..=1.0).contains(&self.cooldown), "cooldown", self.cooldown.to_string(), FRACTION),
             (room, "cooldown", self.cooldown.to_string(), "at most what warmup leaves of the horizon"),
             (self.betas.into_iter().all(share), "betas", format!("{:?}", self.betas), "from 0, below 1"),
             (share(self.momentum), "momentum", self.momentum.to_string(), "from 0, below 1"),
-            (self.eps > 0.0, "eps", self.eps.to_string(), "above 0"),
-            (self.weight_decay >= 0.0, "weight_decay", self.weight_decay.to_string(), "at least 0"),
-            (self.clip >= 0.0, "clip", self.clip.to_string(), "at least 0"),
+            (is_above_0(self.eps), "eps", self.eps.to_string(), ABOVE_0),
+            (is_at_least_0(self.weight_decay), "weight_decay", self.weight_decay.to_string(), AT_LEAST_0),
+            (is_at_least_0(self.clip), "clip", self.clip.to_string(), AT_LEAST_0),
         ]
     }
+}
+
+fn budget_rule(budget: Budget) -> Rule {
+    match budget {
+        Budget::Steps(n) => (n > 0, "budget.steps", n.to_string(), "at least 1"),
+        Budget::Tokens(n) => (n > 0, "budget.tokens", n.to_string(), "at least 1"),
+        Budget::Seconds(n) => (is_above_0(n), "budget.seconds", n.to_string(), ABOVE_0),
+    }
+}
+
+fn run_rules(run: &Run) -> Vec<Rule> {
+    let Run { divergence, peak_flops, .. } = *run;
+    vec![
+        (is_at_least_0(divergence), "run.divergence", divergence.to_string(), AT_LEAST_0),
+        (is_at_least_0(peak_flops), "run.peak_flops", peak_flops.to_string(), AT_LEAST_0),
+    ]
 }
 
 fn objective_rules(objective: &ObjectiveConfig) -> Vec<Rule> {
@@ -93,9 +114,14 @@ fn objective_rules(objective: &ObjectiveConfig) -> Vec<Rule> {
     let temperature = objective.temperature;
     let layers = !objective.hidden_layers.is_empty();
     vec![
-        (weights.iter().all(|w| *w >= 0.0), "objective", format!("{weights:?}"), "at least 0 each"),
+        (
+            weights.into_iter().all(is_at_least_0),
+            "objective",
+            format!("{weights:?}"),
+            "finite and at least 0 each",
+        ),
         (weights.iter().any(|w| *w > 0.0), "objective", format!("{weights:?}"), "above 0 somewhere"),
-        (temperature > 0.0, "objective.temperature", temperature.to_string(), "above 0"),
+        (is_above_0(temperature), "objective.temperature", temperature.to_string(), ABOVE_0),
         (
             layers == (objective.hidden > 0.0),
             "objective.hidden_layers",
@@ -108,4 +134,12 @@ fn objective_rules(objective: &ObjectiveConfig) -> Vec<Rule> {
 fn fraction_rule((key, transfer): (&'static str, &Transfer)) -> Rule {
     let fraction = transfer.init_fraction;
     ((0.0..=1.0).contains(&fraction), key, fraction.to_string(), FRACTION)
+}
+
+fn is_above_0(value: f64) -> bool {
+    value.is_finite() && value > 0.0
+}
+
+fn is_at_least_0(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
 }
