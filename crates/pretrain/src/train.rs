@@ -219,11 +219,12 @@ impl<'a> Trainer<'a> {
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         let best = (end || due(self.job.config.validation.every)) && self.validate()?;
         let asked_to_end = interrupted();
-        if end || asked_to_end || best || due(self.job.config.run.checkpoint_every) {
+        if end || asked_to_end || due(self.job.config.run.checkpoint_every) {
             self.checkpoint()?;
-        }
-        if best {
-            self.checkpoints.mark_best(step)?;
+            // Only what is written anyway: the result is the last model, and nearly every validation is the best so far.
+            if best {
+                self.checkpoints.mark_best(step)?;
+            }
         }
         if asked_to_end && !end {
             return Err(Fault::interrupted().into());

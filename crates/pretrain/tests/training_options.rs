@@ -2,7 +2,6 @@
 
 #[expect(dead_code, reason = "the unit tests use the rest")]
 mod fixture;
-#[expect(dead_code, reason = "the tests of the command line use the rest")]
 mod session;
 
 use std::path::Path;
@@ -267,6 +266,28 @@ fn a_run_that_diverges_keeps_its_last_good_checkpoint() -> Result<()> {
     let kept = std::fs::read_dir(state)?.flatten().filter(|entry| entry.path().join("trainer.json").exists());
     assert!(kept.count() >= 1);
     assert!(!session.fixture.path("model/manifest.json").exists());
+    Ok(())
+}
+
+/// An epoch is 24 steps, all of which are validated here, and many of them are the best so far.
+#[test]
+fn checkpoints_come_when_they_are_due_and_the_best_of_them_is_marked() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let options = |every| sets(&["validation.every=1", "lr=1e-2", every]);
+    let written = |out: &str, every| -> Result<usize> {
+        let output = session.command(&masks, out).args(options(every)).arg("-v").output()?;
+        assert!(output.status.success());
+        Ok(session::stderr(&output).matches("checkpoint at step").count())
+    };
+    assert_eq!(written("none", "run.checkpoint_every=0")?, 1, "that at the end");
+    assert_eq!(written("some", "run.checkpoint_every=24")?, 4);
+    let mut child = session.started(&masks, "model", 30, &options("run.checkpoint_every=1"))?;
+    session::signal(&child, "TERM")?;
+    child.wait()?;
+    let state = std::fs::read_dir(session.fixture.path("model/state"))?.next().context("state")??.path();
+    let best = std::fs::read_to_string(state.join("best"))?;
+    assert!(state.join(&best).join("trainer.json").exists(), "{best}");
     Ok(())
 }
 

@@ -126,9 +126,10 @@ pub struct Validation {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Run {
-    /// Steps between two checkpoints.
+    /// Steps between two checkpoints; there is one at the end and when a run is interrupted, too.
     pub checkpoint_every: u64,
-    /// Checkpoints to keep; the one with the best validation stays besides.
+    /// Checkpoints to keep. Besides, while the run lasts, stays the last one that had the best validation so far when it was
+    /// written, which takes a validation at the same step; the model that is published is always the last one.
     pub keep: usize,
     /// Stop where the training loss stays so many nats above that of guessing, or the validation loss rises so many
     /// above its lowest; 0 never stops, unless a number is no longer finite.
