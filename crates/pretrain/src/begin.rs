@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
+use entromask_artifact::Manifest;
 use entromask_encoder::{EncoderConfig, Lanes, MaskedLm};
 use entromask_fault::Fault;
 use entromask_kernels::Products;
 use entromask_training::{Checkpoint, Optimizer};
 use fs_err as fs;
 
+use crate::config::{Budget, Done};
 use crate::counters::Counters;
 use crate::job::{Job, Start};
 use crate::step::{self, HostBody};
@@ -83,7 +85,7 @@ impl Begin {
         let text = fs::read_to_string(state.join(COUNTERS))
             .map_err(|error| Fault::input(error.to_string()).remedy("train the round before again"))?;
         let earlier: Counters = serde_json::from_str(&text).context("counters of the round before")?;
-        check_order(folder, earlier.step, job.first_step())?;
+        check_order(job, (folder, manifest), &earlier)?;
         let model = load_student(job, folder, device)?;
         let optimizer = Optimizer::load(job.config.optimizer(), &state.join(OPTIMIZER))?;
         fs::copy(folder.join("metrics.jsonl"), metrics)?;
@@ -135,16 +137,26 @@ impl Teacher {
     }
 }
 
-fn check_order(folder: &Path, stopped: u64, first: u64) -> Result<()> {
+fn check_order(job: &Job, (folder, manifest): (&Path, &Manifest), earlier: &Counters) -> Result<()> {
+    let (stopped, first) = (earlier.step, job.first_step());
     if stopped == first {
         return Ok(());
     }
-    Err(Fault::input(format!(
-        "{}: stopped at step {stopped}, but the masks begin at step {first}",
-        folder.display()
-    ))
-    .remedy("train the rounds in order, with the same batch_size and tokens")
-    .into())
+    let what =
+        format!("{}: stopped at step {stopped}, but the masks begin at step {first}", folder.display());
+    if stopped < first && used_up(manifest, earlier, job.plan.steps()) {
+        return Err(Fault::usage(format!("{what}: its budget, which counts all rounds, was used up"))
+            .remedy("raise budget from the first round on, or leave this round out")
+            .into());
+    }
+    Err(Fault::input(what).remedy("train the rounds in order, with the same batch_size and tokens").into())
+}
+
+/// Whether a budget ended a run, and not its masks.
+fn used_up(manifest: &Manifest, counters: &Counters, steps: u64) -> bool {
+    let budget: Option<Budget> = serde_json::from_value(manifest.config["budget"].clone()).unwrap_or(None);
+    let Done { at, total, .. } = counters.done(budget, steps);
+    budget.is_some() && at >= total
 }
 
 fn check_vocabulary(folder: &Path, found: usize, wanted: usize) -> Result<()> {

@@ -105,6 +105,20 @@ fn rounds_keep_their_optimizer() -> Result<()> {
     Ok(())
 }
 
+/// A round is 24 steps.
+#[test]
+fn a_budget_that_ended_the_round_before_is_named() -> Result<()> {
+    let session = Session::new()?;
+    let first = session.train(&session.fixture.masks(0, 1)?, "first", &["--set", "budget={steps=20}"])?;
+    let masks = session.fixture.masks(1, 1)?;
+    for budget in ["budget={steps=20}", "budget={steps=48}"] {
+        let mut second = session.command(&masks, "second");
+        second.arg("--continue-from").arg(&first).args(["--set", budget]);
+        expect_failure(&mut second, 2, "stopped at step 20, but the masks begin at step 24: its budget")?;
+    }
+    Ok(())
+}
+
 #[test]
 fn first_phases_have_something_to_learn() -> Result<()> {
     let session = Session::new()?;
