@@ -185,6 +185,65 @@ fn a_run_on_random_masks_has_no_colours_but_a_page() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The heading and the sentences below it.
+fn story(fixture: &Fixture, model: &str) -> anyhow::Result<String> {
+    report(fixture, &["--model", &format!("data/{model}"), "--out", "page.html"]).success();
+    let html = std::fs::read_to_string(fixture.folder().join("page.html"))?;
+    let lead = html.split_once("id=\"lead\"").and_then(|(_, rest)| rest.split_once("</p>"));
+    let title = html.split_once("</h1>").map_or("", |(before, _)| before);
+    Ok(format!("{}\n{}", title.rsplit('>').next().unwrap_or(""), lead.map_or("", |(lead, _)| lead)))
+}
+
+#[test]
+fn policies_without_entropies_are_called_what_they_are() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for (policy, lead) in [
+        ("random", "It masked 15\u{a0}% of the tokens at random."),
+        ("frequency", "It masked 15\u{a0}% of the tokens by how rare they are (policy “frequency”)."),
+        ("span", "It masked 15\u{a0}% of the tokens in spans of words at random places (policy “span”)."),
+    ] {
+        let [masks, model] = ["masks", "model"].map(|kind| format!("{kind}-{policy}"));
+        fixture.make_masks_by(&masks, 0, None, policy)?;
+        fixture.make_model(&model, &masks, None)?;
+        let story = story(&fixture, &model)?;
+        assert!(
+            story.starts_with(&format!("BERT 2 × 128, {policy} masking\n")) && story.contains(lead),
+            "{story}"
+        );
+        let online = serde_json::json!({"online": {"mask": {"rate": 0.2, "policy": {"name": policy}}}});
+        fixture.make_model_from("model-o", [("masks", "masks-0")], &online)?;
+        let story = self::story(&fixture, "model-o")?;
+        assert!(story.starts_with(&format!("BERT 2 × 128, online {policy} masking\n")), "{story}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_phase_with_other_masks_is_told() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let sources = [("masks", "masks-1"), ("init_masks", "masks-0")];
+    for (transfer, lead) in [
+        (
+            serde_json::json!({"mode": "after-init", "init_fraction": 0.25}),
+            "In the first 25\u{a0}% of the training it had other masks, chosen at random.",
+        ),
+        (
+            serde_json::json!({"mode": "anneal", "init_fraction": 0.2, "init_tokens": 9000}),
+            " tokens these masks took by degrees the place of others, chosen at random.",
+        ),
+    ] {
+        fixture.make_model_from("model-p", sources, &serde_json::json!({"mask_transfer": transfer}))?;
+        let story = story(&fixture, "model-p")?;
+        assert!(
+            story.contains("teacher masking") && story.contains("chosen by the entropy of a teacher"),
+            "{story}"
+        );
+        assert!(story.contains(lead), "{story}");
+    }
+    assert!(!story(&fixture, "model-1")?.contains("other masks"));
+    Ok(())
+}
+
 #[test]
 fn a_teacher_is_part_of_the_lineage_and_may_be_gone() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
@@ -233,7 +292,7 @@ fn answers_of_a_teacher_and_first_masks_are_part_of_the_lineage() -> anyhow::Res
 fn masks_chosen_in_training_are_not_those_that_it_began_with() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     let online = serde_json::json!({"mode": "step", "mask": {"rate": 0.2, "policy": {"name": "sample"}}});
-    fixture.make_model_from("model-o", [("masks", "masks-0")], &online)?;
+    fixture.make_model_from("model-o", [("masks", "masks-0")], &serde_json::json!({"online": online}))?;
     let (html, _) = lineage(&fixture, "data/model-o")?;
     assert!(html.contains("BERT 2 × 128, online self-masking</h1>") && html.contains("policy “sample”"));
     assert!(html.contains("masked 20\u{a0}% of the tokens, chosen by the entropy of its own predictions"));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use entromask_artifact::{Input, Kind, Manifest};
 use entromask_fault::Fault;
+use serde_json::Value;
 
 use crate::trace::{Located, input, locate, scorer};
 
@@ -47,8 +48,8 @@ pub(crate) enum Group {
 /// How the masks were chosen, over all rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strategy {
-    /// At random.
-    Random,
+    /// Without a model: at random, or by another policy that needs no entropies.
+    Policy,
     /// By the entropies of the model that is trained.
     Own,
     /// By the entropies of another model.
@@ -100,17 +101,28 @@ impl Lineage {
 
     /// How the masks were chosen.
     pub fn strategy(&self) -> Strategy {
-        if self.model().manifest.config["online"].is_object() {
+        let model = self.model();
+        if model.manifest.config["online"].is_object() {
             return Strategy::Online;
         }
         let own = |model: &Input| self.rounds.iter().any(|round| round.manifest.content == model.content);
-        let scored: Vec<_> =
-            self.of_kind(Kind::Entropy).filter_map(|stage| scorer(&stage.artifact.manifest)).collect();
-        match scored.last() {
+        let entropy = self.used(model, "masks").and_then(|masks| self.used(masks, "entropy"));
+        match entropy.and_then(|entropy| scorer(&entropy.manifest)) {
             Some(model) if own(model) => Strategy::Own,
             Some(_) => Strategy::Teacher,
-            None => Strategy::Random,
+            None => Strategy::Policy,
         }
+    }
+
+    /// What the masks that `model` used as `role` were chosen by, if they are there.
+    pub fn mask_config(&self, model: &Artifact, role: &str) -> Option<&Value> {
+        Some(&self.used(model, role)?.manifest.config)
+    }
+
+    /// The artifact among the stages that `artifact` used as `role`.
+    fn used(&self, artifact: &Artifact, role: &str) -> Option<&Artifact> {
+        let content = &input(&artifact.manifest, role)?.content;
+        self.stages.iter().map(|stage| &stage.artifact).find(|found| found.manifest.content == *content)
     }
 
     /// Whether a teacher's predictions were part of the objective.
