@@ -158,6 +158,13 @@ fn every_form_has_the_same_numbers() -> anyhow::Result<()> {
         stdout(compare(&world, &names, &[])),
         stdout(compare(&world, &names, &["--format", "terminal"]))
     );
+    for name in ["a.parquet", "a.md"] {
+        stdout(compare(&world, &names, &["--out", &format!("made/for/{name}")]));
+        let below_a_file = format!("made/a.html/{name}");
+        assert!(complaint(compare(&world, &names, &["--out", &below_a_file]), 2).contains("cannot write"));
+        assert_eq!(std::fs::read_dir(world.path().join("made/for"))?.count(), 1, "nothing is left beside it");
+        std::fs::remove_dir_all(world.path().join("made/for"))?;
+    }
     assert!(complaint(compare(&world, &names, &["--out", "a.doc"]), 2).contains("which format"));
     assert!(complaint(compare(&world, &names, &["--format", "parquet"]), 2).contains("--out"));
     Ok(())

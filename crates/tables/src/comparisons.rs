@@ -1,7 +1,5 @@
 //! The table of comparisons.
 
-use std::path::Path;
-
 use arrow::datatypes::{Float64Type, UInt64Type};
 
 use crate::column::{nullable_scalars, scalars, strings};
@@ -39,8 +37,8 @@ pub struct Comparisons {
 }
 
 impl Comparisons {
-    /// Writes the table to `path`.
-    pub fn write(&self, path: &Path, footer: &[(String, String)]) -> anyhow::Result<()> {
+    /// The bytes of a file with the table.
+    pub fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
         let columns = vec![
             strings("name", &self.name),
             strings("system", &self.system),
@@ -56,6 +54,8 @@ impl Comparisons {
             nullable_scalars::<Float64Type>("bootstrap_high", &self.bootstrap_high),
             strings("verdict", &self.verdict),
         ];
-        file::write(path, columns, footer)
+        let mut bytes = Vec::new();
+        file::write_to(&mut bytes, columns, &[])?;
+        Ok(bytes)
     }
 }

@@ -1,5 +1,6 @@
 //! Reading and writing whole Parquet files.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,6 +48,15 @@ pub(crate) fn write(
     columns: Vec<(Field, ArrayRef)>,
     footer: &[(String, String)],
 ) -> anyhow::Result<()> {
+    write_to(File::create(path)?, columns, footer)
+}
+
+/// [`write()`] into anything.
+pub(crate) fn write_to(
+    to: impl Write + Send,
+    columns: Vec<(Field, ArrayRef)>,
+    footer: &[(String, String)],
+) -> anyhow::Result<()> {
     let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(schema.clone(), arrays)?;
@@ -56,7 +66,7 @@ pub(crate) fn write(
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_key_value_metadata(Some(pairs))
         .build();
-    let mut writer = ArrowWriter::try_new(File::create(path)?, schema, Some(properties))?;
+    let mut writer = ArrowWriter::try_new(to, schema, Some(properties))?;
     writer.write(&batch)?;
     writer.close()?;
     Ok(())

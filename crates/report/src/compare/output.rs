@@ -45,27 +45,25 @@ impl Format {
 /// # Errors
 /// A [`Fault`] of class usage for Parquet without `out`, or an `out` that cannot be written.
 pub fn write(comparison: &Comparison, format: Format, out: Option<&Path>) -> anyhow::Result<String> {
-    let text = match (format, out) {
-        (Format::Parquet, Some(out)) => {
-            table(comparison).write(out, &[])?;
-            return Ok(written(out));
-        }
-        (Format::Parquet, None) => {
-            return Err(Fault::usage("--format parquet without --out")
-                .remedy("name the file with --out")
-                .into());
-        }
-        (Format::Terminal, _) => text::terminal(comparison),
-        (Format::Markdown, _) => text::markdown(comparison),
-        (Format::Html, _) => page::render(comparison)?,
+    let Some(out) = out else { return text(comparison, format) };
+    let file = OutputFile::create(out)?;
+    let bytes = match format {
+        Format::Parquet => table(comparison).to_bytes()?,
+        _ => text(comparison, format)?.into_bytes(),
     };
-    let Some(out) = out else { return Ok(text) };
-    OutputFile::create(out)?.publish(text.as_bytes())?;
-    Ok(written(out))
+    file.publish(&bytes)?;
+    Ok(format!("{}: written", out.display()))
 }
 
-fn written(out: &Path) -> String {
-    format!("{}: written", out.display())
+fn text(comparison: &Comparison, format: Format) -> anyhow::Result<String> {
+    match format {
+        Format::Terminal => Ok(text::terminal(comparison)),
+        Format::Markdown => Ok(text::markdown(comparison)),
+        Format::Html => page::render(comparison),
+        Format::Parquet => {
+            Err(Fault::usage("--format parquet without --out").remedy("name the file with --out").into())
+        }
+    }
 }
 
 fn table(comparison: &Comparison) -> Comparisons {
