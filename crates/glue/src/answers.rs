@@ -1,6 +1,6 @@
 //! What a classifier says about each row of a labelled file.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -22,6 +22,10 @@ pub struct Answers {
     pub labels: Vec<String>,
     /// The rows in the order of the file.
     pub rows: Vec<Answer>,
+    /// Rows that were too long and were cut.
+    pub truncated: usize,
+    /// Rows of the file that were left out.
+    pub skipped: usize,
 }
 
 /// What a classifier says about one row.
@@ -33,6 +37,17 @@ pub struct Answer {
     pub prediction: String,
     /// One logit a label, or the number of a regression.
     pub logits: Vec<f32>,
+}
+
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows", self.rows.len())?;
+        let counts = [(self.truncated, "cut"), (self.skipped, "left out")];
+        counts
+            .iter()
+            .filter(|(rows, _)| *rows > 0)
+            .try_for_each(|(rows, what)| write!(f, ", {rows} rows {what}"))
+    }
 }
 
 impl Answers {
@@ -67,11 +82,12 @@ impl Answers {
         let found = predictor.predict(&model, &rows)?;
         progress.finish();
         let name = |value: f32| task.labels.get(value as usize).cloned().unwrap_or_else(|| value.to_string());
+        let (truncated, skipped) = (rows.truncated, rows.skipped);
         let rows =
             found.values.iter().zip(found.logits).zip(&rows.labels).map(|((&value, logits), &label)| {
                 Answer { label: name(label), prediction: name(value), logits }
             });
-        Ok(Self { labels: task.labels.clone(), rows: rows.collect() })
+        Ok(Self { labels: task.labels.clone(), rows: rows.collect(), truncated, skipped })
     }
 
     /// As a table: `index`, `label`, `prediction`, and one column of logits a label.

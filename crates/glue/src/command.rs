@@ -113,9 +113,9 @@ struct PredictArgs {
     /// Labelled file of the task
     #[arg(long, value_name = "FILE", default_value = "dev.tsv")]
     file: String,
-    /// Longest row in tokens
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    max_length: usize,
+    /// Longest row in tokens; longer ones are cut, and counted
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(8..))]
+    max_length: u16,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -234,9 +234,9 @@ impl PredictArgs {
         let file = OutputFile::create(out)?;
         let on = entromask_device::open_to_train(&common.device, &common.dtype)?;
         let split = read(&self.data, &task, &self.file)?;
-        let answers = Answers::of(&self.classifier, &task, &split, self.max_length, &on)?;
+        let answers = Answers::of(&self.classifier, &task, &split, self.max_length.into(), &on)?;
         file.publish(answers.table().as_bytes())?;
-        emit(common, format!("{}: {} rows", out.display(), answers.rows.len()), &answers)
+        emit(common, format!("{}: {answers}", out.display()), &answers)
     }
 }
 

@@ -49,12 +49,20 @@ pub struct Report {
     pub zip: PathBuf,
     /// Each file with its number of rows.
     pub files: Vec<(String, usize)>,
+    /// Files with rows that were too long and were cut, and how many; what only validates a zip file cannot know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub truncated: Vec<(String, usize)>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: as the GLUE server wants it", self.zip.display())?;
-        self.files.iter().try_for_each(|(file, rows)| write!(f, "\n  {file:<12} {rows:>7} rows"))
+        for (file, rows) in &self.files {
+            write!(f, "\n  {file:<12} {rows:>7} rows")?;
+            let mut truncated = self.truncated.iter().filter(|(other, _)| other == file);
+            truncated.try_for_each(|(_, cut)| write!(f, ", {cut} rows cut"))?;
+        }
+        Ok(())
     }
 }
 
@@ -72,12 +80,13 @@ impl Submission {
         let chosen = chosen.collect::<anyhow::Result<Vec<_>>>()?;
         let splits = glue().iter().map(|task| self.splits(task)).collect::<anyhow::Result<Vec<_>>>()?;
         let on = entromask_device::open_to_train(&self.device, &self.dtype)?;
-        let mut files = Vec::new();
+        let mut tables = Vec::new();
         for ((task, chosen), splits) in glue().iter().zip(&chosen).zip(&splits) {
-            files.extend(predictions(task, chosen, splits, &on)?);
+            tables.extend(predictions(task, chosen, splits, &on)?);
         }
-        file.publish(&pack(&files)?)?;
-        validate(out)
+        file.publish(&pack(tables.iter().map(|table| (&*table.file, &*table.text)))?)?;
+        let cut = tables.into_iter().filter(|table| table.truncated > 0);
+        Ok(Report { truncated: cut.map(|table| (table.file, table.truncated)).collect(), ..validate(out)? })
     }
 
     /// The test splits of a task.
@@ -114,13 +123,13 @@ impl Submission {
     }
 }
 
-/// The tables of one task by file.
+/// The tables of one task.
 fn predictions(
     task: &Task,
     chosen: &Chosen,
     splits: &[Split],
     (device, products): &(Device, Products),
-) -> anyhow::Result<Vec<(String, String)>> {
+) -> anyhow::Result<Vec<Table>> {
     let source = Source::open(&chosen.folder)?;
     let tokenizer = source.tokenizer(chosen.max_length)?;
     let (model, config) = SequenceClassifier::from_pretrained(&chosen.folder, device)?;
@@ -133,9 +142,17 @@ fn predictions(
             Predictor { task, config: &config, batch_size: BATCH_SIZE, device, progress: &progress };
         let values = predictor.predict(&model, &rows)?.values;
         progress.finish();
-        tables.push((test.out.clone(), table::write(task, &values)));
+        let text = table::write(task, &values);
+        tables.push(Table { file: test.out.clone(), text, truncated: rows.truncated });
     }
     Ok(tables)
+}
+
+/// The answers to a test split, as a file of the zip archive.
+struct Table {
+    file: String,
+    text: String,
+    truncated: usize,
 }
 
 /// A classifier that answers test splits.
@@ -152,8 +169,8 @@ fn json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     })
 }
 
-/// The bytes of a zip archive of `files`.
-fn pack(files: &[(String, String)]) -> anyhow::Result<Vec<u8>> {
+/// The bytes of a zip archive of files by name.
+fn pack<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> anyhow::Result<Vec<u8>> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (name, text) in files {
         zip.start_file(name, SimpleFileOptions::default())?;

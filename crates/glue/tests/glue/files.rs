@@ -134,6 +134,16 @@ fn predictions_are_written_row_by_row_with_their_logits() {
         assert_eq!((line[0].parse(), line[1]), (Ok(index), line[2]), "{table}");
         assert_eq!(line[2] == "1", logits[1] > logits[0], "{table}");
     }
+    let long = format!("{}\t1\ngood film\t1\n", "good ".repeat(9));
+    world.write("data/SST-2/long.tsv", &format!("sentence\tlabel\n{long}"));
+    let cut = [&arguments[..], &["--file", "long.tsv", "--max-length", "8"]].concat();
+    assert!(stdout(command(&world, &cut)).contains("rows.tsv: 2 rows, 1 rows cut"));
+    let json = stdout(command(&world, &[&cut[..], &["--json"]].concat()));
+    assert!(json.contains("\"truncated\":1,\"skipped\":0"), "{json}");
+    for length in ["7", "65536"] {
+        let wrong = [&arguments[..], &["--max-length", length]].concat();
+        assert!(complaint(command(&world, &wrong), 2).contains("--max-length"));
+    }
     let other =
         ["predict", "--classifier", &classifier, "--task", "MNLI", "--data", "data", "--out", "x.tsv"];
     assert!(complaint(command(&world, &other), 3).contains("data/MNLI/dev.tsv"));

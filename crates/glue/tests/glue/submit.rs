@@ -20,7 +20,9 @@ fn write_layout(world: &World) {
         for test in &task.test {
             let text = test.text.as_ref().unwrap_or(&task.text);
             let names: Vec<_> = text.iter().map(|column| column.to_string().replace('`', "")).collect();
-            let row = format!("{}\n", vec!["good"; columns - 1].join("\t"));
+            // More than the 16 positions of the model.
+            let sentence = if test.out == "AX.tsv" { "good ".repeat(20) } else { "good".into() };
+            let row = format!("{}\n", vec![sentence; columns - 1].join("\t"));
             let path = format!("official/{}/{}", task.name, test.file);
             world.write(&path, &format!("{}\n{}", names.join("\t"), row.repeat(task.rows[&test.file])));
         }
@@ -53,7 +55,9 @@ fn a_submission_of_nine_tasks_is_what_the_server_takes() {
     let submit = ["submit", "--scores", "out", "--data", "official", "--seed", "3", "--out", "made/glue.zip"];
     let text = stdout(command(&world, &submit));
     assert!(text.contains("AX.tsv") && text.contains("390965 rows"), "{text}");
-    assert_eq!(text, stdout(command(&world, &["validate", "made/glue.zip"])));
+    let cut = ", 1104 rows cut";
+    assert!(text.contains(&format!("1104 rows{cut}")), "{text}");
+    assert_eq!(text.replace(cut, ""), stdout(command(&world, &["validate", "made/glue.zip"])));
 
     let classifier = names(&world.path("out")).into_iter().find(|name| world.path("out").join(name).is_dir());
     let weights = format!("out/{}/model.safetensors", classifier.expect("saved classifiers"));
