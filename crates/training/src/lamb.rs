@@ -38,9 +38,8 @@ impl Change for Lamb {
         let root = second.clone().div_scalar(update.corrections[1]).sqrt().add_scalar(update.eps);
         let direction = first.clone().div_scalar(update.corrections[0]) / root
             + parameter.clone().mul_scalar(update.weight_decay);
-        let norm = |tensor: &Tensor<1>| tensor.clone().square().sum().into_scalar::<f64>().sqrt();
-        let ratio = ratio(norm(&parameter), norm(&direction));
-        [parameter - direction.mul_scalar(update.rate * ratio), first, second]
+        let ratio = ratio_on_device(&parameter, &direction);
+        [parameter - direction * ratio.mul_scalar(update.rate), first, second]
     }
 }
 
@@ -70,6 +69,14 @@ fn direction(
 
 fn ratio(parameter: f64, direction: f64) -> f64 {
     if parameter > 0.0 && direction > 0.0 { parameter / direction } else { 1.0 }
+}
+
+/// [`ratio()`] of the norms as a number that never leaves the device, `[1]`.
+fn ratio_on_device(parameter: &Tensor<1>, direction: &Tensor<1>) -> Tensor<1> {
+    let norm = |tensor: &Tensor<1>| tensor.clone().square().sum().sqrt();
+    let [parameter, direction] = [norm(parameter), norm(direction)];
+    let is_zero = parameter.clone().equal_elem(0.0).bool_or(direction.clone().equal_elem(0.0));
+    (parameter / direction).mask_fill(is_zero, 1.0)
 }
 
 #[cfg(test)]
@@ -109,8 +116,14 @@ mod tests {
         let update = Update::new(&CONFIG, 1, 0.01, 1.0);
         let parameter = Tensor::<2>::zeros([1, 2], &Device::flex());
         let gradient = Gradient::Host(TensorData::from([0.5f32, -0.25]));
-        let (found, _) = step(&Lamb(update), parameter, gradient, None);
+        let (found, _) = step(&Lamb(update), parameter.clone(), gradient, None);
         assert!(close(&vec(found), &[-0.01, 0.01], 1e-6));
+        let gradient = Tensor::from_floats([0.5, -0.25], &Device::flex());
+        let (found, _) = step(&Lamb(update), parameter.clone(), Gradient::Device(gradient), None);
+        assert!(close(&vec(found), &[-0.01, 0.01], 1e-6));
+        let nothing = Gradient::Device(Tensor::zeros([2], &Device::flex()));
+        let (found, _) = step(&Lamb(update), parameter, nothing, None);
+        assert!(close(&vec(found), &[0.0, 0.0], 1e-9), "both norms are 0");
     }
 
     #[test]

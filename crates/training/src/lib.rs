@@ -35,5 +35,6 @@ pub use head::{Decoder, Guide, HeadLoss, Objective, head_loss};
 pub use loss::{cosine, cross_entropy, distillation, squared_distance};
 pub use metrics::MetricsLog;
 pub use optimizer::{AdamW, AdamWConfig, Optimizer, OptimizerConfig, Rule};
+pub use scalars::read as read_scalars;
 pub use schedule::{Decay, Schedule};
 pub use soft::SoftTargets;

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, Transaction};
 
 /// The numbers in `scalars`, `[1]` each, which are on one device.
-pub(crate) fn read(scalars: impl IntoIterator<Item = Tensor<1>>) -> Vec<f64> {
+pub fn read(scalars: impl IntoIterator<Item = Tensor<1>>) -> Vec<f64> {
     let mut scalars = scalars.into_iter().peekable();
     if scalars.peek().is_none() {
         return Vec::new();

@@ -17,7 +17,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use entromask_encoder::{Dropout, EncoderConfig, Lanes, MaskedLm};
 use entromask_fault::Fault;
 use entromask_training::{
-    Decoder, Guide, HeadLoss, Objective, SoftTargets, cosine, head_loss, squared_distance,
+    Decoder, Guide, HeadLoss, Objective, SoftTargets, cosine, head_loss, read_scalars, squared_distance,
 };
 
 use crate::config::{ObjectiveConfig, Positions};
@@ -277,20 +277,16 @@ fn distances(
     objective: &ObjectiveConfig,
     share: f64,
 ) -> (f64, f64, Option<Tensor<1>>) {
-    let (mut cos, mut hidden, mut sum) = (0.0, 0.0, None);
-    let mut add = |distance: Tensor<1>, weight: f64| {
-        let value = distance.clone().into_scalar::<f64>();
-        let distance = distance.mul_scalar(weight * share);
-        sum = Some(sum.take().map_or(distance.clone(), |sum: Tensor<1>| sum + distance));
-        value * share
-    };
-    if objective.cos > 0.0 {
-        cos = add(cosine(student.last, Tensor::from_inner(teacher.last)), objective.cos);
-    }
-    let pairs = student.layers.len();
-    for (student, teacher) in student.layers.into_iter().zip(teacher.layers) {
-        let distance = squared_distance(student, Tensor::from_inner(teacher)).div_scalar(pairs as f64);
-        hidden += add(distance, objective.hidden);
-    }
-    (cos, hidden, sum)
+    let pairs = student.layers.len() as f64;
+    let cos = (objective.cos > 0.0)
+        .then(|| (cosine(student.last, Tensor::from_inner(teacher.last)), objective.cos));
+    let layers = student.layers.into_iter().zip(teacher.layers).map(|(student, teacher)| {
+        (squared_distance(student, Tensor::from_inner(teacher)).div_scalar(pairs), objective.hidden)
+    });
+    let all: Vec<(Tensor<1>, f64)> = cos.into_iter().chain(layers).collect();
+    let values = read_scalars(all.iter().map(|(distance, _)| distance.clone().inner()));
+    let (cos, hidden) = values.split_at(usize::from(objective.cos > 0.0));
+    let shared = |values: &[f64]| values.iter().fold(0.0, |sum, value| sum + value * share);
+    let weighted = all.into_iter().map(|(distance, weight)| distance.mul_scalar(weight * share));
+    (shared(cos), shared(hidden), weighted.reduce(|sum, more| sum + more))
 }
