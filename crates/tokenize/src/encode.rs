@@ -253,8 +253,9 @@ fn chunks(text: &str, least: usize) -> impl Iterator<Item = Range<usize>> + use<
 /// spaces when they are normalised, or belong to a special token.
 fn chunk_end(text: &str, start: usize, least: usize) -> usize {
     let bytes = text.as_bytes();
+    let end = bytes.len().saturating_sub(1);
     let mut at = start.saturating_add(least);
-    while at + 1 < bytes.len() {
+    while at < end {
         if matches!(bytes[at], b' ' | b'\n') && ends_word(&text[..at]) && starts_word(&text[at + 1..]) {
             return at;
         }
@@ -305,4 +306,17 @@ fn tokenizer_file(path: &Path) -> anyhow::Result<PathBuf> {
     Err(Fault::input(format!("{}: no such file", file.display()))
         .remedy("check `tokenizer` in the corpus config; it is relative to the working folder")
         .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_must_not_be_cut_is_one_chunk() {
+        let of = |text, least| chunks(text, least).collect::<Vec<_>>();
+        assert_eq!(of("some text", usize::MAX), vec![0..9; 1]);
+        assert_eq!(of("some text", 1), [0..4, 4..9]);
+        assert!(of("", usize::MAX).is_empty());
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use entromask_tokenize::{Document, Packer, Packing, Piece, Pieces, Row, TextEncoder};
 use proptest::prelude::*;
+use serde_json::json;
 
 static ENCODERS: LazyLock<Vec<TextEncoder>> =
     LazyLock::new(|| support::FAMILIES.iter().map(|family| support::encoder(family)).collect());
@@ -227,6 +228,28 @@ fn longest_run(pieces: &Pieces, text: &str) -> usize {
         longest = longest.max(run);
     }
     longest
+}
+
+fn check_encoded_as_a_whole(encoder: &TextEncoder, text: &str) {
+    let whole = encoder.tokenizer().encode(text, false).unwrap();
+    let pieces = &encoder.encode_all(&[text]).unwrap()[0];
+    assert_eq!(pieces.ids, whole.get_ids(), "{:?}", &text[..text.len().min(60)]);
+}
+
+#[test]
+fn added_tokens_that_reach_across_spaces_are_found() {
+    for (content, rstrip) in [("  ", false), ("<x>", true)] {
+        let encoder = support::changed("byte_bpe", |tokenizer| {
+            let id = tokenizer["model"]["vocab"].as_object().unwrap().len();
+            let token = json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": rstrip, "normalized": false, "special": false});
+            tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
+        });
+        for text in ["", "a", "some text", "one  two <x> three.\nfour  <x>\nfive "] {
+            check_encoded_as_a_whole(&encoder, text);
+            check_encoded_as_a_whole(&encoder, &text.repeat(1000));
+        }
+    }
 }
 
 /// `tokenizers` counts the characters that it trims off a span as bytes.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use entromask_artifact::{Kind, Manifest};
 use entromask_tables::{TokenColumns, Tokens};
 use entromask_tokenize::{Config, Options, Report, TextEncoder, run};
+use serde_json::Value;
 
 /// The three families of tokenizers, small except for the first.
 pub const FAMILIES: [&str; 3] = ["wordpiece", "byte_bpe", "unigram"];
@@ -25,6 +26,16 @@ pub fn tokenizer(family: &str) -> PathBuf {
 
 pub fn encoder(family: &str) -> TextEncoder {
     TextEncoder::load(&tokenizer(family)).unwrap()
+}
+
+/// The tokenizer of a family after `change` of its `tokenizer.json`.
+pub fn changed(family: &str, change: impl FnOnce(&mut Value)) -> TextEncoder {
+    let file = tokenizer(family).join("tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    change(&mut json);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+    TextEncoder::load(folder.path()).unwrap()
 }
 
 /// A configuration for short tests: small rows, no held-out split.
