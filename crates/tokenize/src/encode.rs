@@ -239,7 +239,7 @@ impl Pieces {
 }
 
 /// Splits `text` into ranges of at least `least` bytes that can be encoded on their own.
-fn chunks(text: &str, least: usize) -> impl Iterator<Item = Range<usize>> + use<'_> {
+pub(crate) fn chunks(text: &str, least: usize) -> impl Iterator<Item = Range<usize>> + use<'_> {
     let mut start = 0;
     std::iter::from_fn(move || {
         let range = start..chunk_end(text, start, least);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::encode::{Cut, NO_WORD, Traits};
+use crate::encode::{Cut, NO_WORD, Traits, chunks};
 use crate::{Config, Document, Pieces, Row, TextEncoder};
 
 /// How rows are filled.
@@ -201,9 +201,25 @@ pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<Traits> {
         }
         Ok(true)
     };
-    let chunks = !words_by_space && !reaches_across_spaces(encoder) && holds(chunked)?;
+    let chunks = !words_by_space
+        && !reaches_across_spaces(encoder)
+        && holds(chunked)?
+        && chunks_make_up(&pieces, encoder)?;
     let cut = if holds(between_words)? { Cut::BetweenWords } else { Cut::AtSpace };
     Ok(Traits { cut, chunks, ..between_words })
+}
+
+/// True if the chunks that a text is encoded in have the tokens and the words of the whole. They begin at line feeds, too,
+/// which may lie within a word of the tokenizer's, or get a space before them that is not in the text.
+fn chunks_make_up(whole: &Pieces, encoder: &TextEncoder) -> anyhow::Result<bool> {
+    let (mut joined, mut next_word) = (Pieces::default(), 0);
+    for range in chunks(PROBE, 1) {
+        let chunk = encoder.encode_once(&PROBE[range.clone()])?;
+        joined.extend(&chunk, 0..chunk.len(), range.start, &mut next_word);
+    }
+    let same_word =
+        |pieces: &Pieces| -> Vec<bool> { pieces.word.windows(2).map(|pair| pair[0] == pair[1]).collect() };
+    Ok(joined.ids == whole.ids && same_word(&joined) == same_word(whole))
 }
 
 /// True if an added token contains whitespace or swallows it behind itself.

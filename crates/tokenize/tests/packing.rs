@@ -252,6 +252,22 @@ fn added_tokens_that_reach_across_spaces_are_found() {
     }
 }
 
+/// Metaspace puts a space before a chunk that begins with a line feed, unless a normalizer makes that a space.
+#[test]
+fn line_feeds_that_are_no_spaces_to_a_tokenizer_begin_no_chunk() {
+    for scheme in ["always", "first", "never"] {
+        let encoder = support::changed("unigram", |tokenizer| {
+            tokenizer["normalizer"] = json!(null);
+            tokenizer["pre_tokenizer"]["prepend_scheme"] = scheme.into();
+        });
+        let text = "One line.\nNext line and more,\nthe end";
+        check_encoded_as_a_whole(&encoder, text);
+        let words = &encoder.encode_all(&[text]).unwrap()[0].word;
+        let words = words.iter().collect::<std::collections::BTreeSet<_>>().len();
+        assert_eq!(words, text.split(' ').count(), "{scheme}");
+    }
+}
+
 /// `tokenizers` counts the characters that it trims off a span as bytes.
 #[test]
 fn spans_lie_between_characters() {
