@@ -1,7 +1,7 @@
 //! Files as streams of plain bytes, whatever they are compressed with.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use entromask_fault::{Fault, unreadable};
@@ -13,6 +13,10 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Of zstd: two to this power are the most bytes that a match may reach back.
 const MAX_WINDOW_LOG: u32 = 31;
 
+/// A tar archive says what it is within its first block, behind the name of a file.
+const BLOCK_BYTES: u64 = 512;
+const TAR_MARK: usize = 257;
+
 /// Compression, recognised by a file's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
@@ -21,15 +25,24 @@ pub(super) enum Compression {
     Zstd,
 }
 
-/// Opens a file and reads through its compression.
+/// Opens a file of text and reads through its compression.
 pub(super) fn open<'a>(path: &Path, source: &'a Source) -> anyhow::Result<Box<dyn BufRead + 'a>> {
+    let mut stream = decompress(path, source)?;
+    let mut start = Vec::new();
+    let read = Read::by_ref(&mut stream).take(BLOCK_BYTES).read_to_end(&mut start);
+    read.map_err(|error| damaged(path, &error))?;
+    match foreign(&start) {
+        Some(found) => Err(not_read(path, found).into()),
+        None => Ok(Box::new(Cursor::new(start).chain(stream))),
+    }
+}
+
+/// Opens a file and reads through its compression, whatever is in it.
+pub(super) fn decompress<'a>(path: &Path, source: &'a Source) -> anyhow::Result<Box<dyn BufRead + 'a>> {
     let counted =
         Counted { file: fs_err::File::open(path).map_err(|error| missing(path, &error))?.into(), source };
     let mut raw = BufReader::with_capacity(BUFFER_BYTES, counted);
     let start = raw.fill_buf().map_err(|error| damaged(path, &error))?;
-    if let Some(found) = foreign(start) {
-        return Err(not_read(path, found).into());
-    }
     Ok(match compression(start) {
         Compression::Plain => Box::new(raw),
         Compression::Gzip => buffered(flate2::bufread::MultiGzDecoder::new(raw)),
@@ -46,13 +59,14 @@ pub(super) fn open<'a>(path: &Path, source: &'a Source) -> anyhow::Result<Box<dy
 pub(super) fn compression(start: &[u8]) -> Compression {
     match start {
         [0x1f, 0x8b, ..] => Compression::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+        // Also a frame that is skipped, by which parallel compressors begin.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
         _ => Compression::Plain,
     }
 }
 
-/// What a stream with this start is, where it is known to be neither text nor compressed in a way that is read: all of it
-/// would be taken for invalid UTF-8.
+/// What a stream with this start is, where it is known to be no text, once it has been decompressed: it would be taken for
+/// invalid UTF-8, or its headers for text.
 fn foreign(start: &[u8]) -> Option<&'static str> {
     Some(match start {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "compressed with xz",
@@ -61,15 +75,24 @@ fn foreign(start: &[u8]) -> Option<&'static str> {
         [b'P', b'K', 3, 4, ..] => "a zip archive",
         [b'P', b'A', b'R', b'1', ..] => "a Parquet file",
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16 text",
+        _ if is_tar(start) => "a tar archive",
+        _ if compression(start) != Compression::Plain => "compressed twice",
         _ => return None,
     })
+}
+
+/// As POSIX and as GNU has it; `ustar` alone is part of words.
+fn is_tar(start: &[u8]) -> bool {
+    let mark = start.get(TAR_MARK..).unwrap_or_default();
+    [&b"ustar\0"[..], b"ustar  \0"].iter().any(|known| mark.starts_with(known))
 }
 
 fn not_read(path: &Path, found: &str) -> Fault {
     let remedy = match found {
         "a Parquet file" => "set `format = \"parquet\"`",
         "UTF-16 text" => "convert it to UTF-8, e.g. with iconv",
-        "a zip archive" => "unpack it",
+        "a zip archive" | "a tar archive" => "unpack it, and name its files in `files`",
+        "compressed twice" => "decompress it once",
         _ => "decompress it; gzip and zstd are read as they are",
     };
     Fault::input(format!("{}: {found}", path.display())).remedy(remedy)
@@ -116,22 +139,50 @@ mod tests {
         Ok(text)
     }
 
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut compressed = Vec::new();
+        let mut encoder = flate2::read::GzEncoder::new(bytes, flate2::Compression::default());
+        encoder.read_to_end(&mut compressed).expect("into memory");
+        compressed
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        zstd::encode_all(bytes, 1).expect("into memory")
+    }
+
     #[test]
     fn files_that_would_be_read_as_garbage_are_refused() {
-        let files: [(&[u8], &str); 6] = [
+        let tar = [&[b'a'; TAR_MARK][..], b"ustar\x0000"].concat();
+        let files: [(&[u8], &str); 7] = [
             (b"\xfd7zXZ\0\0\x04", "compressed with xz; decompress it"),
             (b"BZh91AY&SY", "compressed with bzip2"),
             (b"\x04\"M\x18d@", "compressed with lz4"),
             (b"PK\x03\x04\x14", "a zip archive; unpack it"),
             (b"PAR1\x15", "a Parquet file; set `format"),
             (b"\xff\xfea\0", "UTF-16 text; convert it"),
+            (&tar, "a tar archive; unpack it, and name its files"),
         ];
         for (bytes, words) in files {
-            let error = read(bytes).unwrap_err();
-            assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
-            assert!(error.to_string().contains(words), "{error}");
+            for bytes in [bytes.to_vec(), gzip(bytes), zstd(bytes)] {
+                let error = read(&bytes).unwrap_err();
+                assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
+                assert!(error.to_string().contains(words), "{error}");
+            }
         }
+        let twice = read(&gzip(&zstd(b"text"))).unwrap_err().to_string();
+        assert!(twice.contains("compressed twice; decompress it once"), "{twice}");
         assert!(read(b"BZh is how a text may begin").is_ok());
+        let ustar = "a".repeat(TAR_MARK) + "ustar is part of words";
+        assert!(read(ustar.as_bytes()).is_ok_and(|text| text == ustar));
+    }
+
+    #[test]
+    fn zstd_may_begin_with_a_frame_that_is_skipped() -> anyhow::Result<()> {
+        for first in [0x50, 0x5f] {
+            let skipped = [first, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 7, 7];
+            assert_eq!(read(&[&skipped[..], &zstd(b"text")].concat())?, "text");
+        }
+        Ok(())
     }
 
     #[test]

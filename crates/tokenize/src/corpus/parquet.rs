@@ -10,7 +10,7 @@ use entromask_fault::Fault;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::open::{Compression, compression, damaged, missing, open};
+use super::open::{Compression, compression, damaged, decompress, missing};
 use super::utf8::Utf8;
 use super::{Sink, Source, pieces};
 
@@ -75,7 +75,8 @@ fn seekable(path: &Path) -> anyhow::Result<File> {
     }
     let mut plain = tempfile::tempfile()?;
     // Its bytes count when its rows are read.
-    std::io::copy(&mut open(path, &Source::default())?, &mut plain).map_err(|error| damaged(path, &error))?;
+    let uncounted = Source::default();
+    std::io::copy(&mut decompress(path, &uncounted)?, &mut plain).map_err(|error| damaged(path, &error))?;
     plain.rewind()?;
     Ok(plain)
 }
