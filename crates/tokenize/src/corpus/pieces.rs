@@ -18,22 +18,20 @@ pub(super) fn cut(bytes: &[u8]) -> usize {
     behind(b'\n').or_else(|| behind(b' ')).unwrap_or_else(whole)
 }
 
-/// Hands `text` to `take`, in pieces if it is long.
-pub(super) fn split(mut text: String, take: Sink) -> anyhow::Result<()> {
+/// Hands `text` to `take`, in pieces if it is long; each has memory of its own, which is no larger than it is.
+pub(super) fn split(text: String, take: Sink) -> anyhow::Result<()> {
     if text.len() <= MAX_DOCUMENT_BYTES {
         return take(text, Piece::Whole);
     }
+    let mut rest = text.as_str();
     let mut piece = Piece::First;
-    while text.len() > MAX_DOCUMENT_BYTES {
-        let mut window = MAX_DOCUMENT_BYTES;
-        while !text.is_char_boundary(window) {
-            window -= 1;
-        }
-        let rest = text.split_off(cut(&text.as_bytes()[..window]));
-        take(std::mem::replace(&mut text, rest), piece)?;
-        piece = Piece::Later;
+    while rest.len() > MAX_DOCUMENT_BYTES {
+        let window = rest.floor_char_boundary(MAX_DOCUMENT_BYTES);
+        let (first, later) = rest.split_at(cut(&rest.as_bytes()[..window]));
+        take(first.to_owned(), piece)?;
+        (rest, piece) = (later, Piece::Later);
     }
-    take(text, piece)
+    take(rest.to_owned(), piece)
 }
 
 #[cfg(test)]
@@ -64,7 +62,7 @@ mod tests {
         })?;
         let kinds: Vec<_> = pieces.iter().map(|(_, piece)| *piece).collect();
         assert_eq!(kinds, [Piece::First, Piece::Later, Piece::Later]);
-        assert!(pieces.iter().all(|(piece, _)| piece.len() <= MAX_DOCUMENT_BYTES));
+        assert!(pieces.iter().all(|(piece, _)| piece.capacity() <= MAX_DOCUMENT_BYTES));
         assert!(pieces.into_iter().map(|(text, _)| text).collect::<String>() == text);
         Ok(())
     }
