@@ -35,6 +35,9 @@ use crate::{Config, Corpus, Document, Source, TextEncoder};
 /// Face's `BertWordPieceTokenizer`. Byte-level vocabularies have all 256 bytes.
 const ALPHABET: usize = 1_000;
 
+/// Memory is taken for as many tokens as are asked for, and no tokenizer in use has a tenth of these.
+const MAX_SIZE: usize = 1 << 24;
+
 /// A pair of pieces that occurs once is no token.
 const MIN_FREQUENCY: u64 = 2;
 
@@ -56,9 +59,14 @@ pub struct Learned {
 ///
 /// # Errors
 /// A [`Fault`] of class usage if there is a tokenizer in `out` already, or `like` is neither WordPiece nor BPE, or letters and
-/// special tokens are more than `size`; of class input if files are missing or there is no text.
+/// special tokens are more than `size`, or `size` is more than 2^24; of class input if files are missing or there is no text.
 pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::Result<Learned> {
     config.validate()?;
+    if size > MAX_SIZE {
+        return Err(Fault::usage(format!("--size {size}"))
+            .remedy(format!("choose some thousands, at most {MAX_SIZE}"))
+            .into());
+    }
     if out.join("tokenizer.json").exists() {
         return Err(Fault::usage(format!("{}: there is a tokenizer already", out.display()))
             .remedy("name another folder, or delete it")

@@ -103,6 +103,8 @@ fn what_cannot_be_learned_is_refused_and_nothing_is_written() {
     fails(&config, &tokenizer("unigram"), SIZE, 2, "Unigram");
     fails(&config, &tokenizer("wordpiece"), 5, 2, "5 tokens");
     fails(&config, &tokenizer("byte_bpe"), 261, 2, "256 letters and 5 special tokens");
+    fails(&config, &tokenizer("byte_bpe"), (1 << 24) + 1, 2, "--size 16777217; choose some thousands");
+    fails(&config, &tokenizer("wordpiece"), usize::MAX, 2, "--size");
     fails(&config, Path::new("nowhere"), SIZE, 3, "nowhere");
     let missing = Config { files: vec!["nowhere.txt".into()], ..config.clone() };
     fails(&missing, &tokenizer("wordpiece"), SIZE, 3, "nowhere.txt");
