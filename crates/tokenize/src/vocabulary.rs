@@ -13,7 +13,7 @@ use std::sync::mpsc::{IntoIter, SendError, SyncSender, sync_channel};
 use std::thread;
 
 use anyhow::anyhow;
-use entromask_cli::check_interrupt;
+use entromask_cli::{OutputFile, check_interrupt};
 use entromask_fault::Fault;
 use fs_err as fs;
 use rayon::prelude::*;
@@ -58,8 +58,9 @@ pub struct Learned {
 /// writes `tokenizer.json` and `tokenizer_config.json` to the folder `out`.
 ///
 /// # Errors
-/// A [`Fault`] of class usage if there is a tokenizer in `out` already, or `like` is neither WordPiece nor BPE, or letters and
-/// special tokens are more than `size`, or `size` is more than 2^24; of class input if files are missing or there is no text.
+/// A [`Fault`] of class usage if there is a tokenizer in `out` already or it cannot be written to, or `like` is neither
+/// WordPiece nor BPE, or letters and special tokens are more than `size`, or that is more than 2^24; of class input if
+/// files are missing or there is no text.
 pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::Result<Learned> {
     config.validate()?;
     if size > MAX_SIZE {
@@ -74,6 +75,7 @@ pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::R
     }
     let model = Model::load(like)?;
     let corpus = Corpus::find(config)?;
+    let files = Files::create(out)?;
     let mut tokenizer = model.untrained()?;
     let texts = Texts { config, corpus: &corpus };
     let count = |prefix: String| anyhow::Ok((prefix, texts.count_characters(&tokenizer)?));
@@ -86,7 +88,7 @@ pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::R
             .remedy("check `files`, `format` and the lengths in the corpus config")
             .into());
     }
-    model.write(&tokenizer, out)?;
+    model.write(&tokenizer, files)?;
     let vocab_size = TextEncoder::load(out)?.vocab_size();
     if vocab_size < size {
         tracing::warn!("{vocab_size} tokens, not {size}: the text has no more pairs that occur twice");
@@ -212,7 +214,7 @@ impl Model {
         Ok(serde_json::from_value(Value::Array(added))?)
     }
 
-    fn write(&self, trained: &Tokenizer, out: &Path) -> anyhow::Result<()> {
+    fn write(&self, trained: &Tokenizer, files: Files) -> anyhow::Result<()> {
         let mut tokenizer: Value =
             serde_json::from_str(&trained.to_string(false).map_err(|error| anyhow!(error))?)?;
         tokenizer["post_processor"] = self.tokenizer["post_processor"].clone();
@@ -223,13 +225,23 @@ impl Model {
         }
         let mut config = self.config.clone().unwrap_or_else(|| json!({}));
         config.as_object_mut().and_then(|config| config.remove("added_tokens_decoder"));
-        fs::create_dir_all(out)?;
-        for (name, value) in [("tokenizer_config.json", config), ("tokenizer.json", tokenizer)] {
-            let unfinished = out.join(format!(".{name}"));
-            fs::write(&unfinished, serde_json::to_string_pretty(&value)? + "\n")?;
-            fs::rename(unfinished, out.join(name))?;
+        for (file, value) in [(files.config, config), (files.tokenizer, tokenizer)] {
+            file.publish((serde_json::to_string_pretty(&value)? + "\n").as_bytes())?;
         }
         Ok(())
+    }
+}
+
+/// What is written, opened before the work.
+struct Files {
+    config: OutputFile,
+    tokenizer: OutputFile,
+}
+
+impl Files {
+    fn create(out: &Path) -> anyhow::Result<Self> {
+        let file = |name| OutputFile::create(&out.join(name));
+        Ok(Self { config: file("tokenizer_config.json")?, tokenizer: file("tokenizer.json")? })
     }
 }
 

@@ -98,7 +98,7 @@ fn what_cannot_be_learned_is_refused_and_nothing_is_written() {
         let error = learn(config, like, size, &out).unwrap_err();
         assert!(format!("{error:#}").contains(named), "{error:#}");
         assert_eq!(i32::from(entromask_fault::class_of(error.as_ref()).exit_code()), class, "{error:#}");
-        assert!(!out.join("tokenizer.json").exists());
+        assert!(!out.exists() || support::files(&out).is_empty());
     };
     fails(&config, &tokenizer("unigram"), SIZE, 2, "Unigram");
     fails(&config, &tokenizer("wordpiece"), 5, 2, "5 tokens");
@@ -110,6 +110,12 @@ fn what_cannot_be_learned_is_refused_and_nothing_is_written() {
     fails(&missing, &tokenizer("wordpiece"), SIZE, 3, "nowhere.txt");
     let short = Config { min_chars: 100_000, ..config.clone() };
     fails(&short, &tokenizer("wordpiece"), SIZE, 3, "no training documents");
+
+    // Looked at before the text is, which here is none.
+    let below = folder.path().join("corpus.txt/below");
+    let error = learn(&short, &tokenizer("byte_bpe"), SIZE, &below).unwrap_err();
+    assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2, "{error:#}");
+    assert!(error.to_string().contains("choose another --out"), "{error:#}");
 
     learned("byte_bpe", &out);
     let error = learn(&config, &tokenizer("byte_bpe"), SIZE, &PathBuf::from(&out)).unwrap_err();
