@@ -5,12 +5,16 @@ use std::path::Path;
 use entromask_fault::Fault;
 use serde_json::Value;
 
+use crate::lock::LOCK;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::recipe::Recipe;
 
+/// What models and tokenizers consist of, wherever they come from. Stages write files of these names.
+const OF_ANYBODY: [&str; 4] = ["config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json"];
+
 /// Refuses a folder whose loss nobody asked for: one that the artifact is made from or that holds a file that it is made
-/// from, an artifact of another kind, or what another program calls a manifest; and inputs whose paths no manifest can
-/// tell, which otherwise would show when all work is done.
+/// from, an artifact of another kind, what another program calls a manifest, or somebody's model or tokenizer; and inputs
+/// whose paths no manifest can tell, which otherwise would show when all work is done.
 ///
 /// A manifest that is no JSON protects nothing, so that a damaged artifact is made anew where it is.
 pub(crate) fn check(out: &Path, recipe: &Recipe) -> Result<(), Fault> {
@@ -25,6 +29,10 @@ pub(crate) fn check(out: &Path, recipe: &Recipe) -> Result<(), Fault> {
     }
     if is_foreign(out) {
         return Err(refuse(format!("{}: its {MANIFEST} is none of entromask's", out.display())));
+    }
+    if let Some(file) = file_of_others(out) {
+        let problem = format!("{}: holds a {file} that no stage made", out.display());
+        return Err(Fault::usage(problem).remedy("choose another --out, or remove that file"));
     }
     let found = out.join(MANIFEST).exists().then(|| Manifest::load_any(out).ok()).flatten();
     match found.filter(|found| found.kind != recipe.kind) {
@@ -50,6 +58,12 @@ fn is_foreign(out: &Path) -> bool {
     let found = fs_err::read(out.join(MANIFEST)).ok();
     let found = found.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     found.is_some_and(|found| ["kind", "key"].iter().any(|name| found.get(name).is_none()))
+}
+
+/// A stage leaves its lock where it has been, at least.
+fn file_of_others(out: &Path) -> Option<&'static str> {
+    let exists = |name: &&str| out.join(name).exists();
+    OF_ANYBODY.into_iter().find(exists).filter(|_| ![LOCK, MANIFEST].iter().any(exists))
 }
 
 #[cfg(test)]
@@ -102,6 +116,26 @@ mod tests {
             assert_eq!(check(vec![]).is_ok(), fine, "{text}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn models_of_others_are_not_replaced_and_unfinished_ones_are_resumed() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let recipe = Recipe { kind: Kind::Model, format: 1, config: Value::Null, inputs: vec![] };
+        let open =
+            |name: &str| Workbench::open(&folder.path().join(name), recipe.clone(), tool("test", "0", &[]));
+        for file in super::OF_ANYBODY {
+            let out = folder.path().join(file);
+            std::fs::create_dir(&out)?;
+            std::fs::write(out.join(file), "precious")?;
+            for error in [open(file).map(drop), status(&out, &recipe).map(drop)].map(Result::unwrap_err) {
+                assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2);
+                assert!(error.to_string().contains(&format!("holds a {file} that no stage made; choose")));
+            }
+            assert_eq!(std::fs::read_dir(&out)?.count(), 1, "not even a lock");
+        }
+        open("unfinished")?.write_bytes("config.json", b"{}")?;
+        open("unfinished")?.write_bytes("model.safetensors", b"")
     }
 
     #[cfg(unix)]

@@ -11,7 +11,7 @@
 //! Invariants:
 //! 1. Nothing is ever changed in place: every file is written beside and renamed, after `fsync`.
 //! 2. The manifest is written last, and removed before any file whose name does not carry the key is replaced.
-//! 3. No stage writes into a folder that it reads, or into an artifact of another kind.
+//! 3. No stage writes into a folder that it reads, into an artifact of another kind, or over a model of somebody's.
 //! 4. Device, batch size, host, time and revision are recorded but are not part of the key.
 //!
 //! ```

@@ -10,6 +10,9 @@ use fs_err as fs;
 
 use crate::Shard;
 
+/// The lock of an artifact; stays in its folder.
+pub(crate) const LOCK: &str = ".lock";
+
 /// How the names of the shards' own locks begin.
 pub(crate) const SHARD: &str = ".lock-";
 
@@ -26,14 +29,14 @@ pub(crate) struct Lock {
 impl Lock {
     /// Nobody else works on the artifact.
     pub(crate) fn alone(out: &Path) -> anyhow::Result<Self> {
-        let file = create(out, ".lock")?;
+        let file = create(out, LOCK)?;
         taken(out, || file.try_lock(), "this artifact")?;
         Ok(Self { _files: vec![file] })
     }
 
     /// Only other shards work on the artifact.
     pub(crate) fn shard(out: &Path, shard: Shard) -> anyhow::Result<Self> {
-        let all = create(out, ".lock")?;
+        let all = create(out, LOCK)?;
         taken(out, || all.try_lock_shared(), "this artifact")?;
         // Only now: who holds the other lock alone may remove this one.
         let own = create(out, &format!("{SHARD}{}", shard.label()))?;

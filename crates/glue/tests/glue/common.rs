@@ -77,6 +77,8 @@ impl World {
     /// Makes an artifact of the folder `name`.
     pub fn publish_model(&self, name: &str) {
         let recipe = Recipe { kind: Kind::Model, format: 1, config: json!({}), inputs: Vec::new() };
+        // A stage leaves its lock; a model without one is somebody's.
+        self.write(&format!("{name}/.lock"), "");
         let bench = Workbench::open(&self.path(name), recipe, tool("handmade", "0", &[])).expect("opens");
         let files = ["config.json", "model.safetensors", "tokenizer.json"].map(OutputSpec::file).to_vec();
         bench.publish(files, json!({}), Cost::default()).expect("publishes");

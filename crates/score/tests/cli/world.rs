@@ -72,6 +72,8 @@ impl World {
     /// Makes the model an artifact.
     pub fn publish_model(&self) {
         let recipe = Recipe { kind: Kind::Model, format: 1, config: json!({}), inputs: vec![] };
+        // A stage leaves its lock; a model without one is somebody's.
+        fs_err::write(self.path("model/.lock"), "").expect("writes");
         let bench = Workbench::open(&self.path("model"), recipe, tool("handmade", "0", &[])).expect("opens");
         let files = ["config.json", "model.safetensors", "tokenizer.json"].map(OutputSpec::file).to_vec();
         bench.publish(files, json!({}), Cost::default()).expect("publishes");
