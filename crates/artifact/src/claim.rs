@@ -6,7 +6,7 @@ use entromask_fault::Fault;
 use serde_json::Value;
 
 use crate::lock::LOCK;
-use crate::manifest::{MANIFEST, Manifest};
+use crate::manifest::{Kind, MANIFEST};
 use crate::recipe::Recipe;
 
 /// What models and tokenizers consist of, wherever they come from. Stages write files of these names.
@@ -34,11 +34,10 @@ pub(crate) fn check(out: &Path, recipe: &Recipe) -> Result<(), Fault> {
         let problem = format!("{}: holds a {file} that no stage made", out.display());
         return Err(Fault::usage(problem).remedy("choose another --out, or remove that file"));
     }
-    let found = out.join(MANIFEST).exists().then(|| Manifest::load_any(out).ok()).flatten();
-    match found.filter(|found| found.kind != recipe.kind) {
+    match Kind::of(out).filter(|found| *found != recipe.kind) {
         None => Ok(()),
         Some(found) => {
-            let (out, found, wanted) = (out.display(), found.kind, recipe.kind);
+            let (out, wanted) = (out.display(), recipe.kind);
             Err(refuse(format!("{out}: holds an artifact of kind {found}, this would be of kind {wanted}")))
         }
     }

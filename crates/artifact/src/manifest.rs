@@ -37,6 +37,22 @@ pub enum Kind {
     Glue,
 }
 
+impl Kind {
+    /// Version of the format, which stages write and which is the newest that is read. Raise it whenever the same recipe
+    /// would become other content, or the same content would mean something else.
+    pub fn format(self) -> u32 {
+        match self {
+            Self::Tokens | Self::Entropy | Self::Masks | Self::Targets | Self::Model | Self::Glue => 1,
+        }
+    }
+
+    /// The kind of the artifact in `dir`, if there is one, of whatever format.
+    pub(crate) fn of(dir: &Path) -> Option<Self> {
+        let bytes = fs::read(dir.join(MANIFEST)).ok()?;
+        serde_json::from_slice(&bytes).ok().map(|head: Head| head.kind)
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -73,6 +89,13 @@ pub struct Manifest {
     pub cost: Cost,
     /// Which program made it.
     pub tool: Tool,
+}
+
+/// What a manifest of any format says.
+#[derive(Deserialize)]
+struct Head {
+    kind: Kind,
+    format: u32,
 }
 
 /// One file of an artifact.
@@ -158,7 +181,7 @@ impl Manifest {
     /// Reads the manifest of the artifact in `dir`, which must be of the kind `expect`.
     ///
     /// # Errors
-    /// A [`Fault`] of class input if there is none, it cannot be parsed, or it is of another kind.
+    /// A [`Fault`] of class input if there is none, it cannot be parsed, or it is of another kind or of a newer format.
     pub fn load(dir: &Path, expect: Kind) -> anyhow::Result<Self> {
         let manifest = Self::load_any(dir)?;
         if manifest.kind == expect {
@@ -174,13 +197,9 @@ impl Manifest {
     pub fn load_any(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join(MANIFEST);
         let bytes = fs::read(&path).map_err(|error| missing(dir, &error))?;
-        serde_json::from_slice(&bytes).map_err(|error| {
-            Fault::input(format!("{}: not a manifest: {error}", path.display()))
-                .remedy(
-                    "run the stage that makes it again; if the folder comes from elsewhere, give that file another name",
-                )
-                .into()
-        })
+        let unknown = |error| not_a_manifest(&path, &error);
+        serde_json::from_slice::<Head>(&bytes).map_err(unknown)?.check(&path)?;
+        Ok(serde_json::from_slice(&bytes).map_err(unknown)?)
     }
 
     /// The first eight digits of the key, which the names of the parts carry.
@@ -224,6 +243,18 @@ impl Manifest {
     }
 }
 
+impl Head {
+    /// A newer format may have the same fields and mean something else by them.
+    fn check(&self, path: &Path) -> Result<(), Fault> {
+        let (found, newest) = (self.format, self.kind.format());
+        if found <= newest {
+            return Ok(());
+        }
+        Err(Fault::input(format!("{}: format {found}, this program reads {newest}", path.display()))
+            .remedy("update entromask, or make the artifact again"))
+    }
+}
+
 impl Output {
     /// Compares the file in `dir` with this entry, size first.
     pub fn verify(&self, dir: &Path) -> anyhow::Result<()> {
@@ -257,6 +288,12 @@ fn damaged(path: &Path, expected: &str, found: &str) -> Fault {
         .remedy("the file is damaged or was edited: delete it and manifest.json, and run its stage again")
 }
 
+fn not_a_manifest(path: &Path, error: &serde_json::Error) -> Fault {
+    Fault::input(format!("{}: not a manifest: {error}", path.display())).remedy(
+        "run the stage that makes it again; if the folder comes from elsewhere, give that file another name",
+    )
+}
+
 fn missing(dir: &Path, error: &std::io::Error) -> Fault {
     Fault::input(unreadable(&dir.join(MANIFEST), error))
         .remedy("run the stage that makes it, or check the path")
@@ -265,6 +302,23 @@ fn missing(dir: &Path, error: &std::io::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_newer_format_is_not_read_as_if_it_were_known() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join(MANIFEST);
+        let load = |format: u32| {
+            fs::write(&file, format!("{{\"kind\": \"masks\", \"format\": {format}}}"))?;
+            Manifest::load(folder.path(), Kind::Masks)
+        };
+        let error = load(99).unwrap_err();
+        assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
+        let words = "format 99, this program reads 1; update entromask, or make the artifact again";
+        assert!(error.to_string().ends_with(words), "{error}");
+        assert_eq!(Kind::of(folder.path()), Some(Kind::Masks), "it is still protected");
+        assert!(load(1).is_err_and(|error| error.to_string().contains("missing field")));
+        Ok(())
+    }
 
     #[test]
     fn a_tool_says_what_is_known_of_it() {

@@ -17,9 +17,6 @@ use crate::sample::sample;
 use crate::stage::Job;
 use crate::task::Task;
 
-/// Version of the results and of what they mean.
-const FORMAT: u32 = 1;
-
 /// A job with everything resolved.
 pub(crate) struct Plan<'a> {
     pub(crate) job: &'a Job,
@@ -75,7 +72,7 @@ impl<'a> Plan<'a> {
         let inputs = self.tasks.iter().map(|planned| planned.input.clone());
         Recipe {
             kind: Kind::Glue,
-            format: FORMAT,
+            format: Kind::Glue.format(),
             config,
             inputs: std::iter::once(self.model.clone()).chain(inputs).collect(),
         }
@@ -144,7 +141,7 @@ impl<'a> Plan<'a> {
             config["origin"] = json!(self.key(origin));
         }
         let inputs = vec![self.model.clone(), planned.input.clone()];
-        Recipe { kind: Kind::Glue, format: FORMAT, config, inputs }.key()
+        Recipe { kind: Kind::Glue, format: Kind::Glue.format(), config, inputs }.key()
     }
 
     /// The result of a run that `out` has; a damaged one, or one whose classifier is missing, is done again.

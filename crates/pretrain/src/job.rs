@@ -17,9 +17,6 @@ use crate::plan::Plan;
 use crate::student::shape;
 use crate::tokenizer;
 
-/// Version of the model artifact and of what training means.
-const FORMAT: u32 = 1;
-
 /// What the user names.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -150,7 +147,7 @@ impl Job {
             check_optimizer((folder, earlier), &semantic)?;
         }
         let inputs = inputs(paths, &tokens, &masks, &extra)?;
-        let recipe = Recipe { kind: Kind::Model, format: FORMAT, config: semantic, inputs };
+        let recipe = Recipe { kind: Kind::Model, format: Kind::Model.format(), config: semantic, inputs };
         Ok(Self {
             config: config.clone(),
             paths: paths.clone(),

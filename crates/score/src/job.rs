@@ -16,7 +16,7 @@ use crate::predictor::Predictor;
 use crate::scorer::Scorer;
 use crate::stats::Stats;
 use crate::vocabulary::Source;
-use crate::{Compute, Config, FORMAT, Paths, model, tokenizer};
+use crate::{Compute, Config, Paths, model, tokenizer};
 
 /// Missing parts that are named one by one.
 const NAMED: usize = 20;
@@ -83,7 +83,12 @@ impl<'a> Job<'a> {
 
     pub(crate) fn recipe(&self) -> Result<Recipe> {
         let config = self.config.semantic(&self.compute.dtype, self.carried)?;
-        Ok(Recipe { kind: Kind::Entropy, format: FORMAT, config, inputs: self.inputs.clone() })
+        Ok(Recipe {
+            kind: Kind::Entropy,
+            format: Kind::Entropy.format(),
+            config,
+            inputs: self.inputs.clone(),
+        })
     }
 
     /// The parts of the corpus that `shard` has, or all of them, with their numbers.

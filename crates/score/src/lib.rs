@@ -60,4 +60,4 @@ pub use distill::{DistillArgs, DistillConfig, DistillReport, distill};
 pub use fidelity::{Agreement, Fidelity, FidelityArgs, Level, fidelity};
 pub use folds::passes;
 pub use logits::{LogitsArgs, write_logits};
-pub use stage::{Compute, FORMAT, Paths, Report, ShardReport, dry_run, finalize, run, run_shard};
+pub use stage::{Compute, Paths, Report, ShardReport, dry_run, finalize, run, run_shard};

@@ -11,9 +11,6 @@ use serde::Serialize;
 use crate::Config;
 use crate::job::{Job, Total, this_tool};
 
-/// Version of the entropy artifact and of what the configuration means.
-pub const FORMAT: u32 = 1;
-
 /// Where a run reads and writes.
 #[derive(Clone, Debug)]
 pub struct Paths {

@@ -12,4 +12,4 @@ mod sources;
 mod stage;
 
 pub use entromask_policy::Config;
-pub use stage::{FORMAT, Paths, Report, dry_run, run};
+pub use stage::{Paths, Report, dry_run, run};

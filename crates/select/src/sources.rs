@@ -7,7 +7,7 @@ use entromask_fault::Fault;
 
 use crate::classes::Entries;
 use crate::part::MARGIN;
-use crate::stage::{FORMAT, Paths};
+use crate::stage::Paths;
 use entromask_policy::Config;
 use entromask_policy::corruption::Vocabulary;
 use entromask_policy::policies::Basis;
@@ -66,7 +66,7 @@ impl Sources {
             // Masks of the first version were selected by the margin itself.
             semantic["selected_by"] = "1 - margin".into();
         }
-        Ok(Recipe { kind: Kind::Masks, format: FORMAT, config: semantic, inputs })
+        Ok(Recipe { kind: Kind::Masks, format: Kind::Masks.format(), config: semantic, inputs })
     }
 
     /// Content digest of the model whose entropies decide, if any do.

@@ -18,9 +18,6 @@ use entromask_policy::config::Scope;
 use entromask_policy::policies::Basis;
 use entromask_policy::{Choice, Row, Selector};
 
-/// Version of the masks artifact and of what the configuration means.
-pub const FORMAT: u32 = 1;
-
 /// Where a run reads and writes.
 #[derive(Clone, Debug)]
 pub struct Paths {

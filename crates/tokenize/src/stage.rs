@@ -11,9 +11,6 @@ use crate::parts::DiskGuard;
 use crate::pipeline::Pipeline;
 use crate::{Config, Corpus, Counts, Report, TextEncoder};
 
-/// Version of what the tokens artifact means. Raise it whenever the same text would become other rows.
-const FORMAT: u32 = 1;
-
 /// What a run needs besides its configuration.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -67,7 +64,7 @@ pub fn recipe(config: &Config) -> anyhow::Result<Recipe> {
         Input::files("corpus", &label, Corpus::find(config)?.files(), "check `files` in the corpus config")?;
     Ok(Recipe {
         kind: Kind::Tokens,
-        format: FORMAT,
+        format: Kind::Tokens.format(),
         config: config.semantic()?,
         inputs: vec![tokenizer, corpus],
     })

@@ -22,9 +22,6 @@ use serde_json::{Value, json};
 use crate::model;
 use part::Speaker;
 
-/// Version of the targets artifact and of what the configuration means.
-const FORMAT: u32 = 1;
-
 /// Configuration of `entromask-score distill`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -165,7 +162,7 @@ impl<'a> Job<'a> {
             Input::artifact("masks", &self.masks, &self.args.masks),
             model::input(&self.args.model)?,
         ];
-        Ok(Recipe { kind: Kind::Targets, format: FORMAT, config, inputs })
+        Ok(Recipe { kind: Kind::Targets, format: Kind::Targets.format(), config, inputs })
     }
 
     fn run(&self, bench: Workbench) -> Result<Manifest> {
