@@ -8,6 +8,9 @@ use entromask_fault::Fault;
 pub const EXIT_CODES_HELP: &str = "Exit codes: 0 done or up to date · 1 failed · 2 usage or config · \
 3 input missing, damaged or of another origin · 4 device unavailable · 130 interrupted (run again to resume)";
 
+/// The default device.
+const CPU: &str = "cpu";
+
 /// What `--version` of a stage that computes says: its version, and the backends that it can use. Made once a process, for
 /// clap, which wants it to live as long.
 pub fn long_version(version: &str, backends: &[&str]) -> &'static str {
@@ -28,11 +31,11 @@ pub struct CommonArgs {
     pub out: Option<PathBuf>,
     /// Where to compute: cpu, wgpu, vulkan or cuda; cuda:1 names the second GPU, wgpu:1 and vulkan:1 the second discrete one,
     /// and cuda:0,1 several for stages that can use them
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    #[arg(long, value_name = "DEVICE", default_value = CPU)]
     pub device: String,
     /// Floating-point type: f32, or bf16 on a GPU, for the matrix products where a model is trained, and for all but the
     /// softmax over the vocabulary elsewhere
-    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = ["f32", "bf16"])]
     pub dtype: String,
     /// Threads to use; by default all cores
     #[arg(long, value_name = "N")]
@@ -41,7 +44,7 @@ pub struct CommonArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// With --dry-run: a file that collects what earlier stages would make anew
-    #[arg(long, value_name = "FILE", hide = true)]
+    #[arg(long, value_name = "FILE", hide = true, requires = "dry_run")]
     pub pending: Option<PathBuf>,
     /// What is printed, and how
     #[command(flatten)]
@@ -72,7 +75,8 @@ impl CommonArgs {
         Ok(self.out.as_deref().ok_or_else(missing)?)
     }
 
-    /// Refuses those of `flags` that were given although `command` has no use for them.
+    /// Refuses those of `flags` that were given although `command` has no use for them. A device other than the processor is
+    /// one that was given.
     ///
     /// # Errors
     /// A [`Fault`] of class usage that names the first one.
@@ -82,6 +86,7 @@ impl CommonArgs {
             ("--set", !self.set.is_empty()),
             ("--out", self.out.is_some()),
             ("--dry-run", self.dry_run),
+            ("--device", ![CPU, ""].contains(&self.device.as_str())),
         ];
         match all.iter().find(|(flag, given)| *given && flags.contains(flag)) {
             None => Ok(()),
@@ -89,5 +94,44 @@ impl CommonArgs {
                 Err(Fault::usage(format!("{command} has no use for {flag}")).remedy("leave it out").into())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Args {
+        #[command(flatten)]
+        common: CommonArgs,
+    }
+
+    fn parse(flags: &str) -> Result<CommonArgs, clap::Error> {
+        let words = std::iter::once("stage").chain(flags.split_whitespace());
+        Args::try_parse_from(words).map(|args| args.common)
+    }
+
+    #[test]
+    fn flags_that_would_do_nothing_are_refused() -> anyhow::Result<()> {
+        for flags in ["--dtype foo", "--pending file"] {
+            let error = parse(flags).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{flags}: {error}");
+        }
+        assert!(parse("--dtype bf16 --pending file --dry-run")?.dry_run);
+        for (flags, fine) in
+            [("", true), ("--device cpu", true), ("--device cuda:1", false), ("--device x", false)]
+        {
+            let refused = parse(flags)?.refuse("select", &["--device"]);
+            assert_eq!(refused.is_ok(), fine, "{flags}");
+            assert!(
+                refused
+                    .err()
+                    .is_none_or(|error| error.to_string().contains("select has no use for --device"))
+            );
+        }
+        CommonArgs::default().refuse("select", &["--device"])
     }
 }

@@ -141,13 +141,13 @@ impl Args {
             Some(Command::Submit(args)) => args.submit(),
             Some(Command::Predict(args)) => args.predict(),
             Some(Command::Data { data, common }) => {
-                common.refuse("data", &[&UNUSED[..], &["--out"]].concat())?;
+                common.refuse("data", &[&UNUSED[..], &["--out", "--device"]].concat())?;
                 let survey = Survey::new(data);
                 emit(common, &survey, &survey)?;
                 survey.check()
             }
             Some(Command::Validate { zip, common }) => {
-                common.refuse("validate", &[&UNUSED[..], &["--out"]].concat())?;
+                common.refuse("validate", &[&UNUSED[..], &["--out", "--device"]].concat())?;
                 let report = submission::validate(zip)?;
                 emit(common, &report, &report)
             }

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn select(args: &Args) -> anyhow::Result<()> {
+    args.common.refuse("selection", &["--device"])?;
     let config: Config = entromask_cli::load(&args.common)?;
     let (entropy, reference) = (args.entropy.clone(), args.reference.clone());
     let paths = Paths { tokens: args.tokens.clone(), entropy, reference, out: args.common.out()?.into() };

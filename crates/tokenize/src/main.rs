@@ -59,13 +59,14 @@ fn main() -> ExitCode {
 }
 
 fn vocabulary(args: &VocabularyArgs) -> anyhow::Result<()> {
-    args.common.refuse("vocabulary", &["--dry-run"])?;
+    args.common.refuse("vocabulary", &["--dry-run", "--device"])?;
     let config: Config = entromask_cli::load(&args.common)?;
     let learned = learn(&config, &args.like, args.size, args.common.out()?)?;
     entromask_cli::emit(&args.common, &learned, &learned)
 }
 
 fn tokenize(args: &Args) -> anyhow::Result<()> {
+    args.common.refuse("tokenizing", &["--device"])?;
     let config: Config = entromask_cli::load(&args.common)?;
     let out = args.common.out()?;
     if args.common.dry_run {

@@ -224,6 +224,9 @@ fn bad_configurations_are_usage_errors() {
     bench.refused(&["--set", "format=csv"], 2, &["csv"]);
     bench.refused(&["--set", "files=[]"], 2, &["files"]);
     bench.refused(&["--no-such-flag"], 2, &["--no-such-flag"]);
+    bench.refused(&["--device", "cuda:0"], 2, &["no use for --device"]);
+    bench.refused(&["--dtype", "f16"], 2, &["f16", "bf16"]);
+    bench.refused(&["--pending", "file"], 2, &["--dry-run"]);
     let mut learn = Command::new(assert_cmd::cargo::cargo_bin!("entromask-tokenize"));
     let output = learn.args(["vocabulary", "--size", "300", "--dry-run"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

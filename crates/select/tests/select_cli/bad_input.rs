@@ -59,6 +59,7 @@ fn configurations_are_refused_with_key_and_value() -> Result<()> {
     for (set, named) in cases {
         refused(&world, "entropy", &["--set", set], 2, named);
     }
+    refused(&world, "entropy", &["--device", "cuda"], 2, &["no use for --device"]);
     Ok(())
 }
 
