@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use entromask_cli::CommonArgs;
+use entromask_fault::Fault;
 use entromask_tokenize::{Config, Options, learn, recipe, run};
 
 /// Tokenize a corpus into rows of fixed length
@@ -50,6 +51,18 @@ struct VocabularyArgs {
     common: CommonArgs,
 }
 
+impl Args {
+    fn min_free_bytes(&self) -> anyhow::Result<u64> {
+        let gib = self.min_free_disk;
+        if !gib.is_finite() || gib < 0.0 {
+            return Err(Fault::usage(format!("--min-free-disk {gib}"))
+                .remedy("give a number of GiB, 0 for none")
+                .into());
+        }
+        Ok((gib * f64::from(1 << 30)) as u64)
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     match &args.command {
@@ -69,11 +82,11 @@ fn tokenize(args: &Args) -> anyhow::Result<()> {
     args.common.refuse("tokenizing", &["--device"])?;
     let config: Config = entromask_cli::load(&args.common)?;
     let out = args.common.out()?;
+    let min_free_bytes = args.min_free_bytes()?;
     if args.common.dry_run {
         return entromask_cli::plan(&args.common, out, &[], || recipe(&config));
     }
-    let gib = f64::from(1 << 30);
-    let options = Options { out: out.into(), min_free_bytes: (args.min_free_disk * gib) as u64 };
+    let options = Options { out: out.into(), min_free_bytes };
     let report = run(&config, &options)?;
     entromask_cli::emit(&args.common, &report, &report)
 }

@@ -51,7 +51,7 @@ impl Bench {
         command
             .args(["--config".as_ref(), self.path("config.toml").as_os_str()])
             .args(["--out".as_ref(), self.path(out).as_os_str()])
-            .args(if args.contains(&"--min-free-disk") { &[][..] } else { &["--min-free-disk", "0"] })
+            .args(if args.iter().any(|arg| arg.starts_with("--min-free-disk")) { &[][..] } else { &["--min-free-disk", "0"] })
             .args(args)
             .current_dir(self.folder.path());
         command
@@ -227,6 +227,9 @@ fn bad_configurations_are_usage_errors() {
     bench.refused(&["--device", "cuda:0"], 2, &["no use for --device"]);
     bench.refused(&["--dtype", "f16"], 2, &["f16", "bf16"]);
     bench.refused(&["--pending", "file"], 2, &["--dry-run"]);
+    for free in ["nan", "-5", "inf"] {
+        bench.refused(&[&format!("--min-free-disk={free}")], 2, &["--min-free-disk", "give a number of GiB"]);
+    }
     let mut learn = Command::new(assert_cmd::cargo::cargo_bin!("entromask-tokenize"));
     let output = learn.args(["vocabulary", "--size", "300", "--dry-run"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
