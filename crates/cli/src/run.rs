@@ -8,6 +8,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{CommonArgs, interrupt, progress};
 
+/// No machine has more cores, and so many threads take minutes to start.
+const MAX_THREADS: usize = 1024;
+
 /// Runs a stage and turns its outcome into the process's exit code; errors are logged on stderr.
 pub fn main(common: &CommonArgs, run: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     start_logging(common);
@@ -33,12 +36,17 @@ fn report(error: &anyhow::Error) {
 fn prepare(common: &CommonArgs) -> anyhow::Result<()> {
     interrupt::install()?;
     if let Some(threads) = common.threads {
-        if threads == 0 {
-            return Err(Fault::usage("--threads 0").remedy("give at least one thread").into());
-        }
+        check_threads(threads)?;
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
     Ok(())
+}
+
+fn check_threads(threads: usize) -> Result<(), Fault> {
+    if (1..=MAX_THREADS).contains(&threads) {
+        return Ok(());
+    }
+    Err(Fault::usage(format!("--threads {threads}")).remedy(format!("give 1 to {MAX_THREADS} threads")))
 }
 
 fn start_logging(common: &CommonArgs) {
@@ -68,4 +76,19 @@ fn filter(level: &str) -> String {
         "cli", "artifact",
     ];
     ours.iter().fold("warn".into(), |filter, name| format!("{filter},entromask_{name}={level}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_threads_that_no_machine_has_are_refused() {
+        for threads in [0, MAX_THREADS + 1, 100_000, usize::MAX] {
+            let fault = check_threads(threads).unwrap_err();
+            assert_eq!(fault.class().exit_code(), 2);
+            assert_eq!(fault.to_string(), format!("--threads {threads}; give 1 to 1024 threads"));
+        }
+        assert!([1, MAX_THREADS].into_iter().all(|threads| check_threads(threads).is_ok()));
+    }
 }

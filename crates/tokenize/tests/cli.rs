@@ -51,7 +51,11 @@ impl Bench {
         command
             .args(["--config".as_ref(), self.path("config.toml").as_os_str()])
             .args(["--out".as_ref(), self.path(out).as_os_str()])
-            .args(if args.iter().any(|arg| arg.starts_with("--min-free-disk")) { &[][..] } else { &["--min-free-disk", "0"] })
+            .args(if args.iter().any(|arg| arg.starts_with("--min-free-disk")) {
+                &[][..]
+            } else {
+                &["--min-free-disk", "0"]
+            })
             .args(args)
             .current_dir(self.folder.path());
         command
@@ -225,6 +229,7 @@ fn bad_configurations_are_usage_errors() {
     bench.refused(&["--set", "files=[]"], 2, &["files"]);
     bench.refused(&["--no-such-flag"], 2, &["--no-such-flag"]);
     bench.refused(&["--device", "cuda:0"], 2, &["no use for --device"]);
+    bench.refused(&["--threads", "100000"], 2, &["--threads 100000", "give 1 to 1024"]);
     bench.refused(&["--dtype", "f16"], 2, &["f16", "bf16"]);
     bench.refused(&["--pending", "file"], 2, &["--dry-run"]);
     for free in ["nan", "-5", "inf"] {
