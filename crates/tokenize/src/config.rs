@@ -66,7 +66,8 @@ pub struct Config {
     pub min_chars: usize,
     /// Documents with more characters are skipped; at most 524,288; absent: no limit.
     pub max_chars: Option<usize>,
-    /// Skip documents whose text has been read before. Takes about 40 bytes of memory a document.
+    /// Skip documents whose text has been read before, except for those of more than 2 MiB, which are read in pieces and
+    /// never compared. Takes about 40 bytes of memory a document.
     pub deduplicate: bool,
     /// What to do with bytes that are not UTF-8.
     pub invalid_utf8: InvalidUtf8,

@@ -87,7 +87,8 @@ impl Filter {
             &mut self.skipped.too_short
         } else {
             let digest = digest(text);
-            if !self.deduplicate || self.seen.insert(digest) {
+            // Of a document in pieces the rest is not known yet.
+            if !self.deduplicate || *piece == Piece::First || self.seen.insert(digest) {
                 match self.split(digest) {
                     Fate::Skipped => &mut self.skipped.left_out,
                     kept => return kept,
@@ -156,6 +157,16 @@ mod tests {
         let (once, skipped) = fates(&Config { deduplicate: true, ..config }, &texts);
         assert_eq!(once[..2000], all[..2000]);
         assert_eq!(skipped.duplicate, 2000);
+    }
+
+    #[test]
+    fn long_documents_that_begin_alike_are_no_duplicates() {
+        let mut filter = Filter::new(&Config { deduplicate: true, valid_fraction: 0.0, ..Config::default() });
+        let mut decide = |piece| filter.decide(&Document { number: 0, text: "a preface".into(), piece });
+        let pieces = [Piece::First, Piece::Later, Piece::First, Piece::Later, Piece::Whole, Piece::Whole];
+        let fates = pieces.map(&mut decide);
+        assert_eq!(fates[..5], [Fate::Train; 5]);
+        assert_eq!((fates[5], filter.skipped.duplicate), (Fate::Skipped, 1));
     }
 
     #[test]
