@@ -46,7 +46,8 @@ pub enum InvalidUtf8 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Files or globs, relative to the working folder, in this order; the files of a glob in the order of their names.
+    /// Files or globs, relative to the working folder, in this order; the files of a glob in the order of their names. A
+    /// wildcard stands for no hidden name.
     pub files: Vec<String>,
     /// Layout of the files. Compression (none, gzip, zstd) is recognised by content.
     pub format: Format,

@@ -1,6 +1,6 @@
 //! Which files a list of paths and globs means.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use entromask_fault::Fault;
 
@@ -36,7 +36,8 @@ fn matching(pattern: &str) -> anyhow::Result<Vec<PathBuf>> {
         |error: glob::PatternError| Fault::usage(format!("files: {pattern}: not a glob: {error}"));
     let paths: Result<Vec<_>, _> = glob::glob(pattern).map_err(malformed)?.collect();
     let mut files = paths.map_err(|error| Fault::input(error.to_string()))?;
-    files.retain(|path| path.is_file());
+    // A part of the pattern with a dot in front matches a hidden name only; what is hidden besides was met by a wildcard.
+    files.retain(|path| path.is_file() && hidden(path) == hidden(Path::new(pattern)));
     files.sort();
     if files.is_empty() {
         return Err(Fault::input(format!("{pattern}: no file matches"))
@@ -46,6 +47,12 @@ fn matching(pattern: &str) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// How many names in a path are hidden.
+fn hidden(path: &Path) -> usize {
+    let names = path.components().filter(|part| matches!(part, Component::Normal(_)));
+    names.filter(|name| name.as_os_str().as_encoded_bytes().starts_with(b".")).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,13 +60,23 @@ mod tests {
     #[test]
     fn order_is_as_given_and_sorted_within_a_glob() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        for name in ["b.txt", "a.txt", "c[1].txt", "z.md"] {
+        std::fs::create_dir(folder.path().join(".old"))?;
+        for name in ["b.txt", "a.txt", "c[1].txt", "z.md", ".c.txt", ".old/d.txt"] {
             std::fs::write(folder.path().join(name), "")?;
         }
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let found = find(&[path("z.md"), path("?.txt"), path("c[1].txt")])?;
-        let names: Vec<_> = found.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
-        assert_eq!(names, ["z.md", "a.txt", "b.txt", "c[1].txt"]);
+        let names = |patterns: &[&str]| -> anyhow::Result<Vec<String>> {
+            let found = find(&patterns.iter().map(|name| path(name)).collect::<Vec<_>>())?;
+            Ok(found.iter().map(|file| file.file_name().unwrap().to_string_lossy().into_owned()).collect())
+        };
+        assert_eq!(names(&["z.md", "?.txt", "c[1].txt"])?, ["z.md", "a.txt", "b.txt", "c[1].txt"]);
+        assert_eq!(names(&["*.txt"])?, ["a.txt", "b.txt", "c[1].txt"], "none that is hidden");
+        assert_eq!(names(&["**/*.txt"])?, ["a.txt", "b.txt", "c[1].txt"], "nor in what is hidden");
+        assert_eq!(
+            names(&[".*.txt", ".old/*", ".c.txt"])?,
+            [".c.txt", "d.txt", ".c.txt"],
+            "unless it is said"
+        );
         Ok(())
     }
 
