@@ -63,13 +63,20 @@ fn assign(table: &mut Table, assignment: &str) -> anyhow::Result<()> {
             Fault::usage(format!("--set {assignment}: `{key}` is a value")).remedy("check the key's path")
         })?;
     }
-    place.insert(last.to_string(), parse_value(value.trim()));
+    let several = || {
+        Fault::usage(format!("--set {assignment}: several assignments"))
+            .remedy("write --set before each of them")
+    };
+    place.insert(last.to_string(), parse_value(value.trim()).ok_or_else(several)?);
     Ok(())
 }
 
-fn parse_value(text: &str) -> Value {
-    let parsed = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
-    parsed.unwrap_or_else(|| Value::String(text.to_string()))
+/// None if lines behind the value assign others.
+fn parse_value(text: &str) -> Option<Value> {
+    let Ok(mut table) = format!("value = {text}").parse::<Table>() else {
+        return Some(Value::String(text.to_string()));
+    };
+    table.remove("value").filter(|_| table.is_empty())
 }
 
 #[cfg(test)]
@@ -144,8 +151,14 @@ mod tests {
 
     #[test]
     fn mistakes_are_usage_errors_that_name_them() {
-        let cases =
-            [("ratio=1", "ratio"), ("rate=x", "rate"), ("rate", "rate"), ("rate.x=1", "rate"), ("=1", "=1")];
+        let cases = [
+            ("ratio=1", "ratio"),
+            ("rate=x", "rate"),
+            ("rate", "rate"),
+            ("rate.x=1", "rate"),
+            ("=1", "=1"),
+            ("rate=1\npolicy='low'", "several assignments; write --set before each"),
+        ];
         for (set, named) in cases {
             let error = with(&[set]).unwrap_err();
             assert_eq!(class_of(error.as_ref()).exit_code(), 2, "{set}");
