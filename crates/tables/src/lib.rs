@@ -10,7 +10,7 @@
 //! | | `text` | utf8 | the text that the row was made from |
 //! | | `input_ids` | list\<u32\> | with special tokens |
 //! | | `word` | list\<u16?\> | word that the piece belongs to; null at special tokens |
-//! | | `begin`, `end` | list\<u32\> | byte span of the token in `text`; equal at special tokens |
+//! | | `begin`, `end` | list\<u32\> | byte span of the token in `text`; equal at special tokens that `text` does not spell out |
 //! | entropy | `row` | u64 | |
 //! | | `entropy` | list\<f32?\> | nats; null where not scored |
 //! | | `surprisal` | list\<f32?\> | −ln q(original token), nats |

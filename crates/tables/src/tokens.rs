@@ -22,7 +22,7 @@ pub struct Tokens {
     pub word: Ragged<Option<u16>>,
     /// First byte of each token in `text`.
     pub begin: Ragged<u32>,
-    /// Byte after each token in `text`; equal to `begin` at special tokens.
+    /// Byte after each token in `text`; equal to `begin` at special tokens that `text` does not spell out.
     pub end: Ragged<u32>,
 }
 
