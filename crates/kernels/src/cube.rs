@@ -5,7 +5,7 @@ mod kernel;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Int, Shape, Tensor};
-use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::kernel::{into_contiguous, into_contiguous_aligned};
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::prelude::{CubeCount, CubeDim};
@@ -47,8 +47,9 @@ impl SoftmaxSums for CubeBackend {
         targets: IntTensor<Self>,
         start: usize,
     ) -> FloatTensor<Self> {
+        // Rows may lie apart, as CUDA likes them to.
         let (logits, bias, targets) =
-            (into_contiguous(logits), into_contiguous(bias), into_contiguous(targets));
+            (into_contiguous_aligned(logits), into_contiguous(bias), into_contiguous(targets));
         let [rows, _] = logits.shape().dims::<2>();
         let client = logits.client.clone();
         let shape = Shape::new([rows, SUMS]);

@@ -24,6 +24,7 @@ pub(super) fn softmax_sums<F: Float, B: Float, I: Numeric>(
     let unit = UNIT_POS_X as usize;
     let count = comptime!(units as usize);
     let columns = logits.shape(1);
+    let first = row * logits.stride(0);
     let mut highest = f32::new(LOWEST_LOGIT);
     let mut second = f32::new(LOWEST_LOGIT);
     let mut sum = f32::new(0.0);
@@ -31,7 +32,7 @@ pub(super) fn softmax_sums<F: Float, B: Float, I: Numeric>(
     let mut squares = f32::new(0.0);
     let mut column = UNIT_POS_X as usize;
     while column < columns {
-        let z = f32::cast_from(logits[row * columns + column]) + f32::cast_from(bias[column]);
+        let z = f32::cast_from(logits[first + column]) + f32::cast_from(bias[column]);
         if z > highest {
             let shift = highest - z;
             let scale = shift.exp();
@@ -97,7 +98,7 @@ pub(super) fn softmax_sums<F: Float, B: Float, I: Numeric>(
     }
 
     if unit == 0 {
-        let at = row * SUMS;
+        let at = row * output.stride(0);
         output[at] = highests[0];
         output[at + 1] = sums[0];
         output[at + 2] = weighteds[0];
@@ -108,7 +109,7 @@ pub(super) fn softmax_sums<F: Float, B: Float, I: Numeric>(
         if target >= start {
             let place = (target - start) as usize;
             if place < columns {
-                logit = f32::cast_from(logits[row * columns + place]) + f32::cast_from(bias[place]);
+                logit = f32::cast_from(logits[first + place]) + f32::cast_from(bias[place]);
             }
         }
         output[at + 5] = logit;
