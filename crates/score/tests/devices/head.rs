@@ -1,21 +1,10 @@
-//! The head on the device that `ENTROMASK_TEST_DEVICE` names (`wgpu`, `vulkan`, `cuda`; by default the CPU, where it is the
-//! plain reference) against the fused head of the CPU.
-//!
-//! ```console
-//! ENTROMASK_TEST_DEVICE=vulkan cargo test --release --features entromask-device/vulkan --test devices
-//! ```
+//! The head, which on the CPU is the plain reference here, against the fused head of the CPU.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use entromask_kernels::{Details, DeviceHead, Head, Measures};
 use entromask_random::{keyed, normals};
 
-fn spec() -> String {
-    std::env::var("ENTROMASK_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
-}
-
-fn device() -> Device {
-    entromask_device::open(&spec(), "f32").expect("opens")
-}
+use crate::{device, spec};
 
 /// `exact`, or what the eleven bits of TF32 allow, to which tensor cores of CUDA round the factors of products of f32.
 fn tolerance(exact: f32) -> f32 {

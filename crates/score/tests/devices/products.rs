@@ -1,5 +1,4 @@
-//! Matrix products and attention in the shapes that models use, on the device that `ENTROMASK_TEST_DEVICE` names, against the
-//! CPU. Backends choose among dozens of kernels by their speed on these shapes, and do not look whether they are right.
+//! Matrix products and attention in the shapes that models use. Backends choose among dozens of kernels by their speed on these shapes, and do not look whether they are right.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::module::attention;
@@ -7,10 +6,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
 use entromask_random::{below, keyed, normals};
 
-fn device() -> Device {
-    let spec = std::env::var("ENTROMASK_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
-    entromask_device::open(&spec, "f32").expect("opens")
-}
+use crate::device;
 
 /// f32, and bf16 where the device has it.
 fn types(device: &Device) -> Vec<FloatDType> {
@@ -48,11 +44,8 @@ fn products_are_right() {
     // Layers of 4 × 256 and 12 × 768 for many rows and for few, the head's transform, a block of the vocabulary and its rest.
     for (m, k, n) in [
         (4096, 256, 256),
-        (4096, 256, 1024),
         (4096, 1024, 256),
-        (2304, 256, 8192),
         (613, 256, 5946),
-        (2048, 768, 768),
         (2048, 768, 3072),
         (1024, 3072, 768),
         (613, 768, 8192),
