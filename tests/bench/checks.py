@@ -102,7 +102,7 @@ class Sample:
 
 def device_tests(build: Build, sample: Sample, name: str) -> str:
     command = [build.folder / "tests" / name, *TESTS[name], "--test-threads=1"]
-    output = call(*command, timeout=sample.timeout, device=build.device)
+    output = call(*command, timeout=sample.timeout, device=build.device, kernels=f"{build.name}-tests")
     result = [line for line in output.splitlines() if line.startswith("test result")]
     assert result and not re.search(r"\b0 passed", result[0]), f"no test ran: {output[-200:]}"
     return result[0].removeprefix("test result: ").split(";")[0]
@@ -112,7 +112,7 @@ def logits(build: Build, sample: Sample) -> str:
     """Against transformers, on the CPU."""
     out = sample.folder / f"logits-{build.name}-{build.device}.safetensors"
     common = ["--tokens", sample.tokens, "--model", sample.model, "--out", out, "--device", build.device]
-    call(build.score, "logits", *common, "--rows", 8, timeout=sample.timeout)
+    call(build.score, "logits", *common, "--rows", 8, timeout=sample.timeout, kernels=f"{build.name}-logits")
     theirs, ours, real = compared(load(sample.model), load_file(out))
     off, kind = (theirs - ours)[real].abs().max().item(), rounding(build.device, "f32")
     result = f"{off:.1e} at most from transformers, {int(real.sum())} tokens; {limit(kind, LOGITS_LIMITS[kind])}"
@@ -130,15 +130,24 @@ def limit(kind: str, value: float) -> str:
 
 
 def scores(build: Build, sample: Sample, dtype: str) -> str:
-    exact = sample.folder / "scores-cpu"
-    if not finished(exact):
-        score(build, sample, exact, "cpu", "f32")
+    exact = exact_scores(build, sample)
     found = sample.folder / f"scores-{build.name}-{build.device}-{dtype}"
     score(build, sample, found, build.device, dtype)
     kind = rounding(build.device, dtype)
     differences = [difference(name, column(found, name), column(exact, name), kind) for name in ("entropy", "surprisal")]
     limits = LIMITS[kind]
     return f"nats from the CPU: {'; '.join(differences)}; {limit(kind, limits.most)}, {limits.mean:g}, {limits.rank:g}"
+
+
+def exact_scores(build: Build, sample: Sample) -> Path:
+    out = sample.folder / "scores-cpu"
+    if not finished(out):
+        score(build, sample, out, "cpu", "f32")
+    return out
+
+
+def exact_losses(build: Build, sample: Sample) -> list[float]:
+    return trained(build, sample, sample.folder / "model-cpu", "cpu", "f32")
 
 
 def finished(out: Path) -> bool:
@@ -151,7 +160,8 @@ def finished(out: Path) -> bool:
 
 def score(build: Build, sample: Sample, out: Path, device: str, dtype: str) -> None:
     options = ["--device", device, "--dtype", dtype, "--set", f"rows={ROWS}", "--quiet"]
-    call(build.score, "--tokens", sample.tokens, "--model", sample.model, "--out", out, *options, timeout=sample.timeout)
+    command = [build.score, "--tokens", sample.tokens, "--model", sample.model, "--out", out, *options]
+    call(*command, timeout=sample.timeout, kernels=f"{build.name}-scores-{dtype}")
 
 
 def difference(name: str, found: torch.Tensor, exact: torch.Tensor, kind: str) -> str:
@@ -172,7 +182,7 @@ def rank_correlation(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def losses(build: Build, sample: Sample, devices: str, dtype: str) -> str:
-    exact = trained(build, sample, sample.folder / "model-cpu", "cpu", "f32")
+    exact = exact_losses(build, sample)
     out = sample.folder / f"model-{build.name}-{devices}-{dtype}"
     found = trained(build, sample, out, devices, dtype)
     kind = rounding(devices, dtype)
@@ -188,10 +198,12 @@ def losses(build: Build, sample: Sample, devices: str, dtype: str) -> str:
 def trained(build: Build, sample: Sample, out: Path, devices: str, dtype: str) -> list[float]:
     """The losses of each step and of the validation before and after them."""
     if not finished(out):
-        for name, text in (("student.toml", STUDENT), ("train.toml", RECIPE)):
-            (sample.folder / name).write_text(text)
-        options = ["--config", sample.folder / "train.toml", "--student", sample.folder / "student.toml"]
+        files = [out.with_suffix(suffix) for suffix in (".student.toml", ".train.toml")]
+        for file, text in zip(files, (STUDENT, RECIPE), strict=True):
+            file.write_text(text)
+        options = ["--config", files[1], "--student", files[0]]
         options += ["--device", devices, "--dtype", dtype, "--tokens", sample.tokens, "--masks", sample.masks]
-        call(build.pretrain, *options, "--out", out, "--quiet", timeout=sample.timeout)
+        kernels = f"{build.name}-losses-{devices}-{dtype}"
+        call(build.pretrain, *options, "--out", out, "--quiet", timeout=sample.timeout, kernels=kernels)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [row[name] for name in ("loss", "valid_loss") for row in rows if name in row]

@@ -1,6 +1,7 @@
 """Runs the commands of gpu_check.py, so that one that fails or hangs says why and leaves nothing behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,11 +22,13 @@ class Failed(Exception):
         self.tail = [*errors.splitlines()[-TAIL:], *output.splitlines()[-TAIL:]]
 
 
-def call(*command, timeout: float, device: str = "cpu") -> str:
+def call(*command, timeout: float, device: str = "cpu", kernels: str = "") -> str:
     """What the command prints. It gets a process group of its own: what it starts must not outlive it, since that would
-    disturb whatever is measured next."""
+    disturb whatever is measured next. Which kernels it compiles and chooses is kept by the name `kernels`, so that those
+    who run side by side do not wait for each other."""
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     environment = os.environ | cuda_of_wheels() | quiet | {"ENTROMASK_TEST_DEVICE": device}
+    environment |= {"CUBECL_ENVIRONMENT": re.sub(r"[^\w.-]+", "-", kernels)} if kernels else {}
     parts = [str(part) for part in command]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
     process = subprocess.Popen(parts, env=environment, start_new_session=True, **pipes)

@@ -6,11 +6,12 @@
 
 Needed are what gpu_bundle.py collects (one folder for each way that it was built, whose name begins with its device), a
 tokens artifact with random masks, and Python with torch, transformers, safetensors and pyarrow. First all checks of all
-builds: the device tests; logits of a random BERT against transformers; entropies and surprisals of a sample on the device,
+builds, those of one side by side, since kernels are compiled and chosen most of the time: the device tests; logits of a random BERT against transformers; entropies and surprisals of a sample on the device,
 in f32 and bf16, against those of the CPU; losses of some training steps, in f32 and bf16, against those of the CPU, and on
 several GPUs at once where there are some. On CUDA f32 is allowed what TF32 explains, since matrix products of f32 use it.
-Then tests/bench/score.py and tests/bench/train.py for some shapes, in f32 and bf16, the latter with PyTorch as it is and
-compiled, as far as the budget of time reaches: no command goes beyond it then, and what is not begun is noted as left out.
+Beside them the programs run once as they will be measured, which says how long a first use takes. Then tests/bench/score.py
+and tests/bench/train.py for some shapes, in f32 and bf16, the latter with PyTorch as it is and compiled, one after the
+other, as far as the budget of time reaches: no command goes beyond it then, and what is not begun is noted as left out.
 
 What fails is noted, with the last lines that it printed, and the rest goes on. The exit code is 1 if anything failed. The
 report is written to --out after each step, so that it has all that was found if this is killed; last in it is a short table.
@@ -27,10 +28,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from checks import TESTS, Build, Sample, device_tests, logits, losses, scores
+from checks import TESTS, Build, Sample, device_tests, exact_losses, exact_scores, logits, losses, scores
 from command import Failed, call
 from score import checkpoint, stats
 
@@ -84,15 +86,29 @@ def several() -> list[str]:
 
 
 def check(args: argparse.Namespace, builds: list[Build], build: Build, sample: Sample) -> None:
+    """The CPU computes what all are compared with before, and what it has to check itself one after the other."""
+    attempt(build, "scores and losses on the CPU", lambda: f"{exact_scores(build, sample).name}, {exact_losses(build, sample)[-1]:.3f}")
+    with ThreadPoolExecutor(1 if build.on_cpu else None) as pool:
+        for what, step in steps(args, build, sample).items():
+            pool.submit(attempt, build, what, step).add_done_callback(lambda _: write(args.out, builds))
+
+
+def steps(args: argparse.Namespace, build: Build, sample: Sample) -> dict[str, Callable[[], str]]:
     steps = {f"tests: {name}": lambda name=name: device_tests(build, sample, name) for name in TESTS}
     steps["logits"] = lambda: logits(build, sample)
     steps |= {f"scores, {dtype}": lambda dtype=dtype: scores(build, sample, dtype) for dtype in build.dtypes}
     steps |= {f"losses, {dtype}": lambda dtype=dtype: losses(build, sample, build.device, dtype) for dtype in build.dtypes}
     for devices in (devices for devices in args.several if backend(devices) == backend(build.device)):
         steps[f"losses on {devices}"] = lambda devices=devices: losses(build, sample, devices, "f32")
-    for what, step in steps.items():
-        attempt(build, what, step)
-        write(args.out, builds)
+    for dtype in (dtype for dtype in args.dtypes if dtype in build.dtypes and not build.on_cpu):
+        for what, command in measured(args, build).items():
+            options = ["--device", build.device, "--dtype", dtype, "--shapes", *args.shapes, "--first-use", *args.bench]
+            kernels = kernels_of(build, what, dtype)
+            step = lambda command=command, options=options, kernels=kernels: call(  # noqa: E731
+                sys.executable, *command, *options, timeout=args.timeout, kernels=kernels
+            )
+            steps[f"first use, {what}, {dtype}"] = step
+    return steps
 
 
 def backend(device: str) -> str:
@@ -156,29 +172,37 @@ def summary(builds: list[Build]) -> list[str]:
 
 
 def speeds(args: argparse.Namespace, builds: list[Build], build: Build, dtype: str) -> None:
-    commands = {
-        "scoring": [HERE / "score.py", build.score, args.tokens],
-        "training": [HERE / "train.py", build.pretrain, args.tokens, args.masks],
-    }
-    for what, command in commands.items():
+    for what, command in measured(args, build).items():
         if args.end - time.monotonic() < LEAST:
             note(build, f"speed of {what}, {dtype}", "left out: no time", 0.0)
         else:
-            attempt(build, f"speed of {what}, {dtype}", lambda: speed(args, build, f"{what}, {dtype}", command, dtype))
+            attempt(build, f"speed of {what}, {dtype}", lambda: speed(args, build, what, command, dtype))
         write(args.out, builds)
+
+
+def measured(args: argparse.Namespace, build: Build) -> dict[str, list]:
+    return {
+        "scoring": [HERE / "score.py", build.score, args.tokens],
+        "training": [HERE / "train.py", build.pretrain, args.tokens, args.masks],
+    }
+
+
+def kernels_of(build: Build, what: str, dtype: str) -> str:
+    return f"{build.name}-{what}-{dtype}"
 
 
 def speed(args: argparse.Namespace, build: Build, what: str, command: list, dtype: str) -> str:
     options = ["--device", build.device, "--dtype", dtype, "--shapes", *args.shapes, *peak(build, dtype)]
     options += [*([] if build.on_cpu else ["--compile"]), *args.bench]
     timeout = min(args.timeout, args.end - time.monotonic())
+    title = f"{what}, {dtype}"
     try:
-        output = call(sys.executable, *command, *options, timeout=timeout)
+        output = call(sys.executable, *command, *options, timeout=timeout, kernels=kernels_of(build, what, dtype))
     except Failed as failed:
-        keep(build, what, failed.output, "not all of it")
+        keep(build, title, failed.output, "not all of it")
         raise
     remarks = [line for line in output.splitlines() if line.startswith("torch.compile")]
-    keep(build, what, output, "; ".join([settings(output), *remarks]))
+    keep(build, title, output, "; ".join([settings(output), *remarks]))
     return "; ".join(["done", *remarks])
 
 

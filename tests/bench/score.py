@@ -77,6 +77,9 @@ class Turn:
 
 def main() -> None:
     args = arguments()
+    if args.first_use:
+        print("; ".join(f"{shape} {first_use(args, shape):.0f} s" for shape in args.shapes))
+        return
     allow_tf32(args.torch_device)
     lines = [columns(args), "|---" * columns(args).count("| ") + "|"]
     print("\n".join(lines), flush=True)
@@ -101,6 +104,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peak", type=float, help="what the device can do, TFLOP/s")
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--compile", action="store_true", help="measure PyTorch with torch.compile too")
+    parser.add_argument("--first-use", action="store_true", help="only run our side once, and say how long it took")
     args = parser.parse_args()
     args.on_gpu = not args.device.startswith("cpu")
     args.torch_device = args.torch_device or ("cuda" if args.on_gpu else "cpu")
@@ -129,6 +133,14 @@ def compare(args: argparse.Namespace, shape: str) -> str:
             check(side, turns[0].ours)
     later = sum(len(ids) for row, ids, _ in passes if row >= first)
     return line(args, shape, sum(len(ids) for _, ids, _ in passes), later, turns)
+
+
+def first_use(args: argparse.Namespace, shape: str) -> float:
+    """Seconds of a first process, in which kernels are compiled and chosen, for few rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = checkpoint(shape, Path(folder) / "model", stats(args.tokens)["vocab_size"])
+        shutil.copy(args.tokens / "tokenizer.json", model)
+        return ours(args, Path(folder), 64).wall
 
 
 def first_share(rows: list[tuple[list[int], list[int]]]) -> int:

@@ -39,6 +39,9 @@ COLUMNS = (
 
 def main() -> None:
     args = arguments()
+    if args.first_use:
+        print("; ".join(f"{shape} {first_use(args, shape):.0f} s" for shape in args.shapes))
+        return
     allow_tf32(args.torch_device)
     lines = [COLUMNS, "|---" * COLUMNS.count("| ") + "|"]
     print("\n".join(lines), flush=True)
@@ -61,6 +64,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--torch-device", help="of PyTorch's side (default: cpu, or cuda beside any GPU)")
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="of the matrix products")
     parser.add_argument("--compile", action="store_true", help="measure PyTorch with torch.compile too")
+    parser.add_argument("--first-use", action="store_true", help="only run our side once, and say how long it took")
     parser.add_argument("--batch", type=int, help="rows of a batch (default: 32, on a GPU 256)")
     parser.add_argument("--rows", type=int, help="rows of the corpus at most, and so of a batch (default: all)")
     parser.add_argument("--steps", type=int, help="steps of a turn (default: by shape)")
@@ -88,6 +92,12 @@ def compare(args: argparse.Namespace, shape: str) -> str:
     columns += [f"**{our_rate / rates[best]:.2f}**", f"{our_busy / busy:.2f}", ", ".join(used)]
     columns += [f"{amount:,.0f} MiB" for amount in (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, memory)]
     return f"| {shape} | " + " | ".join(columns) + " |"
+
+
+def first_use(args: argparse.Namespace, shape: str) -> float:
+    """Seconds of a first process, in which kernels are compiled and chosen, for two steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run(args, shape, 2, Path(folder))[0]
 
 
 def masked_batches(args: argparse.Namespace, steps: int) -> list[tuple[torch.Tensor, ...]]:
