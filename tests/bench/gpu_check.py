@@ -71,7 +71,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dtypes", nargs="*", default=["f32", "bf16"], help="types to measure the speed in; none skips it")
     parser.add_argument("--shapes", nargs="+", default=["mini", "base"])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--timeout", type=int, default=240, help="seconds for one command")
+    parser.add_argument("--timeout", type=int, default=1200, help="seconds for one command; tuning takes most of them")
     parser.add_argument("--budget", type=float, help="seconds after which no speed is measured any more (default: no end)")
     parser.add_argument("--bench", nargs=argparse.REMAINDER, default=[], help="further options of score.py and train.py")
     args = parser.parse_args()
