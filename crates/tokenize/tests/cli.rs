@@ -185,7 +185,8 @@ fn a_signal_ends_a_run_cleanly_and_the_next_one_resumes() {
         assert!(stderr.contains("run the same command again"), "{stderr}");
         let left = support::files(&out);
         let is_kept = |name: &String| {
-            [".lock", ".digest-"].iter().any(|start| name.starts_with(start)) || name.ends_with(".parquet")
+            [".lock", ".digest-", ".elapsed-"].iter().any(|start| name.starts_with(start))
+                || name.ends_with(".parquet")
         };
         assert!(left.iter().all(is_kept), "{left:?}");
         let finished = parts(&out);
