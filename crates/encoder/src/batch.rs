@@ -2,6 +2,8 @@
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
+use crate::Filling;
+
 /// Input of an encoder.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -16,12 +18,20 @@ pub struct Batch {
 impl Batch {
     /// Rows padded with `pad` to the longest; the attention mask is left out when they are equally long.
     pub fn from_rows<R: AsRef<[u32]>>(rows: &[R], pad: u32, device: &Device) -> Self {
+        Self::padded(rows, longest(rows), pad, device)
+    }
+
+    /// Rows padded as `filling` says; the attention mask is left out when none is.
+    pub fn filled<R: AsRef<[u32]>>(rows: &[R], filling: Filling, device: &Device) -> Self {
+        Self::padded(rows, filling.length(longest(rows)), filling.id, device)
+    }
+
+    fn padded<R: AsRef<[u32]>>(rows: &[R], seq_length: usize, pad: u32, device: &Device) -> Self {
         let lengths: Vec<usize> = rows.iter().map(|row| row.as_ref().len()).collect();
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let padded = lengths.iter().any(|&length| length < longest);
+        let padded = lengths.iter().any(|&length| length < seq_length);
         Self {
-            input_ids: padded_ids(rows, longest, pad, device),
-            attention_mask: padded.then(|| attention_mask(&lengths, longest, device)),
+            input_ids: padded_ids(rows, seq_length, pad, device),
+            attention_mask: padded.then(|| attention_mask(&lengths, seq_length, device)),
             token_type_ids: None,
         }
     }
@@ -38,6 +48,10 @@ impl Batch {
     pub fn dims(&self) -> [usize; 2] {
         self.input_ids.dims()
     }
+}
+
+fn longest<R: AsRef<[u32]>>(rows: &[R]) -> usize {
+    rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0)
 }
 
 fn padded_ids<R: AsRef<[u32]>>(rows: &[R], seq_length: usize, pad: u32, device: &Device) -> Tensor<2, Int> {

@@ -80,6 +80,14 @@ impl Encoder {
         }
     }
 
+    /// Tokens of the longest row for which there are positions.
+    pub(crate) fn longest_row(&self) -> usize {
+        match self {
+            Self::Absolute(encoder) => encoder.embeddings.longest_row(),
+            Self::Rotary(_) => usize::MAX,
+        }
+    }
+
     /// Takes the word embeddings out, so that nothing else holds them; the encoder is of no use without.
     pub(crate) fn take_word_embeddings(&mut self) -> Tensor<2> {
         let embedding = match self {

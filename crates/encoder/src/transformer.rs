@@ -130,6 +130,11 @@ impl Embeddings {
         self.projection.as_ref().map_or(dropped.clone(), |projection| dense(projection, dropped, products))
     }
 
+    pub(crate) fn longest_row(&self) -> usize {
+        let [rows, _] = self.position_embeddings.weight.dims();
+        rows - self.first_position
+    }
+
     /// Position and first segment of the first places, `[seq_length, embedding_size]`.
     pub(crate) fn first_places(&self, seq_length: usize) -> Tensor<2> {
         let positions = self.position_embeddings.weight.val().narrow(0, self.first_position, seq_length);

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use entromask_encoder::{
-    Batch, Buffers, CpuEncoder, CpuMaskedLm, EncoderConfig, MaskedLm, Pooling, Sentence, SequenceClassifier,
-    Wanted,
+    Batch, Buffers, CpuEncoder, CpuMaskedLm, EncoderConfig, Filling, MaskedLm, Pooling, Sentence,
+    SequenceClassifier, Wanted,
 };
 use safetensors::SafeTensors;
 
@@ -56,6 +56,35 @@ fn chosen_positions_equal_those_of_the_full_pass() {
 }
 
 #[test]
+fn states_are_the_same_however_rows_are_filled_up() {
+    for case in cases() {
+        let device = Device::flex();
+        let (model, config) = MaskedLm::from_pretrained(&case, &device).expect("loads");
+        let rows = Reference::read(&case, &config, &device).rows();
+        // The last token of the first row, the last two of the next, and so on.
+        let from = |(row, ids): (usize, &Vec<u32>)| ids.len().saturating_sub(row + 1);
+        let starts: Vec<usize> = rows.iter().enumerate().map(from).collect();
+        let positions =
+            rows.iter().zip(&starts).map(|(ids, &start)| (start as u16..ids.len() as u16).collect());
+        let positions: Vec<Vec<u16>> = positions.collect();
+        let wanted =
+            |row: usize| Wanted { input_ids: &rows[row], token_type_ids: &[], positions: &positions[row] };
+        let wanted: Vec<Wanted<'_>> = (0..rows.len()).map(wanted).collect();
+        let width = config.embedding_size();
+        let expected =
+            rows.iter().zip(&starts).map(|(ids, &start)| plain_states(&model, ids).split_off(start * width));
+        let expected = expected.collect::<Vec<_>>().concat();
+        for filling in [Filling::tight(config.filling_id()), Filling::roomy(config.filling_id())] {
+            let (last, layers) = model.states_at_depths(&wanted, &[config.depths()], filling, &device);
+            for states in [model.states_at(&wanted, filling, &device), last, layers[0].clone()] {
+                let found = model.transform(states).try_into_vec_as::<f32>().expect("f32");
+                assert_near(&found, &expected, &case);
+            }
+        }
+    }
+}
+
+#[test]
 fn the_cpu_path_gives_the_same_states() {
     for case in cases() {
         let (model, config) = MaskedLm::from_pretrained(&case, &Device::flex()).expect("loads");
@@ -68,10 +97,7 @@ fn the_cpu_path_gives_the_same_states() {
         let batch: Vec<Wanted<'_>> = (0..rows.len()).map(|row| wanted(row, all[row].as_slice())).collect();
         let states = cpu.states(&batch, &mut buffers);
         let expected: Vec<f32> = rows.iter().flat_map(|ids| plain_states(&model, ids)).collect();
-        assert_eq!(states.len(), expected.len());
-        for (index, (found, expected)) in states.iter().zip(&expected).enumerate() {
-            assert!((found - expected).abs() < TOLERANCE, "{} {index}: {found} {expected}", case.display());
-        }
+        assert_near(&states, &expected, &case);
         let width = config.embedding_size();
         let some = cpu.states(&[wanted(0, &[13, 0, 7])], &mut buffers);
         let of_all = [13, 0, 7].iter().flat_map(|&p: &usize| &states[p * width..(p + 1) * width]);
@@ -143,6 +169,13 @@ fn plain_states(model: &MaskedLm, ids: &[u32]) -> Vec<f32> {
     let hidden = model.hidden(&Batch::from_rows(&[ids], 0, &Device::flex()));
     let [_, tokens, width] = hidden.dims();
     model.transform(hidden.reshape([tokens, width])).try_into_vec_as().expect("f32")
+}
+
+fn assert_near(found: &[f32], expected: &[f32], case: &Path) {
+    assert_eq!(found.len(), expected.len());
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() < TOLERANCE, "{} {index}: {found} {expected}", case.display());
+    }
 }
 
 /// The fixtures, one folder each.

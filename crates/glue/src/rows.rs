@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use burn::tensor::Device;
-use entromask_encoder::{Batch, EncoderConfig, Sentence};
+use entromask_encoder::{Batch, EncoderConfig, Filling, Sentence};
 use entromask_fault::Fault;
 use tokenizers::{EncodeInput, Encoding, PostProcessor, Tokenizer, TruncationParams};
 
@@ -52,7 +52,7 @@ impl Tokenized {
     pub fn batch(&self, batch: &[usize], is_pair: bool, config: &EncoderConfig, device: &Device) -> Batch {
         let rows = || batch.iter().map(|&row| &self.rows[row]);
         let ids: Vec<_> = rows().map(|row| row.ids.as_slice()).collect();
-        let inputs = Batch::from_rows(&ids, config.filling_id(), device);
+        let inputs = Batch::filled(&ids, filling(config, device), device);
         if !has_segments(is_pair, config) {
             return inputs;
         }
@@ -108,6 +108,16 @@ impl RowTokenizer {
             official: split.official,
             sampled_from: split.sampled_from,
         })
+    }
+}
+
+/// How batches are filled up on `device`.
+fn filling(config: &EncoderConfig, device: &Device) -> Filling {
+    let id = config.filling_id();
+    if entromask_device::is_cpu(device) {
+        Filling::tight(id)
+    } else {
+        Filling::roomy(id).within(config.max_seq_length())
     }
 }
 

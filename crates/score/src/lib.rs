@@ -31,6 +31,7 @@
 //! [`EncoderConfig::forward_at_flops`]: entromask_encoder::EncoderConfig::forward_at_flops
 //! [`EncoderConfig::head_flops_per_position`]: entromask_encoder::EncoderConfig::head_flops_per_position
 
+mod batches;
 mod carry;
 mod config;
 mod distill;

@@ -80,7 +80,7 @@ impl Part {
         self.teacher.as_ref().map_or(&self.corpus, |teacher| &teacher.tokens)
     }
 
-    /// All passes, rows of equal length together: a batch then needs no padding.
+    /// All passes, short rows first: a batch then needs little padding, or none.
     fn passes(&self, config: &Config) -> Vec<Pass> {
         let seen = self.seen();
         let of_row = |row: usize| {

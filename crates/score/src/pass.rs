@@ -1,7 +1,5 @@
 //! The passes of a part: which rows the model sees, and what it predicts there.
 
-use std::collections::BTreeMap;
-
 use entromask_encoder::EncoderConfig;
 use serde_json::{Value, json};
 
@@ -48,19 +46,6 @@ impl Work {
     pub(crate) fn plus(self, more: Self) -> Self {
         Self { tokens: self.tokens + more.tokens, flops: self.flops + more.flops }
     }
-}
-
-/// Positions per pass that are computed for rows of each length: the most that any such row of the part needs, so that
-/// the shapes, and with them the last bits of the result, do not depend on which rows share a batch.
-pub(crate) type Widths = BTreeMap<usize, usize>;
-
-pub(crate) fn widths(passes: &[Pass]) -> Widths {
-    let mut widths = Widths::new();
-    for pass in passes {
-        let width = widths.entry(pass.length).or_default();
-        *width = pass.positions.len().max(*width);
-    }
-    widths
 }
 
 /// Consecutive passes with about `most` positions in all.

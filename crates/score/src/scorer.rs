@@ -4,15 +4,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::{Batch, Buffers, EncoderConfig, Wanted};
+use burn::tensor::Tensor;
+use entromask_encoder::{Buffers, EncoderConfig, Filling, Wanted};
 use entromask_kernels::Pending;
 use entromask_tables::{Entropies, Tokens};
 use rayon::prelude::*;
 
+use crate::batches::batches;
 use crate::config::{Conditioning, Config};
 use crate::finite::{self, first_bad, sums};
-use crate::pass::{Pass, Widths, chunks, widths};
+use crate::pass::{Pass, chunks};
 use crate::predictor::{Fused, OnDevice, Predictor};
 use crate::queue::Queue;
 use crate::scores::{Scored, Scores, needs_details};
@@ -57,14 +58,13 @@ impl<'a> Scorer<'a> {
         passes: &[Pass],
         progress: impl Fn(u64) -> Result<()> + Sync,
     ) -> Result<Entropies> {
-        let widths = widths(passes);
         let mut scores = Scores::unscored(part, &self.config.measures, self.shape.vocab_size);
         let count = |batch: &[Pass]| progress(batch.iter().map(|pass| pass.length as u64).sum());
         for chunk in chunks(passes, self.chunk_positions()) {
             let batches = self.batches(chunk);
             let measured = match self.model {
                 Predictor::Cpu(model) => self.measure_fused(model, part, &batches, count)?,
-                Predictor::Device(model) => self.measure_on_device(model, part, &batches, &widths, count)?,
+                Predictor::Device(model) => self.measure_on_device(model, part, &batches, count)?,
             };
             self.check(part, chunk, measured.iter().map(Scored::is_finite))?;
             scores.fill(chunk, &measured);
@@ -81,13 +81,16 @@ impl<'a> Scorer<'a> {
     }
 
     fn batches<'p>(&self, chunk: &'p [Pass]) -> Vec<&'p [Pass]> {
-        let usual = match self.model {
-            Predictor::Cpu(_) => CPU_BATCH_TOKENS,
-            Predictor::Device(_) => GPU_BATCH_TOKENS,
+        let (usual, filling) = match self.model {
+            Predictor::Cpu(_) => (CPU_BATCH_TOKENS, Filling::tight(self.shape.filling_id())),
+            Predictor::Device(_) => (GPU_BATCH_TOKENS, self.filling()),
         };
-        let tokens = self.config.run.batch_tokens.unwrap_or(usual);
-        let equal = chunk.chunk_by(|a, b| a.length == b.length);
-        equal.flat_map(|passes| passes.chunks((tokens / passes[0].length).max(1))).collect()
+        batches(chunk, |pass| pass.length, self.config.run.batch_tokens.unwrap_or(usual), filling)
+    }
+
+    /// Of batches on a GPU.
+    fn filling(&self) -> Filling {
+        Filling::roomy(self.shape.filling_id()).within(self.shape.max_seq_length())
     }
 
     /// Batches side by side on all cores, since each is computed on one.
@@ -100,14 +103,8 @@ impl<'a> Scorer<'a> {
     ) -> Result<Vec<Scored>> {
         let states = batches.par_iter().map_init(Buffers::default, |buffers, batch| {
             count(batch)?;
-            let rows: Vec<Vec<u32>> = batch.iter().map(|pass| self.input(part, pass)).collect();
-            let wanted = rows.iter().zip(*batch);
-            let wanted = wanted.map(|(ids, pass)| Wanted {
-                input_ids: ids,
-                token_type_ids: &[],
-                positions: &pass.positions,
-            });
-            Ok(fused.model.states(&wanted.collect::<Vec<_>>(), buffers))
+            let rows = self.inputs(part, batch);
+            Ok(fused.model.states(&wanted(&rows, batch), buffers))
         });
         let states: Vec<f32> = states.collect::<Result<Vec<_>>>()?.concat();
         let width = self.shape.embedding_size();
@@ -142,7 +139,6 @@ impl<'a> Scorer<'a> {
         model: &OnDevice,
         part: &Tokens,
         batches: &[&[Pass]],
-        widths: &Widths,
         count: impl Fn(&[Pass]) -> Result<()>,
     ) -> Result<Vec<Scored>> {
         let (mut scored, mut queue) = (Vec::new(), Queue::default());
@@ -150,7 +146,7 @@ impl<'a> Scorer<'a> {
         while !rest.is_empty() {
             let (some, later) = rest.split_at(queue.batches().min(rest.len()));
             let began = Instant::now();
-            scored.extend(self.measure_together(model, part, some, widths)?);
+            scored.extend(self.measure_together(model, part, some)?);
             some.iter().try_for_each(|batch| count(batch))?;
             queue.took(began.elapsed());
             rest = later;
@@ -158,15 +154,9 @@ impl<'a> Scorer<'a> {
         Ok(scored)
     }
 
-    fn measure_together(
-        &self,
-        model: &OnDevice,
-        part: &Tokens,
-        batches: &[&[Pass]],
-        widths: &Widths,
-    ) -> Result<Vec<Scored>> {
+    fn measure_together(&self, model: &OnDevice, part: &Tokens, batches: &[&[Pass]]) -> Result<Vec<Scored>> {
         let launch = |batch: &&[Pass]| {
-            let states = self.states(model, part, batch, widths);
+            let states = self.states(model, part, batch);
             let targets: Vec<u32> = targets(part, batch).collect();
             (sums(&states), model.head.launch(&states, &targets, needs_details(&self.config.measures)))
         };
@@ -178,17 +168,13 @@ impl<'a> Scorer<'a> {
     }
 
     /// What the decoder sees at the positions of a batch, one after the other: `[positions, hidden_size]`.
-    fn states(&self, on: &OnDevice, part: &Tokens, batch: &[Pass], widths: &Widths) -> Tensor<2> {
-        let OnDevice { model, device, .. } = on;
-        let rows: Vec<Vec<u32>> = batch.iter().map(|pass| self.input(part, pass)).collect();
-        let input = Batch::from_rows(&rows, 0, device);
-        let width = widths[&batch[0].length];
-        let padded = batch.iter().flat_map(|pass| padded(&pass.positions, width));
-        let positions = ints(padded.collect(), [batch.len(), width], device);
-        let hidden = model.encoder.forward_at(&input, &positions);
-        let wanted: Vec<i32> = wanted(batch, width).collect();
-        let count = wanted.len();
-        model.transform(model.hidden_at(hidden, ints(wanted, [count], device)))
+    fn states(&self, on: &OnDevice, part: &Tokens, batch: &[Pass]) -> Tensor<2> {
+        let rows = self.inputs(part, batch);
+        on.model.transform(on.model.states_at(&wanted(&rows, batch), self.filling(), &on.device))
+    }
+
+    fn inputs(&self, part: &Tokens, batch: &[Pass]) -> Vec<Vec<u32>> {
+        batch.iter().map(|pass| self.input(part, pass)).collect()
     }
 
     /// The row as the model sees it.
@@ -201,33 +187,25 @@ impl<'a> Scorer<'a> {
     }
 }
 
-fn ints<const D: usize>(values: Vec<i32>, shape: [usize; D], device: &Device) -> Tensor<D, Int> {
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
 fn targets<'p>(part: &'p Tokens, batch: &'p [Pass]) -> impl Iterator<Item = u32> + 'p {
     batch.iter().flat_map(|pass| {
         pass.positions.iter().map(|&position| part.input_ids.row(pass.row)[position as usize])
     })
 }
 
-/// The positions, filled up with position 0.
-fn padded(positions: &[u16], width: usize) -> impl Iterator<Item = i32> {
-    (0..width).map(|index| positions.get(index).map_or(0, |&position| i32::from(position)))
-}
-
-/// Where the positions lie among the padded ones.
-fn wanted(batch: &[Pass], width: usize) -> impl Iterator<Item = i32> {
-    let of_pass = move |(index, pass): (usize, &Pass)| {
-        (0..pass.positions.len()).map(move |n| (index * width + n) as i32)
-    };
-    batch.iter().enumerate().flat_map(of_pass)
+/// The `rows` of a batch as the model reads them, and where its states are wanted.
+fn wanted<'a>(rows: &'a [Vec<u32>], batch: &'a [Pass]) -> Vec<Wanted<'a>> {
+    let pairs = rows.iter().zip(batch);
+    pairs
+        .map(|(ids, pass)| Wanted { input_ids: ids, token_type_ids: &[], positions: &pass.positions })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use burn::tensor::Device;
     use entromask_encoder::MaskedLm;
     use entromask_tables::Ragged;
 
@@ -236,13 +214,13 @@ mod tests {
     use crate::folds::passes;
 
     fn part() -> Tokens {
-        let ids = (0..5u32).map(|row| (0..4 + row).map(|s| (row * 31 + s * 7) % 60).collect::<Vec<_>>());
+        let ids = (0..9u32).map(|row| (0..4 + row).map(|s| (row * 31 + s * 7) % 60).collect::<Vec<_>>());
         let input_ids = Ragged::from_rows(ids);
         let word = Ragged::from_rows(input_ids.iter().map(|ids| {
             let last = ids.len() - 1;
             (0..ids.len()).map(|s| (s > 0 && s < last).then_some(s as u16)).collect::<Vec<_>>()
         }));
-        Tokens { row: (0..5).collect(), input_ids, word, ..Tokens::default() }
+        Tokens { row: (0..9).collect(), input_ids, word, ..Tokens::default() }
     }
 
     fn shape(initializer_range: f64) -> EncoderConfig {
@@ -330,7 +308,7 @@ mod tests {
     const ALL: [Measure; 4] = [Measure::MinEntropy, Measure::Renyi2, Measure::Margin, Measure::Normalized];
 
     fn close(fused: &Ragged<Option<f32>>, plain: &Ragged<Option<f32>>, most: f32) {
-        assert_eq!(fused.values.iter().flatten().count(), 20);
+        assert_eq!(fused.values.iter().flatten().count(), 54);
         for (fused, plain) in fused.values.iter().zip(&plain.values) {
             assert_eq!(fused.is_some(), plain.is_some());
             if let (Some(fused), Some(plain)) = (fused, plain) {

@@ -179,13 +179,13 @@ impl Replica {
         whole: Counts,
     ) -> Result<Option<Lesson>> {
         let body = self.host_body();
-        let pad = self.config.filling_id();
+        let filling = step::filling(&self.config, &self.device);
         let mut sum = None;
         for part in shard.chunks(task.rows.unwrap_or(shard.len()).max(1)) {
             let dropout = Dropout { seed: task.seed, first_row };
             first_row += part.len();
             let (objective, device, body) = (task.objective, &self.device, body.as_ref());
-            let pass = Pass { objective, whole, pad, device, body, dropout };
+            let pass = Pass { objective, whole, filling, device, body, dropout };
             if Counts::of(part, self.teacher.for_step(), objective).guided > 0 {
                 add(&mut sum, self.learn_part(part, pass, task.entropies)?);
             }

@@ -30,7 +30,8 @@ pub(super) fn learn(model: &MaskedLm, objective: &ObjectiveConfig) -> (Losses, G
     let teacher = if objective.needs_teacher() { Teacher::Model(&teacher, None) } else { Teacher::Nobody };
     let batch = batch();
     let whole = Counts::of(&batch, teacher, objective);
-    let pass = Pass { objective, whole, pad: 0, device: &device, body: None, dropout: DROPOUT };
+    let pass =
+        Pass { objective, whole, filling: Filling::tight(0), device: &device, body: None, dropout: DROPOUT };
     let forward = forward(model, teacher, &batch, pass);
     (forward.losses, Gradients::collect(model, forward.backward(model)))
 }

@@ -14,7 +14,7 @@ mod trace;
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::{Dropout, EncoderConfig, Lanes, MaskedLm};
+use entromask_encoder::{Dropout, EncoderConfig, Filling, Lanes, MaskedLm};
 use entromask_fault::Fault;
 use entromask_training::{
     Decoder, Guide, HeadLoss, Objective, SoftTargets, cosine, head_loss, read_scalars, squared_distance,
@@ -80,7 +80,8 @@ pub(crate) struct Pass<'a> {
     pub objective: &'a ObjectiveConfig,
     /// Of the whole batch, of which the rows may be a part.
     pub whole: Counts,
-    pub pad: u32,
+    /// For what is computed with tensors.
+    pub filling: Filling,
     pub device: &'a Device,
     /// The student's body, where it is computed without tensors.
     pub body: Option<&'a HostBody>,
@@ -159,7 +160,7 @@ pub(crate) fn forward<'a>(
     let wanted = if everywhere(teacher, objective) { Wanted::all(batch) } else { Wanted::masked(batch) };
     let depths = depths(objective, 0);
     let (states, back) = match pass.body {
-        None => (wanted.states(model, batch, &depths, pass.pad, pass.device), None),
+        None => (wanted.states(model, batch, &depths, pass.filling, pass.device), None),
         Some(body) => {
             let (states, back) = body.tracked(&wanted, batch, &depths, pass.dropout);
             (states, Some(back))
@@ -190,7 +191,7 @@ pub(crate) fn forward<'a>(
 /// A model without autodiff that reads batches and does not learn.
 pub(crate) struct Reader<'a> {
     model: &'a MaskedLm,
-    pad: u32,
+    filling: Filling,
     device: &'a Device,
     body: Option<HostBody>,
 }
@@ -199,7 +200,7 @@ impl<'a> Reader<'a> {
     /// `model` is on `device`.
     pub(crate) fn new((model, config): (&'a MaskedLm, &EncoderConfig), device: &'a Device) -> Self {
         let body = HostBody::serves(model).then(|| HostBody::new(model, config, Lanes::default()));
-        Self { model, pad: config.filling_id(), device, body }
+        Self { model, filling: filling(config, device), device, body }
     }
 
     /// Hidden states after the head's transform at the masked positions of `batch`, and the targets there.
@@ -207,10 +208,16 @@ impl<'a> Reader<'a> {
         let wanted = Wanted::masked(batch);
         let states = match &self.body {
             Some(body) => body.states(&wanted, batch, &[]),
-            None => wanted.states(self.model, batch, &[], self.pad, self.device),
+            None => wanted.states(self.model, batch, &[], self.filling, self.device),
         };
         (self.model.transform(states.last), wanted.targets.into_iter().flatten().collect())
     }
+}
+
+/// How batches are filled up on `device`.
+pub(crate) fn filling(config: &EncoderConfig, device: &Device) -> Filling {
+    let id = config.filling_id();
+    if entromask_device::is_cpu(device) { Filling::tight(id) } else { Filling::roomy(id) }
 }
 
 pub(crate) fn decoder(model: &MaskedLm) -> Decoder {
@@ -234,7 +241,7 @@ impl Taught {
         }
         let (depths, device) = (depths(pass.objective, 1), pass.device.clone().inner());
         let states = match body {
-            None => wanted.states(teacher, batch, &depths, pass.pad, &device),
+            None => wanted.states(teacher, batch, &depths, pass.filling, &device),
             Some(body) => body.states(wanted, batch, &depths),
         };
         let transformed = teacher.transform(states.last.clone());

@@ -61,7 +61,14 @@ impl Student {
     }
 
     fn pass<'a>(&'a self, objective: &'a ObjectiveConfig, whole: Counts, device: &'a Device) -> Pass<'a> {
-        Pass { objective, whole, pad: PAD, device, body: self.body.as_ref(), dropout: DROPOUT }
+        Pass {
+            objective,
+            whole,
+            filling: Filling::roomy(PAD),
+            device,
+            body: self.body.as_ref(),
+            dropout: DROPOUT,
+        }
     }
 
     /// The losses, and the gradients of all parameters.

@@ -41,7 +41,14 @@ fn follow(name: &str, teacher: Option<&MaskedLm>, objective: &ObjectiveConfig) -
         let batch = trace.batch(step);
         let whole = Counts::of(&batch, teacher, objective);
         let body = HostBody::new(&model, &config, lanes);
-        let pass = Pass { objective, whole, pad: 0, device: &device, body: Some(&body), dropout: DROPOUT };
+        let pass = Pass {
+            objective,
+            whole,
+            filling: Filling::tight(0),
+            device: &device,
+            body: Some(&body),
+            dropout: DROPOUT,
+        };
         let forward = forward(&model, teacher, &batch, pass);
         let found = forward.losses.total;
         let relative = (found / expected - 1.0).abs();

@@ -1,20 +1,15 @@
 //! Positions whose hidden states are wanted.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::{Batch, MaskedLm, Wanted as Row};
+use burn::tensor::{Device, Tensor};
+use entromask_encoder::{Filling, MaskedLm, Wanted as Row};
 
 use crate::data::Example;
 
-/// Rows of a batch and the positions whose hidden states are wanted.
-///
-/// The last layer is computed at these positions only: `grid` has as many columns as the row with most of them, and
-/// `chosen` are the cells of the grid that count, row by row.
+/// The positions of a batch's rows whose hidden states are wanted.
 pub(super) struct Wanted {
     /// Of each row.
     positions: Vec<Vec<u16>>,
-    grid: Vec<i32>,
-    columns: usize,
-    chosen: Vec<i32>,
+    /// Of all rows, one after the other.
     pub targets: Vec<Option<u32>>,
 }
 
@@ -29,26 +24,16 @@ pub(super) struct States {
 
 impl Wanted {
     pub(super) fn masked(batch: &[Example]) -> Self {
-        let columns = batch.iter().map(|row| row.positions.len()).max().unwrap_or(0);
-        let mut wanted = Self::empty(columns);
-        for row in batch {
-            wanted.push(&row.positions, row.targets.iter().map(|&target| Some(target)));
-        }
-        wanted
+        let positions =
+            batch.iter().map(|row| row.positions.iter().map(|&position| position as u16).collect());
+        let targets = batch.iter().flat_map(|row| &row.targets).map(|&target| Some(target));
+        Self { positions: positions.collect(), targets: targets.collect() }
     }
 
     pub(super) fn all(batch: &[Example]) -> Self {
-        let columns = batch.iter().map(|row| row.input_ids.len()).max().unwrap_or(0);
-        let mut wanted = Self::empty(columns);
-        for row in batch {
-            let mut targets = vec![None; row.input_ids.len()];
-            for (&position, &target) in row.positions.iter().zip(&row.targets) {
-                targets[position as usize] = Some(target);
-            }
-            let positions: Vec<u32> = (0..row.input_ids.len() as u32).collect();
-            wanted.push(&positions, targets);
-        }
-        wanted
+        let positions =
+            batch.iter().map(|row| (0..row.input_ids.len()).map(|position| position as u16).collect());
+        Self { positions: positions.collect(), targets: batch.iter().flat_map(targets).collect() }
     }
 
     /// The rows of `batch`, and where their states are wanted.
@@ -65,44 +50,23 @@ impl Wanted {
         model: &MaskedLm,
         batch: &[Example],
         depths: &[usize],
-        pad: u32,
+        filling: Filling,
         device: &Device,
     ) -> States {
-        let rows: Vec<&[u32]> = batch.iter().map(|row| row.input_ids.as_slice()).collect();
-        let input = Batch::from_rows(&rows, pad, device);
-        if !depths.is_empty() {
-            return self.states_of_depths(model, &input, depths, device);
+        let rows = self.rows(batch);
+        if depths.is_empty() {
+            return States { last: model.states_at(&rows, filling, device), layers: Vec::new() };
         }
-        let grid = TensorData::new(self.grid.clone(), [rows.len(), self.columns]);
-        let hidden = model.encoder.forward_at(&input, &Tensor::from_data(grid, device));
-        let chosen = TensorData::new(self.chosen.clone(), [self.chosen.len()]);
-        let last = model.hidden_at(hidden, Tensor::<1, Int>::from_data(chosen, device));
-        States { last, layers: Vec::new() }
+        let (last, layers) = model.states_at_depths(&rows, depths, filling, device);
+        States { last, layers }
     }
+}
 
-    fn states_of_depths(&self, model: &MaskedLm, input: &Batch, depths: &[usize], device: &Device) -> States {
-        let [_, seq_length] = input.dims();
-        let place = |&cell: &i32| {
-            let row = cell as usize / self.columns;
-            (row * seq_length) as i32 + self.grid[cell as usize]
-        };
-        let places: Vec<i32> = self.chosen.iter().map(place).collect();
-        let places = Tensor::<1, Int>::from_data(TensorData::new(places, [self.chosen.len()]), device);
-        let all = model.encoder.forward_layers(input);
-        let at = |depth: usize| model.hidden_at(all[depth].clone(), places.clone());
-        States { last: at(all.len() - 1), layers: depths.iter().map(|&depth| at(depth)).collect() }
+/// The targets of all tokens of a row, of which only the masked ones have one.
+fn targets(row: &Example) -> Vec<Option<u32>> {
+    let mut targets = vec![None; row.input_ids.len()];
+    for (&position, &target) in row.positions.iter().zip(&row.targets) {
+        targets[position as usize] = Some(target);
     }
-
-    fn empty(columns: usize) -> Self {
-        Self { positions: Vec::new(), grid: Vec::new(), columns, chosen: Vec::new(), targets: Vec::new() }
-    }
-
-    fn push(&mut self, positions: &[u32], targets: impl IntoIterator<Item = Option<u32>>) {
-        self.positions.push(positions.iter().map(|&position| position as u16).collect());
-        let start = self.grid.len();
-        self.grid.extend(positions.iter().map(|&position| position as i32));
-        self.grid.resize(start + self.columns, 0);
-        self.chosen.extend((start..start + positions.len()).map(|cell| cell as i32));
-        self.targets.extend(targets);
-    }
+    targets
 }

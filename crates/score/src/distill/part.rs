@@ -1,19 +1,21 @@
 //! What a teacher says at the masked positions of a part.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use entromask_encoder::{Batch, EncoderConfig, MaskedLm};
+use burn::tensor::{Device, Tensor};
+use entromask_encoder::{EncoderConfig, Filling, MaskedLm, Wanted};
 use entromask_tables::{Masks, Ragged, Targets, Tokens};
 use rayon::prelude::*;
 
 use super::DistillConfig;
+use crate::batches::batches;
 use crate::finite;
 
-/// Tokens of a batch on the CPU and on a GPU.
-const BATCH_TOKENS: [usize; 2] = [2_048, 32_768];
+/// Tokens of a batch on the CPU.
+const CPU_BATCH_TOKENS: usize = 2_048;
+/// Tokens of a batch on a GPU.
+const GPU_BATCH_TOKENS: usize = 32_768;
 /// Logits that are in memory at once: 128 MB.
 const CHUNK_LOGITS: usize = 1 << 25;
 
@@ -47,47 +49,42 @@ impl Speaker<'_> {
     ) -> Result<Targets> {
         let mut rows: Vec<usize> =
             (0..tokens.rows()).filter(|&row| masks.positions.len_of(row) > 0).collect();
-        // Rows of equal length need no padding. Batches are cut by the part alone, since the last bits of a product depend
-        // on the number of its rows.
+        // Batches are cut by the part alone, since the last bits of a product depend on the number of its rows.
         rows.sort_by_key(|&row| tokens.input_ids.len_of(row));
-        let mut widths = BTreeMap::<usize, usize>::new();
-        for &row in &rows {
-            let width = widths.entry(tokens.input_ids.len_of(row)).or_default();
-            *width = masks.positions.len_of(row).max(*width);
-        }
+        let (batch_tokens, filling) = self.sizes();
         let mut said: Vec<Vec<Kept>> = (0..tokens.rows()).map(|_| Vec::new()).collect();
-        for equal in rows.chunk_by(|&a, &b| tokens.input_ids.len_of(a) == tokens.input_ids.len_of(b)) {
-            let length = tokens.input_ids.len_of(equal[0]);
-            for batch in equal.chunks((self.batch_tokens() / length).max(1)) {
-                let mut kept = self.ask(tokens, masks, batch, widths[&length]).into_iter();
-                for &row in batch {
-                    said[row] = kept.by_ref().take(masks.positions.len_of(row)).collect();
-                    self.check(masks, row, &said[row])?;
-                }
-                progress((batch.len() * length) as u64)?;
+        for batch in batches(&rows, |&row| tokens.input_ids.len_of(row), batch_tokens, filling) {
+            let mut kept = self.ask(tokens, masks, batch, filling).into_iter();
+            for &row in batch {
+                said[row] = kept.by_ref().take(masks.positions.len_of(row)).collect();
+                self.check(masks, row, &said[row])?;
             }
+            progress(batch.iter().map(|&row| tokens.input_ids.len_of(row) as u64).sum())?;
         }
         Ok(table(masks, &said))
     }
 
-    fn batch_tokens(&self) -> usize {
-        BATCH_TOKENS[usize::from(!entromask_device::is_cpu(self.device))]
+    /// Tokens of a batch, and how it is filled up.
+    fn sizes(&self) -> (usize, Filling) {
+        let (id, longest) = (self.shape.filling_id(), self.shape.max_seq_length());
+        if entromask_device::is_cpu(self.device) {
+            (CPU_BATCH_TOKENS, Filling::tight(id))
+        } else {
+            (GPU_BATCH_TOKENS, Filling::roomy(id).within(longest))
+        }
     }
 
     /// What is kept of the masked positions of `rows`, one after the other.
-    fn ask(&self, tokens: &Tokens, masks: &Masks, rows: &[usize], width: usize) -> Vec<Kept> {
+    fn ask(&self, tokens: &Tokens, masks: &Masks, rows: &[usize], filling: Filling) -> Vec<Kept> {
         let seen: Vec<Vec<u32>> = rows.iter().map(|&row| masked(tokens, masks, row)).collect();
-        let batch = Batch::from_rows(&seen, self.shape.filling_id(), self.device);
-        let (mut grid, mut chosen) = (Vec::new(), Vec::new());
-        for &row in rows {
-            let positions = masks.positions.row(row);
-            chosen.extend((grid.len()..grid.len() + positions.len()).map(|cell| cell as i32));
-            grid.extend((0..width).map(|i| positions.get(i).map_or(0, |&p| i32::from(p))));
-        }
-        let positions = self.ints(grid, [rows.len(), width]);
-        let hidden = self.model.encoder.forward_at(&batch, &positions);
-        let n = chosen.len();
-        let hidden = self.model.transform(self.model.hidden_at(hidden, self.ints(chosen, [n])));
+        let wanted = rows.iter().zip(&seen).map(|(&row, ids)| Wanted {
+            input_ids: ids,
+            token_type_ids: &[],
+            positions: masks.positions.row(row),
+        });
+        let hidden = self.model.states_at(&wanted.collect::<Vec<_>>(), filling, self.device);
+        let hidden = self.model.transform(hidden);
+        let [n, _] = hidden.dims();
         let at_once = (CHUNK_LOGITS / self.shape.vocab_size).max(1);
         let chunks = (0..n).step_by(at_once).map(|start| {
             let hidden = hidden.clone().narrow(0, start, at_once.min(n - start));
@@ -108,10 +105,6 @@ impl Speaker<'_> {
         let logits: Vec<f32> = logits.try_into_vec_as().expect("a float tensor reads as f32");
         let rows = logits.par_chunks(self.shape.vocab_size);
         rows.map(|row| Kept::of(row, self.config.top_k, self.config.temperature as f32)).collect()
-    }
-
-    fn ints<const D: usize>(&self, values: Vec<i32>, shape: [usize; D]) -> Tensor<D, Int> {
-        Tensor::from_data(TensorData::new(values, shape), self.device)
     }
 }
 
