@@ -245,7 +245,9 @@ impl<'a> Trainer<'a> {
     fn validate(&mut self) -> Result<bool> {
         let (job, began) = (self.job, Instant::now());
         let model = self.model();
-        let score = self.validation.score(model, &job.student, job.config.batch_size, self.shards.device());
+        // A device that has no room for more rows to train on may have none to validate on.
+        let rows = job.config.batch_size.min(job.config.micro_batch.unwrap_or(usize::MAX));
+        let score = self.validation.score(model, &job.student, rows, self.shards.device());
         let Some(score) = score else { return Ok(false) };
         let rise = job.config.run.divergence;
         let best = self.counters.count_validation(score, (rise > 0.0).then_some(rise))?;
