@@ -38,16 +38,16 @@ pub(crate) fn attend(
     products.matmul(dropout.forward(softmax(scores, 3)), value)
 }
 
-/// `[batch_size, length, heads · head_size]` to `[batch_size, heads, length, head_size]`.
-pub(crate) fn split_heads(hidden: Tensor<3>, heads: usize) -> Tensor<4> {
-    let [batch_size, length, width] = hidden.dims();
-    hidden.reshape([batch_size, length, heads, width / heads]).swap_dims(1, 2)
+/// `[batch_size · length, heads · head_size]` to `[batch_size, heads, length, head_size]`.
+pub(crate) fn split_heads(hidden: Tensor<2>, batch_size: usize, heads: usize) -> Tensor<4> {
+    let [tokens, width] = hidden.dims();
+    hidden.reshape([batch_size, tokens / batch_size.max(1), heads, width / heads]).swap_dims(1, 2)
 }
 
 /// The inverse of [`split_heads`].
-pub(crate) fn merge_heads(context: Tensor<4>) -> Tensor<3> {
+pub(crate) fn merge_heads(context: Tensor<4>) -> Tensor<2> {
     let [batch_size, heads, length, head_size] = context.dims();
-    context.swap_dims(1, 2).reshape([batch_size, length, heads * head_size])
+    context.swap_dims(1, 2).reshape([batch_size * length, heads * head_size])
 }
 
 /// True at padding, `[batch_size, seq_length]`; `None` when there is none.
@@ -61,12 +61,29 @@ pub(crate) fn hide_keys(padding: &Tensor<2, Bool>, heads: usize, n: usize) -> Te
     padding.clone().reshape([batch_size, 1, 1, seq_length]).expand([batch_size, heads, n, seq_length])
 }
 
-/// Rows of `hidden` `[batch_size, seq_length, hidden_size]` at `positions` `[batch_size, n]`; all of them without.
-pub(crate) fn pick(hidden: Tensor<3>, positions: Option<&Tensor<2, Int>>) -> Tensor<3> {
-    let Some(positions) = positions else { return hidden };
-    let [batch_size, seq_length, width] = hidden.dims();
-    let [_, n] = positions.dims();
-    let starts = Tensor::<1, Int>::arange(0..batch_size as i64, &positions.device()) * seq_length as i64;
-    let flat = (positions.clone() + starts.unsqueeze_dim(1)).reshape([batch_size * n]);
-    hidden.reshape([batch_size * seq_length, width]).select(0, flat).reshape([batch_size, n, width])
+/// Places in the rows of a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// `[batch_size, n]`.
+    pub(crate) positions: Tensor<2, Int>,
+    /// Among all tokens, `[batch_size · n]`.
+    flat: Tensor<1, Int>,
+}
+
+impl Places {
+    pub(crate) fn new(positions: &Tensor<2, Int>, seq_length: usize) -> Self {
+        let [batch_size, n] = positions.dims();
+        let starts = Tensor::<1, Int>::arange(0..batch_size as i64, &positions.device()) * seq_length as i64;
+        let flat = (positions.clone() + starts.unsqueeze_dim(1)).reshape([batch_size * n]);
+        Self { positions: positions.clone(), flat }
+    }
+}
+
+/// Rows of `hidden` `[batch_size · seq_length, hidden_size]` at `places`, `[batch_size · n, hidden_size]`; all of them
+/// without.
+pub(crate) fn pick(hidden: Tensor<2>, places: Option<&Places>) -> Tensor<2> {
+    match places {
+        Some(places) => hidden.select(0, places.flat.clone()),
+        None => hidden,
+    }
 }

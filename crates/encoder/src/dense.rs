@@ -9,3 +9,12 @@ use entromask_kernels::Products;
 pub(crate) fn dense<const D: usize>(layer: &Linear, input: Tensor<D>, products: Products) -> Tensor<D> {
     products.linear(input, layer.weight.val(), layer.bias.as_ref().map(Param::val))
 }
+
+/// `[batch_size, seq_length, width]` to `[batch_size · seq_length, width]`.
+///
+/// burn multiplies the rows of a batch one by one where that seems better to it. One product of all tokens keeps a GPU
+/// busier.
+pub(crate) fn flat(hidden: Tensor<3>) -> Tensor<2> {
+    let [batch_size, seq_length, width] = hidden.dims();
+    hidden.reshape([batch_size * seq_length, width])
+}

@@ -7,6 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 use entromask_kernels::Products;
 
+use crate::attention::Places;
 use crate::checkpoint::{self, Stored};
 use crate::modernbert::ModernBert;
 use crate::transformer::Transformer;
@@ -51,7 +52,7 @@ impl Encoder {
 
     /// Hidden states of the last layer, `[batch_size, seq_length, hidden_size]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
-        self.hidden(batch, None)
+        in_rows(self.hidden(batch, None), batch.dims())
     }
 
     /// Hidden states of the last layer at some positions only: `positions` is `[batch_size, n]`, the result
@@ -60,16 +61,18 @@ impl Encoder {
     /// Equals picking them from [`forward`](Self::forward), but the last layer computes nothing else, which saves most
     /// of its cost when the masked positions are all that is wanted. Rows that want fewer than `n` repeat any position.
     pub fn forward_at(&self, batch: &Batch, positions: &Tensor<2, Int>) -> Tensor<3> {
-        self.hidden(batch, Some(positions))
+        let [_, seq_length] = batch.dims();
+        in_rows(self.hidden(batch, Some(&Places::new(positions, seq_length))), positions.dims())
     }
 
     /// Hidden states of all depths, `[batch_size, seq_length, hidden_size]` each: the embeddings, then the output of each
     /// layer, the last one as [`forward`](Self::forward) gives it.
     pub fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<3>> {
-        match self {
+        let layers = match self {
             Self::Absolute(encoder) => encoder.forward_layers(batch),
             Self::Rotary(encoder) => encoder.forward_layers(batch),
-        }
+        };
+        layers.into_iter().map(|hidden| in_rows(hidden, batch.dims())).collect()
     }
 
     /// Word embeddings, `[vocab_size, embedding_size]`.
@@ -106,10 +109,17 @@ impl Encoder {
         }
     }
 
-    fn hidden(&self, batch: &Batch, positions: Option<&Tensor<2, Int>>) -> Tensor<3> {
+    /// `[batch_size · seq_length, hidden_size]`, or as many as there are places.
+    fn hidden(&self, batch: &Batch, places: Option<&Places>) -> Tensor<2> {
         match self {
-            Self::Absolute(encoder) => encoder.forward(batch, positions),
-            Self::Rotary(encoder) => encoder.forward(batch, positions),
+            Self::Absolute(encoder) => encoder.forward(batch, places),
+            Self::Rotary(encoder) => encoder.forward(batch, places),
         }
     }
+}
+
+/// `[batch_size · n, hidden_size]` to `[batch_size, n, hidden_size]`.
+fn in_rows(hidden: Tensor<2>, [batch_size, n]: [usize; 2]) -> Tensor<3> {
+    let [_, width] = hidden.dims();
+    hidden.reshape([batch_size, n, width])
 }

@@ -38,6 +38,7 @@ mod flops;
 mod masked_lm;
 mod modernbert;
 mod problems;
+mod rotation;
 mod states;
 mod transformer;
 

@@ -7,13 +7,14 @@ use burn::module::Module;
 use burn::nn::{
     Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
 };
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor};
 use entromask_kernels::Products;
 use serde::{Deserialize, Serialize};
 
 use crate::activation::Activation;
-use crate::attention::{attend, hide_keys, merge_heads, padding, pick, split_heads};
-use crate::dense::dense;
+use crate::attention::{Places, attend, hide_keys, merge_heads, padding, pick, split_heads};
+use crate::dense::{dense, flat};
+use crate::rotation::Rotations;
 use crate::{Batch, EncoderConfig};
 
 /// What ModernBERT has beyond the fields of [`EncoderConfig`]. Defaults are those of `transformers`.
@@ -94,8 +95,11 @@ pub struct ModernBert {
 /// What is the same for all layers of a forward pass.
 #[derive(Clone, Copy)]
 struct Pass<'a> {
+    /// `[batch_size, seq_length]`.
+    dims: [usize; 2],
     /// True at padding, `[batch_size, seq_length]`.
     padding: Option<&'a Tensor<2, Bool>>,
+    rotations: &'a Rotations,
     products: Products,
 }
 
@@ -109,21 +113,20 @@ impl ModernBert {
         }
     }
 
-    /// Hidden states `[batch_size, seq_length, hidden_size]`, or of the last layer at `positions` `[batch_size, n]` only:
-    /// `[batch_size, n, hidden_size]`.
-    pub(crate) fn forward(&self, batch: &Batch, positions: Option<&Tensor<2, Int>>) -> Tensor<3> {
-        let padding = padding(batch);
+    /// Hidden states `[batch_size · seq_length, hidden_size]`, or of the last layer at `places` only.
+    pub(crate) fn forward(&self, batch: &Batch, places: Option<&Places>) -> Tensor<2> {
+        let (padding, rotations) = (padding(batch), Rotations::default());
+        let pass = self.pass(batch, padding.as_ref(), &rotations);
         let embedded = self.embeddings.forward(batch);
-        let Some((last, before)) = self.layers.split_last() else { return pick(embedded, positions) };
-        let pass = Pass { padding: padding.as_ref(), products: self.products };
+        let Some((last, before)) = self.layers.split_last() else { return pick(embedded, places) };
         let hidden = before.iter().fold(embedded, |hidden, layer| layer.forward(hidden, None, pass));
-        self.norm.forward(last.forward(hidden, positions, pass))
+        self.norm.forward(last.forward(hidden, places, pass))
     }
 
-    /// As [`Encoder::forward_layers`](crate::Encoder::forward_layers).
-    pub(crate) fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<3>> {
-        let padding = padding(batch);
-        let pass = Pass { padding: padding.as_ref(), products: self.products };
+    /// Hidden states of all depths, `[batch_size · seq_length, hidden_size]` each.
+    pub(crate) fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<2>> {
+        let (padding, rotations) = (padding(batch), Rotations::default());
+        let pass = self.pass(batch, padding.as_ref(), &rotations);
         let mut states = vec![self.embeddings.forward(batch)];
         for layer in &self.layers {
             let below = states[states.len() - 1].clone();
@@ -133,6 +136,15 @@ impl ModernBert {
             *last = self.norm.forward(last.clone());
         }
         states
+    }
+
+    fn pass<'a>(
+        &self,
+        batch: &Batch,
+        padding: Option<&'a Tensor<2, Bool>>,
+        rotations: &'a Rotations,
+    ) -> Pass<'a> {
+        Pass { dims: batch.dims(), padding, rotations, products: self.products }
     }
 
     pub(crate) fn word_embeddings(&self) -> Tensor<2> {
@@ -157,8 +169,10 @@ impl Embeddings {
         }
     }
 
-    fn forward(&self, batch: &Batch) -> Tensor<3> {
-        self.dropout.forward(self.norm.forward(self.word_embeddings.forward(batch.input_ids.clone())))
+    /// `[batch_size, seq_length]` to `[batch_size · seq_length, hidden_size]`.
+    fn forward(&self, batch: &Batch) -> Tensor<2> {
+        let words = flat(self.word_embeddings.forward(batch.input_ids.clone()));
+        self.dropout.forward(self.norm.forward(words))
     }
 }
 
@@ -181,10 +195,10 @@ impl Layer {
         }
     }
 
-    /// `hidden` is `[batch_size, seq_length, hidden_size]`; only `positions` `[batch_size, n]` are computed if given.
-    fn forward(&self, hidden: Tensor<3>, positions: Option<&Tensor<2, Int>>, pass: Pass) -> Tensor<3> {
+    /// `hidden` is `[batch_size · seq_length, hidden_size]`; only `places` are computed if given.
+    fn forward(&self, hidden: Tensor<2>, places: Option<&Places>, pass: Pass) -> Tensor<2> {
         let seen = self.attention_norm.as_ref().map_or(hidden.clone(), |norm| norm.forward(hidden.clone()));
-        let attended = self.attention.forward(seen, positions, pass) + pick(hidden, positions);
+        let attended = self.attention.forward(seen, places, pass) + pick(hidden, places);
         self.mlp.forward(self.mlp_norm.forward(attended.clone()), pass.products) + attended
     }
 }
@@ -217,21 +231,19 @@ impl SelfAttention {
         }
     }
 
-    fn forward(&self, seen: Tensor<3>, positions: Option<&Tensor<2, Int>>, pass: Pass) -> Tensor<3> {
-        let [_, seq_length, width] = seen.dims();
+    fn forward(&self, seen: Tensor<2>, places: Option<&Places>, pass: Pass) -> Tensor<2> {
+        let ([_, width], [batch_size, seq_length]) = (seen.dims(), pass.dims);
         let qkv = dense(&self.qkv, seen, pass.products);
-        let part = |index: usize| qkv.clone().narrow(2, index * width, width);
-        let rotation = Rotation::new(self.theta, seq_length, width / self.heads, &qkv.device());
-        let query = split_heads(pick(part(0), positions), self.heads);
+        let part = |index: usize| qkv.clone().narrow(1, index * width, width);
+        let heads = |part| split_heads(part, batch_size, self.heads);
+        let rotation = pass.rotations.of(self.theta, seq_length, width / self.heads, &qkv.device());
+        let query = heads(pick(part(0), places));
         let [_, _, n, _] = query.dims();
+        let positions = places.map(|places| &places.positions);
         let query = rotation.turn(query, positions);
-        let key = rotation.turn(split_heads(part(1), self.heads), None);
-        let value = split_heads(part(2), self.heads);
+        let (key, value) = (rotation.turn(heads(part(1)), None), heads(part(2)));
         let hidden = self.hidden(positions, pass.padding, [n, seq_length], &qkv.device());
-        let hidden = hidden.map(|hidden| {
-            let [batch_size, _, _, _] = value.dims();
-            hidden.expand([batch_size, self.heads, n, seq_length])
-        });
+        let hidden = hidden.map(|hidden| hidden.expand([batch_size, self.heads, n, seq_length]));
         let context = merge_heads(attend(query, key, value, hidden, &self.dropout, pass.products));
         self.dropout.forward(dense(&self.output, context, pass.products))
     }
@@ -262,46 +274,6 @@ impl SelfAttention {
     }
 }
 
-/// Rotary position embeddings of one row: cosines and sines, `[seq_length, head_size]`.
-struct Rotation {
-    cos: Tensor<2>,
-    sin: Tensor<2>,
-}
-
-impl Rotation {
-    fn new(theta: f64, seq_length: usize, head_size: usize, device: &Device) -> Self {
-        let half = head_size / 2;
-        let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / head_size as f32);
-        let angles: Vec<f32> = (0..seq_length)
-            .flat_map(|position| (0..head_size).map(move |i| position as f32 * frequency(i % half)))
-            .collect();
-        let table = |function: fn(f32) -> f32| {
-            let values: Vec<f32> = angles.iter().map(|&angle| function(angle)).collect();
-            Tensor::<2>::from_data(TensorData::new(values, [seq_length, head_size]), device)
-        };
-        Self { cos: table(f32::cos), sin: table(f32::sin) }
-    }
-
-    /// Turns `x` `[batch_size, heads, n, head_size]`, which lies at `positions` `[batch_size, n]` or at 0, 1, ….
-    fn turn(&self, x: Tensor<4>, positions: Option<&Tensor<2, Int>>) -> Tensor<4> {
-        let [_, _, n, head_size] = x.dims();
-        let at = |table: &Tensor<2>| match positions {
-            Some(positions) => {
-                let [rows, _] = positions.dims();
-                table
-                    .clone()
-                    .select(0, positions.clone().reshape([rows * n]))
-                    .reshape([rows, 1, n, head_size])
-            }
-            None => table.clone().reshape([1, 1, n, head_size]),
-        };
-        let half = head_size / 2;
-        let [left, right] = [0, half].map(|start| x.clone().narrow(3, start, half));
-        let turned = Tensor::cat(vec![right.neg(), left], 3);
-        x * at(&self.cos) + turned * at(&self.sin)
-    }
-}
-
 /// A gated linear unit: the activated half of the first product times its other half.
 #[derive(Module, Debug)]
 pub(crate) struct Mlp {
@@ -324,10 +296,10 @@ impl Mlp {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>, products: Products) -> Tensor<3> {
+    fn forward(&self, hidden: Tensor<2>, products: Products) -> Tensor<2> {
         let both = dense(&self.input, hidden, products);
-        let [_, _, width] = both.dims();
-        let [input, gate] = [0, width / 2].map(|start| both.clone().narrow(2, start, width / 2));
+        let [_, width] = both.dims();
+        let [input, gate] = [0, width / 2].map(|start| both.clone().narrow(1, start, width / 2));
         dense(&self.output, self.dropout.forward(self.activation.forward(input) * gate), products)
     }
 }

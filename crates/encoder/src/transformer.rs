@@ -17,12 +17,12 @@ use burn::module::Module;
 use burn::nn::{
     Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
 };
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, Device, Tensor};
 use entromask_kernels::Products;
 
 use crate::activation::Activation;
-use crate::attention::{attend, hide_keys, merge_heads, padding, pick, split_heads};
-use crate::dense::dense;
+use crate::attention::{Places, attend, hide_keys, merge_heads, padding, pick, split_heads};
+use crate::dense::{dense, flat};
 use crate::{Batch, EncoderConfig, Family};
 
 /// The body of BERT and its descendants, without a head.
@@ -51,23 +51,22 @@ impl Transformer {
         }
     }
 
-    /// Hidden states `[batch_size, seq_length, hidden_size]`, or of the last layer at `positions` `[batch_size, n]` only:
-    /// `[batch_size, n, hidden_size]`.
-    pub(crate) fn forward(&self, batch: &Batch, positions: Option<&Tensor<2, Int>>) -> Tensor<3> {
+    /// Hidden states `[batch_size · seq_length, hidden_size]`, or of the last layer at `places` only.
+    pub(crate) fn forward(&self, batch: &Batch, places: Option<&Places>) -> Tensor<2> {
         let padding = padding(batch);
+        let pass = self.pass(batch, padding.as_ref());
         let embedded = self.embeddings.forward(batch, self.products);
-        let Some((last, before)) = self.order.split_last() else { return pick(embedded, positions) };
-        let pass = Pass { padding: padding.as_ref(), products: self.products };
+        let Some((last, before)) = self.order.split_last() else { return pick(embedded, places) };
         let layer = |hidden, &index: &usize| self.layers[index].forward(hidden, None, pass);
         let hidden = before.iter().fold(embedded, layer);
-        let hidden = self.layers[*last].forward(hidden, positions, pass);
+        let hidden = self.layers[*last].forward(hidden, places, pass);
         self.norm.as_ref().map_or(hidden.clone(), |norm| norm.forward(hidden))
     }
 
-    /// As [`Encoder::forward_layers`](crate::Encoder::forward_layers).
-    pub(crate) fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<3>> {
+    /// Hidden states of all depths, `[batch_size · seq_length, hidden_size]` each.
+    pub(crate) fn forward_layers(&self, batch: &Batch) -> Vec<Tensor<2>> {
         let padding = padding(batch);
-        let pass = Pass { padding: padding.as_ref(), products: self.products };
+        let pass = self.pass(batch, padding.as_ref());
         let mut states = vec![self.embeddings.forward(batch, self.products)];
         for &index in &self.order {
             let below = states[states.len() - 1].clone();
@@ -79,6 +78,11 @@ impl Transformer {
         states
     }
 
+    fn pass<'a>(&self, batch: &Batch, padding: Option<&'a Tensor<2, Bool>>) -> Pass<'a> {
+        let [batch_size, _] = batch.dims();
+        Pass { batch_size, padding, products: self.products }
+    }
+
     pub(crate) fn word_embeddings(&self) -> Tensor<2> {
         self.embeddings.word_embeddings.weight.val()
     }
@@ -87,6 +91,7 @@ impl Transformer {
 /// What is the same for all layers of a forward pass.
 #[derive(Clone, Copy)]
 struct Pass<'a> {
+    batch_size: usize,
     /// True at padding, `[batch_size, seq_length]`.
     padding: Option<&'a Tensor<2, Bool>>,
     products: Products,
@@ -121,10 +126,10 @@ impl Embeddings {
         }
     }
 
-    /// `[batch_size, seq_length]` to `[batch_size, seq_length, hidden_size]`.
-    fn forward(&self, batch: &Batch, products: Products) -> Tensor<3> {
+    /// `[batch_size, seq_length]` to `[batch_size · seq_length, hidden_size]`.
+    fn forward(&self, batch: &Batch, products: Products) -> Tensor<2> {
         let words = self.word_embeddings.forward(batch.input_ids.clone());
-        let summed = words + self.places(batch);
+        let summed = flat(words + self.places(batch));
         let normed = self.norm.as_ref().map_or(summed.clone(), |norm| norm.forward(summed));
         let dropped = self.dropout.forward(normed);
         self.projection.as_ref().map_or(dropped.clone(), |projection| dense(projection, dropped, products))
@@ -198,25 +203,25 @@ impl Layer {
         }
     }
 
-    /// `hidden` is `[batch_size, seq_length, hidden_size]`; only `positions` `[batch_size, n]` are computed if given.
-    fn forward(&self, hidden: Tensor<3>, positions: Option<&Tensor<2, Int>>, pass: Pass) -> Tensor<3> {
+    /// `hidden` is `[batch_size · seq_length, hidden_size]`; only `places` are computed if given.
+    fn forward(&self, hidden: Tensor<2>, places: Option<&Places>, pass: Pass) -> Tensor<2> {
         if self.norm_first {
             let seen = self.attention_norm.forward(hidden.clone());
-            let attended = self.attended(pick(seen.clone(), positions), seen, pass) + pick(hidden, positions);
+            let attended = self.attended(pick(seen.clone(), places), seen, pass) + pick(hidden, places);
             return self.feed_forward(self.output_norm.forward(attended.clone()), pass.products) + attended;
         }
-        let at = pick(hidden.clone(), positions);
+        let at = pick(hidden.clone(), places);
         let attended = self.attention_norm.forward(self.attended(at.clone(), hidden, pass) + at);
         self.output_norm.forward(self.feed_forward(attended.clone(), pass.products) + attended)
     }
 
-    /// `at` `[batch_size, n, hidden_size]` attends to `all` `[batch_size, seq_length, hidden_size]`.
-    fn attended(&self, at: Tensor<3>, all: Tensor<3>, pass: Pass) -> Tensor<3> {
+    /// `at` `[batch_size · n, hidden_size]` attends to `all` `[batch_size · seq_length, hidden_size]`.
+    fn attended(&self, at: Tensor<2>, all: Tensor<2>, pass: Pass) -> Tensor<2> {
         let context = self.attention.forward(at, all, pass);
         self.dropout.forward(dense(&self.attention_output, context, pass.products))
     }
 
-    fn feed_forward(&self, hidden: Tensor<3>, products: Products) -> Tensor<3> {
+    fn feed_forward(&self, hidden: Tensor<2>, products: Products) -> Tensor<2> {
         let inner = self.activation.forward(dense(&self.intermediate, hidden, products));
         self.dropout.forward(dense(&self.output, inner, products))
     }
@@ -243,12 +248,13 @@ impl SelfAttention {
         }
     }
 
-    /// `at` `[batch_size, n, hidden_size]` attends to `all` `[batch_size, seq_length, hidden_size]`.
-    fn forward(&self, at: Tensor<3>, all: Tensor<3>, pass: Pass) -> Tensor<3> {
-        let [_, n, _] = at.dims();
-        let heads = |layer, input| split_heads(dense(layer, input, pass.products), self.heads);
+    /// `at` `[batch_size · n, hidden_size]` attends to `all` `[batch_size · seq_length, hidden_size]`.
+    fn forward(&self, at: Tensor<2>, all: Tensor<2>, pass: Pass) -> Tensor<2> {
+        let heads =
+            |layer, input| split_heads(dense(layer, input, pass.products), pass.batch_size, self.heads);
         let (query, key) = (heads(&self.query, at), heads(&self.key, all.clone()));
         let value = heads(&self.value, all);
+        let [_, _, n, _] = query.dims();
         let hidden = pass.padding.map(|padding| hide_keys(padding, self.heads, n));
         merge_heads(attend(query, key, value, hidden, &self.dropout, pass.products))
     }
