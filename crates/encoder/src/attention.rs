@@ -4,7 +4,7 @@ use burn::nn::Dropout;
 use burn::tensor::activation::softmax;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Bool, Device, FloatDType, Int, Tensor};
 use entromask_kernels::Products;
 
 use crate::Batch;
@@ -15,8 +15,9 @@ const MASKED_SCORE: f32 = -1e9;
 /// Attention of queries `[batch_size, heads, n, head_size]` to keys and values `[batch_size, heads, seq_length,
 /// head_size]`; `hidden`, `[batch_size, heads, n, seq_length]`, is true where a key must not be seen.
 ///
-/// Without automatic differentiation this is burn's fused operation and nothing is dropped; its softmax is in the type of
-/// the products, so that it is not used where that is another than the tensors'.
+/// On the CPU without automatic differentiation this is burn's fused operation and nothing is dropped. On GPUs that one
+/// takes f16 only (`cubek-attention` 0.3.1) and is many kernels for other types, which burn cannot fuse with each other
+/// as it does those below. Whatever the type of the tensors, the softmax is computed in f32.
 pub(crate) fn attend(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -25,17 +26,31 @@ pub(crate) fn attend(
     dropout: &Dropout,
     products: Products,
 ) -> Tensor<4> {
-    if !query.is_autodiff() && products == Products::AsTensors {
+    let is_on_cpu = query.device() == Device::flex();
+    if is_on_cpu && !query.is_autodiff() && products == Products::AsTensors {
         return attention(query, key, value, hidden, None, AttentionModuleOptions::default());
     }
-    let [_, _, _, head_size] = query.dims();
+    plain(query, key, value, hidden, dropout, products)
+}
+
+/// [`attend`] in single operations.
+fn plain(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    hidden: Option<Tensor<4, Bool>>,
+    dropout: &Dropout,
+    products: Products,
+) -> Tensor<4> {
+    let ([_, _, _, head_size], dtype) = (query.dims(), value.dtype());
     // Scaling the queries costs seq_length / head_size times less than scaling the scores.
     let scores = products.matmul(query * (head_size as f64).powf(-0.5), key.swap_dims(2, 3));
+    let scores = scores.cast(FloatDType::F32);
     let scores = match hidden {
         Some(hidden) => scores.mask_fill(hidden, MASKED_SCORE),
         None => scores,
     };
-    products.matmul(dropout.forward(softmax(scores, 3)), value)
+    products.matmul(dropout.forward(softmax(scores, 3)).cast(dtype), value)
 }
 
 /// `[batch_size · length, heads · head_size]` to `[batch_size, heads, length, head_size]`.
@@ -85,5 +100,44 @@ pub(crate) fn pick(hidden: Tensor<2>, places: Option<&Places>) -> Tensor<2> {
     match places {
         Some(places) => hidden.select(0, places.flat.clone()),
         None => hidden,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::DropoutConfig;
+    use burn::tensor::TensorData;
+    use entromask_random::{keyed, normals};
+
+    use super::*;
+
+    #[test]
+    fn single_operations_give_what_the_fused_one_gives() {
+        let (device, no_dropout) = (Device::flex(), DropoutConfig::new(0.0).init());
+        let [batch_size, heads, n, length, size] = [3, 2, 5, 40, 16];
+        // bf16 rounds scores of about 8 by 1/64, and so weights by as much of themselves.
+        for (dtype, tolerance) in [(FloatDType::F32, 1e-5), (FloatDType::BF16, 0.05)] {
+            let draw = |length: usize, purpose| {
+                let count = batch_size * heads * length * size;
+                let values = normals(count, 1.5, &mut keyed(1, purpose, length as u64, 0));
+                let data = TensorData::new(values, [batch_size, heads, length, size]);
+                Tensor::<4>::from_data(data, &device).cast(dtype)
+            };
+            let (query, key, value) = (draw(n, "query"), draw(length, "key"), draw(length, "value"));
+            let padded =
+                (0..batch_size * length).map(|i| i % length >= 10 * (i / length + 1)).collect::<Vec<_>>();
+            let padded = Tensor::<2, Bool>::from_data(TensorData::new(padded, [batch_size, length]), &device);
+            for hidden in [None, Some(hide_keys(&padded, heads, n))] {
+                let [q, k, v] = [&query, &key, &value].map(Clone::clone);
+                let exact = [&query, &key, &value].map(|tensor| tensor.clone().cast(FloatDType::F32));
+                let [exact_q, exact_k, exact_v] = exact;
+                let fused =
+                    attend(exact_q, exact_k, exact_v, hidden.clone(), &no_dropout, Products::AsTensors);
+                let found = plain(q, k, v, hidden, &no_dropout, Products::AsTensors);
+                assert_eq!(found.dtype(), query.dtype());
+                let off = (found.cast(FloatDType::F32) - fused).abs().max().into_scalar::<f32>();
+                assert!(off < tolerance, "{dtype:?}: {off}");
+            }
+        }
     }
 }
