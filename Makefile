@@ -51,11 +51,21 @@ $(foreach v,$(filter-out $(choices) $(others) CARGO% RUST% RAYON% ENTROMASK% GLI
 $(foreach v,$(choices) DEVICE THREADS JOBS DATA,$(eval override $(v) := $(strip $($(v)))))
 override DATA := $(patsubst %/,%,$(DATA))
 
+# Each names a file, which is looked for now and not when hours of work have led to it.
+$(foreach v,CORPUS STUDENT SCORE MASK TRAIN KD GLUE TARGETS,$(eval file_of_$(v) := \
+  $(PIPELINES)/$(or $(if $(filter KD TRAIN,$(v)),train),$(shell echo $(v) | tr A-Z a-z))/$($(v)).toml))
+$(foreach v,$(filter $(given),CORPUS STUDENT SCORE MASK TRAIN KD GLUE TARGETS),$(if $(wildcard $(file_of_$(v))),,\
+  $(error $(v)=$($(v)): there is no $(file_of_$(v)))))
+
 # Each becomes part of paths that make splits at blanks, and that `clean` removes.
 $(foreach v,$(choices) DEVICE DATA PIPELINES,$(if $(word 2,$($(v))),$(error $(v)=$($(v)): names and paths without blanks only)))
 $(if $(DATA),,$(error DATA= names no folder))
 $(if $(filter random teacher-mask self-mask kd self-mask-kd,$(RUN)),,\
   $(error RUN=$(RUN): it is random, teacher-mask, self-mask, kd or self-mask-kd))
+$(if $(filter-out random,$(FIRST)),$(error FIRST=$(FIRST): random, or nothing))
+$(if $(REFERENCE),$(if $(wildcard $(REFERENCE)/manifest.json),,$(error REFERENCE=$(REFERENCE): no artifact, there is no manifest.json)),\
+  $(if $(shell grep -E '^ *name *= *"reducible"' $(PIPELINES)/mask/$(MASK).toml 2>/dev/null || true),\
+    $(error MASK=$(MASK) subtracts the entropies of a reference model: name their artifact, REFERENCE=$(DATA)/entropy/$(CORPUS)/…)))
 $(if $(FIRST),,$(foreach v,$(filter FIRST_UNTIL FIRST_MODE,$(given)),$(error $(v) does nothing without FIRST)))
 
 $(foreach v,ROUNDS ROUND_EPOCHS,$(if $(shell [[ "$($(v))" =~ ^[0-9]+$$ ]] && echo yes),,$(error $(v)=$($(v)): it must be a number)))
@@ -64,6 +74,7 @@ CARGO_TARGET_DIR ?=
 # One target folder per backend: a CPU build must never replace a GPU build without a word.
 comma   := ,
 BACKEND := $(filter-out cpu,$(firstword $(subst :, ,$(subst $(comma), ,$(DEVICE)))))
+$(if $(filter-out wgpu vulkan cuda,$(BACKEND)),$(error DEVICE=$(DEVICE): it is cpu, wgpu, vulkan or cuda))
 TARGET  := $(or $(CARGO_TARGET_DIR),target)$(if $(BACKEND),/$(BACKEND))
 BIN     ?= $(TARGET)/release
 BUILD   ?= build
@@ -178,8 +189,16 @@ $(if $(cached),$(eval $(call targets_rule,$(kd_masks))))
 
 # ---- Self-masking: train on random masks, then score with that very model, select, train on, … ---------------------------
 rounds  := $(shell seq 1 $(ROUNDS))
-self     = $(STUDENT)-$(1)/self-$(SCORE)-$(mask_name)-r$(ROUNDS)x$(ROUND_EPOCHS)$(if $(filter $(KD),$(1)),-$(kd_name))
+lengths := r$(ROUNDS)x$(ROUND_EPOCHS)
+kd_part  = $(if $(filter $(KD),$(1)),-$(kd_name))
+self     = $(STUDENT)-$(1)/self-$(SCORE)-$(mask_name)-$(lengths)$(kd_part)
 self_of  = $(DATA)/$(1)/$(CORPUS)/$(subst /,-,$(call self,$(2)))
+# The first round knows neither SCORE nor MASK, and its scores do not know MASK: others share them.
+first         = $(STUDENT)-$(1)/self-$(lengths)$(kd_part)
+first_entropy = $(DATA)/entropy/$(CORPUS)/$(subst /,-,$(call first,$(1)))-$(SCORE)/round-1
+# $(call self_model,recipe,round), and the entropies that masks of a round are made from
+self_model    = $(models)/$(if $(filter 0,$(2)),$(call first,$(1)),$(call self,$(1)))/round-$(2)
+self_entropy  = $(if $(filter 1,$(2)),$(call first_entropy,$(1)),$(call self_of,entropy,$(1))/round-$(2))
 
 # The masks of a round, and what a recipe needs besides them.
 self_masks   = $(if $(filter 0,$(2)),$(masks)/random/epochs-0-$(ROUND_EPOCHS),$(call self_of,masks,$(1))/round-$(2))
@@ -188,25 +207,25 @@ self_guide   = $(if $(filter $(KD),$(1)),$(call guide,$(call self_masks,$(1),$(2
 
 # $(call self_round,recipe,round,round before): what round n is made from
 define self_round
-$(call self_of,entropy,$(1))/round-$(2)/manifest.json: $(models)/$(call self,$(1))/round-$(3)/manifest.json FORCE | $(BUILD)
+$(call self_entropy,$(1),$(2))/manifest.json: $(call self_model,$(1),$(3))/manifest.json FORCE | $(BUILD)
 	$$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml --tokens $(tokens) \
-	  --model $(models)/$(call self,$(1))/round-$(3) $$(on_one)
+	  --model $(call self_model,$(1),$(3)) $$(on_one)
 
-$(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call self_of,entropy,$(1))/round-$(2)/manifest.json FORCE | $(BUILD)
+$(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call self_entropy,$(1),$(2))/manifest.json FORCE | $(BUILD)
 	$$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) \
-	  --entropy $(call self_of,entropy,$(1))/round-$(2) $(reference) \
+	  --entropy $(call self_entropy,$(1),$(2)) $(reference) \
 	  --set first_epoch=$$$$(($(2) * $(ROUND_EPOCHS))) --set epochs=$(ROUND_EPOCHS)
 
-$(models)/$(call self,$(1))/round-$(2)/manifest.json: $(call self_masks,$(1),$(2))/manifest.json $(call self_ready,$(1),$(2)) FORCE | $(BUILD)
+$(call self_model,$(1),$(2))/manifest.json: $(call self_masks,$(1),$(2))/manifest.json $(call self_ready,$(1),$(2)) FORCE | $(BUILD)
 	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),$(2))) \
-	  --continue-from $(models)/$(call self,$(1))/round-$(3) $(call self_guide,$(1),$(2))
+	  --continue-from $(call self_model,$(1),$(3)) $(call self_guide,$(1),$(2))
 
 $(if $(cached),$(if $(filter $(KD),$(1)),$(call targets_rule,$(call self_masks,$(1),$(2)))))
 endef
 
 # $(call self_rounds,recipe)
 define self_rounds
-$(models)/$(call self,$(1))/round-0/manifest.json: $(call self_masks,$(1),0)/manifest.json $(call self_ready,$(1),0) FORCE | $(BUILD)
+$(call self_model,$(1),0)/manifest.json: $(call self_masks,$(1),0)/manifest.json $(call self_ready,$(1),0) FORCE | $(BUILD)
 	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),0)) $(call self_guide,$(1),0)
 
 $(if $(cached),$(if $(filter $(KD),$(1)),$(call targets_rule,$(call self_masks,$(1),0))))
@@ -219,9 +238,9 @@ $(if $(filter $(TRAIN),$(KD)),,$(eval $(call self_rounds,$(KD))))
 # ---- The pipelines -------------------------------------------------------------------------------------------------------
 random_run       := $(call random_model,$(STUDENT),$(total_epochs))
 teacher-mask_run := $(teacher_model)
-self-mask_run    := $(models)/$(call self,$(TRAIN))/round-$(ROUNDS)
+self-mask_run    := $(call self_model,$(TRAIN),$(ROUNDS))
 kd_run           := $(kd_model)
-self-mask-kd_run := $(models)/$(call self,$(KD))/round-$(ROUNDS)
+self-mask-kd_run := $(call self_model,$(KD),$(ROUNDS))
 MODEL            ?= $($(RUN)_run)
 override MODEL   := $(patsubst %/,%,$(MODEL))
 

@@ -23,11 +23,11 @@ pub struct CommonArgs {
     /// Configuration of the stage (TOML); without it the defaults hold
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Override one key of the configuration, e.g. --set rate=0.3 or --set schedule.warmup=0.1
+    /// Override one key of the configuration; one in a table is TABLE.KEY. May be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Folder of the artifact to make
-    #[arg(long, value_name = "DIR")]
+    /// What to make: the folder of an artifact, or a file where a command makes one
+    #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
     /// Where to compute: cpu, wgpu, vulkan or cuda; cuda:1 names the second GPU, wgpu:1 and vulkan:1 the second discrete one,
     /// and cuda:0,1 several for stages that can use them

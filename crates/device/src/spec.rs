@@ -162,7 +162,9 @@ fn gpu(index: Option<usize>) -> burn::tensor::DeviceKind {
 fn not_compiled(backend: Backend) -> anyhow::Error {
     let name = backend.name();
     Fault::device(format!("device `{name}` is not compiled into this binary"))
-        .remedy(format!("build with `--features entromask-device/{name}`, or use --device cpu"))
+        .remedy(format!(
+            "`make build DEVICE={name}` makes one in target/{name}/release (`--features entromask-device/{name}`); or use --device cpu"
+        ))
         .into()
 }
 

@@ -32,7 +32,8 @@ pub struct Args {
     common: CommonArgs,
 }
 
-const EXAMPLE: &str = "Example: entromask-glue --config pipelines/glue/sample.toml --model data/models/mine --out data/glue/mine";
+const EXAMPLE: &str = "Example: entromask-glue --config pipelines/glue/sample.toml \
+                       --model data/models/sample/modernbert-tiny-mlm/self-kfold-mixed-r3x1/round-3 --out data/glue/mine";
 
 #[derive(Debug, clap::Args)]
 struct TuneArgs {

@@ -55,7 +55,8 @@ pub fn files(data: &Path, task: &Task) -> anyhow::Result<Vec<PathBuf>> {
     if !folder.is_dir() {
         return Err(Fault::input(format!("{}: no such folder", folder.display()))
             .remedy(format!(
-                "set `data` to a folder in GLUE's official layout, or leave {} out of `tasks`",
+                "set `data` to a folder in GLUE's official layout (`make glue-data` fetches the official files), or leave {} out of \
+                 `tasks`",
                 task.name
             ))
             .into());

@@ -23,7 +23,7 @@ pub struct Args {
 enum Command {
     /// Say what an artifact is and what is in it
     ///
-    /// Example: entromask-report inspect data/entropy/sample/mini-mlm-e2/kfold
+    /// Example: entromask-report inspect data/entropy/sample/modernbert-tiny-mlm-self-r3x1-kfold/round-1
     Inspect {
         /// Folder of an artifact, a Hugging Face model folder, or one Parquet part
         path: PathBuf,
@@ -45,8 +45,9 @@ enum Command {
     },
     /// Write one self-contained HTML page about a run
     ///
-    /// Follows the manifests from the model back to the corpus. Example:
-    /// entromask-report html --model data/models/sample/run --glue data/glue/sample/run --out run.html
+    /// Follows the manifests from the model back to the corpus. Example: entromask-report html
+    /// --model data/models/sample/modernbert-tiny-mlm/self-kfold-mixed-r3x1/round-3
+    /// --glue data/glue/sample/modernbert-tiny-mlm/self-kfold-mixed-r3x1/round-3/sample --out run.html
     Html {
         /// Folder of the model that came out
         #[arg(long, value_name = "DIR")]
@@ -63,8 +64,8 @@ enum Command {
     },
     /// Compare fine-tuning results, the first being the baseline
     ///
-    /// Differences are paired by seed, with 95 % intervals. Example: entromask-report compare data/glue/sample/random
-    /// data/glue/sample/self-mask --out comparison.html
+    /// Differences are paired by seed, with 95 % intervals. Example: entromask-report compare
+    /// data/glue/sample/modernbert-tiny-mlm/random-e4/sample data/glue/sample/modernbert-tiny-mlm/self-kfold-mixed-r3x1/round-3/sample --out comparison.html
     Compare {
         /// Folders that entromask-glue made
         #[arg(required = true, num_args = 2.., value_name = "DIR")]

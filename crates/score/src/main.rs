@@ -66,8 +66,8 @@ fn main() -> ExitCode {
 }
 
 fn after_help() -> String {
-    let example =
-        "entromask-score --tokens data/tokens/sample --model data/models/sample/tiny --out data/entropy/x";
+    let example = "entromask-score --tokens data/tokens/sample --model data/models/sample/modernbert-tiny-mlm/self-r3x1/round-0 \
+                   --out data/entropy/x";
     format!("Example: {example}\n\n{}", entromask_cli::EXIT_CODES_HELP)
 }
 

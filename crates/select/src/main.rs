@@ -12,10 +12,7 @@ use entromask_select::{Config, Paths, dry_run, run};
 /// Reads a tokens artifact and, for policies that need scores, an entropy artifact (nats); writes a masks artifact:
 /// one table part for each part of the tokens and epoch.
 #[derive(Parser)]
-#[command(version, after_help = concat!(
-    "Example: entromask-select --config pipelines/mask/sample.toml --tokens data/tokens/sample ",
-    "--entropy data/entropy/sample/mini-mlm-e2/kfold --set epochs=4 --out data/masks/sample/mini"
-), after_long_help = entromask_cli::EXIT_CODES_HELP)]
+#[command(version, after_help = format!("{EXAMPLE}\n\n{}", entromask_cli::EXIT_CODES_HELP))]
 struct Args {
     /// The tokens artifact
     #[arg(long, value_name = "DIR")]
@@ -29,6 +26,10 @@ struct Args {
     #[command(flatten)]
     common: CommonArgs,
 }
+
+const EXAMPLE: &str = "Example: entromask-select --config pipelines/mask/sample.toml --tokens data/tokens/sample \
+                       --entropy data/entropy/sample/modernbert-tiny-mlm-self-r3x1-kfold/round-1 --set epochs=4 \
+                       --out data/masks/sample/mine";
 
 fn main() -> ExitCode {
     let args = Args::parse();
