@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::manifest::Manifest;
+use crate::seal;
 
 /// Folders in the artifact's own with the checkpoints of runs that have another key than the artifact and have not come to
 /// their end: `state/<short key>`, in order. Such a run goes on from there when it is started again.
@@ -25,7 +26,7 @@ pub fn unfinished(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// The files below the artifact in `dir` that neither its manifest lists nor the runs in `unfinished` have left, in order.
 ///
-/// Of `state/` what the manifest lists is kept; the lock and the notes of an unfinished run are garbage once a manifest stands
+/// The digests of the manifest's parts are kept, and of `state/` what the manifest lists; the lock and the notes of an unfinished run are garbage once a manifest stands
 /// beside them.
 pub fn garbage(dir: &Path, unfinished: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let manifest = Manifest::load_any(dir)?;
@@ -35,6 +36,7 @@ pub fn garbage(dir: &Path, unfinished: &[PathBuf]) -> anyhow::Result<Vec<PathBuf
     found
         .retain(|path| !listed.contains(path) && path.file_name().is_none_or(|name| name != crate::MANIFEST));
     found.retain(|path| !unfinished.iter().any(|run| is_of(run, path)));
+    found.retain(|path| !has_prefix(path, &seal::prefix(manifest.short_key())));
     found.sort();
     Ok(found)
 }

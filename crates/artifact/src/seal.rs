@@ -1,4 +1,4 @@
-//! What is noted beside a finished part until the manifest has it: its digest, since that a part can be read does not say
+//! What is noted beside a finished part: its digest, since that a part can be read does not say
 //! that it is what was written, and what its stage wants to know of it without making it again.
 
 use std::path::{Path, PathBuf};
@@ -26,6 +26,11 @@ pub(crate) fn prefix(short_key: &str) -> String {
 /// Notes what there is to know of `file`.
 pub(crate) fn note(out: &Path, short_key: &str, file: &str, seal: &Seal) -> anyhow::Result<()> {
     Ok(fs::write(path(out, short_key, file), serde_json::to_vec(seal)?)?)
+}
+
+/// Removes what was noted of `file`.
+pub(crate) fn forget(out: &Path, short_key: &str, file: &str) {
+    let _ = fs::remove_file(path(out, short_key, file));
 }
 
 /// What was noted for `file`. A note that was cut short says nothing.
@@ -67,12 +72,17 @@ mod tests {
         assert_eq!(bench.noted(&part), Some(json!({"tokens": 7})));
         fs::write(folder.path().join(&part), b"0.16")?;
         assert!(bench.finished(&part).is_none(), "before there is a manifest");
+        let error = bench.publish(vec![OutputSpec::part(part.clone(), 1)], Value::Null, Cost::default());
+        assert!(error.expect_err("is changed").to_string().contains("not what was written"));
+        let bench = open()?;
         bench.write_bytes(&part, b"0.15")?;
         bench.publish(vec![OutputSpec::part(part.clone(), 1)], Value::Null, Cost::default())?;
         let again = open()?;
         assert!(again.finished(&part).is_some());
         fs::write(folder.path().join(&part), b"0.16")?;
         assert!(again.finished(&part).is_none(), "by the manifest");
+        fs::remove_file(folder.path().join(crate::MANIFEST))?;
+        assert!(again.finished(&part).is_none(), "by nothing");
         Ok(())
     }
 }

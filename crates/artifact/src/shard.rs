@@ -8,7 +8,7 @@ use entromask_fault::Fault;
 use fs_err as fs;
 
 use crate::clock::Note;
-use crate::{lock, seal};
+use crate::lock;
 
 /// Shard `number` of `count`, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +60,10 @@ pub(crate) fn notes(out: &Path, short_key: &str) -> Vec<Note> {
     files(out, &prefix(short_key)).iter().filter_map(|path| Note::read(path)).collect()
 }
 
-/// Removes them, the digests of parts, and the shards' locks, of which none is held.
+/// Removes them, and the shards' locks, of which none is held. The digests of parts stay: whoever deletes the manifest
+/// has the parts taken over, if they are still what was written.
 pub(crate) fn tidy(out: &Path, short_key: &str) {
-    let starts = [prefix(short_key), seal::prefix(short_key), lock::SHARD.to_owned()];
+    let starts = [prefix(short_key), lock::SHARD.to_owned()];
     for path in starts.iter().flat_map(|start| files(out, start)) {
         let _ = fs::remove_file(path);
     }
@@ -160,8 +161,10 @@ mod tests {
         assert!(cost.seconds > 100.0 && cost.seconds < 110.0, "{}", cost.seconds);
         assert_eq!((cost.device.as_str(), cost.peak_memory_bytes), ("cuda:1", 1 << 50));
         let hidden = std::fs::read_dir(folder.path())?.flatten().map(|entry| entry.file_name());
-        let hidden: Vec<_> = hidden.filter(|name| name.to_string_lossy().starts_with('.')).collect();
-        assert_eq!(hidden, [".lock"]);
+        let hidden = hidden.filter(|name| name.to_string_lossy().starts_with('.'));
+        let mut hidden: Vec<_> = hidden.map(|name| name.to_string_lossy()[..5].to_owned()).collect();
+        hidden.sort();
+        assert_eq!(hidden, [".dige", ".dige", ".lock"], "digests stay");
         Ok(())
     }
 }

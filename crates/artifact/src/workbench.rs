@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use entromask_fault::Fault;
 use fs_err as fs;
 use serde_json::Value;
 
@@ -101,13 +102,13 @@ impl Workbench {
         (file.contains(self.short_key()) && path.exists() && self.is_intact(file)).then_some(path)
     }
 
-    /// Without a noted digest there is nothing to compare.
+    /// Without a noted digest it may be anything.
     fn is_intact(&self, file: &str) -> bool {
         let found = || digest::of_file(&self.out.join(file)).ok();
-        seal::digest(&self.out, self.short_key(), file).is_none_or(|noted| Some(noted) == found())
+        seal::digest(&self.out, self.short_key(), file).is_some_and(|noted| Some(noted) == found())
     }
 
-    /// What [`Workbench::write_noting`] noted of `file`, until the artifact is published.
+    /// What [`Workbench::write_noting`] noted of `file`.
     pub fn noted(&self, file: &str) -> Option<Value> {
         seal::noted(&self.out, self.short_key(), file).map(|seal| seal.facts)
     }
@@ -131,17 +132,23 @@ impl Workbench {
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
         }
-        if let Err(error) = write(&beside).and_then(|()| sync(&beside)) {
+        let written =
+            write(&beside).and_then(|()| sync(&beside)).and_then(|()| self.place(&beside, file, facts));
+        written.map_err(|error| {
             let _ = fs::remove_file(&beside);
-            return Err(explain(error, &target));
-        }
+            explain(error, &target)
+        })
+    }
+
+    /// Notes what there is to know of a file that is written `beside` its place, and moves it there.
+    fn place(&self, beside: &Path, file: &str, facts: Value) -> anyhow::Result<()> {
         if file.contains(self.short_key()) {
-            let seal = Seal { blake3: digest::of_file(&beside)?, facts };
+            let seal = Seal { blake3: digest::of_file(beside)?, facts };
             seal::note(&self.out, self.short_key(), file, &seal)?;
         } else {
             self.invalidate()?;
         }
-        fs::rename(&beside, &target)?;
+        fs::rename(beside, self.out.join(file))?;
         sync(&self.out)
     }
 
@@ -202,6 +209,7 @@ impl Workbench {
     pub fn discard(self, outputs: &[OutputSpec]) {
         for output in outputs.iter().filter(|output| output.file.contains(self.short_key())) {
             let _ = fs::remove_file(self.out.join(&output.file));
+            seal::forget(&self.out, self.short_key(), &output.file);
         }
         shard::tidy(&self.out, self.short_key());
         self.clock.forget();
@@ -232,8 +240,14 @@ impl Workbench {
 
     fn describe(&self, spec: OutputSpec) -> anyhow::Result<Output> {
         let path = self.out.join(&spec.file);
-        let bytes = fs::metadata(&path)?.len();
-        Ok(Output { bytes, blake3: digest::of_file(&path)?, file: spec.file, rows: spec.rows, log: spec.log })
+        let (bytes, blake3) = (fs::metadata(&path)?.len(), digest::of_file(&path)?);
+        let noted = seal::noted(&self.out, self.short_key(), &spec.file);
+        if noted.is_some_and(|seal| seal.blake3 != blake3) {
+            return Err(Fault::input(format!("{}: it is not what was written", path.display()))
+                .remedy("run the same command again: it is made anew")
+                .into());
+        }
+        Ok(Output { bytes, blake3, file: spec.file, rows: spec.rows, log: spec.log })
     }
 
     /// Removes the manifest, so that a crash from here on cannot leave it with files of another key.
