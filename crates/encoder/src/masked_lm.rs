@@ -181,7 +181,7 @@ impl MaskedLm {
         self.head.products
     }
 
-    fn blank(config: &EncoderConfig, device: &Device) -> Self {
+    pub(crate) fn blank(config: &EncoderConfig, device: &Device) -> Self {
         Self { encoder: Encoder::blank(config, device), head: MlmHead::blank(config, device) }
     }
 }

@@ -17,6 +17,9 @@ use crate::retokenize::Retokenized;
 use crate::scorer::Scorer;
 use crate::tokenizer::TeacherTokenizer;
 
+/// Tokens of a window: positions in a row are numbers of 16 bits.
+const LONGEST_WINDOW: usize = u16::MAX as usize;
+
 /// Reads parts of the tokens for one model.
 pub(crate) struct Reader {
     dir: PathBuf,
@@ -65,10 +68,12 @@ impl Reader {
 
     /// Prepares rows that were read from `path`.
     pub(crate) fn prepare(&self, corpus: Tokens, path: &Path, config: &Config) -> Result<Part> {
-        let (longest, wanted) = (self.shape.max_seq_length(), |row| in_sample(config, row));
+        let longest = self.shape.max_seq_length().min(LONGEST_WINDOW);
+        let wanted = |row| in_sample(config, row);
         let retokenized = |tokenizer| Retokenized::new(&corpus, tokenizer, longest, wanted);
         let teacher = self.tokenizer.as_ref().map(retokenized).transpose()?;
         let part = Part { corpus, teacher };
+        let path = self.tokenizer.as_ref().map_or(path, |tokenizer| &tokenizer.file);
         model::check_rows(&self.shape, part.seen().input_ids.iter(), path)?;
         Ok(part)
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use entromask_fault::Fault;
 use serde_json::{Map, Value};
-use tokenizers::Tokenizer;
+use tokenizers::{Encoding, Tokenizer};
 
 use crate::vocabulary::{self, Source};
 
@@ -20,7 +20,7 @@ const USUAL_NAMES: [(&str, [&str; 2]); 5] = [
 ];
 
 /// Files of the tokenizer in the folder `model`, if it is another than that of the tokens in `tokens`: with another
-/// vocabulary, or with another token for the mask, the unknown or the ends of a text. `special` has the ids of the corpus's.
+/// vocabulary, without a token that was added to the corpus's, or with another token for the mask, the unknown or the ends of a text. `special` has the ids of the corpus's.
 ///
 /// A folder without a tokenizer is taken to have the corpus's.
 ///
@@ -32,7 +32,8 @@ pub(crate) fn foreign(model: &Path, tokens: &Path, special: &Value) -> Result<Op
         return Ok(None);
     };
     let Some(ours) = Source::find(tokens) else { return Ok(None) };
-    let same = same_bytes(&theirs, &ours)? || theirs.vocabulary()? == ours.vocabulary()?;
+    let same = same_bytes(&theirs, &ours)?
+        || (theirs.vocabulary()? == ours.vocabulary()? && same_added(&theirs, &ours, special)?);
     if same && same_special(model, &theirs, special)? {
         return Ok(None);
     }
@@ -54,6 +55,14 @@ fn bytes(file: &Path) -> Result<Vec<u8>> {
     fs_err::read(file).map_err(|error| unreadable(error).into())
 }
 
+/// Whether the tokens that were added to `ours` have the same ids in `theirs`, but for the special ones.
+fn same_added(theirs: &Source, ours: &Source, special: &Value) -> Result<bool> {
+    let theirs = theirs.ids()?;
+    let is_special = |id: u64| special.as_object().into_iter().flatten().any(|(_, role)| role == id);
+    let known = |(token, id): (String, u64)| is_special(id) || theirs.get(&token) == Some(&id);
+    Ok(ours.ids()?.into_iter().all(known))
+}
+
 /// Whether the special tokens that stand in rows are those of the corpus. A role that either does not name is as good as
 /// equal; one that names a token which is not there is not.
 fn same_special(model: &Path, theirs: &Source, special: &Value) -> Result<bool> {
@@ -72,7 +81,7 @@ fn same_special(model: &Path, theirs: &Source, special: &Value) -> Result<bool> 
 #[derive(Debug)]
 pub(crate) struct TeacherTokenizer {
     tokenizer: Tokenizer,
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Id of the mask token.
     pub(crate) mask_id: u32,
     /// Special tokens before and behind a text.
@@ -104,22 +113,24 @@ impl TeacherTokenizer {
         let file = source.files().swap_remove(0);
         let configured = configured(dir)?;
         let mut tokenizer = source.build(&configured)?;
-        tokenizer.with_truncation(None).map_err(|error| anyhow!(error))?.with_padding(None);
+        let unusable =
+            |error| Fault::input(format!("{}: {error}", file.display())).remedy("fetch the tokenizer again");
+        tokenizer.with_truncation(None).map_err(unusable)?.with_padding(None);
         let id = |(role, usual): (&str, [&str; 2])| match configured.get(role).and_then(content) {
             Some(name) => tokenizer.token_to_id(name),
             None => usual.into_iter().find_map(|name| tokenizer.token_to_id(name)),
         };
         let [pad, _, cls, sep, mask] = USUAL_NAMES.map(id);
         let mask_id = mask.ok_or_else(|| no_mask(&file))?;
-        let around = around(&tokenizer, [cls, sep])?;
+        let around = around(&tokenizer, &file, [cls, sep])?;
         let controls = [pad, cls, sep, mask].into_iter().flatten().collect();
-        let words_by_space = !splits(&tokenizer)?;
+        let words_by_space = !splits(&tokenizer, &file)?;
         Ok(Self { tokenizer, file, mask_id, around, controls, words_by_space })
     }
 
     /// The tokens of `text`, without those around it.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<Piece>> {
-        let encoding = self.tokenizer.encode(text, false).map_err(|error| self.failed(text, &*error))?;
+        let encoding = encode(&self.tokenizer, &self.file, text, false)?;
         let spans = encoding.get_offsets().iter().map(|&(begin, end)| whole_characters(text, begin, end));
         let spans: Vec<(usize, usize)> = spans.collect();
         let words = encoding.get_word_ids();
@@ -138,13 +149,16 @@ impl TeacherTokenizer {
         };
         Ok(tokens.map(piece).collect())
     }
+}
 
-    fn failed(&self, text: &str, error: &dyn std::error::Error) -> anyhow::Error {
+/// The tokens of `text` by the tokenizer of `file`, with those around it or without.
+fn encode(tokenizer: &Tokenizer, file: &Path, text: &str, around: bool) -> Result<Encoding> {
+    tokenizer.encode(text, around).map_err(|error| {
         let start: String = text.chars().take(60).collect();
-        Fault::input(format!("{}: cannot encode {start:?}…: {error}", self.file.display()))
+        Fault::input(format!("{}: cannot encode {start:?}…: {error}", file.display()))
             .remedy("the tokenizer lacks an unknown token; use another model")
             .into()
-    }
+    })
 }
 
 /// Numbers the words of `n` tokens from 0, where each token but the first says whether it starts one.
@@ -162,8 +176,8 @@ fn is_next(words: &[Option<u32>], place: usize) -> bool {
 }
 
 /// Whether the tokenizer splits text into words before it looks for tokens.
-fn splits(tokenizer: &Tokenizer) -> Result<bool> {
-    let encoding = tokenizer.encode("one two three", false).map_err(|error| anyhow!(error))?;
+fn splits(tokenizer: &Tokenizer, file: &Path) -> Result<bool> {
+    let encoding = encode(tokenizer, file, "one two three", false)?;
     let words = encoding.get_word_ids();
     Ok(words.len() < 2 || words.iter().any(|word| *word != words[0]))
 }
@@ -184,9 +198,8 @@ fn whole_characters(text: &str, begin: usize, end: usize) -> (usize, usize) {
 }
 
 /// What the post-processor puts around a text; for a tokenizer without one, the tokens of these roles.
-fn around(tokenizer: &Tokenizer, roles: [Option<u32>; 2]) -> Result<[Vec<u32>; 2]> {
-    let encode = |special| tokenizer.encode("a", special).map_err(|error| anyhow!(error));
-    let (with, without) = (encode(true)?, encode(false)?);
+fn around(tokenizer: &Tokenizer, file: &Path, roles: [Option<u32>; 2]) -> Result<[Vec<u32>; 2]> {
+    let (with, without) = (encode(tokenizer, file, "a", true)?, encode(tokenizer, file, "a", false)?);
     let added = with.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
     let (before, rest) = with.get_ids().split_at(added);
     let behind = rest.get(without.len()..).unwrap_or_default();
@@ -262,5 +275,30 @@ mod tests {
         assert_eq!(whole_characters(text, 2, 6), (3, 6));
         assert_eq!(whole_characters(text, 4, 4), (5, 5));
         assert_eq!(whole_characters(text, 0, 99), (0, 6));
+    }
+
+    /// The tokenizer of a folder with one more token, added at the end.
+    fn with_added(token: Option<&str>) -> Result<tempfile::TempDir> {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tokenizers/byte_bpe");
+        let mut description: Value = vocabulary::read_json(&from.join("tokenizer.json"))?;
+        let next = Source::find(&from).expect("has one").ids()?.into_values().max().expect("tokens") + 1;
+        let added = description["added_tokens"].as_array_mut().expect("a list");
+        added.extend(token.map(|token| serde_json::json!({"content": token, "id": next, "special": false})));
+        let folder = tempfile::tempdir()?;
+        fs_err::write(folder.path().join("tokenizer.json"), description.to_string())?;
+        Ok(folder)
+    }
+
+    #[test]
+    fn a_token_that_was_added_to_the_corpus_must_be_the_model_s() -> Result<()> {
+        let corpus = with_added(Some("duncan"))?;
+        for (token, is_foreign) in [(Some("duncan"), false), (Some("bellona"), true), (None, true)] {
+            let model = with_added(token)?;
+            let files = foreign(model.path(), corpus.path(), &serde_json::json!({}))?;
+            assert_eq!(files.is_some(), is_foreign, "{token:?}");
+        }
+        let (model, corpus) = (with_added(Some("duncan"))?, with_added(None)?);
+        assert!(foreign(model.path(), corpus.path(), &serde_json::json!({}))?.is_none(), "no row has it");
+        Ok(())
     }
 }

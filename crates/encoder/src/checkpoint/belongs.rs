@@ -1,5 +1,7 @@
 //! Whether weights and `config.json` belong together, before memory is taken for what the configuration says.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use super::{Stored, fault};
@@ -92,6 +94,37 @@ fn warn_unread(stored: &Stored, layout: &Layout, names: &[String]) {
     }
 }
 
+/// Names tensors that have a place in a model of this family, but none in the one that was read: the configuration says
+/// that there is no such bias, table or layer, and what they hold does not count, as in `transformers`.
+pub(crate) fn warn_left_out(stored: &Stored, layout: &Layout) {
+    let left: Vec<String> = left_out(layout, &stored.names(), &stored.names_read());
+    if let Some(first) = left.first() {
+        let (dir, count) = (stored.dir().display(), left.len());
+        tracing::warn!("{dir}: tensors that config.json says are not there: {count}, the first is {first}");
+    }
+}
+
+/// Of the head only where it was read, and without its decoder, which may be a copy of the embeddings.
+fn left_out(layout: &Layout, names: &[String], read: &BTreeSet<String>) -> Vec<String> {
+    let bare = |name: &str| name.strip_prefix(layout.prefix).unwrap_or(name).to_owned();
+    let place_in = |part: &str, name: &str| {
+        let name = bare(name);
+        let module = name.rsplit_once('.').map_or("", |(module, _)| module);
+        let mut places = layout.tensors.iter().filter(|(path, _)| path.split('/').next() == Some(part));
+        places.any(|(_, place)| names::same_place(&bare(place), module))
+    };
+    let reads_head = read.iter().any(|name| place_in("head", name));
+    // The head's bias may be stored twice.
+    let second = |name: &str| names::at_decoder(name).is_some_and(|other| read.contains(&other));
+    let first = |name: &str| read.iter().any(|other| names::at_decoder(other).as_deref() == Some(name));
+    let counts = |name: &str| {
+        place_in("encoder", name)
+            || (reads_head && place_in("head", name) && !name.ends_with("decoder.weight"))
+    };
+    let left = names.iter().filter(|name| !read.contains(*name) && counts(name));
+    left.filter(|name| !second(name) && !first(name)).cloned().collect()
+}
+
 /// Tensors of the body that have no place in ours.
 fn unread<'n>(layout: &Layout, names: &'n [String]) -> Vec<&'n str> {
     let prefixed = names.iter().any(|name| name.starts_with(layout.prefix));
@@ -109,4 +142,59 @@ fn unread<'n>(layout: &Layout, names: &'n [String]) -> Vec<&'n str> {
         buffer || bodies.iter().any(|body| names::same_place(body, module))
     };
     names.iter().map(String::as_str).filter(|name| of_body(name) && !read(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::MaskedLm;
+    use crate::checkpoint::{self, weights::Source};
+
+    /// A checkpoint that is still there when it was read.
+    struct Kept<'a>(&'a Stored);
+
+    impl Source for Kept<'_> {
+        fn tensor(&self, slot: &Slot, shape: &[usize]) -> Result<Vec<f32>> {
+            self.0.tensor(slot, shape)
+        }
+    }
+
+    /// Tensors that are left out of the fixture `name`, with a changed configuration.
+    fn left(name: &str, change: impl Fn(&mut EncoderConfig)) -> Vec<String> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families").join(name);
+        let mut config = EncoderConfig::from_pretrained(&dir).expect("reads");
+        config.tie_word_embeddings &= !name.ends_with("-untied");
+        change(&mut config);
+        let stored = Stored::open(&dir, &config).expect("opens");
+        let blank = MaskedLm::blank(&config, &Device::flex());
+        checkpoint::fill(blank, &config, Kept(&stored)).expect("reads all");
+        left_out(config.model_type.layout(), &stored.names(), &stored.names_read())
+    }
+
+    #[test]
+    fn nothing_is_left_out_of_what_belongs_together() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
+        for case in fs_err::read_dir(dir).expect("lists") {
+            let name = case.expect("an entry").file_name().into_string().expect("UTF-8");
+            assert_eq!(left(&name, |_| ()), [""; 0], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_configuration_denies_is_named() {
+        let table = left("bert", |config| config.type_vocab_size = 0);
+        assert_eq!(table, ["bert.embeddings.token_type_embeddings.weight"]);
+        let modern = |name, change: fn(&mut crate::ModernBertConfig)| {
+            left(name, move |config| change(config.modernbert.as_mut().expect("has it")))
+        };
+        let biases = modern("modernbert-biased", |modern| modern.attention_bias = false);
+        assert!(!biases.is_empty() && biases.iter().all(|name| name.contains(".attn.")), "{biases:?}");
+        assert_eq!(modern("modernbert", |modern| modern.decoder_bias = false), ["decoder.bias"]);
+        let inner = left("albert-groups", |config| config.inner_group_num = 1);
+        assert!(!inner.is_empty() && inner.iter().all(|name| name.contains("albert_layers.1.")), "{inner:?}");
+    }
 }

@@ -7,6 +7,7 @@ mod pickle_file;
 mod safetensors_file;
 mod weights;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,8 @@ pub(crate) struct Stored {
     layout: &'static Layout,
     /// What stands before all names.
     wrapper: &'static str,
+    /// Tensors that were read, as the files name them.
+    read: RefCell<BTreeSet<String>>,
 }
 
 /// A file of named tensors.
@@ -78,7 +81,7 @@ impl Stored {
     pub(crate) fn open(dir: &Path, config: &EncoderConfig) -> Result<Self> {
         let files: Vec<_> = weight_files(dir)?.files.iter().map(|path| open(path)).collect::<Result<_>>()?;
         let layout = config.model_type.layout();
-        let mut stored = Self { dir: dir.to_owned(), files, layout, wrapper: "" };
+        let mut stored = Self { dir: dir.to_owned(), files, layout, wrapper: "", read: RefCell::default() };
         stored.wrapper = stored.wrapper(config);
         belongs::check(&stored, config)?;
         Ok(stored)
@@ -103,6 +106,12 @@ impl Stored {
             names.filter_map(|name| Some(name.strip_prefix(self.wrapper)?.to_owned())).collect();
         names.sort();
         names
+    }
+
+    /// As [`names`](Self::names), of the tensors that were read.
+    pub(crate) fn names_read(&self) -> BTreeSet<String> {
+        let read = self.read.borrow();
+        read.iter().filter_map(|name| Some(name.strip_prefix(self.wrapper)?.to_owned())).collect()
     }
 
     /// Fails unless the tensor is there and has this shape.
@@ -176,10 +185,15 @@ impl Source for Stored {
         self.expect(&slot.name, shape)?;
         let (file, stored) = self.find(&slot.name).ok_or_else(|| self.missing(&slot.name, Some(shape)))?;
         let values = file.read(&stored)?;
+        self.read.borrow_mut().insert(stored.clone());
         match values.iter().position(|value| !value.is_finite()) {
             Some(at) => Err(fault(file.path(), format!("tensor {stored} holds {} at {at}", values[at]))),
             None => Ok(values),
         }
+    }
+
+    fn finish(&self) {
+        belongs::warn_left_out(self, self.layout);
     }
 }
 

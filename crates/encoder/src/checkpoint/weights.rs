@@ -22,10 +22,11 @@ use crate::families::names::{self, Role, Slot};
 pub(crate) fn fill<M: Module>(module: M, config: &EncoderConfig, source: impl Source) -> Result<M> {
     let mut filler = Filler { config, source, path: Vec::new(), error: None };
     let module = module.map(&mut filler);
-    match filler.error {
-        Some(error) => Err(error),
-        None => Ok(module),
+    if let Some(error) = filler.error {
+        return Err(error);
     }
+    filler.source.finish();
+    Ok(module)
 }
 
 /// Writes all float parameters of `module` as `model.safetensors` in `dir`.
@@ -51,6 +52,9 @@ pub(crate) fn save_config(config: &Value, dir: &Path) -> Result<()> {
 pub(crate) trait Source {
     /// Values of the tensor in row-major order; `shape` is that of Hugging Face checkpoints.
     fn tensor(&self, slot: &Slot, shape: &[usize]) -> Result<Vec<f32>>;
+
+    /// Called when a module has all that it takes.
+    fn finish(&self) {}
 }
 
 /// Weights of a checkpoint, with new ones for modules at a path in `new`, and for those at a path in `may_lack` where the

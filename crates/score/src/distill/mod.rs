@@ -108,12 +108,12 @@ impl DistillConfig {
     fn validate(&self) -> Result<()> {
         let problem = if self.top_k == 0 {
             format!("top_k = {}", self.top_k)
-        } else if !(self.temperature.is_finite() && self.temperature > 0.0) {
+        } else if !((self.temperature as f32).is_finite() && self.temperature as f32 > 0.0) {
             format!("temperature = {}", self.temperature)
         } else {
             return Ok(());
         };
-        Err(Fault::usage(problem).remedy("give a number above 0").into())
+        Err(Fault::usage(problem).remedy("give a number above 0 that is one in f32").into())
     }
 }
 
