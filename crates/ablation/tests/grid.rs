@@ -322,6 +322,16 @@ fn mistakes_name_file_value_and_remedy() {
             "[schedules]\nup = { \"policy.temprature\" = 0.5 }\n[axes]\nstrategy = \"sample\"\nsource = \"self\"\nschedule = \"up\"",
             "temprature",
         ),
+        ("[schedules]\nup = { seed = 9 }\n[axes]\nschedule = \"up\"", "[schedules] up: `seed`"),
+        (
+            "[schedules.up.policy]\nname = \"span\"\n[axes]\nstrategy = \"sample\"\nsource = \"self\"\nschedule = \"up\"",
+            "[schedules] up: `policy.name`",
+        ),
+        (
+            "[axes]\nstrategy = \"band\"\nsource = \"teacher\"\nrate = 0.6",
+            "rate = 0.6 with strategy = \"band\": policy.hi",
+        ),
+        ("glue = [\"sample\", \"sample\"]\n[axes]\nstrategy = \"random\"", "\"sample\" stands there twice"),
         (
             "[schedules]\nup = { rate = 0.2 }\n[axes]\nschedule = \"up\"\nrate = 0.3",
             "rate = 0.3 with schedule = \"up\"",

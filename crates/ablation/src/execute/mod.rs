@@ -59,7 +59,8 @@ pub fn execute(plan: &Plan, options: &Options) -> anyhow::Result<Outcome> {
         Ok(())
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..options.jobs).map(|_| scope.spawn(worker)).collect();
+        // More workers than stages would wait for the end.
+        let workers: Vec<_> = (0..options.jobs.min(plan.stages.len())).map(|_| scope.spawn(worker)).collect();
         let joined = workers
             .into_iter()
             .map(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked")));

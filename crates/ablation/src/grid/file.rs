@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use super::Axis;
@@ -44,7 +44,8 @@ pub(super) struct File {
     /// Further runs.
     #[serde(default)]
     pub runs: Vec<Block>,
-    /// Named schedules.
+    /// Named schedules, whose keys are those of `--set`: what is in a table has the table's name and a dot before its own.
+    #[serde(deserialize_with = "dotted")]
     #[serde(default)]
     pub schedules: BTreeMap<String, Table>,
 }
@@ -76,4 +77,21 @@ impl File {
 /// The values of an axis: those of a list, or the one that is no list.
 pub(super) fn values(value: &Value) -> &[Value] {
     value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice)
+}
+
+/// `policy.temperature = 2.0` and `"policy.temperature" = 2.0` are the same key.
+fn dotted<'de, D: Deserializer<'de>>(schedules: D) -> Result<BTreeMap<String, Table>, D::Error> {
+    let schedules = BTreeMap::<String, Table>::deserialize(schedules)?;
+    Ok(schedules.into_iter().map(|(name, schedule)| (name, flattened(schedule))).collect())
+}
+
+/// Only the policy has parameters of its own; other tables are values.
+fn flattened(schedule: Table) -> Table {
+    let keys = schedule.into_iter().flat_map(|(key, value)| match value {
+        Value::Table(policy) if key == "policy" => {
+            policy.into_iter().map(|(parameter, value)| (format!("policy.{parameter}"), value)).collect()
+        }
+        value => vec![(key, value)],
+    });
+    keys.collect()
 }

@@ -7,6 +7,9 @@ use super::choice::CONSTANT;
 use super::file::{Block, File};
 use super::{Axis, Catalogue, Choice};
 
+/// Keys of masks that are not for a schedule: what other axes set, and whatever would make the policy another one.
+const SET_ELSEWHERE: [&str; 5] = ["seed", "first_epoch", "epochs", "policy", "policy.name"];
+
 /// What the grid says as a whole.
 pub(super) fn check_file(file: &File, catalogue: &Catalogue) -> anyhow::Result<()> {
     file.glue.iter().try_for_each(|name| catalogue.check("glue", "glue", name))?;
@@ -25,6 +28,11 @@ pub(super) fn check_file(file: &File, catalogue: &Catalogue) -> anyhow::Result<(
     }
     if file.jobs == 0 || file.threads == Some(0) {
         return Err(refuse("jobs or threads are 0".into(), "give at least one"));
+    }
+    if let Some(name) =
+        file.glue.iter().enumerate().find_map(|(i, name)| file.glue[..i].contains(name).then_some(name))
+    {
+        return Err(refuse(format!("glue: {name:?} stands there twice"), "name each configuration once"));
     }
     if file.schedules.contains_key(CONSTANT) {
         let found = format!("[schedules] {CONSTANT}: that is the name of no schedule");
@@ -46,17 +54,36 @@ pub(super) fn check_choice(choice: &Choice, file: &File, catalogue: &Catalogue) 
     if let Some(schedule) = file.schedules.get(&choice.schedule) {
         check_schedule(choice, schedule, catalogue)?;
     }
+    if let Some(rate) = choice.rate {
+        check_rate(choice, rate, catalogue)?;
+    }
     check_guidance(choice, catalogue)?;
     check_freezing(choice, file, catalogue)
 }
 
 fn check_schedule(choice: &Choice, schedule: &Table, catalogue: &Catalogue) -> anyhow::Result<()> {
+    if let Some(key) = schedule.keys().find(|key| SET_ELSEWHERE.contains(&key.as_str())) {
+        let found = format!("[schedules] {}: `{key}`", choice.schedule);
+        return Err(refuse(
+            found,
+            "a schedule has `rate` and parameters of the policy, such as \"policy.temperature\"",
+        ));
+    }
     if let Some(rate) = choice.rate.filter(|_| schedule.contains_key("rate")) {
         let found = format!("rate = {rate} with schedule = {:?}, which sets the rate", choice.schedule);
         return Err(refuse(found, "exclude the pair, or give the rate in the schedule"));
     }
     let named = |error: anyhow::Error| Fault::usage(format!("[schedules] {}: {error:#}", choice.schedule));
     Ok(catalogue.scheduled(&choice.strategy, schedule).map_err(named)?)
+}
+
+/// Not every policy can have every rate.
+fn check_rate(choice: &Choice, rate: f64, catalogue: &Catalogue) -> anyhow::Result<()> {
+    let set = Table::from_iter([("rate".to_owned(), rate.into())]);
+    let named = |error: anyhow::Error| {
+        Fault::usage(format!("rate = {rate} with strategy = {:?}: {error:#}", choice.strategy))
+    };
+    Ok(catalogue.scheduled(&choice.strategy, &set).map_err(named)?)
 }
 
 /// Recipes with a teacher are for distillation, and no others.

@@ -35,9 +35,10 @@ impl Method for Frequency {
     }
 
     fn validate(&self, _config: &Config) -> anyhow::Result<()> {
-        if self.smoothing >= 0.0 && self.smoothing.is_finite() {
+        // Beyond, f32 would not tell the rarest tokens apart.
+        if (0.0..=1e6).contains(&self.smoothing) {
             return Ok(());
         }
-        Err(refuse("policy.smoothing", self.smoothing, "a number of at least 0"))
+        Err(refuse("policy.smoothing", self.smoothing, "a number from 0 to a million"))
     }
 }

@@ -38,7 +38,9 @@ pub(super) fn by_score(units: &Units, picks: &mut Picks, temperature: f64, rng: 
 }
 
 pub(super) fn check_temperature(temperature: &Schedule) -> anyhow::Result<()> {
-    temperature.validate("policy.temperature", "a number of nats above 0", |t| t > 0.0 && t.is_finite())
+    // Beyond, every draw is uniform, until noise times temperature overflows.
+    let holds = |t: f64| t > 0.0 && t <= 1e12;
+    temperature.validate("policy.temperature", "a number of nats above 0 and at most 1e12", holds)
 }
 
 /// A draw from the standard Gumbel distribution.

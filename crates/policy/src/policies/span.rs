@@ -69,8 +69,9 @@ impl Span {
         if self.p >= 1.0 {
             return 1;
         }
-        let end = 1.0 - (1.0 - self.p).powi(longest as i32);
-        let length = ((1.0 - open_unit(rng) * end).ln() / (1.0 - self.p).ln()).ceil();
+        // ln_1p and exp_m1, because 1 − p is 1 for small p.
+        let end = -(f64::from(longest) * (-self.p).ln_1p()).exp_m1();
+        let length = ((-open_unit(rng) * end).ln_1p() / (-self.p).ln_1p()).ceil();
         (length as u32).clamp(1, longest)
     }
 }
