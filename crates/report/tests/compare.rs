@@ -22,7 +22,9 @@ fn results(
     };
     let train =
         if name == "sampled" { json!({"rows": 64, "sampled_from": 2490}) } else { json!({"rows": 2490}) };
-    let task = |name: &str, rows: u64, values: &[f64]| json!({"task": name, "train": train, "dev": [{"rows": rows}], "metrics": [estimate(values)], "score": estimate(values)});
+    let dev =
+        |rows: u64| if rows == 140 { json!({"rows": rows, "official": 277}) } else { json!({"rows": rows}) };
+    let task = |name: &str, rows: u64, values: &[f64]| json!({"task": name, "train": train, "dev": [dev(rows)], "metrics": [estimate(values)], "score": estimate(values)});
     let wnli = vec![56.3; seeds.len()];
     let tasks = [task("MRPC", 408, scores[0]), task("RTE", rows, scores[1]), task("WNLI", 71, &wnli)];
     let results = json!({"model": name, "seeds": seeds, "tasks": tasks, "averages": []});
@@ -122,6 +124,22 @@ fn samples_of_training_rows_are_named() -> anyhow::Result<()> {
     let said =
         "sampled: not the whole task, trained on a sample of the rows: MRPC 64 of 2490, RTE 64 of 2490";
     assert!(text.contains(said) && !text.contains("base: not the whole"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn splits_that_are_not_the_official_ones_and_numbers_of_seeds_are_named() -> anyhow::Result<()> {
+    let world = world()?;
+    let said = "not the official splits: RTE (140 of 277 to score)";
+    for format in ["terminal", "markdown", "html"] {
+        let text = stdout(compare(&world, &["base", "odd"], &["--format", format]));
+        for part in [&format!("odd: {said}"), "base (n = 5)", "odd (n = 3)"] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        assert!(!text.contains("base: not the official"), "{text}");
+    }
+    let text = stdout(compare(&world, &["odd", "odd"], &[]));
+    assert_eq!(text.matches(&format!("note: {said}")).count(), 1, "what is true of all is said once: {text}");
     Ok(())
 }
 

@@ -217,7 +217,13 @@ fn models_and_results_are_shown() -> anyhow::Result<()> {
         &model,
         &["hidden_size", "parameters", "validation accuracy", "█", "▁", "120 on 360,000 tokens"],
     );
-    assert_has(&inspect(&fixture.dir("glue-1"), &[]), &["QNLI", "59.8 ± 0.8", "without WNLI", "50.5"]);
+    let unofficial = "not the official splits: QNLI (500 of 5463 to score)";
+    assert_has(
+        &inspect(&fixture.dir("glue-1"), &[]),
+        &["QNLI", "59.8 ± 0.8", "without WNLI", "50.5", unofficial],
+    );
+    let dev = &json(&fixture.dir("glue-1"))["view"]["glue"]["tasks"][0]["dev"][0];
+    assert_eq!(dev["official"].as_u64(), Some(5463));
     let elsewhere = fixture.folder().join("elsewhere");
     std::fs::create_dir(&elsewhere)?;
     for file in ["config.json", "model.safetensors"] {

@@ -190,9 +190,7 @@ impl Cell {
 }
 
 fn notes(results: &[Results], systems: &[System], shared: &[String]) -> Vec<String> {
-    let pairs = results.iter().zip(systems);
-    let samples = pairs.filter_map(|(one, system)| Some(format!("{}: {}", system.name, one.view.samples()?)));
-    let mut notes: Vec<_> = samples.collect();
+    let mut notes = remarks(results, systems);
     for (one, system) in results.iter().zip(systems).skip(1) {
         let (baseline, name) = (&results[0], &system.name);
         let left_out = baseline.view.tasks.iter().chain(&one.view.tasks).map(|task| &task.task);
@@ -223,6 +221,19 @@ fn notes(results: &[Results], systems: &[System], shared: &[String]) -> Vec<Stri
         ));
     }
     notes
+}
+
+/// What has to be known to read the scores: of all systems at once, if it is the same, else of each.
+fn remarks(results: &[Results], systems: &[System]) -> Vec<String> {
+    let all: Vec<_> = results.iter().map(|one| one.view.remarks()).collect();
+    if all.iter().all(|remarks| *remarks == all[0]) {
+        return all.into_iter().next().unwrap_or_default();
+    }
+    let named = |(remarks, system): (Vec<String>, &System)| {
+        let name = system.name.clone();
+        remarks.into_iter().map(move |remark| format!("{name}: {remark}"))
+    };
+    all.into_iter().zip(systems).flat_map(named).collect()
 }
 
 /// Which settings of the shared tasks differ, `RTE.lr 0.00001 instead of 0.00003`.

@@ -2,12 +2,12 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
-use super::{Cell, Comparison, Difference, Line};
+use super::{Cell, Comparison, Difference, Line, System};
 
 /// A table for the terminal for each system beside the baseline.
 pub(super) fn terminal(comparison: &Comparison) -> String {
     let about = format!(
-        "scores in percent, mean ± standard deviation over seeds; difference: {}",
+        "scores in percent, mean ± standard deviation over n seeds; difference: {}",
         caption(comparison)
     );
     let tables = (1..comparison.systems.len()).map(|system| table(comparison, system).to_string());
@@ -30,7 +30,7 @@ fn table(comparison: &Comparison, system: usize) -> Table {
 /// The same as Markdown.
 pub(super) fn markdown(comparison: &Comparison) -> String {
     let about = format!(
-        "Scores in percent, mean ± standard deviation over seeds. Difference: {}.",
+        "Scores in percent, mean ± standard deviation over n seeds. Difference: {}.",
         caption(comparison)
     );
     let tables = (1..comparison.systems.len()).map(|system| markdown_table(comparison, system));
@@ -56,7 +56,10 @@ pub(super) fn caption(comparison: &Comparison) -> String {
 }
 
 pub(super) fn header(comparison: &Comparison, system: usize) -> [String; 8] {
-    let name = |index: usize| comparison.systems[index].name.clone();
+    let name = |index: usize| {
+        let System { name, seeds, .. } = &comparison.systems[index];
+        format!("{name} (n = {})", seeds.len())
+    };
     let words = |word: &str| word.to_string();
     [
         words("task"),

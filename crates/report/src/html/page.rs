@@ -56,8 +56,8 @@ pub(crate) struct Section {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Results {
     pub seeds: String,
-    /// Which tasks have a sample of their training rows only.
-    pub samples: Option<String>,
+    /// What has to be known to read the scores.
+    pub remarks: Vec<String>,
     /// Ends of the scale on which the scores are drawn.
     pub low: f64,
     pub high: f64,
@@ -135,8 +135,10 @@ fn facts(lineage: &Lineage, results: &[GlueView]) -> Vec<Fact> {
         stats["valid_perplexity"].as_f64().map(|value| count(value.round() as u64)),
         "exp of the loss".into(),
     );
-    if let Some(average) = results.iter().find_map(|result| result.averages.last()) {
-        let note = format!("{}; floor {:.1}", average.name, average.floor);
+    if let Some((result, average)) = results.iter().find_map(|result| Some((result, result.averages.last()?)))
+    {
+        let caveat = result.caveat().map_or_else(String::new, |caveat| format!(", {caveat}"));
+        let note = format!("{}{caveat}; floor {:.1}", average.name, average.floor);
         add("GLUE dev", Some(average.shown()), note);
     }
     let total = stages::total(lineage);
@@ -189,7 +191,7 @@ fn glue(results: &GlueView) -> Results {
         }
     };
     let lines = results.lines().into_iter().map(line).collect();
-    Results { seeds: seeds.join(", "), samples: results.samples(), low, high, lines }
+    Results { seeds: seeds.join(", "), remarks: results.remarks(), low, high, lines }
 }
 
 /// The tens around all scores and floors.

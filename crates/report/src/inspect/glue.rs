@@ -6,6 +6,9 @@ use entromask_fault::Fault;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+/// What is said of tasks whose splits have other rows than GLUE's.
+const UNOFFICIAL: &str = "not the official splits";
+
 /// The results of all tasks and seeds: `results.json`. All scores are percentages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GlueView {
@@ -24,6 +27,9 @@ pub struct GlueView {
 pub struct Task {
     /// Name.
     pub task: String,
+    /// How it was trained and scored.
+    #[serde(default)]
+    pub recipe: Recipe,
     /// The training rows.
     #[serde(default)]
     pub train: Split,
@@ -36,11 +42,22 @@ pub struct Task {
     pub score: Estimate,
 }
 
+/// What of a task's recipe has to be known to read its scores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Whether half of the rows to score chose the epoch or the recipe, and the other half was scored.
+    #[serde(default)]
+    pub halves: bool,
+}
+
 /// One split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     /// Rows.
     pub rows: u64,
+    /// Rows of the official split, if it has another number of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub official: Option<u64>,
     /// Rows that these were sampled from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampled_from: Option<u64>,
@@ -89,15 +106,23 @@ pub fn view(dir: &Path) -> anyhow::Result<GlueView> {
 }
 
 impl GlueView {
-    /// Says which tasks have a sample of their training rows only; `None` if none has.
-    pub fn samples(&self) -> Option<String> {
-        let sample = |task: &Task| {
-            let Split { rows, sampled_from } = task.train;
-            Some(format!("{} {rows} of {}", task.task, sampled_from?))
+    /// What has to be known to read the scores, in sentences.
+    pub fn remarks(&self) -> Vec<String> {
+        let about = |what: &str, say: fn(&Task) -> Option<String>| {
+            let said = self.tasks.iter().filter_map(|task| Some(format!("{} {}", task.task, say(task)?)));
+            let said: Vec<_> = said.collect();
+            (!said.is_empty()).then(|| format!("{what}: {}", said.join(", ")))
         };
-        let samples: Vec<_> = self.tasks.iter().filter_map(sample).collect();
-        (!samples.is_empty())
-            .then(|| format!("not the whole task, trained on a sample of the rows: {}", samples.join(", ")))
+        let unofficial = about(UNOFFICIAL, Task::unofficial);
+        let sampled = about("not the whole task, trained on a sample of the rows", Task::sampled);
+        unofficial.into_iter().chain(sampled).collect()
+    }
+
+    /// The same of an average, in a few words; `None` if there is nothing to say.
+    pub fn caveat(&self) -> Option<&'static str> {
+        let any = |say: fn(&Task) -> Option<String>| self.tasks.iter().any(|task| say(task).is_some());
+        let sampled = any(Task::sampled).then_some("trained on samples of the rows");
+        any(Task::unofficial).then_some(UNOFFICIAL).or(sampled)
     }
 
     /// The lines of the table: each metric, the mean of tasks with several, the averages.
@@ -112,6 +137,23 @@ impl GlueView {
         }
         lines.extend(self.averages.iter().map(|estimate| Line { task: "", estimate, average: true }));
         lines
+    }
+}
+
+impl Task {
+    /// `(12 of 34 to train on, 5 of 6 to score)`
+    fn unofficial(&self) -> Option<String> {
+        let train = [(self.train, "to train on")].into_iter();
+        let dev = self.dev.iter().filter(|_| !self.recipe.halves).map(|&split| (split, "to score"));
+        let part =
+            |(split, what): (Split, &str)| Some(format!("{} of {} {what}", split.rows, split.official?));
+        let parts: Vec<_> = train.chain(dev).filter_map(part).collect();
+        (!parts.is_empty()).then(|| format!("({})", parts.join(", ")))
+    }
+
+    /// `10000 of 104743`
+    fn sampled(&self) -> Option<String> {
+        Some(format!("{} of {}", self.train.rows, self.train.sampled_from?))
     }
 }
 
@@ -152,10 +194,9 @@ mod tests {
         let one = estimate(None, &[60.0]);
         let task = |task: &str, n| Task {
             task: task.into(),
-            train: Split::default(),
-            dev: vec![],
             metrics: vec![one.clone(); n],
             score: one.clone(),
+            ..Task::default()
         };
         let view = GlueView {
             tasks: vec![task("MRPC", 2), task("RTE", 1)],
@@ -164,5 +205,35 @@ mod tests {
         };
         let lines: Vec<_> = view.lines().iter().map(|line| (line.task, line.average)).collect();
         assert_eq!(lines, [("MRPC", false), ("MRPC", false), ("MRPC", false), ("RTE", false), ("", true)]);
+    }
+
+    #[test]
+    fn splits_that_are_not_the_official_ones_and_samples_are_named() {
+        let split = |rows, official, sampled_from| Split { rows, official, sampled_from };
+        let task = |name: &str, train, dev| Task { task: name.into(), train, dev, ..Task::default() };
+        let whole = task("WNLI", split(635, None, None), vec![split(71, None, None)]);
+        let small = task("QNLI", split(2000, Some(104_743), None), vec![split(500, Some(5463), None)]);
+        let sampled = task("RTE", split(64, None, Some(2490)), vec![split(277, None, None)]);
+        let view = |tasks: &[&Task]| GlueView {
+            tasks: tasks.iter().map(|&task| task.clone()).collect(),
+            ..GlueView::default()
+        };
+        assert_eq!((view(&[&whole]).remarks(), view(&[&whole]).caveat()), (vec![], None));
+        assert_eq!(view(&[&whole, &sampled]).caveat(), Some("trained on samples of the rows"));
+        let all = view(&[&whole, &small, &sampled]);
+        assert_eq!(all.caveat(), Some(UNOFFICIAL));
+        assert_eq!(
+            all.remarks(),
+            [
+                "not the official splits: QNLI (2000 of 104743 to train on, 500 of 5463 to score)",
+                "not the whole task, trained on a sample of the rows: RTE 64 of 2490"
+            ]
+        );
+        // Half of the rows to score is what such a recipe means.
+        let halved = Task { recipe: Recipe { halves: true }, ..small };
+        assert_eq!(
+            view(&[&halved]).remarks(),
+            ["not the official splits: QNLI (2000 of 104743 to train on)"]
+        );
     }
 }

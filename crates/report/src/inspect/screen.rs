@@ -315,9 +315,7 @@ impl Screen {
             2,
             view.lines().into_iter().map(row).collect(),
         );
-        if let Some(samples) = view.samples() {
-            self.line(&samples);
-        }
+        view.remarks().iter().for_each(|remark| self.line(remark));
     }
 
     pub(super) fn passage(&mut self, passage: Option<&Passage>, range: Range) {
