@@ -163,6 +163,7 @@ fn every_form_has_the_same_numbers() -> anyhow::Result<()> {
         page.contains("<svg") && page.contains("+2.00") && page.contains("no difference shown"),
         "{page}"
     );
+    assert!(page.contains("better or worse"), "the legend explains both colours of means: {page}");
     for outside in ["<script", "http:", "https:", "url(", "@import", "NaN", "inf"] {
         assert!(!page.contains(outside), "{outside}");
     }
