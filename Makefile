@@ -360,7 +360,7 @@ ifneq ($(BUILD),)
 	  command -v "$${tool%%:*}" >/dev/null || { echo "$${tool%%:*} is missing: get it from $${tool#*:}" >&2; exit 1; }; done
 	@$(MAKE) --no-print-directory $(BUILD)
 endif
-	@$(BIN)/entromask-report doctor
+	@$(BIN)/entromask-report doctor --data $(DATA)
 
 gc: $(BUILD) ## List files in data/ that no manifest lists; GC=--delete removes them, all but what unfinished runs go on from
 	@$(BIN)/entromask-report gc $(DATA) $(GC)

@@ -93,7 +93,7 @@ enum Command {
     },
     /// Look whether this machine has what a first run needs
     Doctor {
-        /// Folder of the data
+        /// Folder that runs write to; samples and tokenizers are looked for in `data`, where runs read them
         #[arg(long, value_name = "DIR", default_value = "data")]
         data: PathBuf,
     },
@@ -131,7 +131,7 @@ impl Args {
                 emit(&common, &collection, &collection)
             }
             Command::Doctor { data } => {
-                let checks = doctor::examine(data);
+                let checks = doctor::examine(doctor::SAMPLES.as_ref(), data);
                 emit(&common, doctor::render(&checks), &checks)?;
                 match checks.iter().filter(|check| !check.ok).count() {
                     0 => Ok(()),

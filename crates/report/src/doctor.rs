@@ -18,6 +18,9 @@ const MEMORY_BYTES: u64 = 2 << 30;
 /// Disk that build, sample run and report need.
 const DISK_BYTES: u64 = 5 << 30;
 
+/// Where the pipelines read samples and tokenizers, wherever they write.
+pub const SAMPLES: &str = "data";
+
 /// One line of the examination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -31,8 +34,8 @@ pub struct Check {
     pub remedy: Option<String>,
 }
 
-/// Looks at programs, machine and data.
-pub fn examine(data: &Path) -> Vec<Check> {
+/// Looks at programs, machine and data; `samples` is where the pipelines read samples and tokenizers, `data` where they write.
+pub fn examine(samples: &Path, data: &Path) -> Vec<Check> {
     let mut checks = vec![
         Check::known("entromask", format!("{} {}", env!("CARGO_PKG_VERSION"), revision()).trim_end()),
         program("rustc", Some(env!("CARGO_PKG_RUST_VERSION")), "install it with rustup (https://rustup.rs)"),
@@ -45,7 +48,7 @@ pub fn examine(data: &Path) -> Vec<Check> {
     checks.push(memory());
     checks.push(disk(data));
     checks.extend(
-        ["sample/corpus", "sample/glue", "tokenizers/bert-base-uncased"].map(|name| folder(data, name)),
+        ["sample/corpus", "sample/glue", "tokenizers/bert-base-uncased"].map(|name| folder(samples, name)),
     );
     checks
 }
@@ -178,8 +181,8 @@ fn disk(data: &Path) -> Check {
     }
 }
 
-fn folder(data: &Path, name: &str) -> Check {
-    let path = data.join(name);
+fn folder(samples: &Path, name: &str) -> Check {
+    let path = samples.join(name);
     let files = std::fs::read_dir(&path).map_or(0, Iterator::count);
     let remedy = "run from the root of the repository, or restore the folder: git checkout -- data";
     Check::judged(name, format!("{files} entries in {}", path.display()), files > 0, remedy)
@@ -191,12 +194,12 @@ mod tests {
 
     #[test]
     fn a_missing_sample_is_a_problem_with_a_remedy() -> anyhow::Result<()> {
-        let data = tempfile::tempdir()?;
-        let checks = examine(data.path());
+        let samples = tempfile::tempdir()?;
+        let checks = examine(samples.path(), samples.path());
         let sample = checks.iter().find(|check| check.name == "sample/corpus").expect("looked at");
         assert!(!sample.ok && sample.remedy.is_some());
-        std::fs::create_dir_all(data.path().join("sample/corpus/book"))?;
-        assert!(folder(data.path(), "sample/corpus").ok);
+        std::fs::create_dir_all(samples.path().join("sample/corpus/book"))?;
+        assert!(folder(samples.path(), "sample/corpus").ok);
         Ok(())
     }
 

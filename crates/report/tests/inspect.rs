@@ -364,9 +364,15 @@ fn what_a_stage_is_working_on_is_left_alone() -> anyhow::Result<()> {
 #[test]
 fn the_doctor_names_what_is_missing() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let output = report().args(["doctor", "--data"]).arg(folder.path()).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(1));
-    assert_has(&text, &["memory", "cores", "disk", "problem  sample/corpus", "git checkout"]);
+    let doctor = || -> anyhow::Result<_> {
+        let output = report().current_dir(folder.path()).args(["doctor", "--data", "elsewhere"]).output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    };
+    std::fs::create_dir_all(folder.path().join("elsewhere/sample/corpus/book"))?;
+    let (code, text) = doctor()?;
+    assert_eq!(code, Some(1));
+    assert_has(&text, &["memory", "cores", "free for elsewhere", "problem  sample/corpus", "git checkout"]);
+    std::fs::create_dir_all(folder.path().join("data/sample/corpus/book"))?;
+    assert!(!doctor()?.1.contains("problem  sample/corpus"), "runs read samples from `data` only");
     Ok(())
 }
