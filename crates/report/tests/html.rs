@@ -125,6 +125,8 @@ fn the_page_is_one_escaped_file_without_addresses() -> anyhow::Result<()> {
     for part in [
         "--continue-from data/model-0",
         "--entropy data/entropy-1",
+        "<dt>batch_<wbr>size</dt><dd>32</dd>",
+        "<dt>policy.<wbr>name</dt>",
         "59.8 ± 0.8",
         "not clearly",
         "average of 2 tasks, not the official splits; floor 53.4",
