@@ -6,6 +6,8 @@ use serde::Serialize;
 const WIDTH: f32 = 0.01;
 /// The narrowest range, in nats.
 const NARROW: f64 = 0.5;
+/// Entropies with a smaller standard deviation, in nats, say next to nothing about which tokens are hard.
+pub(crate) const FLAT: f64 = 0.1;
 /// Values of this many nats and more fall into the last bin: the entropy over e^25 tokens.
 const LIMIT: f32 = 25.0;
 
@@ -15,6 +17,7 @@ pub struct Nats {
     bins: Vec<u64>,
     count: u64,
     sum: f64,
+    squares: f64,
     min: f32,
     max: f32,
 }
@@ -35,6 +38,8 @@ pub struct Summary {
     pub count: u64,
     /// Mean.
     pub mean: f64,
+    /// Standard deviation.
+    pub std: f64,
     /// Smallest value.
     pub min: f64,
     /// Percentiles 1, 10, 25, 50, 75, 90 and 99, to 0.01.
@@ -91,6 +96,11 @@ impl Range {
 }
 
 impl Summary {
+    /// Whether the values hardly differ.
+    pub fn is_flat(&self) -> bool {
+        self.count > 1 && self.std < FLAT
+    }
+
     /// The range of nearly all values: from the first to the last percentile.
     pub fn range(&self) -> Range {
         let ends = self.percentiles.first().zip(self.percentiles.last());
@@ -101,7 +111,7 @@ impl Summary {
 impl Default for Nats {
     fn default() -> Self {
         let bins = vec![0; (LIMIT / WIDTH) as usize];
-        Self { bins, count: 0, sum: 0.0, min: f32::INFINITY, max: f32::NEG_INFINITY }
+        Self { bins, count: 0, sum: 0.0, squares: 0.0, min: f32::INFINITY, max: f32::NEG_INFINITY }
     }
 }
 
@@ -115,6 +125,7 @@ impl Nats {
         self.bins[((value.max(0.0) / WIDTH) as usize).min(last)] += 1;
         self.count += 1;
         self.sum += f64::from(value);
+        self.squares += f64::from(value).powi(2);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
     }
@@ -127,6 +138,12 @@ impl Nats {
     /// The mean; 0 without values.
     pub fn mean(&self) -> f64 {
         if self.count == 0 { 0.0 } else { self.sum / self.count as f64 }
+    }
+
+    /// The standard deviation; 0 without values.
+    fn std(&self) -> f64 {
+        let mean_square = self.squares / self.count.max(1) as f64;
+        (mean_square - self.mean().powi(2)).max(0.0).sqrt()
     }
 
     /// The value below which `percent` of the values lie, to 0.01; 0 without values.
@@ -152,6 +169,7 @@ impl Nats {
         Summary {
             count: self.count,
             mean: self.mean(),
+            std: self.std(),
             min: f64::from(self.min),
             percentiles: percentiles.to_vec(),
             max: f64::from(self.max),
@@ -161,6 +179,12 @@ impl Nats {
     /// The range of all but the most extreme values, for a histogram.
     pub fn range(&self) -> Range {
         Range::new(self.percentile(0.1), self.percentile(99.9))
+    }
+
+    /// The same without the least width: noise does fill it, for a histogram of what hardly differs.
+    pub fn occupied(&self) -> Range {
+        let (low, high) = (self.percentile(0.1), self.percentile(99.9));
+        if high - low < NARROW { Range { low, high: high.max(low + f64::from(WIDTH)) } } else { self.range() }
     }
 
     /// Equal bars of a round width that cover `range`, about `wanted` of them. What lies outside is in the outer bars.
@@ -246,6 +270,25 @@ mod tests {
         let bars = nats.histogram(nats.range(), 10);
         assert_eq!((bars[0].from, bars.last().map(|bar| bar.to)), (6.0, Some(8.75)));
         assert_eq!(bars.iter().map(|bar| bar.count).sum::<u64>(), 100);
+    }
+
+    #[test]
+    fn values_that_hardly_differ_are_flat_and_fill_their_histogram() {
+        let alternating = |low: f32, high: f32| {
+            let mut nats = Nats::default();
+            (0..1000).for_each(|i| nats.add(if i % 2 == 0 { low } else { high }));
+            nats
+        };
+        let flat = alternating(6.61, 6.65);
+        assert!((flat.summary().std - 0.02).abs() < 1e-4 && flat.summary().is_flat());
+        let bars = flat.histogram(flat.occupied(), 20);
+        assert!(bars.len() <= 6 && bars[0].count > 0, "{bars:?}");
+        assert_eq!(bars.iter().map(|bar| bar.count).sum::<u64>(), 1000);
+        let spread = alternating(6.5, 6.8);
+        assert!((spread.summary().std - 0.15).abs() < 1e-4 && !spread.summary().is_flat());
+        let wide = alternating(1.0, 9.0);
+        assert_eq!(wide.occupied(), wide.range());
+        assert!(!Summary::default().is_flat());
     }
 
     #[test]

@@ -11,6 +11,9 @@ pub const MIN_COUNT: u64 = 20;
 /// With fewer ranked tokens than this the least count is lowered.
 const ENOUGH_RANKED: usize = 20;
 
+/// Decimals of means at most: more are noise of f32.
+const MOST_DECIMALS: usize = 5;
+
 /// Scores of many rows.
 #[derive(Clone, Debug, Default)]
 pub struct EntropyScan {
@@ -72,6 +75,18 @@ pub struct TokenMasked {
     pub count: u64,
     /// Masked occurrences.
     pub masked: u64,
+}
+
+impl Ranking {
+    /// Decimals that tell the first of each list from its last: 2, or more where those agree to two.
+    pub fn decimals(&self) -> usize {
+        let differ = |list: &[TokenMean], decimals: usize| match list {
+            [first, .., last] => (first.mean - last.mean).abs() >= 0.1f64.powi(decimals as i32),
+            _ => true,
+        };
+        let both = |&decimals: &usize| differ(&self.highest, decimals) && differ(&self.lowest, decimals);
+        (2..MOST_DECIMALS).find(both).unwrap_or(MOST_DECIMALS)
+    }
 }
 
 impl EntropyScan {
@@ -198,6 +213,21 @@ mod tests {
         assert_eq!((scan.unscored, ranking.min_count), (4, 1));
         assert_eq!(ranking.highest, [TokenMean { token: "#11".into(), count: 1, mean: 4.0 }]);
         assert_eq!(ranking.lowest, [TokenMean { token: "#10".into(), count: 2, mean: 1.5 }]);
+    }
+
+    #[test]
+    fn means_have_the_decimals_that_tell_them_apart() {
+        let decimals = |highest: &[f64], lowest: &[f64]| {
+            let list = |means: &[f64]| {
+                let token = |&mean: &f64| TokenMean { token: "a".into(), count: 1, mean };
+                means.iter().map(token).collect()
+            };
+            Ranking { min_count: 1, highest: list(highest), lowest: list(lowest) }.decimals()
+        };
+        assert_eq!(decimals(&[9.0, 8.5], &[0.1, 0.2]), 2);
+        assert_eq!(decimals(&[6.6352, 6.6349], &[6.62, 6.63]), 4);
+        assert_eq!(decimals(&[6.63, 6.63], &[6.62, 6.63]), MOST_DECIMALS);
+        assert_eq!((decimals(&[6.63], &[6.63]), decimals(&[], &[])), (2, 2));
     }
 
     #[test]

@@ -112,6 +112,24 @@ fn entropies_are_shown_with_their_extremes_and_a_passage() -> anyhow::Result<()>
 }
 
 #[test]
+fn entropies_that_hardly_differ_are_pointed_out() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_entropy("flat", "model-0", |nats| 6.63 + nats / 1000.0)?;
+    let text = inspect(&fixture.dir("flat"), &[]);
+    assert_has(
+        &text,
+        &["! the entropies hardly differ (standard deviation 0.00", "as good as random", "6.63–6.64"],
+    );
+    let bars = json(&fixture.dir("flat"))["view"]["entropy"]["histogram"].clone();
+    assert!(bars.as_array().is_some_and(|bars| bars.len() <= 3), "no empty bars: {bars}");
+    let highest = text.lines().skip_while(|line| !line.contains("highest")).nth(1).unwrap_or_default();
+    let mean = highest.split_whitespace().find(|word| word.starts_with("6.63"));
+    assert!(mean.is_some_and(|mean| mean.len() > 4), "two digits do not tell tokens apart: {highest}");
+    assert!(!inspect(&fixture.dir("entropy-1"), &[]).contains("hardly differ"));
+    Ok(())
+}
+
+#[test]
 fn a_part_is_shown_with_the_tokens_of_its_number() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     let name =

@@ -70,7 +70,7 @@ pub(super) fn view(
         measures: further.into_iter().map(|(name, nats)| (name, nats.summary())).collect(),
         unscored: scan.unscored,
         ln_vocabulary: corpus.as_ref().filter(|_| !is_carried(target)).and_then(Corpus::ln_vocabulary),
-        histogram: scan.entropy.histogram(scan.entropy.range(), BARS),
+        histogram: scan.entropy.histogram(scan.entropy.occupied(), BARS),
         ..EntropyView::default()
     };
     if let (Some(manifest), None) = (&target.manifest, &target.part) {

@@ -27,7 +27,7 @@ impl Screen {
         }
         self.drift(view.drift.as_ref());
         match &view.selection {
-            Some(selection) => self.selection(selection),
+            Some(selection) => self.selection(selection, view.entropy.as_ref()),
             None => self.most_masked(&view.most_masked),
         }
         self.passage(
@@ -48,7 +48,7 @@ impl Screen {
         self.table(["token", "masked", "of", "share"], 1, tokens.iter().map(row).collect());
     }
 
-    fn selection(&mut self, selection: &Selection) {
+    fn selection(&mut self, selection: &Selection, entropy: Option<&Summary>) {
         self.heading("selection (all rows and epochs)");
         let mut pairs = vec![
             ("budget", format!("{} tokens", count(selection.budget))),
@@ -77,9 +77,10 @@ impl Screen {
         self.beside_random(selection);
         self.classes(selection);
         self.ids(selection);
-        for remark in selection.remarks() {
-            self.line(&format!("\n  ! {remark}"));
+        if let Some(entropy) = entropy.filter(|entropy| selection.is_flat(entropy)) {
+            self.flat("the entropies of masked and unmasked tokens", entropy);
         }
+        selection.remarks().iter().for_each(|remark| self.remark(remark));
     }
 
     fn beside_random(&mut self, selection: &Selection) {

@@ -2,6 +2,7 @@
 
 mod drift_screen;
 mod entropy;
+mod entropy_screen;
 pub mod glue;
 mod mask_screen;
 mod masks;

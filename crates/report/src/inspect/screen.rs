@@ -6,13 +6,12 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use entromask_artifact::{Manifest, Output};
 use serde_json::Value;
 
-use super::{EntropyView, GlueView, Inspection, ModelView, TargetsView, TokensView, View};
+use super::{GlueView, Inspection, ModelView, TargetsView, TokensView, View};
 use crate::leaves::leaves;
 use crate::nats::{Range, Summary};
 use crate::number::{bytes, count, duration, flops, percent, short};
 use crate::paint::Paint;
 use crate::passage::Passage;
-use crate::scan::TokenMean;
 
 /// Files that are listed one by one; more are summed up.
 const LISTED: usize = 8;
@@ -66,6 +65,17 @@ impl Screen {
         let _ = writeln!(self.out, "\n{heading}");
     }
 
+    /// What should not be overlooked.
+    pub(super) fn remark(&mut self, text: &str) {
+        self.line(&format!("\n  ! {text}"));
+    }
+
+    pub(super) fn flat(&mut self, what: &str, Summary { std, .. }: &Summary) {
+        self.remark(&format!(
+            "{what} hardly differ (standard deviation {std:.3} nats): masks by them are as good as random"
+        ));
+    }
+
     /// Names and values in two columns.
     pub(super) fn pairs(&mut self, pairs: &[(&str, String)]) {
         let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -93,7 +103,7 @@ impl Screen {
     }
 
     /// Labelled bars.
-    fn bars(&mut self, bars: &[(String, u64)]) {
+    pub(super) fn bars(&mut self, bars: &[(String, u64)]) {
         let (most, total) =
             (bars.iter().map(|bar| bar.1).max().unwrap_or(0), bars.iter().map(|bar| bar.1).sum());
         let width = bars.iter().map(|bar| bar.0.chars().count()).max().unwrap_or(0);
@@ -192,30 +202,6 @@ impl Screen {
         view.passages.iter().for_each(|passage| self.passage(Some(passage), Range::default()));
     }
 
-    fn entropy(&mut self, view: &EntropyView) {
-        self.heading("column statistics (nats)");
-        let always = [("entropy", &view.entropy), ("surprisal", &view.surprisal)];
-        let further = view.measures.iter().map(|(name, summary)| (name.as_str(), summary));
-        self.summaries(&always.into_iter().chain(further).collect::<Vec<_>>());
-        if view.measures.contains_key("margin") || view.measures.contains_key("normalized") {
-            self.line("  margin and normalized have no unit: both are between 0 and 1");
-        }
-        self.line(&format!(
-            "  {} positions without a score: special tokens, and rows that were left out",
-            count(view.unscored)
-        ));
-        if let Some(limit) = view.ln_vocabulary {
-            self.line(&format!("  largest possible entropy, ln of the vocabulary's size: {limit:.2}"));
-        }
-        self.drift(view.drift.as_ref());
-        self.heading("entropies (nats)");
-        let bars: Vec<_> =
-            view.histogram.iter().map(|bin| (format!("{:.2}–{:.2}", bin.from, bin.to), bin.count)).collect();
-        self.bars(&bars);
-        self.ranking(view);
-        self.passage(view.passage.as_ref(), view.entropy.range());
-    }
-
     pub(super) fn summaries(&mut self, columns: &[(&str, &Summary)]) {
         let row = |&(name, summary): &(&str, &Summary)| {
             let at = |wanted: u8| summary.percentiles.iter().find(|(percent, _)| *percent == wanted);
@@ -237,21 +223,6 @@ impl Screen {
         let header =
             ["column", "values", "mean", "min", "10 %", "25 %", "50 %", "75 %", "90 %", "99 %", "max"];
         self.table(header, 1, columns.iter().map(row).collect());
-    }
-
-    fn ranking(&mut self, view: &EntropyView) {
-        let ranking = &view.ranking;
-        if ranking.highest.is_empty() {
-            return;
-        }
-        self.heading(&format!("tokens by mean entropy (those scored at least {} times)", ranking.min_count));
-        let pairs = ranking.highest.iter().zip(&ranking.lowest);
-        let (mean, times) =
-            (|token: &TokenMean| format!("{:.2}", token.mean), |token: &TokenMean| count(token.count));
-        let row = |(high, low): (&TokenMean, &TokenMean)| {
-            [high.token.clone(), mean(high), times(high), low.token.clone(), mean(low), times(low)]
-        };
-        self.table(["highest", "nats", "count", "lowest", "nats", "count"], 1, pairs.map(row).collect());
     }
 
     fn targets(&mut self, view: &TargetsView) {

@@ -3,6 +3,8 @@
 use entromask_artifact::Manifest;
 use serde::{Deserialize, Serialize};
 
+use crate::nats::{FLAT, Summary};
+
 /// How much more often than at random something is masked before it is pointed out.
 const OFTEN: f64 = 1.5;
 /// The share of all masks that is worth pointing out.
@@ -116,6 +118,12 @@ pub struct IdMasked {
     pub maskable: u64,
 }
 
+impl Means {
+    fn difference(&self) -> f64 {
+        (self.masked - self.unmasked).abs()
+    }
+}
+
 impl Selection {
     /// The report of a masks artifact; those of older versions have none.
     pub(super) fn of(manifest: &Manifest) -> Option<Self> {
@@ -126,6 +134,13 @@ impl Selection {
     pub(super) fn total(&self) -> (u64, u64) {
         let sum = |of: fn(&ClassMasked) -> u64| self.classes.iter().map(of).sum();
         (sum(|class| class.masked), sum(|class| class.maskable))
+    }
+
+    /// Whether the masks follow entropies that tell nothing apart; `masked` are those of the masked tokens. Masks from the middle
+    /// of the ranking may have the mean of all, so that the means alone do not say it.
+    pub(super) fn is_flat(&self, masked: &Summary) -> bool {
+        let differ = |(name, means): (&String, &Means)| name != "entropy" || means.difference() >= FLAT;
+        masked.is_flat() && !self.means.is_empty() && !self.means.iter().any(differ)
     }
 
     /// What a user should not overlook, in sentences.
@@ -176,6 +191,20 @@ mod tests {
 
     fn class(class: &str, masked: u64, maskable: u64) -> ClassMasked {
         ClassMasked { class: class.into(), masked, maskable }
+    }
+
+    #[test]
+    fn masks_are_flat_if_masked_and_unmasked_entropies_agree() {
+        let selection = |name: &str, masked| {
+            let means = [(name.to_string(), Means { masked, unmasked: 6.63 })].into();
+            Selection { means, ..Selection::default() }
+        };
+        let summary = |std| Summary { count: 100, mean: 6.63, std, ..Summary::default() };
+        assert!(selection("entropy", 6.631).is_flat(&summary(0.003)));
+        assert!(!selection("entropy", 7.2).is_flat(&summary(0.003)), "they were told apart");
+        assert!(!selection("entropy", 6.631).is_flat(&summary(1.2)), "from the middle");
+        assert!(!selection("excess", 6.631).is_flat(&summary(0.003)), "by something else");
+        assert!(!Selection::default().is_flat(&summary(0.003)));
     }
 
     #[test]
