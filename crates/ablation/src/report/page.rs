@@ -27,7 +27,8 @@ pub(crate) fn fill(template: &str, content: &impl Serialize) -> anyhow::Result<S
     environment.get_template(template)?.render(Serde(content)).context("failed to make the page")
 }
 
-/// Each word by itself, so that a line can end between two of them but not within a key, a path or a flag.
+/// Each word by itself, so that a line can end between two of them, and within a key, a path or a flag only where that is
+/// longer than a line.
 pub(crate) fn words(text: &str) -> Value {
     let words = escaped(text).split(' ').map(|word| format!("<span>{word}</span>")).collect::<Vec<_>>();
     Value::from_safe_string(words.join(" "))
