@@ -155,7 +155,7 @@ impl Work<'_> {
             overlap.add(&masks);
             progress.inc(facts.maskable());
         }
-        tally.add_overlap(&overlap);
+        tally.add_overlap(&facts, &overlap);
         Ok(tally)
     }
 }

@@ -88,6 +88,9 @@ pub struct ClassMasked {
     pub masked: u64,
     /// Maskable tokens.
     pub maskable: u64,
+    /// Masked tokens that random masks of the same budgets would have; reports of older versions do not say it.
+    #[serde(default)]
+    pub expected: Option<f64>,
 }
 
 /// Masks by token.
@@ -99,7 +102,7 @@ pub struct TokensMasked {
     pub ever_masked: u64,
     /// Share of all masks that the listed tokens take.
     pub top_share: f64,
-    /// Share of the corpus that they are.
+    /// Share that random masks of the same budgets would give them.
     pub top_share_random: f64,
     /// The tokens masked most often.
     pub most_masked: Vec<IdMasked>,
@@ -116,6 +119,9 @@ pub struct IdMasked {
     pub masked: u64,
     /// Occurrences, each epoch counted.
     pub maskable: u64,
+    /// As of classes.
+    #[serde(default)]
+    pub expected: Option<f64>,
 }
 
 impl Means {
@@ -167,8 +173,10 @@ impl Selection {
         let (masked, maskable) = self.total();
         for class in &self.classes {
             let share = class.masked as f64 / masked.max(1) as f64;
-            let times = share / (class.maskable as f64 / maskable.max(1) as f64);
-            if times > OFTEN && share > MANY {
+            let usual = class.maskable as f64 / maskable.max(1) as f64 * masked as f64;
+            let expected = class.expected.unwrap_or(usual);
+            let times = class.masked as f64 / expected;
+            if times > OFTEN && share > MANY && class.masked as f64 > by_chance(expected) {
                 let (name, share) = (&class.class, percent(share));
                 remarks.push(format!(
                     "the masks pile up on class `{name}`: {share} of them, {times:.1} × random"
@@ -176,7 +184,11 @@ impl Selection {
             }
         }
         let tokens = &self.tokens;
-        if tokens.top_share > OFTEN * tokens.top_share_random && tokens.top_share > 3.0 * MANY {
+        // Those that are listed were chosen for being masked often: by chance, too.
+        let most = tokens.most_masked.iter().map(|id| by_chance(id.expected.unwrap_or(0.0))).sum::<f64>();
+        let found = tokens.most_masked.iter().map(|id| id.masked).sum::<u64>() as f64;
+        let piles_up = tokens.top_share > OFTEN * tokens.top_share_random && tokens.top_share > 3.0 * MANY;
+        if piles_up && found >= most {
             let (n, share) = (tokens.most_masked.len(), percent(tokens.top_share));
             let times = tokens.top_share / tokens.top_share_random;
             remarks.push(format!("the masks pile up on {n} tokens: {share} of them, {times:.1} × random"));
@@ -185,12 +197,17 @@ impl Selection {
     }
 }
 
+/// How many masks random ones may well have where `expected` are expected: three standard deviations more.
+fn by_chance(expected: f64) -> f64 {
+    expected + 3.0 * expected.sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn class(class: &str, masked: u64, maskable: u64) -> ClassMasked {
-        ClassMasked { class: class.into(), masked, maskable }
+        ClassMasked { class: class.into(), masked, maskable, expected: None }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) struct Overlap<'a> {
     counts: Vec<u32>,
     /// For each row the probability that one token is in no random mask.
     never: Vec<f64>,
+    /// For each row how often random masks would have one of its tokens.
+    pub expected: Vec<f64>,
     pub counted: Counted,
 }
 
@@ -48,6 +50,7 @@ impl<'a> Overlap<'a> {
             ever: vec![false; tokens.values.len()],
             counts: vec![0; rows],
             never: vec![1.0; rows],
+            expected: vec![0.0; rows],
             counted: Counted::default(),
         }
     }
@@ -90,6 +93,7 @@ impl<'a> Overlap<'a> {
         let n = f64::from(self.rows[index].maskable.max(1));
         self.counted.repeated_random += f64::from(self.counts[index]) * f64::from(masked) / n;
         self.never[index] *= 1.0 - f64::from(masked) / n;
+        self.expected[index] += f64::from(masked) / n;
         self.counts[index] = masked;
     }
 }

@@ -83,11 +83,12 @@ impl Tally {
     /// Empty without a vocabulary.
     fn classes(&self, entries: &Entries) -> Value {
         let known = Class::ALL.iter().zip(&self.by_class).filter(|(_, share)| share.maskable > 0);
-        let class = |(class, share): (&Class, &Share)| json!({"class": class, "masked": share.masked, "maskable": share.maskable});
+        let class = |(class, share): (&Class, &Share)| json!({"class": class, "masked": share.masked, "maskable": share.maskable, "expected": share.expected});
         known.filter(|_| !entries.is_empty()).map(class).collect()
     }
 
-    /// How many ids are ever masked, which most often, and which part of the budget and of the corpus they are.
+    /// How many ids are ever masked, which most often, which part of the budget they take, and which one random masks would
+    /// give them.
     fn tokens(&self, entries: &Entries) -> Value {
         let mut all: Vec<(u32, Share)> = (0..).zip(self.by_token.iter().copied()).collect();
         all.retain(|(_, share)| share.maskable > 0);
@@ -96,19 +97,19 @@ impl Tally {
         all.retain(|(_, share)| share.masked > 0);
         let ever = all.len();
         all.truncate(LISTED);
-        let sum = |count: fn(&Share) -> u64| all.iter().map(|(_, share)| count(share)).sum::<u64>() as f64;
+        let sum = |count: fn(&Share) -> f64| all.iter().map(|(_, share)| count(share)).sum::<f64>();
         json!({
             "distinct": distinct,
             "ever_masked": ever,
-            "top_share": ratio(sum(|share| share.masked), self.masked),
-            "top_share_random": ratio(sum(|share| share.maskable), self.maskable),
+            "top_share": ratio(sum(|share| share.masked as f64), self.masked),
+            "top_share_random": ratio(sum(|share| share.expected), self.masked),
             "most_masked": all.iter().map(|(id, share)| token(*id, share, entries)).collect::<Value>(),
         })
     }
 }
 
 fn token(id: u32, share: &Share, entries: &Entries) -> Value {
-    json!({"id": id, "token": entries.name(id), "masked": share.masked, "maskable": share.maskable})
+    json!({"id": id, "token": entries.name(id), "masked": share.masked, "maskable": share.maskable, "expected": share.expected})
 }
 
 fn ratio(part: f64, whole: u64) -> f64 {

@@ -37,10 +37,12 @@ pub(crate) struct Tally {
 }
 
 /// Masked tokens among the maskable ones of some kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Share {
     pub masked: u64,
     pub maskable: u64,
+    /// Masked tokens that random masks of the same budgets would have; of tokens and classes.
+    pub expected: f64,
 }
 
 /// How close together masked tokens lie, and what to expect of random masks.
@@ -80,7 +82,7 @@ impl Tally {
         self.masked += masked;
         self.corrupted += masks.inputs.values.iter().filter(|&&input| input != mask_id).count() as u64;
         let epoch = masks.epoch.first().copied().unwrap_or_default();
-        self.by_epoch.entry(epoch).or_default().add(Share { masked, maskable });
+        self.by_epoch.entry(epoch).or_default().add(Share { masked, maskable, ..Share::default() });
         self.add_maskable(facts);
         for (index, positions) in masks.positions.iter().enumerate() {
             let row = facts.tokens.word.row(index);
@@ -93,8 +95,12 @@ impl Tally {
     }
 
     /// Adds what the epochs of one part have in common.
-    pub(crate) fn add_overlap(&mut self, overlap: &Overlap) {
+    pub(crate) fn add_overlap(&mut self, facts: &PartFacts, overlap: &Overlap) {
         self.overlap.add(&overlap.total());
+        self.hold_tokens(facts.by_token.len());
+        for (index, expected) in overlap.expected.iter().enumerate() {
+            self.add_expected(facts, index, *expected);
+        }
     }
 
     /// Adds the counts of another part.
@@ -135,6 +141,16 @@ impl Tally {
         }
     }
 
+    /// Adds what random masks would have of the tokens of a row, each `expected` times.
+    fn add_expected(&mut self, facts: &PartFacts, row: usize, expected: f64) {
+        let begin = facts.tokens.word.offsets[row] as usize;
+        let maskable = facts.tokens.word.row(row).iter().zip(begin..).filter(|(word, _)| word.is_some());
+        for (_, index) in maskable {
+            self.by_token[facts.tokens.input_ids.values[index] as usize].expected += expected;
+            self.by_class[facts.class(index)].expected += expected;
+        }
+    }
+
     fn hold_tokens(&mut self, ids: usize) {
         let ids = ids.max(self.by_token.len());
         self.by_token.resize(ids, Share::default());
@@ -145,6 +161,7 @@ impl Share {
     fn add(&mut self, other: Self) {
         self.masked += other.masked;
         self.maskable += other.maskable;
+        self.expected += other.expected;
     }
 }
 

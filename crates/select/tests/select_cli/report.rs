@@ -76,6 +76,8 @@ fn counts_are_those_of_the_tables() -> Result<()> {
     let classes = report["classes"].as_array().expect("a list");
     let total = |key: &str| classes.iter().filter_map(|class| class[key].as_u64()).sum::<u64>();
     assert_eq!((total("masked"), total("maskable")), (masked as u64, 3 * maskable as u64));
+    let expected: f64 = classes.iter().filter_map(|class| class["expected"].as_f64()).sum();
+    assert!((expected - masked as f64).abs() < 1e-6 * masked as f64, "{expected} of {masked}");
     let entropies: f64 = rows
         .iter()
         .flat_map(|(_, _, epochs)| epochs.concat())
