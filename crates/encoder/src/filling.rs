@@ -8,7 +8,7 @@ pub struct Filling {
     is_roomy: bool,
 }
 
-/// Tokens that the tiles of a GPU's kernels divide. Fused attention takes no other lengths.
+/// Tokens that the tiles of a GPU's kernels divide.
 const TILE: usize = 32;
 
 /// For rows shorter than a tile, and for positions, of which a row has few.
