@@ -94,7 +94,8 @@ impl Head {
 /// Positions that one task computes: a block of the decoder is read once for all of them.
 const TILE: usize = 16 * ROWS;
 
-/// Panels of a block: with AVX2 the logits of a tile and a block are 96 KiB and stay in the second-level cache.
+/// Panels of a block: the logits of a tile and a block are 96 KiB with AVX2, 192 KiB with AVX-512, and stay in
+/// the second-level cache.
 const BLOCK: usize = 16;
 
 struct Tile<'a, O> {
