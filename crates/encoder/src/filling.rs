@@ -1,5 +1,7 @@
 //! Sizes that batches of tensors are filled up to.
 
+use crate::EncoderConfig;
+
 /// What the rows of a batch are filled up with, and to what sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filling {
@@ -15,6 +17,14 @@ const TILE: usize = 32;
 const SMALL_TILE: usize = 8;
 
 impl Filling {
+    /// For batches that a model of this shape reads: tight on the CPU, which computes nothing that it need not, and roomy
+    /// on other devices.
+    pub fn of(config: &EncoderConfig, is_cpu: bool) -> Self {
+        let id = config.filling_id();
+        let filling = if is_cpu { Self::tight(id) } else { Self::roomy(id) };
+        filling.within(config.max_seq_length())
+    }
+
     /// As much of the token `id` as the longest row of a batch needs.
     pub fn tight(id: u32) -> Self {
         Self { id, longest: usize::MAX, is_roomy: false }
@@ -59,6 +69,13 @@ mod tests {
         let lengths = [0, 1, 8, 9, 32, 33, 64, 65, 97, 100].map(|tokens| roomy.length(tokens));
         assert_eq!(lengths, [0, 8, 8, 16, 32, 64, 64, 96, 100, 100]);
         assert_eq!([0, 1, 19, 24].map(|n| roomy.positions(n)), [0, 8, 24, 24]);
+    }
+
+    #[test]
+    fn no_batch_is_longer_than_what_its_model_reads() {
+        let config = EncoderConfig { max_position_embeddings: 100, ..EncoderConfig::default() };
+        let lengths = [true, false].map(|is_cpu| Filling::of(&config, is_cpu).length(97));
+        assert_eq!(lengths, [97, 100]);
     }
 
     #[test]

@@ -52,7 +52,8 @@ impl Tokenized {
     pub fn batch(&self, batch: &[usize], is_pair: bool, config: &EncoderConfig, device: &Device) -> Batch {
         let rows = || batch.iter().map(|&row| &self.rows[row]);
         let ids: Vec<_> = rows().map(|row| row.ids.as_slice()).collect();
-        let inputs = Batch::filled(&ids, filling(config, device), device);
+        let filling = Filling::of(config, entromask_device::is_cpu(device));
+        let inputs = Batch::filled(&ids, filling, device);
         if !has_segments(is_pair, config) {
             return inputs;
         }
@@ -108,16 +109,6 @@ impl RowTokenizer {
             official: split.official,
             sampled_from: split.sampled_from,
         })
-    }
-}
-
-/// How batches are filled up on `device`.
-fn filling(config: &EncoderConfig, device: &Device) -> Filling {
-    let id = config.filling_id();
-    if entromask_device::is_cpu(device) {
-        Filling::tight(id)
-    } else {
-        Filling::roomy(id).within(config.max_seq_length())
     }
 }
 

@@ -81,16 +81,15 @@ impl<'a> Scorer<'a> {
     }
 
     fn batches<'p>(&self, chunk: &'p [Pass]) -> Vec<&'p [Pass]> {
-        let (usual, filling) = match self.model {
-            Predictor::Cpu(_) => (CPU_BATCH_TOKENS, Filling::tight(self.shape.filling_id())),
-            Predictor::Device(_) => (GPU_BATCH_TOKENS, self.filling()),
+        let usual = match self.model {
+            Predictor::Cpu(_) => CPU_BATCH_TOKENS,
+            Predictor::Device(_) => GPU_BATCH_TOKENS,
         };
-        batches(chunk, |pass| pass.length, self.config.run.batch_tokens.unwrap_or(usual), filling)
+        batches(chunk, |pass| pass.length, self.config.run.batch_tokens.unwrap_or(usual), self.filling())
     }
 
-    /// Of batches on a GPU.
     fn filling(&self) -> Filling {
-        Filling::roomy(self.shape.filling_id()).within(self.shape.max_seq_length())
+        Filling::of(self.shape, matches!(self.model, Predictor::Cpu(_)))
     }
 
     /// Batches side by side on all cores, since each is computed on one.

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
-use entromask_encoder::{Dropout, EncoderConfig, Lanes, MaskedLm};
+use entromask_encoder::{Dropout, EncoderConfig, Filling, Lanes, MaskedLm};
 use entromask_training::Gradients;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -179,7 +179,7 @@ impl Replica {
         whole: Counts,
     ) -> Result<Option<Lesson>> {
         let body = self.host_body();
-        let filling = step::filling(&self.config, &self.device);
+        let filling = Filling::of(&self.config, entromask_device::is_cpu(&self.device));
         let mut sum = None;
         for part in shard.chunks(task.rows.unwrap_or(shard.len()).max(1)) {
             let dropout = Dropout { seed: task.seed, first_row };

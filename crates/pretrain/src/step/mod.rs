@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
     /// `model` is on `device`.
     pub(crate) fn new((model, config): (&'a MaskedLm, &EncoderConfig), device: &'a Device) -> Self {
         let body = HostBody::serves(model).then(|| HostBody::new(model, config, Lanes::default()));
-        Self { model, filling: filling(config, device), device, body }
+        Self { model, filling: Filling::of(config, entromask_device::is_cpu(device)), device, body }
     }
 
     /// Hidden states after the head's transform at the masked positions of `batch`, and the targets there.
@@ -212,12 +212,6 @@ impl<'a> Reader<'a> {
         };
         (self.model.transform(states.last), wanted.targets.into_iter().flatten().collect())
     }
-}
-
-/// How batches are filled up on `device`.
-pub(crate) fn filling(config: &EncoderConfig, device: &Device) -> Filling {
-    let id = config.filling_id();
-    if entromask_device::is_cpu(device) { Filling::tight(id) } else { Filling::roomy(id) }
 }
 
 pub(crate) fn decoder(model: &MaskedLm) -> Decoder {

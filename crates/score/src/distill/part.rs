@@ -66,12 +66,8 @@ impl Speaker<'_> {
 
     /// Tokens of a batch, and how it is filled up.
     fn sizes(&self) -> (usize, Filling) {
-        let (id, longest) = (self.shape.filling_id(), self.shape.max_seq_length());
-        if entromask_device::is_cpu(self.device) {
-            (CPU_BATCH_TOKENS, Filling::tight(id))
-        } else {
-            (GPU_BATCH_TOKENS, Filling::roomy(id).within(longest))
-        }
+        let is_cpu = entromask_device::is_cpu(self.device);
+        (if is_cpu { CPU_BATCH_TOKENS } else { GPU_BATCH_TOKENS }, Filling::of(self.shape, is_cpu))
     }
 
     /// What is kept of the masked positions of `rows`, one after the other.
