@@ -17,6 +17,17 @@ pub fn long_version(version: &str, backends: &[&str]) -> &'static str {
     format!("{version}\nbackends: {}", backends.join(", ")).leak()
 }
 
+/// Leaves `arg` out of `--help` if it is among `flags`, which a command refuses; with the device goes its type.
+///
+/// For clap's `mut_args`, with the flags that [`CommonArgs::refuse`] is told.
+#[must_use]
+pub fn hide_refused(arg: clap::Arg, flags: &[&str]) -> clap::Arg {
+    let flag = arg.get_long().map(|name| format!("--{}", if name == "dtype" { "device" } else { name }));
+    let is_refused = flag.is_some_and(|flag| flags.contains(&flag.as_str()));
+    let is_hidden = arg.is_hide_set();
+    arg.hide(is_hidden || is_refused)
+}
+
 /// Flags common to all stages.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct CommonArgs {
@@ -99,7 +110,7 @@ impl CommonArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
@@ -133,5 +144,15 @@ mod tests {
             );
         }
         CommonArgs::default().refuse("select", &["--device"])
+    }
+
+    #[test]
+    fn flags_that_are_refused_are_not_in_the_help() {
+        let command = Args::command().mut_args(|arg| hide_refused(arg, &["--device", "--set"]));
+        let help = command.clone().render_help().to_string();
+        for (flag, shown) in [("--device", false), ("--dtype", false), ("--set", false), ("--out", true)] {
+            assert_eq!(help.contains(&format!("{flag} ")), shown, "{flag}: {help}");
+        }
+        assert!(!help.contains("--pending"), "what was hidden stays hidden");
     }
 }

@@ -31,7 +31,7 @@ mod plan;
 mod progress;
 mod run;
 
-pub use args::{CommonArgs, EXIT_CODES_HELP, OutputArgs, long_version};
+pub use args::{CommonArgs, EXIT_CODES_HELP, OutputArgs, hide_refused, long_version};
 pub use config::{load, load_file};
 pub use interrupt::{StopsWithUs, check_interrupt, interrupted};
 pub use output::{OutputFile, emit};

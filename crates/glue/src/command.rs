@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
-use entromask_cli::{CommonArgs, EXIT_CODES_HELP, OutputFile, emit, long_version};
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP, OutputFile, emit, hide_refused, long_version};
 
 use crate::answers::Answers;
 use crate::data::{Survey, read};
@@ -56,6 +56,7 @@ enum Command {
     /// Say which files of GLUE a folder has, and whether they are the official ones
     ///
     /// Example: entromask-glue data --data data/glue-data
+    #[command(mut_args(|arg| hide_refused(arg, UNUSED_BY_LOOKING)))]
     Data {
         /// Folder in GLUE's official layout
         #[arg(long, value_name = "DIR")]
@@ -67,13 +68,16 @@ enum Command {
     ///
     /// Example: entromask-glue predict --classifier data/glue/mine/RTE-seed1-18b48cec --task RTE --data data/glue-data
     /// --file dev.tsv --out rte.tsv
+    #[command(mut_args(|arg| hide_refused(arg, UNUSED)))]
     Predict(Box<PredictArgs>),
     /// Predict the test splits and write the zip file that the GLUE server takes
     ///
     /// Needs classifiers of all nine tasks (`save = true` in the config). Example: entromask-glue submit --scores
     /// data/glue/mine --data data/glue-data --seed 1 --out submission.zip
+    #[command(mut_args(|arg| hide_refused(arg, UNUSED)))]
     Submit(Box<SubmitArgs>),
     /// Say whether the GLUE server would take a zip file
+    #[command(mut_args(|arg| hide_refused(arg, UNUSED_BY_LOOKING)))]
     Validate {
         /// The submission
         zip: PathBuf,
@@ -122,7 +126,10 @@ struct PredictArgs {
 }
 
 /// Common flags that nothing but fine-tuning has a use for.
-const UNUSED: [&str; 3] = ["--config", "--set", "--dry-run"];
+const UNUSED: &[&str] = &["--config", "--set", "--dry-run"];
+
+/// Common flags that looking at files has no use for.
+const UNUSED_BY_LOOKING: &[&str] = &["--config", "--set", "--dry-run", "--out", "--device"];
 
 impl Args {
     /// The flags that it has in common with other stages.
@@ -142,13 +149,13 @@ impl Args {
             Some(Command::Submit(args)) => args.submit(),
             Some(Command::Predict(args)) => args.predict(),
             Some(Command::Data { data, common }) => {
-                common.refuse("data", &[&UNUSED[..], &["--out", "--device"]].concat())?;
+                common.refuse("data", UNUSED_BY_LOOKING)?;
                 let survey = Survey::new(data);
                 emit(common, &survey, &survey)?;
                 survey.check()
             }
             Some(Command::Validate { zip, common }) => {
-                common.refuse("validate", &[&UNUSED[..], &["--out", "--device"]].concat())?;
+                common.refuse("validate", UNUSED_BY_LOOKING)?;
                 let report = submission::validate(zip)?;
                 emit(common, &report, &report)
             }
@@ -231,7 +238,7 @@ impl PredictArgs {
             (None, None) => unreachable!("clap requires one of them"),
         };
         let (common, out) = (&self.common, self.common.out()?);
-        common.refuse("predict", &UNUSED)?;
+        common.refuse("predict", UNUSED)?;
         let file = OutputFile::create(out)?;
         let on = entromask_device::open_to_train(&common.device, &common.dtype)?;
         let split = read(&self.data, &task, &self.file)?;
@@ -243,7 +250,7 @@ impl PredictArgs {
 
 impl SubmitArgs {
     fn submit(&self) -> anyhow::Result<()> {
-        self.common.refuse("submit", &UNUSED)?;
+        self.common.refuse("submit", UNUSED)?;
         let submission = Submission {
             scores: self.scores.clone(),
             data: self.data.clone(),

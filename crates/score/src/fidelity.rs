@@ -99,12 +99,17 @@ pub struct Agreement {
     pub entropy_ratio: f64,
 }
 
+impl FidelityArgs {
+    /// Common flags that only make sense for artifacts.
+    pub const UNUSED: &[&str] = &["--out", "--dry-run"];
+}
+
 /// Scores a sample three ways and compares.
 ///
 /// # Errors
 /// As scoring; a usage fault if the sample is empty, or with a flag that only makes sense for artifacts.
 pub fn fidelity(args: &FidelityArgs) -> Result<Fidelity> {
-    args.common.refuse("fidelity", &["--out", "--dry-run"])?;
+    args.common.refuse("fidelity", FidelityArgs::UNUSED)?;
     let config: Config = entromask_cli::load(&args.common)?;
     refuse_samples(&args.common, &config)?;
     let paths = Paths { tokens: args.tokens.clone(), model: args.model.clone(), out: PathBuf::new() };

@@ -34,11 +34,16 @@ pub struct LogitsArgs {
     pub common: CommonArgs,
 }
 
+impl LogitsArgs {
+    /// Common flags that nothing is done with.
+    pub const UNUSED: &[&str] = &["--config", "--set", "--dry-run"];
+}
+
 /// Writes the logits of the first rows, unmasked, as `logits` `[rows, seq_length, vocab_size]` (f32), or the states of
 /// the last layer as `hidden` `[rows, seq_length, hidden_size]`, beside `input_ids` and `attention_mask` `[rows,
 /// seq_length]` (i32). Shorter rows are padded.
 pub fn write_logits(args: &LogitsArgs) -> Result<()> {
-    args.common.refuse("logits", &["--config", "--set", "--dry-run"])?;
+    args.common.refuse("logits", LogitsArgs::UNUSED)?;
     let out = args.common.out()?;
     [&args.tokens, &args.model].into_iter().try_for_each(|input| refuse_inside(out, input))?;
     let out = OutputFile::create(out)?;
@@ -61,10 +66,11 @@ pub fn write_logits(args: &LogitsArgs) -> Result<()> {
         let batch = batch(&shape)?;
         (batch.clone(), "logits", logits(&model, &batch))
     };
-    let dims = batch.dims();
+    let (dims, values) = (batch.dims(), floats(values)?);
+    tracing::info!("{name} {:?} of {} rows", values.1, ids.len());
     let mask = ids.iter().flat_map(|row| (0..dims[1]).map(|s| i32::from(s < row.len())));
     let tensors = BTreeMap::from([
-        (name, floats(values)?),
+        (name, values),
         ("input_ids", ints(batch.input_ids.try_into_vec_as::<i32>()?.into_iter(), dims)),
         ("attention_mask", ints(mask, dims)),
     ]);

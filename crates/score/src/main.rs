@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
-use entromask_cli::{CommonArgs, long_version};
+use entromask_cli::{CommonArgs, hide_refused, long_version};
 use entromask_score::{
     Config, DistillArgs, FidelityArgs, LogitsArgs, Paths, distill, dry_run, fidelity, finalize, run,
     run_shard, write_logits,
@@ -45,10 +45,12 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Writes the raw logits of the first rows to a safetensors file, to compare a model with other implementations
+    #[command(mut_args(|arg| hide_refused(arg, LogitsArgs::UNUSED)))]
     Logits(Box<LogitsArgs>),
     /// Writes a teacher's most probable tokens at masked positions, to train a student without it (pretrain --targets)
     Distill(Box<DistillArgs>),
     /// Compares kfold and unmasked scores of a sample with exact ones, and says whether they can be trusted
+    #[command(mut_args(|arg| hide_refused(arg, FidelityArgs::UNUSED)))]
     Fidelity(Box<FidelityArgs>),
 }
 

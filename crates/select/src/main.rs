@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use entromask_cli::CommonArgs;
+use entromask_cli::{CommonArgs, hide_refused};
 use entromask_select::{Config, Paths, dry_run, run};
 
 /// Chooses which tokens to mask, by a policy over their entropies or at random.
@@ -12,7 +12,7 @@ use entromask_select::{Config, Paths, dry_run, run};
 /// Reads a tokens artifact and, for policies that need scores, an entropy artifact (nats); writes a masks artifact:
 /// one table part for each part of the tokens and epoch.
 #[derive(Parser)]
-#[command(version, after_help = format!("{EXAMPLE}\n\n{}", entromask_cli::EXIT_CODES_HELP))]
+#[command(version, mut_args(|arg| hide_refused(arg, UNUSED)), after_help = format!("{EXAMPLE}\n\n{}", entromask_cli::EXIT_CODES_HELP))]
 struct Args {
     /// The tokens artifact
     #[arg(long, value_name = "DIR")]
@@ -27,6 +27,9 @@ struct Args {
     common: CommonArgs,
 }
 
+/// Flags that choosing masks has no use for.
+const UNUSED: &[&str] = &["--device"];
+
 const EXAMPLE: &str = "Example: entromask-select --config pipelines/mask/sample.toml --tokens data/tokens/sample \
                        --entropy data/entropy/sample/modernbert-tiny-mlm-self-r3x1-kfold/round-1 --set epochs=4 \
                        --out data/masks/sample/mine";
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn select(args: &Args) -> anyhow::Result<()> {
-    args.common.refuse("selection", &["--device"])?;
+    args.common.refuse("selection", UNUSED)?;
     let config: Config = entromask_cli::load(&args.common)?;
     let (entropy, reference) = (args.entropy.clone(), args.reference.clone());
     let paths = Paths { tokens: args.tokens.clone(), entropy, reference, out: args.common.out()?.into() };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use entromask_cli::CommonArgs;
+use entromask_cli::{CommonArgs, hide_refused};
 use entromask_fault::Fault;
 use entromask_tokenize::{Config, Options, learn, recipe, run};
 
@@ -16,7 +16,7 @@ use entromask_tokenize::{Config, Options, learn, recipe, run};
 ///
 /// Example: entromask-tokenize --config pipelines/corpus/sample.toml --out data/tokens/sample
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = entromask_cli::EXIT_CODES_HELP)]
+#[command(version, mut_args(|arg| hide_refused(arg, UNUSED)), args_conflicts_with_subcommands = true, after_help = entromask_cli::EXIT_CODES_HELP)]
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -27,6 +27,12 @@ struct Args {
     min_free_disk: f64,
 }
 
+/// Flags that tokenizing has no use for.
+const UNUSED: &[&str] = &["--device"];
+
+/// Flags that learning a vocabulary has no use for.
+const UNUSED_BY_VOCABULARY: &[&str] = &["--dry-run", "--device"];
+
 #[derive(Subcommand)]
 enum Command {
     /// Learn a vocabulary from a corpus, in the manner of another tokenizer
@@ -36,6 +42,7 @@ enum Command {
     /// work of a tiny one are its vocabulary's.
     ///
     /// Example: entromask-tokenize vocabulary --config pipelines/corpus/sample.toml --size 8192 --out data/tokenizers/mine
+    #[command(mut_args(|arg| hide_refused(arg, UNUSED_BY_VOCABULARY)))]
     Vocabulary(VocabularyArgs),
 }
 
@@ -72,14 +79,14 @@ fn main() -> ExitCode {
 }
 
 fn vocabulary(args: &VocabularyArgs) -> anyhow::Result<()> {
-    args.common.refuse("vocabulary", &["--dry-run", "--device"])?;
+    args.common.refuse("vocabulary", UNUSED_BY_VOCABULARY)?;
     let config: Config = entromask_cli::load(&args.common)?;
     let learned = learn(&config, &args.like, args.size, args.common.out()?)?;
     entromask_cli::emit(&args.common, &learned, &learned)
 }
 
 fn tokenize(args: &Args) -> anyhow::Result<()> {
-    args.common.refuse("tokenizing", &["--device"])?;
+    args.common.refuse("tokenizing", UNUSED)?;
     let config: Config = entromask_cli::load(&args.common)?;
     let out = args.common.out()?;
     let min_free_bytes = args.min_free_bytes()?;
