@@ -290,6 +290,7 @@ fn mistakes_name_file_value_and_remedy() {
         ("[axes]\nstrategy = []", "`strategy` is empty"),
         ("[axes]\nstrategy = [\"hihg\"]\nsource = \"self\"", "hihg"),
         ("[axes]\nstrategy = [\"high\"]", "needs entropies"),
+        ("[axes]\nstrategy = [\"../score/kfold\"]", "\"../score/kfold\": there is no"),
         ("[axes]\nstrategy = [\"reducible\"]\nsource = \"self\"", "reference"),
         ("[axes]\nsource = [\"teachr\"]", "one of: none, teacher, self"),
         ("[axes]\nrate = [1.5]", "rate = 1.5"),

@@ -1,6 +1,6 @@
 //! The configurations that a grid names: are they there, and what has to be known of them.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use entromask_cli::CommonArgs;
 use entromask_fault::Fault;
@@ -155,7 +155,9 @@ impl Catalogue {
 
     /// Refuses names that are not there, with a list of those that are.
     pub(super) fn check(&self, key: &str, kind: &str, name: &str) -> anyhow::Result<()> {
-        if self.path(kind, name).is_file() {
+        // Names become parts of the paths of what is made, so `../score/kfold` is none, though there is such a file.
+        let is_name = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if is_name && self.path(kind, name).is_file() {
             return Ok(());
         }
         let there = self.names(kind).join(", ");

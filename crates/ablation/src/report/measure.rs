@@ -89,10 +89,16 @@ fn trained_on(runs: &[RunFindings]) -> String {
 fn at_compute(systems: &[System], runs: &[RunFindings], flops: f64) -> Group {
     let at = |run: &RunFindings| Some((loss_at(&run.curve, Axis::Flops, flops)?, None));
     let mut lines = lines(systems, runs, "validation loss", true, &at);
+    let has_curve = |system: usize| systems[system].runs.iter().any(|&run| !runs[run].curve.is_empty());
     for line in &mut lines {
-        if line.values.is_empty() && systems[line.system].runs.iter().any(|&run| !runs[run].curve.is_empty())
-        {
+        if line.values.is_empty() && has_curve(line.system) {
             line.verdict = "not begun by then".into();
+        } else if let Some(against) = line.against
+            && line.difference.is_none()
+            && part_of(&systems[against], runs, flops).is_none()
+            && has_curve(against)
+        {
+            line.verdict = "its baseline had not begun by then".into();
         }
         let parts = line
             .against
@@ -179,7 +185,7 @@ fn lines(systems: &[System], runs: &[RunFindings], measure: &str, lower: bool, v
             floor: system.runs.iter().find_map(|&run| value(&runs[run])?.1),
             system: index,
             wanted: system.runs.len(),
-            verdict: verdict(system, &own, difference.as_ref(), lower),
+            verdict: verdict((system, runs), &own, difference.as_ref(), lower),
             values: own,
             mean,
             sd,
@@ -206,8 +212,14 @@ fn paired(own: &[(u64, f64)], baseline: &[(u64, f64)]) -> Option<Difference> {
     (!differences.is_empty()).then(|| Difference::new(differences))
 }
 
-fn verdict(system: &System, own: &[(u64, f64)], difference: Option<&Difference>, lower: bool) -> String {
+fn verdict(
+    (system, runs): (&System, &[RunFindings]),
+    own: &[(u64, f64)],
+    difference: Option<&Difference>,
+    lower: bool,
+) -> String {
     match (own.is_empty(), system.baselines.is_empty(), difference) {
+        (true, ..) if system.runs.iter().any(|&run| runs[run].missing.is_none()) => "not measured".into(),
         (true, ..) => "missing".into(),
         (_, true, _) if system.is_baseline => "baseline".into(),
         (_, true, _) => "its baseline is not in the grid".into(),
@@ -274,10 +286,14 @@ mod tests {
         let mut runs = [run(0, 1, 6.0), run(1, 1, 5.0), run(2, 1, 5.0)];
         runs[0].curve = vec![at(0.0, 10.0), at(4.0, 6.0)];
         runs[1].curve = vec![at(9.0, 10.0), at(13.0, 5.0)];
+        runs[2].missing = Some("a model".into());
         let group = at_compute(&systems, &runs, 2.0);
         assert_eq!(group.lines[0].mean, Some(8.0));
         let verdicts: Vec<_> = group.lines.iter().map(|line| line.verdict.as_str()).collect();
         assert_eq!(verdicts, ["baseline", "not begun by then", "missing"]);
+        let systems = [system(Some(1), &[0]), system(None, &[1])];
+        let group = at_compute(&systems, &runs, 2.0);
+        assert_eq!(group.lines[0].verdict, "its baseline had not begun by then");
     }
 
     /// Of two runs of one budget one was trained by half when the other was done.
@@ -331,11 +347,12 @@ mod tests {
     fn what_is_missing_is_said() {
         let systems = [system(None, &[0]), system(Some(0), &[1, 2]), system(Some(0), &[3])];
         let mut runs = [run(0, 1, 6.0), run(1, 1, 5.0), run(1, 2, 5.0), run(2, 1, 4.0)];
-        runs[3].valid_loss = None;
+        (runs[3].valid_loss, runs[3].missing) = (None, Some("a model".into()));
         let group = &groups(&systems, &runs, &["probe".into()], None);
         let verdicts: Vec<_> = group[0].lines.iter().map(|line| line.verdict.as_str()).collect();
         assert_eq!(verdicts, ["baseline", "one seed: nothing shown", "missing"]);
         assert_eq!((group[0].lines[1].values.len(), group[0].lines[1].wanted), (2, 2));
-        assert!(group[1].lines.iter().all(|line| line.verdict == "missing"));
+        let verdicts: Vec<_> = group[1].lines.iter().map(|line| line.verdict.as_str()).collect();
+        assert_eq!(verdicts, ["not measured", "not measured", "missing"]);
     }
 }
