@@ -3,12 +3,14 @@
 
     pip install torch transformers pyarrow
     python tests/bench/score.py target/release/entromask-score TOKENS [--shapes mini base] [--rows N] [--turns N]
-                                [--device cpu] [--torch-device cpu] [--dtype f32] [--compile] [--peak TFLOPS]
+                                [--device cpu] [--torch-device cpu] [--dtype f32] [--compile] [--onednn] [--peak TFLOPS]
 
 Both score the same rows of the tokens artifact with the same randomly initialised checkpoint by k-fold: every maskable
 token is masked once, in one of k passes over its row. PyTorch is given what makes it fast: rows of equal length side by
 side in the best of some batch sizes, scaled dot-product attention, the head at the masked positions only, inference
-mode, all threads, bf16 on request, and with --compile torch.compile as well, of which the faster counts. On a GPU it
+mode, all threads, bf16 on request, and with --compile torch.compile as well, of which the faster counts. With --onednn
+it is measured a third time on the CPU, its dense layers taken to oneDNN beforehand (torch.utils.mkldnn): that is not
+what PyTorch does with a model by itself, but faster where MKL does not use the processor's widest vectors. On a GPU it
 finds its batches there, and multiplies f32 in TF32, as our backend for CUDA does. Its time is that of computing alone.
 
 Ours is that of a process, which also starts, loads the model, reads, writes and hashes. Each turn has two: with all rows,
@@ -38,6 +40,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
+from torch.utils.mkldnn import MkldnnLinear
 from transformers import BertConfig, BertForMaskedLM
 
 SHAPES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
@@ -48,6 +51,8 @@ BATCH_SIZES, BATCH_SIZES_ON_GPU = [8, 32, 128], [128, 256, 512]
 # Standard deviation of the logits. Those of a BERT that was just initialised differ by so little that all its entropies
 # are the same to a thousandth; with this they go from about 0.3 to 4.3 nats, and those of a wrong result show.
 LOGITS = 5.0
+# Ways of PyTorch: as it is, through torch.compile, and with dense layers of oneDNN.
+PLAIN, COMPILED, ONEDNN = WAYS = ["plain", "compiled", "onednn"]
 # How far quantiles of entropies may differ, nats: which tokens share a pass differs, and bf16 rounds. Found were 0.01, and
 # 0.02 with bf16; 0.36 with another mask token.
 QUANTILES = 0.15
@@ -104,10 +109,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peak", type=float, help="what the device can do, TFLOP/s")
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--compile", action="store_true", help="measure PyTorch with torch.compile too")
+    parser.add_argument("--onednn", action="store_true", help="measure PyTorch with dense layers of oneDNN too")
     parser.add_argument("--first-use", action="store_true", help="only run our side once, and say how long it took")
     args = parser.parse_args()
     args.on_gpu = not args.device.startswith("cpu")
     args.torch_device = args.torch_device or ("cuda" if args.on_gpu else "cpu")
+    args.ways = [PLAIN, *([COMPILED] if args.compile else []), *([ONEDNN] if args.onednn else [])]
+    if args.onednn and (args.torch_device, args.dtype) != ("cpu", "f32"):
+        parser.error("--onednn is for f32 on the CPU")
     return args
 
 
@@ -119,7 +128,7 @@ def allow_tf32(device: str) -> None:
 
 def columns(args: argparse.Namespace) -> str:
     ratios = "**ratio** | with start" if args.on_gpu else "**ratio** | without start"
-    before = "| shape | tokens, all passes | PyTorch tokens/s | compiled | ours tokens/s"
+    before = "| shape | tokens, all passes | PyTorch tokens/s | compiled | oneDNN | ours tokens/s"
     return f"{before} | {ratios} | of CPU seconds | ours GFLOP/s | peak memory |"
 
 
@@ -155,7 +164,7 @@ def measure(args: argparse.Namespace, shape: str, passes: list, rows: int, first
     with tempfile.TemporaryDirectory() as folder:
         model = checkpoint(shape, Path(folder) / "model", stats(args.tokens)["vocab_size"])
         shutil.copy(args.tokens / "tokenizer.json", model)
-        theirs = [Torch(model, args, compiled) for compiled in ([False, True] if args.compile else [False])]
+        theirs = [Torch(model, args, way) for way in args.ways]
         for side in theirs:
             side.choose_batch_size(passes)
         if args.on_gpu:
@@ -177,7 +186,8 @@ def line(args: argparse.Namespace, shape: str, tokens: int, later: int, turns: l
     steady = later / seconds if seconds else math.nan
     whole, without_start = walls[best] / wall, steady * walls[best] / tokens
     ratios = [number(without_start), f"{whole:.2f}"] if args.on_gpu else [f"{whole:.2f}", number(without_start)]
-    rates = [tokens / walls[0], tokens / walls[1] if args.compile else 0.0, steady if args.on_gpu else tokens / wall]
+    theirs = [tokens / walls[args.ways.index(way)] if way in args.ways else 0.0 for way in WAYS]
+    rates = [*theirs, steady if args.on_gpu else tokens / wall]
     flops = turns[0].ours.flops / tokens * steady / 1e9
     used = f" ({flops / args.peak / 10:.1f} %)" if args.peak and seconds else ""
     cells = [shape, f"{tokens / 1000:.0f} k", *map(thousands, rates), f"**{ratios[0]}**", ratios[1], f"{busy:.2f}"]
@@ -248,12 +258,14 @@ def all_passes(rows: list[tuple[list[int], list[int]]], folds: int, mask: int) -
 
 
 class Torch:
-    def __init__(self, model: Path, args: argparse.Namespace, compiled: bool) -> None:
-        self.device, self.compiled, self.works = args.torch_device, compiled, True
+    def __init__(self, model: Path, args: argparse.Namespace, way: str) -> None:
+        self.device, self.compiled, self.works = args.torch_device, way == COMPILED, True
         self.on_gpu = not self.device.startswith("cpu")
         self.dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
         self.model = BertForMaskedLM.from_pretrained(model, attn_implementation="sdpa", dtype=self.dtype)
         self.model = self.model.eval().to(self.device)
+        if way == ONEDNN:
+            take_to_onednn(self.model)
         self.step = self.measure
         self.batch_size = 0
 
@@ -306,6 +318,15 @@ class Torch:
         entropy = -(log_q.exp() * log_q).sum(-1)
         surprisal = -log_q.gather(-1, ids.flatten()[flat].unsqueeze(-1)).squeeze(-1)
         return torch.stack([entropy, surprisal])
+
+
+def take_to_onednn(module: torch.nn.Module) -> None:
+    """Dense layers become those of oneDNN, which reorder their weights now. They take tensors and give tensors."""
+    for name, child in module.named_children():
+        if isinstance(child, torch.nn.Linear):
+            setattr(module, name, MkldnnLinear(child, torch.float32))
+        else:
+            take_to_onednn(child)
 
 
 def say_that_compile_fails(error: Exception) -> None:
