@@ -67,8 +67,17 @@ fn assign(table: &mut Table, assignment: &str) -> anyhow::Result<()> {
         Fault::usage(format!("--set {assignment}: several assignments"))
             .remedy("write --set before each of them")
     };
+    if is_too_large(value.trim()) {
+        let found = format!("--set {assignment}: a whole number that TOML does not hold");
+        return Err(Fault::usage(found).remedy(format!("stay below {}", i64::MAX)).into());
+    }
     place.insert(last.to_string(), parse_value(value.trim()).ok_or_else(several)?);
     Ok(())
+}
+
+/// Taken as a string, as what is no TOML is, it would be called one.
+fn is_too_large(text: &str) -> bool {
+    text.parse::<i128>().is_ok_and(|number| i64::try_from(number).is_err())
 }
 
 /// None if lines behind the value assign others.
@@ -157,6 +166,7 @@ mod tests {
             ("rate", "rate"),
             ("rate.x=1", "rate"),
             ("=1", "=1"),
+            ("run.rows=18446744073709551615", "stay below 9223372036854775807"),
             ("rate=1\npolicy='low'", "several assignments; write --set before each"),
         ];
         for (set, named) in cases {

@@ -93,7 +93,12 @@ impl Panels {
         })
     }
 
+    /// Panels of 0 that every column is written to next.
     fn reset(&mut self, depth: usize, columns: usize) {
+        if (self.depth, self.columns) == (depth, columns) {
+            // What fills the last panel up is 0 already.
+            return;
+        }
         (self.depth, self.columns) = (depth, columns);
         self.weights.clear();
         self.weights.resize(columns.next_multiple_of(panel_width()) * depth, 0.0);

@@ -13,8 +13,8 @@ use crate::matrix::Matrix;
 use crate::panels::{NO_TOKEN, Panels, padded};
 use crate::product::{Start, Transposed, product};
 
-/// A decoder laid out for both passes.
-#[derive(Clone, Debug)]
+/// A decoder laid out for both passes. Its memory is used again where another one is read.
+#[derive(Clone, Debug, Default)]
 pub struct TrainedVocabulary {
     columns: Panels,
     rows: Panels,
@@ -24,10 +24,11 @@ pub struct TrainedVocabulary {
 /// Gradient of a decoder.
 #[derive(Clone, Debug, Default)]
 pub struct VocabularyGradient {
-    /// `[vocab_size, hidden_size]`.
+    /// `[vocab_size, hidden_size]`; any values as long as nothing has been added.
     weight: Matrix,
     /// `[vocab_size]`.
     bias: Vec<f32>,
+    has_more: bool,
 }
 
 /// Tokens whose weights one task adds up: with 256 hidden units that are 512 KiB.
@@ -36,14 +37,18 @@ const TOKENS: usize = 512;
 impl TrainedVocabulary {
     /// `weight` is `[vocab_size, hidden_size]`, `bias` `[vocab_size]`.
     pub fn new(weight: &[f32], bias: &[f32]) -> Self {
+        let mut vocabulary = Self::default();
+        vocabulary.read(weight, bias);
+        vocabulary
+    }
+
+    /// Becomes [`TrainedVocabulary::new`].
+    pub fn read(&mut self, weight: &[f32], bias: &[f32]) {
         let hidden_size = weight.len() / bias.len();
         let rows = || weight.chunks_exact(hidden_size);
-        let (mut by_columns, mut by_rows) = (Panels::default(), Panels::default());
-        rayon::join(
-            || by_columns.pack_columns(hidden_size, rows()),
-            || by_rows.pack_rows(hidden_size, rows()),
-        );
-        Self { columns: by_columns, rows: by_rows, bias: padded(bias, NO_TOKEN) }
+        let (columns, by_rows) = (&mut self.columns, &mut self.rows);
+        rayon::join(|| columns.pack_columns(hidden_size, rows()), || by_rows.pack_rows(hidden_size, rows()));
+        self.bias = padded(bias, NO_TOKEN);
     }
 
     /// Number of tokens.
@@ -79,37 +84,42 @@ impl TrainedVocabulary {
         d_hidden.reshape(d_logits.rows(), self.hidden_size());
         product(d_logits.all(), self.rows.all(), Start::Zero, &mut d_hidden.view_mut(0, 0));
     }
-
-    /// A gradient of 0.
-    pub fn zero_gradient(&self) -> VocabularyGradient {
-        let mut weight = Matrix::default();
-        weight.reshape(self.vocab_size(), self.hidden_size());
-        VocabularyGradient { weight, bias: vec![0.0; self.vocab_size()] }
-    }
 }
 
 impl VocabularyGradient {
+    /// Becomes that of `vocabulary`, and 0.
+    pub fn clear(&mut self, vocabulary: &TrainedVocabulary) {
+        self.weight.reshape(vocabulary.vocab_size(), vocabulary.hidden_size());
+        self.bias.clear();
+        self.bias.resize(vocabulary.vocab_size(), 0.0);
+        self.has_more = false;
+    }
+
     /// Adds what tiles of positions contribute: their hidden states `[n, hidden_size]` and the gradients of their logits
     /// `[n, vocab_size]`.
     ///
     /// Positions of a tile are summed by themselves and then added, so that the last bits depend on the tiles, and on
     /// nothing else: not on the number of threads.
     pub fn add(&mut self, tiles: &[(Matrix, Matrix)]) {
+        let first = if self.has_more { Start::Stored } else { Start::Zero };
+        self.has_more |= !tiles.is_empty();
         let states: Vec<Panels> = tiles.par_iter().map(|(hidden, _)| packed(hidden)).collect();
         let weights = self.weight.par_chunks_mut(TOKENS);
         weights.zip(self.bias.par_chunks_mut(TOKENS)).enumerate().for_each(|(index, (mut weight, bias))| {
             let tokens = index * TOKENS..index * TOKENS + bias.len();
-            for (hidden, (_, d_logits)) in states.iter().zip(tiles) {
+            for (index, (hidden, (_, d_logits))) in states.iter().zip(tiles).enumerate() {
                 let d_logits = d_logits.view(0..d_logits.rows(), tokens.clone());
-                product(Transposed(d_logits), hidden.all(), Start::Stored, &mut weight);
+                let start = if index == 0 { first } else { Start::Stored };
+                product(Transposed(d_logits), hidden.all(), start, &mut weight);
                 (0..d_logits.rows()).for_each(|row| add(bias, d_logits.row(row)));
             }
         });
     }
 
     /// Gradients of the weight, `[vocab_size * hidden_size]`, and of the bias, `[vocab_size]`.
-    pub fn into_parts(self) -> (Vec<f32>, Vec<f32>) {
-        (self.weight.to_vec_in_parallel(), self.bias)
+    pub fn to_parts(&self) -> (Vec<f32>, Vec<f32>) {
+        let weight = self.weight.to_vec_in_parallel();
+        (if self.has_more { weight } else { vec![0.0; weight.len()] }, self.bias.clone())
     }
 }
 
@@ -195,6 +205,7 @@ mod tests {
 
     #[test]
     fn equals_automatic_differentiation_in_tiles() {
+        let (mut vocabulary, mut gradient) = <(TrainedVocabulary, VocabularyGradient)>::default();
         for (n, width, vocab) in [(1, 1, 2), (5, 7, 19), (40, 24, 1100)] {
             let (hidden, weight, bias) = (draw(n * width, "h"), draw(vocab * width, "w"), draw(vocab, "b"));
             let seed = draw(n * vocab, "seed");
@@ -203,7 +214,7 @@ mod tests {
             let output = t_hidden.clone().matmul(t_weight.clone().transpose()) + t_bias.clone();
             let backward = (output.clone() * tracked(&seed, [n, vocab])).sum().backward();
 
-            let vocabulary = TrainedVocabulary::new(&weight, &bias);
+            vocabulary.read(&weight, &bias);
             let (mut logits, mut d_hidden) = (Matrix::default(), Matrix::default());
             vocabulary.forward(&matrix(&hidden, width), &mut logits);
             assert_close(&logits.to_vec(), output.inner());
@@ -216,9 +227,12 @@ mod tests {
                 };
                 (part(&hidden, width), part(&seed, vocab))
             };
-            let mut gradient = vocabulary.zero_gradient();
+            // In the memory of the case before.
+            gradient.clear(&vocabulary);
+            let (d_weight, d_bias) = gradient.to_parts();
+            assert!(d_weight.len() == vocab * width && d_weight.iter().chain(&d_bias).all(|&g| g == 0.0));
             gradient.add(&[tile(0..cut), tile(cut..n)]);
-            let (d_weight, d_bias) = gradient.into_parts();
+            let (d_weight, d_bias) = gradient.to_parts();
             assert_close(&d_weight, t_weight.grad(&backward).expect("tracked"));
             assert_close(&d_bias, t_bias.grad(&backward).expect("tracked"));
         }
