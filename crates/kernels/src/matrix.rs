@@ -79,7 +79,9 @@ impl Matrix {
 
     /// All rows, one after the other without what lies between them, `[rows * width]`.
     pub fn to_vec(&self) -> Vec<f32> {
-        (0..self.rows).flat_map(|row| self.row(row)).copied().collect()
+        let mut values = Vec::with_capacity(self.rows * self.width);
+        (0..self.rows).for_each(|row| values.extend_from_slice(self.row(row)));
+        values
     }
 
     /// As [`Matrix::to_vec`], on all threads.

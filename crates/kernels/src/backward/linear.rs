@@ -1,5 +1,7 @@
 //! Dense layers: y = x·W + b.
 
+use std::cell::RefCell;
+
 use crate::linear::Linear;
 use crate::matrix::Matrix;
 use crate::panels::Panels;
@@ -19,7 +21,12 @@ pub struct LinearGradient {
     pub weight: Matrix,
     /// `[outputs]`.
     pub bias: Vec<f32>,
-    inner: Panels,
+}
+
+thread_local! {
+    /// The gradient of an output. Not in [`LinearGradient`], of which each part of a batch has one a layer: there it was an
+    /// eighth of what training a base model took.
+    static PACKED: RefCell<Panels> = RefCell::default();
 }
 
 impl TrainedLinear {
@@ -54,7 +61,7 @@ impl TrainedLinear {
     pub fn zero_gradient(&self) -> LinearGradient {
         let mut weight = Matrix::default();
         weight.reshape(self.inputs(), self.forward.outputs());
-        LinearGradient { weight, bias: vec![0.0; self.forward.outputs()], inner: Panels::default() }
+        LinearGradient { weight, bias: vec![0.0; self.forward.outputs()] }
     }
 }
 
@@ -62,9 +69,11 @@ impl LinearGradient {
     /// Adds, for a part of a batch, `inputᵀ · d_output` and the sum of the rows of `d_output`.
     pub fn add(&mut self, input: &Matrix, d_output: &Matrix) {
         let rows = || (0..d_output.rows()).map(|row| d_output.row(row));
-        self.inner.pack_rows(d_output.width(), rows());
+        let mut packed = PACKED.take();
+        packed.pack_rows(d_output.width(), rows());
         let output = &mut self.weight.view_mut(0, 0);
-        product(Transposed(input.all()), self.inner.all(), Start::Stored, output);
+        product(Transposed(input.all()), packed.all(), Start::Stored, output);
+        PACKED.set(packed);
         rows().for_each(|row| add(&mut self.bias, row));
     }
 

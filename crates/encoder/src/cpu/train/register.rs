@@ -4,6 +4,7 @@ use burn::module::Param;
 use burn::nn;
 use burn::tensor::{Gradients, Tensor, TensorData};
 use entromask_kernels::{LinearGradient, Matrix, NormGradient};
+use rayon::prelude::*;
 
 use super::BodyGradient;
 use super::embeddings::EmbeddingsGradient;
@@ -142,7 +143,10 @@ fn norm(to: Option<&nn::LayerNorm>, gradient: Option<&NormGradient>, gradients: 
 }
 
 fn columns(of: &Matrix, columns: std::ops::Range<usize>) -> Vec<f32> {
-    (0..of.rows()).flat_map(|row| &of.row(row)[columns.clone()]).copied().collect()
+    let mut values = vec![0.0; of.rows() * columns.len()];
+    let rows = values.par_chunks_mut(columns.len().max(1)).enumerate();
+    rows.with_min_len(64).for_each(|(row, to)| to.copy_from_slice(&of.row(row)[columns.clone()]));
+    values
 }
 
 fn register<const D: usize>(parameter: &Param<Tensor<D>>, values: Vec<f32>, gradients: &mut Gradients) {
