@@ -69,7 +69,7 @@ fn assign(table: &mut Table, assignment: &str) -> anyhow::Result<()> {
     };
     if is_too_large(value.trim()) {
         let found = format!("--set {assignment}: a whole number that TOML does not hold");
-        return Err(Fault::usage(found).remedy(format!("stay below {}", i64::MAX)).into());
+        return Err(Fault::usage(found).remedy(format!("write {} at most", i64::MAX)).into());
     }
     place.insert(last.to_string(), parse_value(value.trim()).ok_or_else(several)?);
     Ok(())
@@ -166,7 +166,7 @@ mod tests {
             ("rate", "rate"),
             ("rate.x=1", "rate"),
             ("=1", "=1"),
-            ("run.rows=18446744073709551615", "stay below 9223372036854775807"),
+            ("run.rows=18446744073709551615", "write 9223372036854775807 at most"),
             ("rate=1\npolicy='low'", "several assignments; write --set before each"),
         ];
         for (set, named) in cases {

@@ -67,7 +67,7 @@ pub fn write_logits(args: &LogitsArgs) -> Result<()> {
         (batch.clone(), "logits", logits(&model, &batch))
     };
     let (dims, values) = (batch.dims(), floats(values)?);
-    tracing::info!("{name} {:?} of {} rows", values.1, ids.len());
+    tracing::info!("{name} of {} rows, {:?}, go to {}", ids.len(), values.1, args.common.out()?.display());
     let mask = ids.iter().flat_map(|row| (0..dims[1]).map(|s| i32::from(s < row.len())));
     let tensors = BTreeMap::from([
         (name, values),
