@@ -40,7 +40,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
-from torch.utils.mkldnn import MkldnnLinear
 from transformers import BertConfig, BertForMaskedLM
 
 SHAPES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
@@ -322,6 +321,8 @@ class Torch:
 
 def take_to_onednn(module: torch.nn.Module) -> None:
     """Dense layers become those of oneDNN, which reorder their weights now. They take tensors and give tensors."""
+    from torch.utils.mkldnn import MkldnnLinear  # Warns of its age when it is read.
+
     for name, child in module.named_children():
         if isinstance(child, torch.nn.Linear):
             setattr(module, name, MkldnnLinear(child, torch.float32))
