@@ -133,3 +133,21 @@ impl WithSimd for PanelWidth {
         2 * S::F32_LANES
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_the_same_shape_is_written_over() {
+        let (depth, columns) = (3, 70);
+        let values = |first: usize| (first..first + depth * columns).map(|i| i as f32).collect::<Vec<_>>();
+        let pack_rows = |panels: &mut Panels, values: &[f32]| {
+            panels.pack_rows(columns, values.chunks_exact(columns));
+            panels.all().weights.to_vec()
+        };
+        let (mut used, (old, new)) = (Panels::default(), (values(1000), values(1)));
+        used.pack_columns(depth, old.chunks_exact(depth));
+        assert_eq!(pack_rows(&mut used, &new), pack_rows(&mut Panels::default(), &new));
+    }
+}

@@ -24,8 +24,8 @@ pub struct LinearGradient {
 }
 
 thread_local! {
-    /// The gradient of an output. Not in [`LinearGradient`], of which each part of a batch has one a layer: there it was an
-    /// eighth of what training a base model took.
+    /// The gradient of an output. Not in [`LinearGradient`], of which each part of a batch has one a layer: there it was a
+    /// sixth of what training a base model took.
     static PACKED: RefCell<Panels> = RefCell::default();
 }
 
