@@ -213,6 +213,12 @@ mod tests {
                 "yarn",
             ),
             (
+                json!({"model_type": "modernbert", "rope_parameters": {"full_attention": 9.0}}),
+                "full_attention = 9.0 in rope_parameters is not an object",
+            ),
+            (json!({"model_type": "modernbert", "rope_parameters": "default"}), "is not an object"),
+            (json!({"model_type": "modernbert", "layer_types": "full_attention"}), "is not a list"),
+            (
                 json!({"model_type": "modernbert", "rope_parameters": {"sliding_attention": {"type": "linear", "factor": 8.0}}}),
                 "linear",
             ),

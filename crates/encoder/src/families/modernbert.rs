@@ -79,7 +79,8 @@ fn read(object: &mut Map<String, Value>) -> Result<(), String> {
     if let Some(scaling) = object.get("rope_scaling") {
         check_rope(scaling)?;
     }
-    if let Some(layers) = object.get("layer_types").and_then(Value::as_array) {
+    if let Some(layers) = object.get("layer_types").filter(|value| !value.is_null()) {
+        let layers = layers.as_array().ok_or_else(|| format!("layer_types = {layers} is not a list"))?;
         let count = object
             .get("num_hidden_layers")
             .cloned()
@@ -94,9 +95,16 @@ fn read(object: &mut Map<String, Value>) -> Result<(), String> {
 }
 
 fn rope_theta(object: &Map<String, Value>, kind: &str) -> Result<Option<Value>, String> {
-    let Some(parameters) = object.get("rope_parameters").and_then(|all| all.get(kind)) else {
+    let Some(all) = object.get("rope_parameters").filter(|value| !value.is_null()) else {
         return Ok(None);
     };
+    let all = all.as_object().ok_or_else(|| format!("rope_parameters = {all} is not an object"))?;
+    let Some(parameters) = all.get(kind).filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    if !parameters.is_object() {
+        return Err(format!("{kind} = {parameters} in rope_parameters is not an object"));
+    }
     check_rope(parameters)?;
     Ok(parameters.get("rope_theta").cloned())
 }
