@@ -11,11 +11,12 @@ use entromask_policy::corruption::Vocabulary;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::config::{Config, Init, OnlineMode, Positions, Transfer};
+use crate::config::Config;
 use crate::data::{Beside, Corpus};
 use crate::plan::Plan;
 use crate::student::shape;
-use crate::tokenizer;
+
+mod checks;
 
 /// What the user names.
 #[derive(Clone, Debug)]
@@ -122,15 +123,15 @@ impl Span {
 impl Job {
     pub(crate) fn resolve(config: &Config, paths: &Paths, dtype: &str) -> Result<Self> {
         config.check()?;
-        check_flags(config, paths)?;
+        checks::flags(config, paths)?;
         let tokens = Manifest::load(&paths.tokens, Kind::Tokens)?;
         let masks = Manifest::load(&paths.masks, Kind::Masks)?;
-        check_origin(&tokens, &masks, (&paths.masks, &paths.tokens))?;
+        checks::origin(&tokens, &masks, (&paths.masks, &paths.tokens))?;
         // It is written into the model's folder at the end: a damaged one is to be found now.
         tokens.verify_read(&paths.tokens, |file| file == "tokenizer.json")?;
         let facts: Facts = read(&tokens.stats, &paths.tokens)?;
         let student = shape(&paths.student, &facts, &tokens)?;
-        check_tokenizers(paths)?;
+        checks::tokenizers(paths)?;
         let earlier = match &paths.start {
             Start::Continue(model) => Some(Manifest::load(model, Kind::Model)?),
             _ => None,
@@ -139,12 +140,12 @@ impl Job {
         let extra = Extra::load(config, paths, &tokens, &masks, span)?;
         let beside = Beside::new(&paths.masks, &masks);
         let rows = Corpus::new((&paths.tokens, &tokens), beside, config.seed).rows();
-        check_span(span, rows, config, paths)?;
+        checks::span(span, rows, config, paths)?;
         let mut semantic = config.semantic();
         semantic["student"] = serde_json::to_value(&student)?;
         semantic["dtype"] = json!(dtype);
         if let (Some(earlier), Start::Continue(folder)) = (&earlier, &paths.start) {
-            check_optimizer((folder, earlier), &semantic)?;
+            checks::optimizer((folder, earlier), &semantic)?;
         }
         let inputs = inputs(paths, &tokens, &masks, &extra)?;
         let recipe = Recipe { kind: Kind::Model, format: Kind::Model.format(), config: semantic, inputs };
@@ -213,170 +214,14 @@ impl Extra {
             targets: load(&paths.targets, Kind::Targets)?,
         };
         if let (Some(folder), Some(first)) = (&paths.first_masks, &extra.first_masks) {
-            check_origin(tokens, first, (folder, &paths.tokens))?;
-            check_epochs(folder, read(&first.config, folder)?, span)?;
+            checks::origin(tokens, first, (folder, &paths.tokens))?;
+            checks::epochs(folder, read(&first.config, folder)?, span)?;
         }
         if let (Some(folder), Some(targets)) = (&paths.targets, &extra.targets) {
-            check_targets(folder, targets, masks, config)?;
+            checks::targets(folder, targets, masks, config)?;
         }
         Ok(extra)
     }
-}
-
-/// Refuses flags that contradict the configuration.
-fn check_flags(config: &Config, paths: &Paths) -> Result<()> {
-    let (guided, objective) = (paths.teacher.is_some() || paths.targets.is_some(), &config.objective);
-    let cached = paths.targets.is_some();
-    let running = config.online.as_ref().is_some_and(|online| online.mode == OnlineMode::Running);
-    let complex = objective.needs_hidden_states() || objective.positions == Positions::All;
-    let problem = if guided && !objective.needs_teacher() {
-        let given = paths
-            .teacher
-            .as_ref()
-            .or(paths.targets.as_ref())
-            .map_or(String::new(), |p| p.display().to_string());
-        let found = format!(
-            "{given}: objective.kd, objective.cos and objective.hidden are 0, so it would not be used"
-        );
-        (found, "set objective.kd, or leave --teacher and --targets out")
-    } else if !guided && objective.needs_teacher() {
-        let found = "objective.kd, objective.cos or objective.hidden is above 0, but there is no teacher";
-        (found.into(), "name one with --teacher DIR or --targets DIR, or set them to 0")
-    } else if !guided && config.transfer != Transfer::default() {
-        let found = "transfer without a teacher: there is nothing that could begin later";
-        (
-            found.into(),
-            "name one with --teacher DIR or --targets DIR, or leave it out; masks have mask_transfer",
-        )
-    } else if cached && complex {
-        let found = "--targets: it has no hidden states, and nothing outside of the masked positions";
-        (
-            found.into(),
-            "set objective.cos and objective.hidden to 0 and objective.positions to \"masked\", or name a --teacher",
-        )
-    } else if cached && paths.first_masks.is_some() {
-        ("--targets and --init-masks: the targets belong to one of the masks".into(), "name a --teacher")
-    } else if config.online.is_some() && (paths.first_masks.is_some() || cached) {
-        let found = "[online]: masks are chosen while training runs";
-        (found.into(), "leave --init-masks and --targets out; --masks are the first masks")
-    } else if config.online.is_none() && paths.first_masks.is_some() != config.mask_transfer.is_some() {
-        ("--init-masks and mask_transfer belong together".into(), "give both or none of them")
-    } else if config.init != Init::default() && !matches!(paths.start, Start::Init(_)) {
-        ("init.layers or init.fresh_head without a model".into(), "name one with --init DIR")
-    } else if matches!(paths.start, Start::Continue(_)) && running {
-        let found = "--continue-from with online.mode = \"running\": its averages end with their round";
-        (found.into(), "train all epochs in one round, or set online.mode to \"step\"")
-    } else {
-        return Ok(());
-    };
-    Err(Fault::usage(problem.0).remedy(problem.1).into())
-}
-
-/// Models that are read with the corpus's tokens must know them by the same numbers.
-fn check_tokenizers(paths: &Paths) -> Result<()> {
-    let init = if let Start::Init(folder) = &paths.start { Some(folder) } else { None };
-    for folder in [paths.teacher.as_ref(), init].into_iter().flatten() {
-        if !tokenizer::agree(folder, &paths.tokens)? {
-            let (folder, tokens) = (folder.display(), paths.tokens.display());
-            return Err(Fault::input(format!("{folder}: its tokenizer is not that of {tokens}"))
-                .remedy("tokenize the corpus with the model's tokenizer, or name another model")
-                .into());
-        }
-    }
-    Ok(())
-}
-
-/// Rounds share the state of one optimizer: what another one has kept is not what this one goes on from.
-fn check_optimizer((folder, earlier): (&Path, &Manifest), semantic: &serde_json::Value) -> Result<()> {
-    let name = |config: &serde_json::Value| config["optimizer"].as_str().unwrap_or("adamw").to_owned();
-    let (before, now) = (name(&earlier.config), name(semantic));
-    if before == now {
-        return Ok(());
-    }
-    let folder = folder.display();
-    Err(Fault::usage(format!("optimizer = \"{now}\": {folder} was trained with {before}"))
-        .remedy("keep the optimizer in all rounds, or begin anew with --init")
-        .into())
-}
-
-fn check_origin(tokens: &Manifest, masks: &Manifest, (folder, source): (&Path, &Path)) -> Result<()> {
-    let origin = content_of(masks, "tokens");
-    if origin == Some(tokens.content.as_str()) {
-        return Ok(());
-    }
-    Err(Fault::input(format!(
-        "{}: made from tokens with content {}, but {} has content {}",
-        folder.display(),
-        origin.unwrap_or("unknown"),
-        source.display(),
-        tokens.content
-    ))
-    .remedy("select masks for these tokens")
-    .into())
-}
-
-fn content_of<'a>(manifest: &'a Manifest, role: &str) -> Option<&'a str> {
-    manifest.inputs.iter().find(|input| input.role == role).map(|input| input.content.as_str())
-}
-
-fn check_epochs(folder: &Path, found: Span, wanted: Span) -> Result<()> {
-    if found.first_epoch <= wanted.first_epoch && found.end_epoch() >= wanted.end_epoch() {
-        return Ok(());
-    }
-    Err(Fault::input(format!(
-        "{}: holds the epochs {} to {}, the run has {} to {}",
-        folder.display(),
-        found.first_epoch,
-        found.end_epoch(),
-        wanted.first_epoch,
-        wanted.end_epoch()
-    ))
-    .remedy("select masks for these epochs")
-    .into())
-}
-
-/// Soft targets belong to masks and to a temperature.
-fn check_targets(folder: &Path, targets: &Manifest, masks: &Manifest, config: &Config) -> Result<()> {
-    let folder = folder.display();
-    if content_of(targets, "masks") != Some(masks.content.as_str()) {
-        return Err(Fault::input(format!("{folder}: made for other masks than those of --masks"))
-            .remedy("make it for these with `entromask-score distill`")
-            .into());
-    }
-    let temperature = targets.config.get("temperature").and_then(serde_json::Value::as_f64);
-    if temperature != Some(config.objective.temperature) {
-        let found = temperature.unwrap_or(f64::NAN);
-        let wanted = config.objective.temperature;
-        return Err(Fault::usage(format!(
-            "{folder}: made for temperature {found}, objective.temperature is {wanted}"
-        ))
-        .remedy("make the two equal")
-        .into());
-    }
-    Ok(())
-}
-
-fn check_span(span: Span, rows: usize, config: &Config, paths: &Paths) -> Result<()> {
-    let (first, end, masks) = (span.first_epoch, span.end_epoch(), paths.masks.display());
-    if span.epochs == 0 || rows == 0 {
-        return Err(Fault::input(format!("{masks}: nothing to train on: {} epochs", span.epochs)).into());
-    }
-    if end > config.epochs {
-        return Err(Fault::usage(format!(
-            "{masks} holds epochs up to {end}, but epochs = {}",
-            config.epochs
-        ))
-        .remedy("raise epochs, which counts those of all rounds")
-        .into());
-    }
-    if first > 0 && paths.start == Start::Random {
-        return Err(Fault::usage(format!(
-            "{masks} begins with epoch {first}, but there is no model to go on with"
-        ))
-        .remedy("name the model of the round before with --continue-from DIR")
-        .into());
-    }
-    Ok(())
 }
 
 fn inputs(paths: &Paths, tokens: &Manifest, masks: &Manifest, extra: &Extra) -> Result<Vec<Input>> {

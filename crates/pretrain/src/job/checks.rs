@@ -1,0 +1,183 @@
+//! What must fit together before a run starts: flags, configuration and the artifacts that are named.
+
+use std::path::Path;
+
+use anyhow::Result;
+use entromask_artifact::Manifest;
+use entromask_fault::Fault;
+
+use super::{Paths, Span, Start};
+use crate::config::{Config, Init, OnlineMode, Positions, Transfer};
+use crate::tokenizer;
+
+/// What is wrong, and what to do about it.
+type Problem = (&'static str, &'static str);
+
+/// Refuses flags that contradict the configuration.
+pub(super) fn flags(config: &Config, paths: &Paths) -> Result<()> {
+    let first =
+        [guide_problem, mask_problem, start_problem].iter().find_map(|problem| problem(config, paths));
+    first.map_or(Ok(()), |(found, remedy)| Err(Fault::usage(found).remedy(remedy).into()))
+}
+
+fn guide_problem(config: &Config, paths: &Paths) -> Option<Problem> {
+    let (guided, objective) = (paths.teacher.is_some() || paths.targets.is_some(), &config.objective);
+    let complex = objective.needs_hidden_states() || objective.positions == Positions::All;
+    if guided && !objective.needs_teacher() {
+        let found = "objective.kd, objective.cos and objective.hidden are 0: the teacher would not be used";
+        return Some((found, "set objective.kd, or leave --teacher and --targets out"));
+    }
+    if !guided && objective.needs_teacher() {
+        let found = "objective.kd, objective.cos or objective.hidden is above 0, but there is no teacher";
+        return Some((found, "name one with --teacher DIR or --targets DIR, or set them to 0"));
+    }
+    if !guided && config.transfer != Transfer::default() {
+        let found = "transfer without a teacher: there is nothing that could begin later";
+        let remedy =
+            "name one with --teacher DIR or --targets DIR, or leave it out; masks have mask_transfer";
+        return Some((found, remedy));
+    }
+    (paths.targets.is_some() && complex).then_some((
+        "--targets: it has no hidden states, and nothing outside of the masked positions",
+        "set objective.cos and objective.hidden to 0 and objective.positions to \"masked\", or name a --teacher",
+    ))
+}
+
+fn mask_problem(config: &Config, paths: &Paths) -> Option<Problem> {
+    let (cached, first) = (paths.targets.is_some(), paths.first_masks.is_some());
+    if cached && first {
+        return Some((
+            "--targets and --init-masks: the targets belong to one of the masks",
+            "name a --teacher",
+        ));
+    }
+    if config.online.is_some() {
+        return (first || cached).then_some((
+            "[online]: masks are chosen while training runs",
+            "leave --init-masks and --targets out; --masks are the first masks",
+        ));
+    }
+    (first != config.mask_transfer.is_some())
+        .then_some(("--init-masks and mask_transfer belong together", "give both or none of them"))
+}
+
+fn start_problem(config: &Config, paths: &Paths) -> Option<Problem> {
+    let running = config.online.as_ref().is_some_and(|online| online.mode == OnlineMode::Running);
+    match paths.start {
+        Start::Random | Start::Continue(_) if config.init != Init::default() => {
+            Some(("init.layers or init.fresh_head without a model", "name one with --init DIR"))
+        }
+        Start::Continue(_) if running => Some((
+            "--continue-from with online.mode = \"running\": its averages end with their round",
+            "train all epochs in one round, or set online.mode to \"step\"",
+        )),
+        _ => None,
+    }
+}
+
+/// Models that are read with the corpus's tokens must know them by the same numbers.
+pub(super) fn tokenizers(paths: &Paths) -> Result<()> {
+    let init = if let Start::Init(folder) = &paths.start { Some(folder) } else { None };
+    for folder in [paths.teacher.as_ref(), init].into_iter().flatten() {
+        if !tokenizer::agree(folder, &paths.tokens)? {
+            let (folder, tokens) = (folder.display(), paths.tokens.display());
+            return Err(Fault::input(format!("{folder}: its tokenizer is not that of {tokens}"))
+                .remedy("tokenize the corpus with the model's tokenizer, or name another model")
+                .into());
+        }
+    }
+    Ok(())
+}
+
+/// Rounds share the state of one optimizer: what another one has kept is not what this one goes on from.
+pub(super) fn optimizer((folder, earlier): (&Path, &Manifest), semantic: &serde_json::Value) -> Result<()> {
+    let name = |config: &serde_json::Value| config["optimizer"].as_str().unwrap_or("adamw").to_owned();
+    let (before, now) = (name(&earlier.config), name(semantic));
+    if before == now {
+        return Ok(());
+    }
+    let folder = folder.display();
+    Err(Fault::usage(format!("optimizer = \"{now}\": {folder} was trained with {before}"))
+        .remedy("keep the optimizer in all rounds, or begin anew with --init")
+        .into())
+}
+
+pub(super) fn origin(tokens: &Manifest, masks: &Manifest, (folder, source): (&Path, &Path)) -> Result<()> {
+    let origin = content_of(masks, "tokens");
+    if origin == Some(tokens.content.as_str()) {
+        return Ok(());
+    }
+    Err(Fault::input(format!(
+        "{}: made from tokens with content {}, but {} has content {}",
+        folder.display(),
+        origin.unwrap_or("unknown"),
+        source.display(),
+        tokens.content
+    ))
+    .remedy("select masks for these tokens")
+    .into())
+}
+
+pub(super) fn epochs(folder: &Path, found: Span, wanted: Span) -> Result<()> {
+    if found.first_epoch <= wanted.first_epoch && found.end_epoch() >= wanted.end_epoch() {
+        return Ok(());
+    }
+    Err(Fault::input(format!(
+        "{}: holds the epochs {} to {}, the run has {} to {}",
+        folder.display(),
+        found.first_epoch,
+        found.end_epoch(),
+        wanted.first_epoch,
+        wanted.end_epoch()
+    ))
+    .remedy("select masks for these epochs")
+    .into())
+}
+
+/// Soft targets belong to masks and to a temperature.
+pub(super) fn targets(folder: &Path, targets: &Manifest, masks: &Manifest, config: &Config) -> Result<()> {
+    let folder = folder.display();
+    if content_of(targets, "masks") != Some(masks.content.as_str()) {
+        return Err(Fault::input(format!("{folder}: made for other masks than those of --masks"))
+            .remedy("make it for these with `entromask-score distill`")
+            .into());
+    }
+    let temperature = targets.config.get("temperature").and_then(serde_json::Value::as_f64);
+    if temperature != Some(config.objective.temperature) {
+        let found = temperature.unwrap_or(f64::NAN);
+        let wanted = config.objective.temperature;
+        return Err(Fault::usage(format!(
+            "{folder}: made for temperature {found}, objective.temperature is {wanted}"
+        ))
+        .remedy("make the two equal")
+        .into());
+    }
+    Ok(())
+}
+
+pub(super) fn span(span: Span, rows: usize, config: &Config, paths: &Paths) -> Result<()> {
+    let (first, end, masks) = (span.first_epoch, span.end_epoch(), paths.masks.display());
+    if span.epochs == 0 || rows == 0 {
+        return Err(Fault::input(format!("{masks}: nothing to train on: {} epochs", span.epochs)).into());
+    }
+    if end > config.epochs {
+        return Err(Fault::usage(format!(
+            "{masks} holds epochs up to {end}, but epochs = {}",
+            config.epochs
+        ))
+        .remedy("raise epochs, which counts those of all rounds")
+        .into());
+    }
+    if first > 0 && paths.start == Start::Random {
+        return Err(Fault::usage(format!(
+            "{masks} begins with epoch {first}, but there is no model to go on with"
+        ))
+        .remedy("name the model of the round before with --continue-from DIR")
+        .into());
+    }
+    Ok(())
+}
+
+fn content_of<'a>(manifest: &'a Manifest, role: &str) -> Option<&'a str> {
+    manifest.inputs.iter().find(|input| input.role == role).map(|input| input.content.as_str())
+}
