@@ -2,7 +2,7 @@
 #
 # Make decides the order only. Each stage is asked every time (FORCE) and answers "up to date" in milliseconds when
 # the key in its manifest equals the key of what it would make: content decides, never time stamps. Whatever can be
-# swapped is in the path, so that swapping back costs nothing; models from elsewhere go by the names of their folders.
+# swapped is in the path, so that swapping back costs nothing; models from elsewhere go by name and place of their folders.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,19 +11,19 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
 
 # ---- What to run: each names a file in pipelines/<axis>/ ----------------------------------------------------------
-CORPUS  ?= sample#  text to pretrain on              pipelines/corpus/
-STUDENT ?= modernbert-tiny# shape of the model           pipelines/student/
-TEACHER ?= mini#    who scores or teaches            pipelines/teacher/, or any Hugging Face folder
-SCORE   ?= kfold#   how entropy is measured          pipelines/score/
-MASK    ?= mixed#   which tokens are masked          pipelines/mask/; the default is what docs/results.md recommends
-TRAIN   ?= mlm#     recipe                           pipelines/train/
-KD      ?= kd#      recipe with distillation         pipelines/train/
+CORPUS  ?= sample#  text to pretrain on: pipelines/corpus/
+STUDENT ?= modernbert-tiny# shape of the model: pipelines/student/
+TEACHER ?= mini#    who scores or teaches: pipelines/teacher/, or any Hugging Face folder
+SCORE   ?= kfold#   how entropy is measured: pipelines/score/
+MASK    ?= mixed#   which tokens are masked: pipelines/mask/; the default is what docs/results.md recommends
+TRAIN   ?= mlm#     recipe: pipelines/train/
+KD      ?= kd#      recipe with distillation: pipelines/train/
 FIRST   ?=#         masks that teacher-mask begins on: random, or nothing for none
 FIRST_UNTIL ?= 0.25# share of the horizon after which the teacher's take their place
 FIRST_MODE ?= after-init# how: all at once (after-init), or in more and more rows until then (anneal)
 DISTILL ?= live#    teacher in memory (live), or asked before (cached)
-TARGETS ?= top64#   what is kept of it then          pipelines/targets/
-GLUE    ?= sample#  fine-tuning                      pipelines/glue/
+TARGETS ?= top64#   what is kept of it then: pipelines/targets/
+GLUE    ?= sample#  fine-tuning: pipelines/glue/
 ROUNDS  ?= 3#       rounds of self-masking after the first, random one
 ROUND_EPOCHS ?= 1#  epochs of each round
 REFERENCE ?=#       entropy artifact of a reference model, for MASK=reducible
@@ -54,8 +54,9 @@ override DATA := $(patsubst %/,%,$(DATA))
 # Each names a file, which is looked for now and not when hours of work have led to it.
 $(foreach v,CORPUS STUDENT SCORE MASK TRAIN KD GLUE TARGETS,$(eval file_of_$(v) := \
   $(PIPELINES)/$(or $(if $(filter KD TRAIN,$(v)),train),$(shell echo $(v) | tr A-Z a-z))/$($(v)).toml))
+names_in = $(patsubst $(1)%.toml,%,$(wildcard $(1)*.toml))
 $(foreach v,$(filter $(given),CORPUS STUDENT SCORE MASK TRAIN KD GLUE TARGETS),$(if $(wildcard $(file_of_$(v))),,\
-  $(error $(v)=$($(v)): there is no $(file_of_$(v)))))
+  $(error $(v)=$($(v)): there is no $(file_of_$(v)), but $(call names_in,$(dir $(file_of_$(v)))))))
 
 # Each becomes part of paths that make splits at blanks, and that `clean` removes.
 $(foreach v,$(choices) DEVICE DATA PIPELINES,$(if $(word 2,$($(v))),$(error $(v)=$($(v)): names and paths without blanks only)))
@@ -125,9 +126,14 @@ teacher_file    := $(wildcard $(PIPELINES)/teacher/$(TEACHER).toml)
 teacher_key      = $(if $(teacher_file),$(shell sed -nE 's/^$(1) *= *["\x27]?([^"\x27#]*)["\x27]?.*/\1/p' $(teacher_file)))
 teacher_unknown := $(if $(teacher_file),$(shell grep -vE '^ *(\#.*)?$$|^(student|epochs|path) *=' $(teacher_file) | head -n 1 || true))
 $(if $(teacher_unknown),$(error $(teacher_file): `$(teacher_unknown)`: a teacher has student and epochs, or path))
+$(if $(word 2,$(call teacher_key,path)),$(error $(teacher_file): path = $(call teacher_key,path): paths without blanks only))
+$(if $(filter $(given),TEACHER),$(if $(teacher_file)$(wildcard $(TEACHER)/config.json),,\
+  $(error TEACHER=$(TEACHER): no folder with a config.json, and there is no $(PIPELINES)/teacher/$(TEACHER).toml, but $(call names_in,$(PIPELINES)/teacher/))))
 teacher_student := $(strip $(call teacher_key,student))
 teacher_epochs  := $(or $(strip $(call teacher_key,epochs)),$(total_epochs))
-teacher_name    := $(notdir $(patsubst %/,%,$(TEACHER)))$(if $(teacher_student),-$(TRAIN)-e$(teacher_epochs))
+# Folders of different models often have the same name.
+folder_name      = $(notdir $(1:%/=%))-$(shell printf %s '$(abspath $(1))' | sha256sum | cut -c1-8)
+teacher_name    := $(if $(teacher_file),$(TEACHER),$(call folder_name,$(TEACHER)))$(if $(teacher_student),-$(TRAIN)-e$(teacher_epochs))
 teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(TRAIN)/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
 teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/config.json)
 
@@ -254,7 +260,7 @@ pretrain-%:
 
 # ---- What came out ---------------------------------------------------------------------------------------------------------
 model_ready := $(if $(filter $(DATA)/models/%,$(MODEL)),$(MODEL)/manifest.json,$(MODEL)/config.json)
-model_name  := $(or $(patsubst $(DATA)/models/%,%,$(filter $(DATA)/models/%,$(MODEL))),external/$(notdir $(MODEL)))
+model_name  := $(or $(patsubst $(DATA)/models/%,%,$(filter $(DATA)/models/%,$(MODEL))),external/$(call folder_name,$(MODEL)))
 glue        := $(DATA)/glue/$(model_name)/$(GLUE)
 ifeq ($(filter $(DATA)/models/%,$(MODEL))$(filter $(teacher),$(MODEL)),)
 $(MODEL)/config.json:
@@ -277,14 +283,19 @@ report: $(glue)/manifest.json ## Write one HTML page about the model of RUN (or 
 
 ablation: $(BUILD) ## Run the grid GRID (pipelines/grid/): each stage of all its runs once, side by side, then one report
 	$(foreach v,$(filter $(choices),$(given)),$(error $(v) does nothing here: the grid says what is run))
-	@$(BIN)/entromask-ablation run $(GRID) --data $(DATA) --pipelines $(PIPELINES) --bin $(BIN) $(on) \
+	@$(BIN)/entromask-ablation run $(grid) --data $(DATA) --pipelines $(PIPELINES) --bin $(BIN) $(on) \
 	  $(if $(JOBS),--jobs $(JOBS)) $(if $(PLAN),--dry-run) $(FLAGS)
-GRID ?= $(PIPELINES)/grid/sample.toml
+GRID ?= sample# what `ablation` runs: pipelines/grid/, or any file
+grid  = $(if $(wildcard $(PIPELINES)/grid/$(GRID).toml),$(PIPELINES)/grid/$(GRID).toml,$(or $(wildcard $(GRID)),\
+  $(error GRID=$(GRID): there is no $(PIPELINES)/grid/$(GRID).toml, but $(call names_in,$(PIPELINES)/grid/))))
 
 results-page: $(BUILD) ## Write docs/results.html, the page of docs/results.md
 	@$(BIN)/entromask-ablation page docs/results.md $(FLAGS)
 
 # Whatever else is asked for would be done.
+ifneq ($(filter plan,$(MAKECMDGOALS)),)
+$(if $(filter-out plan,$(MAKECMDGOALS)),$(error make $(MAKECMDGOALS) would do more than plan: say make plan GOAL=$(firstword $(filter-out plan,$(MAKECMDGOALS)))))
+endif
 plan: $(BUILD) ## Say for each stage of GOAL (default pretrain-self-mask) whether it is up to date, or why it would run
 	$(if $(filter-out pretrain-% glue report ablation,$(GOAL) $(if $(GOAL),,nothing)),\
 	  $(error GOAL=$(GOAL): a plan is of pretrain-…, glue, report or ablation))
@@ -368,13 +379,21 @@ GC ?=
 
 clean: ## Remove everything that was made in data/ (the samples stay)
 	$(if $(filter environment,$(origin_of_data)),$(error DATA=$(DATA) comes from the environment: make clean DATA=$(DATA), if it is meant))
+	@[ '$(origin_of_data)' != 'command line' ] || [ -n "$$(find '$(DATA)' -name manifest.json -print -quit 2>/dev/null)" ] || { echo "DATA=$(DATA): nothing in it was made here" >&2; exit 3; }
 	rm -rf $(foreach kind,tokens entropy masks targets models glue report ablation,"$(DATA)/$(kind)")
 
 help: ## This list
 	@echo "make pretrain-self-mask && make glue && make report     runs on data/sample, on the CPU, in minutes"; echo
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-24s %s\n", $$1, $$2}'
-	@echo; echo "Variables (name, default, what; files in $(PIPELINES)/):"
-	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\2\t\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  %-14s %-10s %s\n", $$1, $$2, $$3}'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | $(call columns,22)
+	@echo; echo "Variables, with [defaults]; files in $(PIPELINES)/:"
+	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\3\t\2/p' $(firstword $(MAKEFILE_LIST)) | $(call columns,13)
+# Name and text of each line, the text in a column of its own, words kept whole; a third field is the default.
+columns = awk -F'\t' -v left=$(1) -v width=$$(tput cols 2>/dev/null || echo 100) '{ \
+  text = $$2 ($$3 == "" ? "" : " [" $$3 "]"); sub(/ +\]$$/, "]", text); count = split(text, words, / +/); line = ""; name = $$1; \
+  for (i = 1; i <= count; i++) { \
+    if (line != "" && left + 4 + length(line words[i]) > width) { printf "  %-" left "s %s\n", name, line; name = line = "" } \
+    line = line (line == "" ? "" : " ") words[i] } \
+  printf "  %-" left "s %s\n", name, line }'
 
 FORCE:
 .PHONY: FORCE build test check parity bench bench-select bench-score bench-train bench-glue gpu-bundle gpu-check doctor gc clean help plan ablation results-page glue glue-data report pretrain-self-mask pretrain-random \

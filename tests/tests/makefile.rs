@@ -1,0 +1,82 @@
+//! What the Makefile answers before any stage runs.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+use fs_err as fs;
+
+/// Exit code and all that is printed. No stage can run: there are no binaries.
+fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
+    let mut command = Command::new("make");
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).args(["BUILD=", "BIN=/nowhere"]);
+    let output = command.args(arguments).env_remove("MAKEFLAGS").output()?;
+    let printed = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8(printed)?))
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
+    let cases: [(&[&str], &[&str]); 5] = [
+        (&["plan", "pretrain-random"], &["make plan GOAL=pretrain-random"]),
+        (
+            &["pretrain-random", "CORPUS=sampel"],
+            &["CORPUS=sampel", "pipelines/corpus/sampel.toml", " sample"],
+        ),
+        (&["pretrain-random", "TEACHER=nobody"], &["TEACHER=nobody", "config.json", "mini"]),
+        (&["ablation", "GRID=nothing"], &["GRID=nothing", "cpu-first"]),
+        (&["pretrain-random", "STUDNET=tiny"], &["there is no such variable"]),
+    ];
+    for (arguments, expected) in cases {
+        let (code, printed) = make(arguments)?;
+        assert_eq!(code, Some(2), "{arguments:?}: {printed}");
+        for part in expected {
+            assert!(printed.contains(part), "{arguments:?}: no {part:?} in {printed}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn teachers_in_folders_of_one_name_are_kept_apart() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let places = ["one/checkpoint", "other/checkpoint"].map(|name| folder.path().join(name));
+    let mut plans = Vec::new();
+    for place in &places {
+        fs::create_dir_all(place)?;
+        fs::write(place.join("config.json"), "{}")?;
+        plans.push(make(&["--dry-run", "pretrain-teacher-mask", &format!("TEACHER={}", place.display())])?.1);
+    }
+    let entropies = |plan: &str| {
+        let folders =
+            plan.split_whitespace().filter(|word| word.starts_with("data/entropy/sample/checkpoint-"));
+        folders.map(str::to_owned).next()
+    };
+    assert!(entropies(&plans[0]).is_some(), "{}", plans[0]);
+    assert_ne!(entropies(&plans[0]), entropies(&plans[1]));
+    Ok(())
+}
+
+#[test]
+fn a_path_with_a_blank_in_a_teachers_file_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::create_dir(folder.path().join("teacher"))?;
+    fs::write(folder.path().join("teacher/mine.toml"), "path = \"/models/my teacher\"\n")?;
+    let pipelines = format!("PIPELINES={}", folder.path().display());
+    let (code, printed) = make(&["pretrain-teacher-mask", "TEACHER=mine", &pipelines])?;
+    assert_eq!(code, Some(2), "{printed}");
+    assert!(printed.contains("/models/my teacher") && printed.contains("without blanks"), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn a_folder_without_artifacts_is_not_cleaned() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let own = folder.path().join("models/mine.txt");
+    fs::create_dir(folder.path().join("models"))?;
+    fs::write(&own, "not made by a stage")?;
+    let (code, printed) = make(&["clean", &format!("DATA={}", folder.path().display())])?;
+    assert_eq!(code, Some(2), "{printed}");
+    assert!(printed.contains("nothing in it was made here") && own.exists(), "{printed}");
+    Ok(())
+}
