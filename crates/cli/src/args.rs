@@ -44,8 +44,8 @@ pub struct CommonArgs {
     /// and cuda:0,1 several for stages that can use them
     #[arg(long, value_name = "DEVICE", default_value = CPU)]
     pub device: String,
-    /// Floating-point type: f32, or bf16 on a GPU, for the matrix products where a model is trained, and for all but the
-    /// softmax over the vocabulary elsewhere
+    /// Floating-point type: f32 or, on a GPU, bf16: of the matrix products where a model is trained, of all but the softmax over
+    /// the vocabulary elsewhere. Tokens are scored in bf16 on a CPU with `AVX512_BF16` too, whose matrix products it is then
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = ["f32", "bf16"])]
     pub dtype: String,
     /// Threads to use; by default all cores

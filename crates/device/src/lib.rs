@@ -16,7 +16,7 @@ mod spec;
 use anyhow::Result;
 use burn::tensor::{Device, FloatDType};
 use entromask_fault::Fault;
-use entromask_kernels::Products;
+use entromask_kernels::{Products, has_bf16_products};
 
 use probe::Types;
 
@@ -36,6 +36,24 @@ pub fn open(spec: &str, dtype: &str) -> Result<Device> {
     let dtype = float_dtype(dtype, spec)?;
     let device = spec.device()?;
     probe::first_use(device, Types { new: dtype, products: dtype }, spec)
+}
+
+/// Opens `spec` to score on: as [`open()`], but that the CPU has bf16 for its matrix products, where the processor multiplies
+/// in it.
+///
+/// # Errors
+///
+/// As [`open()`], and a device fault where the processor does not.
+pub fn open_to_score(spec: &str, dtype: &str) -> Result<(Device, Products)> {
+    if (spec, dtype) != (Backend::Cpu.name(), "bf16") {
+        return Ok((open(spec, dtype)?, Products::AsTensors));
+    }
+    if !has_bf16_products() {
+        return Err(Fault::device("dtype bf16: this processor does not multiply in it (AVX512_BF16)")
+            .remedy("use --dtype f32, which would be faster here, or a GPU")
+            .into());
+    }
+    Ok((open(spec, "f32")?, Products::Bf16))
 }
 
 /// Devices of one backend that train together. New tensors on them are f32.
@@ -89,7 +107,7 @@ fn float_dtype(name: &str, spec: Spec) -> Result<FloatDType> {
     match (name, spec.backend) {
         ("f32", _) => Ok(FloatDType::F32),
         ("bf16", Backend::Cpu) => {
-            Err(Fault::usage("dtype bf16 is not for the cpu, which has no units for it")
+            Err(Fault::usage("dtype bf16 is not for the cpu, but where tokens are scored")
                 .remedy("use --dtype f32, or a GPU")
                 .into())
         }
@@ -139,6 +157,17 @@ mod tests {
         }
         assert_eq!(class(open("cpu", "f16")), Class::Usage);
         assert_eq!(class(open("cpu", "bf16")), Class::Usage);
+    }
+
+    #[test]
+    fn the_cpu_scores_in_bf16_where_the_processor_multiplies_in_it() {
+        let opened = open_to_score("cpu", "bf16");
+        if has_bf16_products() {
+            assert_eq!(opened.expect("opens").1, Products::Bf16);
+        } else {
+            assert_eq!(class(opened.map(|(device, _)| device)), Class::Device);
+        }
+        assert_eq!(open_to_score("cpu", "f32").expect("opens").1, Products::AsTensors);
     }
 
     #[test]

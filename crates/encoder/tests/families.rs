@@ -9,6 +9,7 @@ use entromask_encoder::{
     Batch, Buffers, CpuEncoder, CpuMaskedLm, EncoderConfig, Filling, MaskedLm, Pooling, Sentence,
     SequenceClassifier, Wanted,
 };
+use entromask_kernels::Products;
 use safetensors::SafeTensors;
 
 /// Largest difference that the order of f32 sums explains; for entropies in nats.
@@ -102,6 +103,27 @@ fn the_cpu_path_gives_the_same_states() {
         let some = cpu.states(&[wanted(0, &[13, 0, 7])], &mut buffers);
         let of_all = [13, 0, 7].iter().flat_map(|&p: &usize| &states[p * width..(p + 1) * width]);
         assert!(some.iter().eq(of_all), "{}: neighbours change no bit", case.display());
+    }
+}
+
+/// How far that is, depends on the weights: tensors whose products are bf16, those of attention too, are the measure.
+#[test]
+fn the_cpu_path_in_bf16_is_as_far_off_as_tensors_are() {
+    for case in cases() {
+        let (model, config) = MaskedLm::from_pretrained(&case, &Device::flex()).expect("loads");
+        let rows = Reference::read(&case, &config, &Device::flex()).rows();
+        let rounding = model.clone().with_products(Products::Bf16);
+        let all: Vec<Vec<u16>> = rows.iter().map(|ids| (0..ids.len() as u16).collect()).collect();
+        let wanted = |row: usize| Wanted { input_ids: &rows[row], token_type_ids: &[], positions: &all[row] };
+        let batch: Vec<Wanted<'_>> = (0..rows.len()).map(wanted).collect();
+        let states =
+            |model: MaskedLm| CpuMaskedLm::new(model, &config).states(&batch, &mut Buffers::default());
+        let tensors: Vec<f32> = rows.iter().flat_map(|ids| plain_states(&rounding, ids)).collect();
+        let exact = states(model);
+        let off =
+            |found: &[f32]| exact.iter().zip(found).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        let (off, allowed) = (off(&states(rounding)), 2.0 * off(&tensors));
+        assert!(off > 0.0 && off < allowed, "{}: {off}, {allowed} allowed", case.display());
     }
 }
 

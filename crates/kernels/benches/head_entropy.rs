@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use entromask_kernels::{Head, head_entropy_reference};
+use entromask_kernels::{Head, Products, head_entropy_reference};
 use entromask_random::{keyed, normals};
 
 const N: usize = 1024;
@@ -15,7 +15,7 @@ fn head_entropy(c: &mut Criterion) {
     let targets: Vec<u32> = (0..N as u32).collect();
     let mut group = c.benchmark_group("head_entropy");
     group.sample_size(10).throughput(Throughput::Elements(N as u64));
-    let head = Head::new(&weight, &bias);
+    let head = Head::new(&weight, &bias, Products::AsTensors);
     group.bench_function("fused", |b| b.iter(|| head.measure(&hidden, &targets)));
     let device = Device::flex();
     let tensor = |values: &[f32], rows| {

@@ -88,7 +88,7 @@ impl WithSimd for Head<'_> {
             simd,
             self.query,
             keys.all(),
-            Start::Bias(&padded(&vec![0.0; tokens], NO_TOKEN)),
+            Start::Bias(&padded(&vec![0.0; tokens], NO_TOKEN, 2 * S::F32_LANES)),
             &mut scores.view_mut(0, 0),
         );
         for (row, &position) in self.positions.iter().enumerate() {

@@ -6,10 +6,12 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::matrix::Matrix;
-use crate::panels::{NO_TOKEN, Panels, padded, panel_width};
+use crate::mixed::Products;
+use crate::panels::NO_TOKEN;
 use crate::peaks::Peaks;
-use crate::product::{ROWS, Start, multiply};
+use crate::product::{ROWS, Start};
 use crate::softmax::{Online, Sums};
+use crate::weights::Weights;
 
 /// How unsure a prediction is. Both in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,7 +38,7 @@ pub struct Details {
 /// `hidden` is `[n, hidden_size]`, `weight` `[vocab_size, hidden_size]`, `bias` `[vocab_size]`, all row-major, and
 /// `targets` `[n]` the ids whose surprisal is wanted.
 pub fn head_entropy(hidden: &[f32], weight: &[f32], bias: &[f32], targets: &[u32]) -> Vec<Measures> {
-    Head::new(weight, bias).measure(hidden, targets)
+    Head::new(weight, bias, Products::AsTensors).measure(hidden, targets)
 }
 
 /// A decoder laid out for the vector unit of this machine.
@@ -44,24 +46,24 @@ pub fn head_entropy(hidden: &[f32], weight: &[f32], bias: &[f32], targets: &[u32
 /// A position's result does not depend on the other positions, on their number or on the number of threads.
 #[derive(Clone, Debug)]
 pub struct Head {
-    panels: Panels,
+    weights: Weights,
     /// `[vocab_size]`, filled up to whole panels.
     bias: Vec<f32>,
 }
 
 impl Head {
     /// `weight` is `[vocab_size, hidden_size]`, `bias` `[vocab_size]`.
-    pub fn new(weight: &[f32], bias: &[f32]) -> Self {
+    pub fn new(weight: &[f32], bias: &[f32], products: Products) -> Self {
         let hidden_size = weight.len() / bias.len();
         assert_eq!(weight.len(), bias.len() * hidden_size, "one row of weights a token");
-        let mut panels = Panels::default();
-        panels.pack_matrix(hidden_size, weight);
-        Self { panels, bias: padded(bias, NO_TOKEN) }
+        let weights = Weights::from_columns(hidden_size, weight, products);
+        let bias = weights.padded(bias, NO_TOKEN);
+        Self { weights, bias }
     }
 
     /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
-        self.panels.columns()
+        self.weights.outputs()
     }
 
     /// Entropy and surprisal of each row of `hidden` `[n, hidden_size]`, whose target is `targets[n]`.
@@ -79,7 +81,7 @@ impl Head {
     }
 
     fn reduce<O: Online>(&self, hidden: &[f32], targets: &[u32]) -> Vec<O::Output> {
-        let hidden_size = self.panels.depth();
+        let hidden_size = self.weights.inputs();
         assert_eq!(hidden.len(), targets.len() * hidden_size, "one row of hidden states a target");
         assert!(targets.iter().all(|&target| (target as usize) < self.vocab_size()), "targets are tokens");
         let arch = Arch::new();
@@ -110,22 +112,19 @@ impl<O: Online> WithSimd for Tile<'_, O> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<O::Output> {
-        let Head { panels, bias } = self.head;
-        let width = BLOCK * panel_width();
-        let mut hidden = Matrix::default();
-        hidden.reshape(self.targets.len(), panels.depth());
-        let rows = self.hidden.chunks_exact(panels.depth());
-        rows.enumerate().for_each(|(index, row)| hidden.row_mut(index).copy_from_slice(row));
+        let Head { weights, bias } = self.head;
+        let width = BLOCK * weights.panel_width();
+        let hidden = Matrix::from_rows(self.hidden, weights.inputs());
         let mut logits = Matrix::default();
         logits.reshape(self.targets.len(), width);
         let mut sums = vec![O::EMPTY; self.targets.len()];
-        for (index, (block, bias)) in panels.blocks(BLOCK).zip(bias.chunks(width)).enumerate() {
-            multiply(simd, hidden.all(), block, Start::Bias(bias), &mut logits.view_mut(0, 0));
+        for (index, (block, bias)) in weights.blocks(BLOCK).zip(bias.chunks(width)).enumerate() {
+            block.multiply(simd, hidden.all(), Start::Bias(bias), &mut logits.view_mut(0, 0));
             for (row, (sums, &target)) in sums.iter_mut().zip(self.targets).enumerate() {
                 sums.add(simd, &logits.row(row)[..bias.len()], (target as usize).wrapping_sub(index * width));
             }
         }
-        sums.iter().map(|sums| sums.output(panels.columns())).collect()
+        sums.iter().map(|sums| sums.output(weights.outputs())).collect()
     }
 }
 
@@ -133,7 +132,7 @@ impl<O: Online> WithSimd for Tile<'_, O> {
 mod tests {
     use super::*;
     use crate::head_details_reference;
-    use burn::tensor::{Device, Int, Tensor, TensorData};
+    use burn::tensor::{Device, Int, Tensor, TensorData, bf16};
     use entromask_random::{keyed, normals};
     use proptest::prelude::*;
 
@@ -167,7 +166,8 @@ mod tests {
         }
 
         fn fused_details(&self) -> Vec<(Measures, Details)> {
-            Head::new(&self.weight, &self.bias).measure_details(&self.hidden, &self.targets)
+            Head::new(&self.weight, &self.bias, Products::AsTensors)
+                .measure_details(&self.hidden, &self.targets)
         }
 
         fn in_f64(&self) -> Vec<(Measures, Details)> {
@@ -256,6 +256,17 @@ mod tests {
     }
 
     #[test]
+    fn in_bf16_it_equals_f64_of_rounded_factors() {
+        let mut case = case(200, 40, 1_100, 3.0);
+        let head = Head::new(&case.weight, &case.bias, Products::Bf16);
+        let found = head.measure_details(&case.hidden, &case.targets);
+        for value in case.hidden.iter_mut().chain(&mut case.weight) {
+            *value = bf16::from_f32(*value).to_f32();
+        }
+        assert_details_close(&found, &case.in_f64(), 1e-4);
+    }
+
+    #[test]
     fn a_uniform_prediction_has_entropy_ln_v() {
         let (d, vocab) = (4, 30_522);
         let measured = head_entropy(&[0.5; 4], &vec![0.0; d * vocab], &vec![2.0; vocab], &[11]);
@@ -290,7 +301,7 @@ mod tests {
     fn what_is_no_number_stays_none() {
         for state in [f32::NAN, f32::INFINITY] {
             let (hidden, weight) = ([0.5, state], vec![1.0; 2 * 300]);
-            let head = Head::new(&weight, &[0.0; 300]);
+            let head = Head::new(&weight, &[0.0; 300], Products::AsTensors);
             let (measures, details) = head.measure_details(&hidden, &[3])[0];
             let all = [measures.surprisal, details.min_entropy, details.renyi2, details.margin];
             assert!(measures.entropy.is_nan() && all.iter().all(|value| value.is_nan()), "{measures:?}");
@@ -337,7 +348,7 @@ mod tests {
     fn threads_and_neighbours_change_no_bit() {
         let case = case(250, 16, 999, 2.0);
         let all = case.fused_details();
-        let head = Head::new(&case.weight, &case.bias);
+        let head = Head::new(&case.weight, &case.bias, Products::AsTensors);
         let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
         assert_eq!(one_thread.install(|| head.measure_details(&case.hidden, &case.targets)), all);
         for i in [0, 5, 96, 249] {

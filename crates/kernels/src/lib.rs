@@ -5,7 +5,8 @@
 //! Rényi-2 entropy and margin. [`head_entropy_reference`] and [`head_details_reference`] say the same in tensor
 //! operations, for other devices than the CPU and for the tests.
 //!
-//! The kernels are safe Rust over `pulp`, which picks the widest vector unit of the machine at run time.
+//! The kernels are safe Rust over `pulp`, which picks the widest vector unit of the machine at run time. Only products in bf16,
+//! which `pulp` does not know, are entered by an `unsafe` call.
 
 #![expect(
     clippy::inline_always,
@@ -15,6 +16,7 @@
 mod activation;
 mod attention;
 mod backward;
+mod bf16;
 #[cfg(feature = "cube")]
 mod blocks;
 #[cfg(feature = "cube")]
@@ -32,6 +34,7 @@ mod prefetch;
 mod product;
 mod reference;
 mod softmax;
+mod weights;
 
 pub use activation::Activation;
 pub use attention::{Attention, Queries};
@@ -39,6 +42,7 @@ pub use backward::{
     AttentionTape, DropFactors, Heads, LinearGradient, NormGradient, NormTape, Span, TrainedLinear,
     TrainedNorm, TrainedVocabulary, VocabularyGradient,
 };
+pub use bf16::has_bf16_products;
 pub use device_head::{DeviceHead, Measured, Pending};
 pub use head::{Details, Head, Measures, head_entropy};
 pub use linear::Linear;

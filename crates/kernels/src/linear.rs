@@ -1,13 +1,14 @@
 //! Dense layers.
 
 use crate::matrix::Matrix;
-use crate::panels::{Panels, padded};
-use crate::product::{Start, product};
+use crate::mixed::Products;
+use crate::product::Start;
+use crate::weights::Weights;
 
 /// A dense layer laid out for the vector unit of this machine.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    panels: Panels,
+    weights: Weights,
     bias: Vec<f32>,
 }
 
@@ -17,11 +18,9 @@ impl Linear {
     /// # Panics
     ///
     /// If the lengths do not agree.
-    pub fn new(weight: &[f32], bias: &[f32]) -> Self {
+    pub fn new(weight: &[f32], bias: &[f32], products: Products) -> Self {
         assert!(weight.len().is_multiple_of(bias.len()), "one bias an output");
-        let mut panels = Panels::default();
-        panels.pack_rows(bias.len(), weight.chunks_exact(bias.len()));
-        Self { panels, bias: padded(bias, 0.0) }
+        Self::of(Weights::from_rows(bias.len(), weight, products), bias)
     }
 
     /// `weight` is `[outputs, inputs]`, as that of a decoder, and `bias` `[outputs]`.
@@ -31,20 +30,22 @@ impl Linear {
     /// If the lengths do not agree.
     pub fn from_columns(weight: &[f32], bias: &[f32]) -> Self {
         assert!(weight.len().is_multiple_of(bias.len()), "one bias an output");
-        let inputs = weight.len() / bias.len();
-        let mut panels = Panels::default();
-        panels.pack_columns(inputs, weight.chunks_exact(inputs));
-        Self { panels, bias: padded(bias, 0.0) }
+        Self::of(Weights::from_columns(weight.len() / bias.len(), weight, Products::AsTensors), bias)
+    }
+
+    fn of(weights: Weights, bias: &[f32]) -> Self {
+        let bias = weights.padded(bias, 0.0);
+        Self { weights, bias }
     }
 
     /// Values of a row that goes in.
     pub fn inputs(&self) -> usize {
-        self.panels.depth()
+        self.weights.inputs()
     }
 
     /// Values that come out for a row.
     pub fn outputs(&self) -> usize {
-        self.panels.columns()
+        self.weights.outputs()
     }
 
     /// `output` becomes `input · weight + bias`: `[rows, inputs]` to `[rows, outputs]`.
@@ -54,7 +55,7 @@ impl Linear {
     /// If `input` has another width than `inputs`.
     pub fn forward(&self, input: &Matrix, output: &mut Matrix) {
         output.reshape(input.rows(), self.outputs());
-        product(input.all(), self.panels.all(), Start::Bias(&self.bias), &mut output.view_mut(0, 0));
+        self.weights.multiply(input.all(), Start::Bias(&self.bias), &mut output.view_mut(0, 0));
     }
 }
 
@@ -71,7 +72,7 @@ mod tests {
             let (input, weight, bias) =
                 (draw(rows * inputs, "input"), draw(inputs * outputs, "weight"), draw(outputs, "bias"));
             let mut output = Matrix::default();
-            Linear::new(&weight, &bias).forward(&matrix(&input, inputs), &mut output);
+            Linear::new(&weight, &bias, Products::AsTensors).forward(&matrix(&input, inputs), &mut output);
             assert_eq!((output.rows(), output.width()), (rows, outputs));
             for (index, found) in output.to_vec().into_iter().enumerate() {
                 let (row, column) = (index / outputs, index % outputs);
@@ -86,14 +87,14 @@ mod tests {
     #[test]
     fn no_rows_and_no_inputs_are_fine() {
         let mut output = Matrix::default();
-        let linear = Linear::new(&vec![1.0; 300 * 20], &[0.5; 20]);
+        let linear = Linear::new(&vec![1.0; 300 * 20], &[0.5; 20], Products::AsTensors);
         let mut none = Matrix::default();
         none.reshape(0, 300);
         linear.forward(&none, &mut output);
         assert_eq!((output.rows(), output.width()), (0, 20));
         let mut empty = Matrix::default();
         empty.reshape(7, 0);
-        Linear::new(&[], &[0.5; 20]).forward(&empty, &mut output);
+        Linear::new(&[], &[0.5; 20], Products::AsTensors).forward(&empty, &mut output);
         assert_eq!(output.to_vec(), [0.5; 7 * 20]);
     }
 
@@ -101,7 +102,7 @@ mod tests {
     fn other_rows_change_no_bit() {
         let draw = |n, purpose| normals(n, 1.0, &mut keyed(2, purpose, 0, 0));
         let (input, weight) = (draw(20 * 300, "input"), draw(300 * 20, "weight"));
-        let linear = Linear::new(&weight, &[0.5; 20]);
+        let linear = Linear::new(&weight, &[0.5; 20], Products::AsTensors);
         let (mut all, mut alone) = (Matrix::default(), Matrix::default());
         linear.forward(&matrix(&input, 300), &mut all);
         for row in 0..20 {

@@ -83,14 +83,11 @@ impl Panels {
         Block { weights: &self.weights, depth: self.depth, panels }
     }
 
-    /// Blocks of `panels` panels; the last one has fewer.
-    pub(crate) fn blocks(&self, panels: usize) -> impl Iterator<Item = Block<'_>> {
-        let (depth, size) = (self.depth, self.depth * panel_width());
-        self.weights.chunks(panels * size).map(move |weights| Block {
-            weights,
-            depth,
-            panels: weights.len() / size,
-        })
+    /// `panels` panels from `first` on, or as many as there are.
+    pub(crate) fn block(&self, first: usize, panels: usize) -> Block<'_> {
+        let all = self.all();
+        let (size, panels) = (self.depth * panel_width(), panels.min(all.panels - first));
+        Block { weights: &all.weights[first * size..][..panels * size], panels, ..all }
     }
 
     /// Panels of 0 that every column is written to next.
@@ -111,10 +108,10 @@ fn put_column(panel: &mut [f32], index: usize, width: usize, column: &[f32]) {
     }
 }
 
-/// Start of the sums of each column, filled up with `filler` to whole panels.
-pub(crate) fn padded(bias: &[f32], filler: f32) -> Vec<f32> {
+/// Start of the sums of each column, filled up with `filler` to whole panels of `width` columns.
+pub(crate) fn padded(bias: &[f32], filler: f32, width: usize) -> Vec<f32> {
     let mut padded = bias.to_vec();
-    padded.resize(bias.len().next_multiple_of(panel_width()), filler);
+    padded.resize(bias.len().next_multiple_of(width), filler);
     padded
 }
 

@@ -108,7 +108,7 @@ impl<'a> Job<'a> {
 
     /// Loads the model.
     pub(crate) fn teacher(&self) -> Result<Teacher> {
-        let device = entromask_device::open(&self.compute.device, &self.compute.dtype)?;
+        let (device, products) = entromask_device::open_to_score(&self.compute.device, &self.compute.dtype)?;
         let reader = self.reader()?;
         if !self.carried {
             self.warn_without_tokenizer();
@@ -118,7 +118,7 @@ impl<'a> Job<'a> {
             reader.mask_id().map_or_else(|| model::mask_id(&self.tokens, &self.paths.tokens), Ok)?;
         model::check_mask(&self.paths.model, reader.shape(), mask_id)?;
         let (model, _) = MaskedLm::from_pretrained(&self.paths.model, &device)?;
-        let model = Predictor::new(model, reader.shape(), device);
+        let model = Predictor::new(model.with_products(products), reader.shape(), device);
         Ok(Teacher { model, mask_id, reader, dir: self.paths.model.clone() })
     }
 

@@ -41,13 +41,13 @@ impl Fused {
     /// Tensors are dropped before the decoder is laid out, and a decoder that is tied is read where the embeddings are: a
     /// large vocabulary is most of a model, and would lie in memory four times.
     fn new(model: MaskedLm, shape: &EncoderConfig) -> Self {
-        let (weight, bias) = model.decoder();
+        let ((weight, bias), products) = (model.decoder(), model.products());
         // A tied one must not be held: what two hold is copied when it is read.
         let weight = Some(weight).filter(|_| model.has_own_decoder());
         let cpu = CpuMaskedLm::new(model, shape);
         let (weight, bias) = (weight.map(read), read(bias));
         let weight = weight.as_deref().unwrap_or_else(|| cpu.word_embeddings());
-        let (head, limit) = (Head::new(weight, &bias), Limit::of(weight));
+        let (head, limit) = (Head::new(weight, &bias, products), Limit::of(weight));
         Self { model: cpu, head, limit }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::Param;
 use burn::nn;
 use burn::tensor::Tensor;
-use entromask_kernels::{Activation, LayerNorm, Linear};
+use entromask_kernels::{Activation, LayerNorm, Linear, Products};
 use rayon::prelude::*;
 
 use super::CpuMaskedLm;
@@ -24,11 +24,11 @@ const LONGEST_ROW: usize = 1 << 16;
 /// The word embeddings, most of what many a model has, are taken over without a copy.
 pub(super) fn masked_lm(mut model: MaskedLm, config: &EncoderConfig) -> CpuMaskedLm {
     let words = read(model.encoder.take_word_embeddings());
-    let epsilon = config.layer_norm_eps as f32;
+    let (epsilon, products) = (config.layer_norm_eps as f32, model.products());
     CpuMaskedLm {
-        body: body_with(&model.encoder, config, words),
+        body: body_with(&model.encoder, config, words, products),
         transform: Dense {
-            linear: linear(&[&model.head.dense]),
+            linear: linear(&[&model.head.dense], products),
             activation: activation(model.head.activation),
         },
         transform_norm: norm(&model.head.norm, epsilon),
@@ -36,17 +36,17 @@ pub(super) fn masked_lm(mut model: MaskedLm, config: &EncoderConfig) -> CpuMaske
 }
 
 pub(super) fn body(encoder: &Encoder, config: &EncoderConfig) -> Body {
-    body_with(encoder, config, read(encoder.word_embeddings()))
+    body_with(encoder, config, read(encoder.word_embeddings()), Products::AsTensors)
 }
 
-fn body_with(encoder: &Encoder, config: &EncoderConfig, words: Vec<f32>) -> Body {
+fn body_with(encoder: &Encoder, config: &EncoderConfig, words: Vec<f32>, products: Products) -> Body {
     match encoder {
-        Encoder::Absolute(body) => absolute(body, config, words),
-        Encoder::Rotary(body) => rotary(body, config, words),
+        Encoder::Absolute(body) => absolute(body, config, words, products),
+        Encoder::Rotary(body) => rotary(body, config, words, products),
     }
 }
 
-fn absolute(body: &Transformer, config: &EncoderConfig, words: Vec<f32>) -> Body {
+fn absolute(body: &Transformer, config: &EncoderConfig, words: Vec<f32>, products: Products) -> Body {
     let epsilon = config.layer_norm_eps as f32;
     let embeddings = &body.embeddings;
     let places = embeddings.first_places(config.max_seq_length());
@@ -57,38 +57,38 @@ fn absolute(body: &Transformer, config: &EncoderConfig, words: Vec<f32>) -> Body
             segments: embeddings.later_segments().map(read).unwrap_or_default(),
             width: config.embedding_size(),
             norm: embeddings.norm.as_ref().map(|of| norm(of, epsilon)),
-            projection: embeddings.projection.as_ref().map(|projection| linear(&[projection])),
+            projection: embeddings.projection.as_ref().map(|projection| linear(&[projection], products)),
         },
-        layers: body.layers.par_iter().map(|layer| absolute_layer(layer, epsilon)).collect(),
+        layers: body.layers.par_iter().map(|layer| absolute_layer(layer, epsilon, products)).collect(),
         order: config.layer_order(),
         norm: body.norm.as_ref().map(|of| norm(of, epsilon)),
     }
 }
 
-fn absolute_layer(layer: &transformer::Layer, epsilon: f32) -> Layer {
+fn absolute_layer(layer: &transformer::Layer, epsilon: f32, products: Products) -> Layer {
     let attention = &layer.attention;
     Layer {
         norm_first: layer.norm_first,
         attention_norm: Some(norm(&layer.attention_norm, epsilon)),
         attention: SelfAttention {
-            query: linear(&[&attention.query]),
-            key_value: linear(&[&attention.key, &attention.value]),
-            output: linear(&[&layer.attention_output]),
+            query: linear(&[&attention.query], products),
+            key_value: linear(&[&attention.key, &attention.value], products),
+            output: linear(&[&layer.attention_output], products),
             heads: attention.heads,
             rotation: None,
             reach: None,
         },
         mlp_norm: norm(&layer.output_norm, epsilon),
         mlp: Mlp {
-            input: linear(&[&layer.intermediate]),
+            input: linear(&[&layer.intermediate], products),
             activation: activation(layer.activation),
             gated: false,
-            output: linear(&[&layer.output]),
+            output: linear(&[&layer.output], products),
         },
     }
 }
 
-fn rotary(body: &ModernBert, config: &EncoderConfig, words: Vec<f32>) -> Body {
+fn rotary(body: &ModernBert, config: &EncoderConfig, words: Vec<f32>, products: Products) -> Body {
     let epsilon = config.layer_norm_eps as f32;
     let modern = config.modernbert();
     let head_size = config.hidden_size / config.num_attention_heads;
@@ -97,7 +97,7 @@ fn rotary(body: &ModernBert, config: &EncoderConfig, words: Vec<f32>) -> Body {
     let (global, local) = (rotation(modern.global_rope_theta), rotation(modern.local_rope_theta));
     let layer = |layer: &modernbert::Layer| {
         let rotation = if layer.attention.reach.is_none() { &global } else { &local };
-        rotary_layer(layer, rotation.clone(), epsilon)
+        rotary_layer(layer, rotation.clone(), epsilon, products)
     };
     Body {
         embeddings: Embeddings {
@@ -114,25 +114,30 @@ fn rotary(body: &ModernBert, config: &EncoderConfig, words: Vec<f32>) -> Body {
     }
 }
 
-fn rotary_layer(layer: &modernbert::Layer, rotation: Arc<Rotation>, epsilon: f32) -> Layer {
+fn rotary_layer(
+    layer: &modernbert::Layer,
+    rotation: Arc<Rotation>,
+    epsilon: f32,
+    products: Products,
+) -> Layer {
     let attention = &layer.attention;
     Layer {
         norm_first: true,
         attention_norm: layer.attention_norm.as_ref().map(|of| norm(of, epsilon)),
         attention: SelfAttention {
-            query: thirds(&attention.qkv, 0, 1),
-            key_value: thirds(&attention.qkv, 1, 2),
-            output: linear(&[&attention.output]),
+            query: thirds(&attention.qkv, 0, 1, products),
+            key_value: thirds(&attention.qkv, 1, 2, products),
+            output: linear(&[&attention.output], products),
             heads: attention.heads,
             rotation: Some(rotation),
             reach: attention.reach,
         },
         mlp_norm: norm(&layer.mlp_norm, epsilon),
         mlp: Mlp {
-            input: linear(&[&layer.mlp.input]),
+            input: linear(&[&layer.mlp.input], products),
             activation: activation(layer.mlp.activation),
             gated: true,
-            output: linear(&[&layer.mlp.output]),
+            output: linear(&[&layer.mlp.output], products),
         },
     }
 }
@@ -157,14 +162,14 @@ impl Weights {
     }
 }
 
-fn linear(layers: &[&nn::Linear]) -> Linear {
+fn linear(layers: &[&nn::Linear], products: Products) -> Linear {
     let Weights(weight, bias) = Weights::of(layers);
-    Linear::new(&weight, &bias)
+    Linear::new(&weight, &bias, products)
 }
 
-fn thirds(layer: &nn::Linear, first: usize, count: usize) -> Linear {
+fn thirds(layer: &nn::Linear, first: usize, count: usize, products: Products) -> Linear {
     let Weights(weight, bias) = Weights::of_thirds(layer, first, count);
-    Linear::new(&weight, &bias)
+    Linear::new(&weight, &bias, products)
 }
 
 fn bias(layer: &nn::Linear) -> Tensor<1> {

@@ -57,7 +57,8 @@ pub struct Buffers {
 }
 
 impl CpuMaskedLm {
-    /// Lays out `model`, whose tensors must be on the CPU, and leaves nothing of it in memory.
+    /// Lays out `model`, whose tensors must be on the CPU, for matrix products in the type that it has, and leaves nothing of it
+    /// in memory. Attention is f32.
     pub fn new(model: MaskedLm, config: &EncoderConfig) -> Self {
         convert::masked_lm(model, config)
     }

@@ -70,7 +70,7 @@ impl AttentionTape {
             values.pack_rows(columns.size, rows(key_value, &token, &columns.values));
             let probabilities = &mut probabilities[index];
             probabilities.reshape(queries.len(), token.len().next_multiple_of(panel_width()));
-            let start = padded(&vec![0.0; token.len()], NO_TOKEN);
+            let start = padded(&vec![0.0; token.len()], NO_TOKEN, panel_width());
             let input = query.view(queries.clone(), columns.query.clone());
             product(input, keys.all(), Start::Bias(&start), &mut probabilities.view_mut(0, 0));
             hide(probabilities, span, heads.reach);

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use crate::linear::Linear;
 use crate::matrix::Matrix;
+use crate::mixed::Products;
 use crate::panels::Panels;
 use crate::product::{Start, Transposed, product};
 
@@ -38,7 +39,7 @@ impl TrainedLinear {
     pub fn new(weight: &[f32], bias: &[f32]) -> Self {
         let mut transposed = Panels::default();
         transposed.pack_columns(bias.len(), weight.chunks_exact(bias.len()));
-        Self { forward: Linear::new(weight, bias), transposed }
+        Self { forward: Linear::new(weight, bias, Products::AsTensors), transposed }
     }
 
     /// Values of a row that goes in.

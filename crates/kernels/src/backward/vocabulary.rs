@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::linear::add;
 use crate::exponential::{LOWEST, exp};
 use crate::matrix::Matrix;
-use crate::panels::{NO_TOKEN, Panels, padded};
+use crate::panels::{NO_TOKEN, Panels, padded, panel_width};
 use crate::product::{Start, Transposed, product};
 
 /// A decoder laid out for both passes. Its memory is used again where another one is read.
@@ -48,7 +48,7 @@ impl TrainedVocabulary {
         let rows = || weight.chunks_exact(hidden_size);
         let (columns, by_rows) = (&mut self.columns, &mut self.rows);
         rayon::join(|| columns.pack_columns(hidden_size, rows()), || by_rows.pack_rows(hidden_size, rows()));
-        self.bias = padded(bias, NO_TOKEN);
+        self.bias = padded(bias, NO_TOKEN, panel_width());
     }
 
     /// Number of tokens.

@@ -1,7 +1,7 @@
 //! The head, which on the CPU is the plain reference here, against the fused head of the CPU.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use entromask_kernels::{Details, DeviceHead, Head, Measures};
+use entromask_kernels::{Details, DeviceHead, Head, Measures, Products};
 use entromask_random::{keyed, normals};
 
 use crate::{device, spec};
@@ -33,7 +33,7 @@ fn case(n: usize, hidden_size: usize, vocab_size: usize, scale: f64) -> Case {
 
 impl Case {
     fn on_cpu(&self) -> Vec<(Measures, Details)> {
-        Head::new(&self.weight, &self.bias).measure_details(&self.hidden, &self.targets)
+        Head::new(&self.weight, &self.bias, Products::AsTensors).measure_details(&self.hidden, &self.targets)
     }
 
     fn on(&self, device: &Device) -> Vec<(Measures, Details)> {
