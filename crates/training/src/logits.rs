@@ -5,6 +5,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use crate::head::Objective;
 use crate::rows::Weights;
+use crate::scalars;
 use crate::soft::{SoftTargets, divergence_on_device};
 
 /// What a teacher says at the positions of a chunk.
@@ -72,7 +73,7 @@ fn full_divergence(student: Tensor<2>, teacher: Tensor<2>, weights: Weights) -> 
     let temperature = weights.temperature;
     let [student, teacher] = [student, teacher].map(|z| log_softmax(z.div_scalar(temperature), 1));
     let probability = teacher.clone().exp();
-    let divergence = (probability.clone() * (teacher - student.clone())).sum();
+    let divergence = scalars::sum(probability.clone() * (teacher - student.clone()));
     (
         divergence.mul_scalar(temperature.powi(2)),
         (student.exp() - probability).mul_scalar(weights.kd * temperature),

@@ -46,7 +46,8 @@ pub fn cosine(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
 /// - student, teacher: `[n, hidden_size]`
 /// - output: `[1]`
 pub fn squared_distance(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
-    (student - teacher.detach()).square().mean()
+    // By rows, for the reason that `scalars::sum` has.
+    (student - teacher.detach()).square().mean_dim(1).mean()
 }
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::scalars::tests::assert_bits_follow_no_threads;
 
     const STUDENT: [[f32; 3]; 2] = [[0.5, -1.0, 2.0], [1.0, 0.6, -0.7]];
     const TEACHER: [[f32; 3]; 2] = [[1.0, 0.0, 1.0], [-0.5, 0.1, 0.6]];
@@ -129,5 +131,13 @@ mod tests {
         let loss = |student| squared_distance(student, logits(TEACHER));
         assert!((value(loss(logits(STUDENT))) - 6.44 / 6.0).abs() < 1e-6);
         check_gradient(loss);
+    }
+
+    #[test]
+    fn distances_of_many_positions_are_the_same_bits_on_any_number_of_threads() {
+        assert_bits_follow_no_threads(|states| {
+            let distance = squared_distance(states.clone(), states.zeros_like());
+            vec![distance.into_scalar()]
+        });
     }
 }

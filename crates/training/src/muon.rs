@@ -11,6 +11,7 @@ use burn::tensor::{Tensor, TensorData};
 use crate::adamw::Update;
 use crate::gradients::Gradient;
 use crate::moments::Moments;
+use crate::scalars;
 
 /// Of the quintic iteration, chosen for a steep rise at 0 (Jordan et al.).
 const COEFFICIENTS: [f64; 3] = [3.4445, -4.775, 2.0315];
@@ -50,7 +51,7 @@ fn orthogonalized(matrix: Tensor<2>) -> Tensor<2> {
     if rows > columns {
         return orthogonalized(matrix.transpose()).transpose();
     }
-    let norm = matrix.clone().square().sum().sqrt().clamp_min(1e-7);
+    let norm = scalars::sum(matrix.clone().square()).sqrt().clamp_min(1e-7);
     let [a, b, c] = COEFFICIENTS;
     (0..ITERATIONS).fold(matrix / norm.unsqueeze(), |x, _| {
         let square = x.clone().matmul(x.clone().transpose());
@@ -77,6 +78,7 @@ mod tests {
 
     use super::*;
     use crate::optimizer::AdamWConfig;
+    use crate::scalars::tests::assert_bits_follow_no_threads;
 
     fn wave(step: usize, shape: [usize; 2]) -> Tensor<2> {
         let value = |i: usize| ((i * i + 7 * i + step * 3) as f32 * 0.37).sin();
@@ -99,6 +101,11 @@ mod tests {
                 assert!((value - expected).abs() < 0.5, "{shape:?} {index}: {value}");
             }
         }
+    }
+
+    #[test]
+    fn a_large_matrix_gets_the_same_bits_on_any_number_of_threads() {
+        assert_bits_follow_no_threads(|matrix| vec(orthogonalized(matrix)));
     }
 
     #[test]
