@@ -33,6 +33,16 @@ pub(crate) struct Counters {
     /// Seconds of training, earlier rounds included; counted where the horizon is counted in them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// In a checkpoint, how long the logs were; unknown in those of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logged: Option<Logged>,
+}
+
+/// Rows of the logs that are content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Logged {
+    pub metrics: u64,
+    pub masks: u64,
 }
 
 /// Weight of one step in the running mean of the cross-entropy.

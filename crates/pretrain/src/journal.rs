@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use entromask_artifact::peak_memory;
-use entromask_training::MetricsLog;
+use entromask_training::{Kept, MetricsLog};
 use serde::Serialize;
 
 use crate::validation::Score;
@@ -72,17 +72,18 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the logs in `folder`, keeping rows up to step `logged`; `done` are tokens and operations so far.
+    /// Opens the logs in `folder` with the rows of the metrics that are `kept`, and as many of the speed log as are there;
+    /// `done` are tokens and operations so far.
     pub(crate) fn open(
         folder: &Path,
-        logged: Option<u64>,
+        kept: Option<Kept>,
         (every, peak_flops): (u64, f64),
         done: (u64, f64),
     ) -> Result<Self> {
         Ok(Self {
             folder: folder.into(),
-            metrics: MetricsLog::open(&folder.join(METRICS), logged)?,
-            speed: MetricsLog::open(&folder.join(SPEED), logged)?,
+            metrics: MetricsLog::open(&folder.join(METRICS), kept)?,
+            speed: MetricsLog::open(&folder.join(SPEED), kept.map(|kept| Kept { rows: 0, ..kept }))?,
             every: every.max(1),
             peak_flops: (peak_flops > 0.0).then_some(peak_flops),
             since: (Instant::now(), done.0, done.1),
@@ -123,6 +124,11 @@ impl Journal {
     pub(crate) fn sync(&self) -> Result<()> {
         self.metrics.sync()?;
         self.speed.sync()
+    }
+
+    /// Rows of the metrics.
+    pub(crate) fn rows(&self) -> u64 {
+        self.metrics.rows()
     }
 
     /// Where the metrics and the speeds lie.

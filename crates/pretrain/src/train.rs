@@ -11,13 +11,13 @@ use entromask_device::Devices;
 use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
 use entromask_random::keyed;
-use entromask_training::{Checkpoints, Optimizer, Schedule};
+use entromask_training::{Checkpoints, Kept, Optimizer, Schedule};
 use fs_err as fs;
 use rand::Rng;
 
 use crate::begin::{Begin, Teacher};
 use crate::config::{Budget, Done, ObjectiveConfig, Positions};
-use crate::counters::Counters;
+use crate::counters::{Counters, Logged};
 use crate::data::{Corpus, Example};
 use crate::finite::is_finite;
 use crate::job::Job;
@@ -80,17 +80,19 @@ impl<'a> Trainer<'a> {
         fs::create_dir_all(&folder)?;
         let run = job.config.run;
         let checkpoints = Checkpoints::new(&folder, run.keep);
-        let Begin { model, optimizer, counters, resumed, logged } = match checkpoints.latest::<Counters>()? {
+        let begin = match checkpoints.latest::<Counters>()? {
             Some(checkpoint) => Begin::resume(job, checkpoint, &device)?,
             None => Begin::fresh(job, &folder.join(METRICS), &device)?,
         };
+        let Begin { model, optimizer, mut counters, resumed, logged } = begin;
         let done = (counters.tokens, counters.flops);
-        let journal = Journal::open(&folder, logged, (run.log_every, run.peak_flops), done)?;
-        let online = job
-            .config
-            .online
-            .as_ref()
-            .map(|config| Online::open(config, job.vocabulary(), &folder, (resumed.as_deref(), logged)));
+        let Logged { metrics, masks } = counters.logged.take().unwrap_or_default();
+        let kept = |rows| logged.map(|last| Kept { last, rows });
+        let journal = Journal::open(&folder, kept(metrics), (run.log_every, run.peak_flops), done)?;
+        let online =
+            job.config.online.as_ref().map(|config| {
+                Online::open(config, job.vocabulary(), &folder, (resumed.as_deref(), kept(masks)))
+            });
         let progress = Progress::new("training", job.facts.tokens * job.span.epochs);
         progress.resume_at(counters.tokens - counters.earlier_tokens);
         Ok(Self {
@@ -267,12 +269,15 @@ impl<'a> Trainer<'a> {
                 .remedy("lower lr or lengthen warmup; the last good checkpoint is kept")
                 .into());
         }
-        self.checkpoints.save(self.counters.step, &self.counters, |folder| {
+        let masks = self.online.as_ref().map_or(0, Online::rows);
+        let logged = Some(Logged { metrics: self.journal.rows(), masks });
+        let counters = Counters { logged, ..self.counters.clone() };
+        self.checkpoints.save(counters.step, &counters, |folder| {
             model.save_pretrained(&self.job.student, folder, &[])?;
             self.optimizer.save(&folder.join(OPTIMIZER))?;
             self.online.as_ref().map_or(Ok(()), |online| online.save(folder))
         })?;
-        tracing::debug!("checkpoint at step {}", self.counters.step);
+        tracing::debug!("checkpoint at step {}", counters.step);
         self.pause(began);
         Ok(())
     }

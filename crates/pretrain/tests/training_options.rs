@@ -132,6 +132,26 @@ fn every_option_resumes_to_the_same_bits() -> Result<()> {
 }
 
 #[test]
+fn a_run_goes_on_only_with_all_rows_that_it_has_logged() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let options = sets(&["online.mode=running", "online.mask.rate=0.3"]);
+    let mut child = session.started(&masks, "model", 20, &options)?;
+    child.kill()?;
+    child.wait()?;
+    let state = std::fs::read_dir(session.fixture.path("model/state"))?.next().context("state")??.path();
+    for name in ["metrics.jsonl", "masks.jsonl"] {
+        let (log, aside) = (state.join(name), state.join("aside"));
+        std::fs::rename(&log, &aside)?;
+        let named = format!("{name}: has 0 rows up to step");
+        expect_failure(session.command(&masks, "model").args(&options), 3, &named)?;
+        std::fs::rename(&aside, &log)?;
+    }
+    session.train(&masks, "model", &options)?;
+    Ok(())
+}
+
+#[test]
 fn a_budget_ends_the_run_and_spans_the_schedule() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 4)?;

@@ -33,7 +33,7 @@ pub use evaluation::{Evaluation, evaluate};
 pub use gradients::Gradients;
 pub use head::{Decoder, Guide, HeadLoss, Objective, head_loss};
 pub use loss::{cosine, cross_entropy, distillation, squared_distance};
-pub use metrics::MetricsLog;
+pub use metrics::{Kept, MetricsLog};
 pub use optimizer::{AdamW, AdamWConfig, Optimizer, OptimizerConfig, Rule};
 pub use scalars::read as read_scalars;
 pub use schedule::{Decay, Schedule};

@@ -15,29 +15,50 @@ use serde_json::Value;
 pub struct MetricsLog {
     path: PathBuf,
     file: File,
+    rows: u64,
+}
+
+/// The rows of a log that belong to a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its step; there may be steps that have no row.
+    pub last: u64,
+    /// [`MetricsLog::rows`] when it was written, or less where rows may be missing.
+    pub rows: u64,
 }
 
 impl MetricsLog {
-    /// Opens the log at `path`, keeping the rows up to and including step `last`; `None` starts an empty one.
+    /// Opens the log at `path` with the rows that are to be kept; `None` starts an empty one.
     ///
-    /// A last line that a kill has torn is dropped with the rows after `last`.
+    /// A last line that a kill has torn is dropped with the rows after the last step.
     ///
     /// # Errors
-    /// A [`Fault`] of class input if a line is damaged that rows to be kept come after.
-    pub fn open(path: &Path, last: Option<u64>) -> anyhow::Result<Self> {
-        let kept = last.map_or(Ok(String::new()), |last| rows_up_to(path, last))?;
+    /// A [`Fault`] of class input if rows to be kept are missing, or come after a line that is damaged. Then the file stays
+    /// as it is.
+    pub fn open(path: &Path, kept: Option<Kept>) -> anyhow::Result<Self> {
+        let text = kept.map_or(Ok(String::new()), |kept| kept.read(path))?;
         let beside = path.with_extension("tmp");
-        fs::write(&beside, kept)?;
+        let mut file = fs::File::create(&beside)?;
+        file.write_all(text.as_bytes())?;
+        // Else a crash could leave an empty file in the place of the old one.
+        file.sync_all()?;
         fs::rename(&beside, path)?;
         let file = fs::OpenOptions::new().append(true).open(path)?.into_parts().0;
-        Ok(Self { path: path.into(), file })
+        Ok(Self { path: path.into(), file, rows: text.lines().count() as u64 })
     }
 
     /// Adds `row`, which must be a JSON object with a `step`, as one line.
     pub fn append(&mut self, row: &impl Serialize) -> anyhow::Result<()> {
         let mut line = serde_json::to_vec(row)?;
         line.push(b'\n');
-        self.file.write_all(&line).with_context(|| format!("failed to write {}", self.path.display()))
+        self.file.write_all(&line).with_context(|| format!("failed to write {}", self.path.display()))?;
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Rows that are in the log.
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Waits until the rows are on disk. A checkpoint is written after that.
@@ -46,18 +67,31 @@ impl MetricsLog {
     }
 }
 
-fn rows_up_to(path: &Path, last: u64) -> anyhow::Result<String> {
-    let text = match fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        other => other?,
-    };
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let belongs = |line: &&str| step(line).is_some_and(|step| step <= last);
-    let end = lines.iter().rposition(belongs).map_or(0, |index| index + 1);
-    match lines[..end].iter().position(|line| !belongs(line)) {
-        None => Ok(lines[..end].concat()),
-        Some(index) => Err(damaged(path, index + 1).into()),
+impl Kept {
+    /// These rows of the log at `path`.
+    fn read(self, path: &Path) -> anyhow::Result<String> {
+        let text = match fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            other => other?,
+        };
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let belongs = |line: &&str| step(line).is_some_and(|step| step <= self.last);
+        let end = lines.iter().rposition(belongs).map_or(0, |index| index + 1);
+        match lines[..end].iter().position(|line| !belongs(line)) {
+            Some(index) => Err(damaged(path, index + 1).into()),
+            None if (end as u64) < self.rows => Err(self.missing(path, end).into()),
+            None => Ok(lines[..end].concat()),
+        }
+    }
+
+    fn missing(self, path: &Path, found: usize) -> Fault {
+        let Self { last, rows } = self;
+        Fault::input(format!(
+            "{}: has {found} rows up to step {last}, whose checkpoint was written with {rows}",
+            path.display()
+        ))
+        .remedy(remedy(path))
     }
 }
 
@@ -66,9 +100,12 @@ fn step(line: &str) -> Option<u64> {
 }
 
 fn damaged(path: &Path, line: usize) -> Fault {
-    let folder = path.parent().unwrap_or(path).display();
     Fault::input(format!("{}: line {line} is damaged, and rows of the run come after it", path.display()))
-        .remedy(format!("restore the file, or delete {folder} to begin anew"))
+        .remedy(remedy(path))
+}
+
+fn remedy(path: &Path) -> String {
+    format!("restore the file, or delete {} to begin anew", path.parent().unwrap_or(path).display())
 }
 
 #[cfg(test)]
@@ -76,6 +113,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn up_to(last: u64) -> Kept {
+        Kept { last, rows: 0 }
+    }
 
     #[test]
     fn is_cut_back_to_a_step() -> anyhow::Result<()> {
@@ -88,8 +129,9 @@ mod tests {
         log.sync()?;
         drop(log);
         fs::OpenOptions::new().append(true).open(&path)?.write_all(b"{\"step\":5,\"lo")?;
-        let mut log = MetricsLog::open(&path, Some(2))?;
+        let mut log = MetricsLog::open(&path, Some(up_to(2)))?;
         log.append(&json!({"step": 3}))?;
+        assert_eq!(log.rows(), 3);
         let text = fs::read_to_string(&path)?;
         let steps: Vec<_> =
             text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].clone()).collect();
@@ -105,12 +147,28 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let text = "{\"step\":1}\n{\"st\0\0\n{\"step\":3}\n{\"step\":4}\n";
         fs::write(&path, text)?;
-        let error = MetricsLog::open(&path, Some(3)).expect_err("damaged");
+        let error = MetricsLog::open(&path, Some(up_to(3))).expect_err("damaged");
         assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
         assert!(error.to_string().contains("metrics.jsonl: line 2 is damaged"), "{error}");
         assert_eq!(fs::read_to_string(&path)?, text, "nothing is thrown away");
-        drop(MetricsLog::open(&path, Some(2))?);
+        drop(MetricsLog::open(&path, Some(up_to(2)))?);
         assert_eq!(fs::read_to_string(&path)?, "{\"step\":1}\n", "what comes after is not the run's");
+        Ok(())
+    }
+
+    #[test]
+    fn rows_that_are_missing_are_named() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("metrics.jsonl");
+        let kept = Some(Kept { last: 4, rows: 3 });
+        MetricsLog::open(&path, kept).expect_err("no file");
+        let text = "{\"step\":1}\n{\"step\":2}\n{\"step\":9}\n{\"st";
+        fs::write(&path, text)?;
+        let error = MetricsLog::open(&path, kept).expect_err("too few");
+        assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
+        assert!(error.to_string().contains("metrics.jsonl: has 2 rows up to step 4"), "{error}");
+        assert_eq!(fs::read_to_string(&path)?, text, "nothing is thrown away");
+        assert_eq!(MetricsLog::open(&path, Some(Kept { last: 4, rows: 2 }))?.rows(), 2);
         Ok(())
     }
 
@@ -119,9 +177,9 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("metrics.jsonl");
         fs::write(&path, "{\"step\":1}\n{\"st")?;
-        drop(MetricsLog::open(&path, Some(9))?);
+        drop(MetricsLog::open(&path, Some(up_to(9)))?);
         assert_eq!(fs::read_to_string(&path)?, "{\"step\":1}\n");
-        drop(MetricsLog::open(&folder.path().join("new.jsonl"), Some(9))?);
+        drop(MetricsLog::open(&folder.path().join("new.jsonl"), Some(up_to(9)))?);
         Ok(())
     }
 }

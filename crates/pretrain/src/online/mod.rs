@@ -15,7 +15,7 @@ use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_policy::corruption::Vocabulary;
 use entromask_policy::rank::spearman;
 use entromask_policy::{Config as MaskConfig, Row, Schedule, Scores, Selector, budget};
-use entromask_training::MetricsLog;
+use entromask_training::{Kept, MetricsLog};
 use serde::Serialize;
 
 use crate::config::{OnlineConfig, OnlineMode};
@@ -79,19 +79,19 @@ fn forward_flops(examples: &[Example], config: &EncoderConfig) -> f64 {
 }
 
 impl Online {
-    /// Goes on from the checkpoint in `resumed`, whose masks up to step `logged` are kept.
+    /// Goes on from the checkpoint in `resumed`, whose masks are `kept`.
     pub(crate) fn open(
         config: &OnlineConfig,
         vocabulary: Vocabulary,
         folder: &Path,
-        (resumed, logged): (Option<&Path>, Option<u64>),
+        (resumed, kept): (Option<&Path>, Option<Kept>),
     ) -> Result<Self> {
         let averages = match resumed.map(|folder| folder.join(AVERAGES)).filter(|file| file.exists()) {
             Some(file) => Averages::load(&file)?,
             None => Averages::default(),
         };
         let path = folder.join(MASKS);
-        let log = MetricsLog::open(&path, logged)?;
+        let log = MetricsLog::open(&path, kept)?;
         Ok(Self { config: config.clone(), vocabulary, averages, log, path })
     }
 
@@ -158,6 +158,11 @@ impl Online {
     /// Waits until the masks are on disk.
     pub(crate) fn sync(&self) -> Result<()> {
         self.log.sync()
+    }
+
+    /// Rows that were masked.
+    pub(crate) fn rows(&self) -> u64 {
+        self.log.rows()
     }
 
     /// Where the masks are written down.
