@@ -89,6 +89,18 @@ fn models_know_tokens_by_the_numbers_of_the_corpus() -> Result<()> {
 }
 
 #[test]
+fn rounds_keep_their_tokenizer() -> Result<()> {
+    let session = Session::new()?;
+    let first = session.train(&session.fixture.masks(0, 1)?, "first", &[])?;
+    // As if the corpus had another one of this size.
+    let tokenizer = String::from_utf8(read(&first.join("tokenizer.json"))?)?;
+    std::fs::write(first.join("tokenizer.json"), tokenizer.replace("\"w10\"", "\"x10\""))?;
+    let mut second = session.command(&session.fixture.masks(1, 1)?, "second");
+    expect_failure(second.arg("--continue-from").arg(&first), 3, "its tokenizer is not that of")?;
+    Ok(())
+}
+
+#[test]
 fn rounds_keep_their_optimizer() -> Result<()> {
     let session = Session::new()?;
     let first = session.train(&session.fixture.masks(0, 1)?, "first", &["--set", "optimizer=muon"])?;

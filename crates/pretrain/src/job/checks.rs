@@ -77,8 +77,11 @@ fn start_problem(config: &Config, paths: &Paths) -> Option<Problem> {
 
 /// Models that are read with the corpus's tokens must know them by the same numbers.
 pub(super) fn tokenizers(paths: &Paths) -> Result<()> {
-    let init = if let Start::Init(folder) = &paths.start { Some(folder) } else { None };
-    for folder in [paths.teacher.as_ref(), init].into_iter().flatten() {
+    let start = match &paths.start {
+        Start::Random => None,
+        Start::Init(folder) | Start::Continue(folder) => Some(folder),
+    };
+    for folder in [paths.teacher.as_ref(), start].into_iter().flatten() {
         if !tokenizer::agree(folder, &paths.tokens)? {
             let (folder, tokens) = (folder.display(), paths.tokens.display());
             return Err(Fault::input(format!("{folder}: its tokenizer is not that of {tokens}"))
