@@ -169,7 +169,7 @@ impl<'a> Trainer<'a> {
         let entropies = self.online.as_ref().is_some_and(Online::learns);
         let task = Task { objective: &objective, rows: config.micro_batch, entropies, seed };
         let Lesson { losses, gradients, entropies } = self.shards.learn(batch, task)?;
-        let mut row = self.row(&losses, tokens, rate);
+        let mut row = self.row(&losses, &objective, (tokens, rate));
         let now = self.now();
         if let Some(online) = &mut self.online {
             let Freshness { staleness, rank_drift } = online.learn(batch, &entropies, now);
@@ -199,8 +199,8 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn row(&self, losses: &Losses, tokens: u64, lr: f64) -> StepRow {
-        let objective = &self.job.config.objective;
+    /// A teacher's losses are there in the steps in which it is asked for them.
+    fn row(&self, losses: &Losses, objective: &ObjectiveConfig, (tokens, lr): (u64, f64)) -> StepRow {
         let step = self.counters.step + 1;
         StepRow {
             step,

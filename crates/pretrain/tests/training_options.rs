@@ -255,6 +255,26 @@ fn online_masks_are_written_down_and_their_age_is_logged() -> Result<()> {
     Ok(())
 }
 
+/// Two of four epochs of 24 steps.
+#[test]
+fn losses_are_logged_where_they_are_measured() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let teacher = session.train(&masks, "teacher", &[])?;
+    let teacher = ["--teacher", teacher.to_str().context("utf-8")?];
+    let objective = sets(&["objective.kd=1", "objective.cos=1"]);
+    for (mode, measured) in [("after-init", [false, true]), ("anneal", [true, false])] {
+        let transfer = format!("transfer={{mode=\"{mode}\",init_fraction=0.5}}");
+        let model =
+            session.train(&masks, mode, &[&teacher[..], &objective, &["--set", &transfer]].concat())?;
+        for (half, measured) in steps(&model)?.chunks(48).zip(measured) {
+            let all = |name: &str| half.iter().all(|step| step.get(name).is_some() == measured);
+            assert!(all("kd") && all("cos"), "{mode}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_student_begins_with_the_layers_of_its_teacher() -> Result<()> {
     let session = Session::new()?;
