@@ -132,14 +132,19 @@ fn a_budget_that_ended_the_round_before_is_named() -> Result<()> {
 }
 
 #[test]
-fn first_phases_have_something_to_learn() -> Result<()> {
+fn phases_have_something_to_learn() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 1)?;
     let teacher = session.train(&masks, "teacher", &[])?;
-    let mut alone = session.command(&masks, "model");
-    alone.arg("--teacher").arg(&teacher);
-    alone.args(["--set", "objective={ce=0,kd=1}", "--set", "transfer.mode=after-init"]);
-    expect_failure(&mut alone, 2, "objective.ce = 0")?;
+    let alone = |objective: &str, mode: &str| {
+        let mut command = session.command(&masks, "model");
+        command.arg("--teacher").arg(&teacher).args(["--set", objective, "--set", mode]);
+        command
+    };
+    let (begins, ends) = ("transfer.mode=after-init", "transfer.mode=anneal");
+    expect_failure(&mut alone("objective={ce=0,kd=1}", begins), 2, "objective.ce = 0")?;
+    expect_failure(&mut alone("objective={ce=0,cos=1}", ends), 2, "objective.ce + objective.kd = 0")?;
+    assert!(alone("objective={ce=0,kd=1}", ends).arg("--dry-run").status()?.success());
     let path = masks.to_str().context("utf-8")?;
     for (option, words) in [
         ("mask_transfer.init_fraction=0.5", "mask_transfer.mode = \"complete\""),

@@ -57,8 +57,9 @@ impl Config {
     }
 
     fn transfer_rules(&self) -> Vec<Rule> {
-        let ce = self.objective.ce;
+        let ObjectiveConfig { ce, kd, .. } = self.objective;
         let learns = self.transfer.mode != TransferMode::AfterInit || ce > 0.0;
+        let goes_on = self.transfer.mode != TransferMode::Anneal || ce + kd > 0.0;
         let begins = self.mask_transfer.is_none_or(|transfer| transfer.mode != TransferMode::Complete);
         vec![
             (
@@ -66,6 +67,12 @@ impl Config {
                 "objective.ce",
                 ce.to_string(),
                 "above 0 where transfer.mode is \"after-init\": it is all there is before the teacher",
+            ),
+            (
+                goes_on,
+                "objective.ce + objective.kd",
+                (ce + kd).to_string(),
+                "above 0 where transfer.mode is \"anneal\": it is all there is after the teacher",
             ),
             (
                 begins,
