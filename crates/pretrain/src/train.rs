@@ -69,8 +69,8 @@ struct Trainer<'a> {
     checkpoints: Checkpoints,
     journal: Journal,
     progress: Progress,
-    /// When the seconds of a budget were last counted, and how many the last step took.
-    clock: (Instant, f64),
+    /// When the seconds of a budget were last counted.
+    clock: Instant,
 }
 
 impl<'a> Trainer<'a> {
@@ -113,7 +113,7 @@ impl<'a> Trainer<'a> {
             checkpoints,
             journal,
             progress,
-            clock: (Instant::now(), 0.0),
+            clock: Instant::now(),
         })
     }
 
@@ -163,12 +163,12 @@ impl<'a> Trainer<'a> {
         }
         let (done, config) = (self.done(), &self.job.config);
         let objective = config.objective.at(&config.transfer, done);
-        let rate = self.schedule.between(done.at, self.after(done, tokens));
         let seed = keyed(config.seed, "dropout", self.counters.step, 0).next_u64();
         self.shards.device().seed(seed);
         let entropies = self.online.as_ref().is_some_and(Online::learns);
         let task = Task { objective: &objective, rows: config.micro_batch, entropies, seed };
         let Lesson { losses, gradients, entropies } = self.shards.learn(batch, task)?;
+        let rate = self.schedule.between(done.at, self.after(done, tokens));
         let mut row = self.row(&losses, &objective, (tokens, rate));
         let now = self.now();
         if let Some(online) = &mut self.online {
@@ -307,12 +307,12 @@ impl<'a> Trainer<'a> {
         self.counters.done(self.job.config.budget, self.job.plan.steps())
     }
 
-    /// Where the horizon will stand after a step of `tokens`, as far as one can know before it.
+    /// Where the horizon will stand after a step of `tokens`, as far as one can know before the weights change.
     fn after(&self, done: Done, tokens: u64) -> f64 {
         let length = match self.job.config.budget {
             None | Some(Budget::Steps(_)) => 1.0,
             Some(Budget::Tokens(_)) => tokens as f64,
-            Some(Budget::Seconds(_)) => self.clock.1,
+            Some(Budget::Seconds(_)) => self.clock.elapsed().as_secs_f64(),
         };
         done.at + length
     }
@@ -336,8 +336,8 @@ impl<'a> Trainer<'a> {
     /// Time that a budget of seconds counts ends here, and begins again.
     fn count_seconds(&mut self) {
         if matches!(self.job.config.budget, Some(Budget::Seconds(_))) {
-            let step = self.clock.0.elapsed().as_secs_f64();
-            self.clock = (Instant::now(), step);
+            let step = self.clock.elapsed().as_secs_f64();
+            self.clock = Instant::now();
             self.counters.seconds = Some(self.counters.seconds.unwrap_or(0.0) + step);
         }
     }
@@ -345,7 +345,7 @@ impl<'a> Trainer<'a> {
     /// Validation and checkpoints since `began` count neither for the speed nor for a budget.
     fn pause(&mut self, began: Instant) {
         self.journal.pause(began.elapsed());
-        self.clock.0 += began.elapsed();
+        self.clock += began.elapsed();
     }
 
     /// The running mean of the cross-entropy above which a run has diverged: worse than guessing, ln V.
