@@ -355,17 +355,20 @@ impl<'a> Trainer<'a> {
         (rise > 0.0 && self.job.config.objective.ce > 0.0).then_some(guessing + rise)
     }
 
-    /// Forward and backward pass are three forward passes; a teacher makes one where `objective` asks it.
+    /// Forward and backward pass are three forward passes; a teacher makes one where `objective` asks it. Heads are asked
+    /// at the masked positions, and at all others to distil there; a teacher's, only to distil.
     fn flops(&self, batch: &[Example], objective: &ObjectiveConfig) -> f64 {
         let longest = batch.iter().map(|row| row.input_ids.len()).max().unwrap_or(0);
         let tokens = (batch.len() * longest) as f64;
         let masked = batch.iter().map(|row| row.positions.len()).sum::<usize>() as f64;
         let teacher = self.shards.teacher().config().filter(|_| objective.needs_teacher());
-        let everywhere = teacher.is_some() && objective.positions == Positions::All;
+        let distils = objective.kd > 0.0;
+        let everywhere = teacher.is_some() && distils && objective.positions == Positions::All;
         let positions = if everywhere { tokens } else { masked };
-        let forward = |config: &EncoderConfig| {
+        let forward = |config: &EncoderConfig, positions: f64| {
             tokens * config.body_flops_per_token(longest) + positions * config.head_flops_per_position()
         };
-        3.0 * forward(&self.job.student) + teacher.map_or(0.0, forward)
+        let asked = if distils { positions } else { 0.0 };
+        3.0 * forward(&self.job.student, positions) + teacher.map_or(0.0, |teacher| forward(teacher, asked))
     }
 }

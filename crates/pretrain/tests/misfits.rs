@@ -171,3 +171,20 @@ fn choosing_masks_in_training_is_charged_for() -> Result<()> {
     assert!((1.2..1.5).contains(&(step / running)), "{step} {running}");
     Ok(())
 }
+
+#[test]
+fn a_head_is_charged_for_where_it_is_asked() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    let teacher = session.train(&masks, "teacher", &[])?;
+    let flops = |objective: &str| -> Result<f64> {
+        let teacher = teacher.to_str().context("utf-8")?;
+        let model = session.train(&masks, "model", &["--teacher", teacher, "--set", objective])?;
+        json(&model.join("manifest.json"))?["cost"]["flops"].as_f64().context("a number")
+    };
+    let near = flops("objective={cos=1}")?;
+    assert!((flops("objective={cos=1,positions=\"all\"}")? - near).abs() < 1.0);
+    let taught = flops("objective={kd=1}")?;
+    assert!(near < taught && taught < flops("objective={kd=1,positions=\"all\"}")?);
+    Ok(())
+}

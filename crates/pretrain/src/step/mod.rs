@@ -128,14 +128,7 @@ impl Forward<'_> {
 impl Seen {
     /// The states at the masked positions, `[n, embedding_size]`.
     pub(crate) fn masked(self) -> Tensor<2> {
-        let masked: Vec<i64> =
-            (0..).zip(&self.targets).filter(|(_, target)| target.is_some()).map(|(i, _)| i).collect();
-        if masked.len() == self.targets.len() {
-            return self.states;
-        }
-        let device = self.states.device();
-        let shape = [masked.len()];
-        self.states.select(0, Tensor::<1, Int>::from_data(TensorData::new(masked, shape), &device))
+        at_targets(self.states, &self.targets)
     }
 }
 
@@ -169,15 +162,16 @@ pub(crate) fn forward<'a>(
     let taught = Taught::by(teacher, &wanted, batch, pass);
     let soft = cached(teacher, batch);
     let guide = match (&taught, &soft) {
-        (Some(taught), _) => Guide::Model(&taught.transformed, &taught.decoder),
+        (Some(Taught { head: Some((transformed, decoder)), .. }), _) => Guide::Model(transformed, decoder),
         (None, Some(soft)) => Guide::Soft(soft),
-        (None, None) => Guide::Nobody,
+        _ => Guide::Nobody,
     };
     let (masked, guided) = pass.shares(Counts::of(batch, teacher, objective));
     let weights = Objective { ce: objective.ce * masked, kd: objective.kd * guided, ..objective.into() };
-    let transformed = model.transform(states.last.clone());
-    let seen = Some(Seen { states: transformed.clone().inner(), targets: wanted.targets.clone() });
-    let head = head_loss(transformed, decoder(model), &wanted.targets, guide, &weights);
+    let (last, targets) = before_head(&states.last, &wanted.targets, objective);
+    let transformed = model.transform(last);
+    let head = head_loss(transformed.clone(), decoder(model), &targets, guide, &weights);
+    let seen = Some(Seen { states: transformed.inner(), targets });
     let (cos, hidden, more) = match taught {
         Some(taught) => distances(states, taught.states, objective, guided),
         None => (0.0, 0.0, None),
@@ -222,8 +216,8 @@ pub(crate) fn decoder(model: &MaskedLm) -> Decoder {
 /// What a teacher says at the wanted positions, without autodiff.
 struct Taught {
     states: States,
-    transformed: Tensor<2>,
-    decoder: Decoder,
+    /// What its decoder sees, and the decoder, where its distribution is wanted.
+    head: Option<(Tensor<2>, Decoder)>,
 }
 
 impl Taught {
@@ -238,8 +232,9 @@ impl Taught {
             None => wanted.states(teacher, batch, &depths, pass.filling, &device),
             Some(body) => body.states(wanted, batch, &depths),
         };
-        let transformed = teacher.transform(states.last.clone());
-        Some(Self { states, transformed, decoder: decoder(teacher) })
+        let distils = pass.objective.kd > 0.0;
+        let head = distils.then(|| (teacher.transform(states.last.clone()), decoder(teacher)));
+        Some(Self { states, head })
     }
 }
 
@@ -261,6 +256,32 @@ fn depths(objective: &ObjectiveConfig, side: usize) -> Vec<usize> {
 fn everywhere(teacher: Teacher, objective: &ObjectiveConfig) -> bool {
     let asked = matches!(teacher, Teacher::Model(..)) && objective.needs_teacher();
     asked && objective.positions == Positions::All
+}
+
+/// The states that the head is asked about, of those at all wanted positions, and the targets there: without distillation it
+/// has nothing to say where there is no target.
+fn before_head(
+    states: &Tensor<2>,
+    targets: &[Option<u32>],
+    objective: &ObjectiveConfig,
+) -> (Tensor<2>, Vec<Option<u32>>) {
+    let known: Vec<_> = targets.iter().flatten().map(|&target| Some(target)).collect();
+    // No operation likes a tensor without rows.
+    if objective.kd > 0.0 || known.is_empty() {
+        return (states.clone(), targets.to_vec());
+    }
+    (at_targets(states.clone(), targets), known)
+}
+
+/// Those of `states` where there is a target.
+fn at_targets(states: Tensor<2>, targets: &[Option<u32>]) -> Tensor<2> {
+    let places: Vec<i64> =
+        (0..).zip(targets).filter(|(_, target)| target.is_some()).map(|(place, _)| place).collect();
+    if places.len() == targets.len() {
+        return states;
+    }
+    let (device, shape) = (states.device(), [places.len()]);
+    states.select(0, Tensor::<1, Int>::from_data(TensorData::new(places, shape), &device))
 }
 
 fn cached(teacher: Teacher, batch: &[Example]) -> Option<SoftTargets> {

@@ -242,6 +242,29 @@ fn hidden_states_are_compared_layer_by_layer() {
     assert!((everywhere - near).abs() > 1e-9);
 }
 
+/// A distillation of next to no weight asks the head everywhere.
+#[test]
+fn without_distillation_the_head_is_asked_where_there_is_a_target() {
+    let (student, batch, device) = (model(), batch(), Device::flex().autodiff());
+    let teacher = MaskedLm::init(&config(), 4, &Device::flex());
+    let guide = Teacher::Model(&teacher, None);
+    let learn = |kd: f64| {
+        let objective = ObjectiveConfig { kd, ..guided(Positions::All) };
+        let whole = Counts::of(&batch, guide, &objective);
+        let forward = forward(&student.model, guide, &batch, student.pass(&objective, whole, &device));
+        let asked = forward.seen.as_ref().map_or(0, |seen| seen.targets.len());
+        (asked, forward.losses, gradients(&student.model, forward))
+    };
+    let ((some, losses, found), (all, expected, gradient)) = (learn(0.0), learn(1e-30));
+    assert_eq!((some, all), (6, 27));
+    for (a, b) in [(losses.ce, expected.ce), (losses.cos, expected.cos), (losses.hidden, expected.hidden)] {
+        assert!((a - b).abs() < 1e-6 && b > 0.0, "{losses:?} {expected:?}");
+    }
+    assert!((losses.total - expected.total).abs() < 1e-6);
+    assert!(found.iter().zip(&gradient).all(|(a, b)| (a - b).abs() < 1e-6));
+    assert!(gradient.iter().any(|value| value.abs() > 1e-3));
+}
+
 /// Bodies of student and teacher with and without tensors, all losses, guidance everywhere.
 #[test]
 fn tensors_give_the_same_losses_and_gradients() {
