@@ -1,9 +1,9 @@
 //! Running averages of entropies, a value for each token that was ever scored.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use entromask_fault::Fault;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -69,26 +69,8 @@ impl Averages {
         let averages = self.rows.iter().flat_map(|(&row, averages)| {
             averages.iter().map(move |(&position, &score)| Pending { row, position, score })
         });
-        let mut columns = HashMap::new();
-        for (prefix, scores) in [("average", averages.collect()), ("pending", self.pending.clone())] {
-            let mut column = |name: &str, dtype, bytes: Vec<u8>| {
-                columns.insert(format!("{prefix}.{name}"), (dtype, scores.len(), bytes));
-            };
-            let bytes = |of: &dyn Fn(&Pending) -> Vec<u8>| scores.iter().flat_map(of).collect::<Vec<u8>>();
-            column("row", Dtype::U64, bytes(&|score| score.row.to_le_bytes().to_vec()));
-            column("position", Dtype::U32, bytes(&|score| score.position.to_le_bytes().to_vec()));
-            column("entropy", Dtype::F32, bytes(&|score| score.score.entropy.to_le_bytes().to_vec()));
-            column("tokens", Dtype::U64, bytes(&|score| score.score.tokens.to_le_bytes().to_vec()));
-        }
-        let view = |(name, (dtype, length, bytes)): (&String, &'_ (Dtype, usize, Vec<u8>))| {
-            TensorView::new(*dtype, vec![*length], bytes).map(|_| ()).with_context(|| name.clone())
-        };
-        columns.iter().try_for_each(view)?;
-        let views = columns.iter().filter_map(|(name, (dtype, length, bytes))| {
-            Some((name.clone(), TensorView::new(*dtype, vec![*length], bytes).ok()?))
-        });
-        let mut views: Vec<_> = views.collect();
-        views.sort_by(|a, b| a.0.cmp(&b.0));
+        let (averages, pending) = (Columns::of(averages), Columns::of(self.pending.iter().copied()));
+        let views = [averages.views("average")?, pending.views("pending")?].concat();
         Ok(fs_err::write(path, safetensors::serialize(views, None)?)?)
     }
 
@@ -111,6 +93,44 @@ impl Averages {
                 .remedy("delete its folder; training starts from the checkpoint before it")
                 .into()
         })
+    }
+}
+
+/// Scores as they lie in a file, a column after the other.
+#[derive(Default)]
+struct Columns {
+    rows: Vec<u8>,
+    positions: Vec<u8>,
+    entropies: Vec<u8>,
+    tokens: Vec<u8>,
+    length: usize,
+}
+
+impl Columns {
+    fn of(scores: impl Iterator<Item = Pending>) -> Self {
+        let mut columns = Self::default();
+        for Pending { row, position, score } in scores {
+            columns.rows.extend(row.to_le_bytes());
+            columns.positions.extend(position.to_le_bytes());
+            columns.entropies.extend(score.entropy.to_le_bytes());
+            columns.tokens.extend(score.tokens.to_le_bytes());
+            columns.length += 1;
+        }
+        columns
+    }
+
+    /// In the order of their names.
+    fn views(&self, prefix: &str) -> Result<Vec<(String, TensorView<'_>)>> {
+        let columns: [(&str, Dtype, &[u8]); 4] = [
+            ("entropy", Dtype::F32, &self.entropies),
+            ("position", Dtype::U32, &self.positions),
+            ("row", Dtype::U64, &self.rows),
+            ("tokens", Dtype::U64, &self.tokens),
+        ];
+        let views = columns.into_iter().map(|(name, dtype, bytes)| {
+            Ok((format!("{prefix}.{name}"), TensorView::new(dtype, vec![self.length], bytes)?))
+        });
+        views.collect()
     }
 }
 
