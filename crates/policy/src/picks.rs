@@ -180,7 +180,7 @@ struct Spacing {
 impl Spacing {
     fn new(spread: Spread, units: &Units) -> Self {
         let places = units.places.last().map_or(0, |last| *last as usize + 1);
-        Self { window: spread.window, limit: spread.limit(), masked: vec![false; places] }
+        Self { window: spread.window.min(units.gap()), limit: spread.limit(), masked: vec![false; places] }
     }
 
     /// Adds all places of a unit, or none.

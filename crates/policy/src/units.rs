@@ -21,13 +21,18 @@ pub struct Units {
     starts: Vec<u32>,
     /// Score of each unit; empty for policies that need none.
     pub scores: Vec<f32>,
+    /// Places between two rows.
+    gap: u32,
 }
 
 impl Units {
     /// The units of `rows` and where each row begins.
     pub(crate) fn of(config: &Config, excluded: &[bool], rows: &[Row]) -> (Self, Vec<u32>) {
         let mut units = Self { starts: vec![0], ..Self::default() };
-        let gap = config.spread.map_or(2, |spread| spread.window) as u32;
+        // A window as long as the longest row sees all of it, and a wider one no more.
+        let longest = rows.iter().map(|row| row.word.len()).max().unwrap_or(0);
+        let gap = config.spread.map_or(2, |spread| spread.window.min(longest)) as u32;
+        units.gap = gap;
         let (mut begins, mut begin) = (Vec::with_capacity(rows.len()), 0);
         let size = rows.iter().map(|row| row.word.len()).sum();
         units.reserve(size);
@@ -60,6 +65,11 @@ impl Units {
     /// The number of tokens of a unit.
     pub fn size(&self, unit: usize) -> usize {
         self.tokens(unit).len()
+    }
+
+    /// Places between two rows: no window needs to be wider.
+    pub(crate) fn gap(&self) -> usize {
+        self.gap as usize
     }
 
     /// True if each unit is one token.

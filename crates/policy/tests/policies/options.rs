@@ -156,6 +156,21 @@ fn spread_counts_in_every_window() {
     assert_eq!(row.positions(&config, 0), [3, 6, 9], "one in any three");
 }
 
+/// With gaps as wide as the window the places of this part would not be 32-bit numbers.
+#[test]
+fn a_window_wider_than_all_rows_is_as_wide_as_they_are() {
+    let row = TestRow::of_words(&[1, 1]);
+    let rows = vec![row.as_row(); 1 << 16];
+    let choose = |share: f64, window: usize| {
+        let mut config = config(r#"{"rate": 0.5, "policy": {"name": "high"}, "budget": "shard"}"#);
+        config.spread = Some(Spread { share, window });
+        select(&config, &rows, &[], 0).expect("there is room for one token in each row")
+    };
+    let wide = choose(1e-5, 65_535);
+    assert_eq!((wide.relaxed, wide.rows[65_535].0.as_slice()), (0, &[2][..]));
+    assert_eq!(wide.rows, choose(0.25, 4).rows);
+}
+
 #[test]
 fn a_cap_allows_one_occurrence_even_if_its_share_is_less() {
     let config = config(r#"{"rate": 0.5, "policy": {"name": "high"}, "cap": 0.1, "shortfall": "accept"}"#);
