@@ -299,6 +299,16 @@ fn missing(dir: &Path, error: &std::io::Error) -> Fault {
         .remedy("run the stage that makes it, or check the path")
 }
 
+/// Digest over the sizes and digests of the outputs that are content, in order.
+pub(crate) fn content(outputs: &[Output]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for output in outputs.iter().filter(|output| !output.log) {
+        hasher.update(output.blake3.as_bytes());
+        hasher.update(&output.bytes.to_le_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

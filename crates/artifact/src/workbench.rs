@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::digest;
 use crate::disk::{explain, remove_leftovers, sync};
 use crate::lock::Lock;
-use crate::manifest::{Cost, MANIFEST, Manifest, Output, Tool};
+use crate::manifest::{self, Cost, MANIFEST, Manifest, Output, Tool};
 use crate::memory::peak_memory;
 use crate::recipe::Recipe;
 use crate::seal::{self, Seal};
@@ -157,6 +157,16 @@ impl Workbench {
         self.write(file, |path| Ok(fs::File::create(path)?.write_all(bytes)?))
     }
 
+    /// Removes a file or a folder, if it is there, that is to be made again: the artifact is none until it is published.
+    pub fn remove(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.out.join(name);
+        if fs::symlink_metadata(&path).is_err() {
+            return Ok(());
+        }
+        self.invalidate()?;
+        Ok(if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }?)
+    }
+
     /// What every part says about itself: key, kind, format and configuration.
     pub fn footer(&self) -> Vec<(String, String)> {
         [
@@ -194,7 +204,7 @@ impl Workbench {
             key: self.key.clone(),
             config: self.recipe.config.clone(),
             inputs: self.recipe.inputs.clone(),
-            content: content(&outputs),
+            content: manifest::content(&outputs),
             outputs,
             stats,
             cost,
@@ -269,16 +279,6 @@ fn temporary(shard: Option<Shard>) -> String {
 fn note_name(key: &str, shard: Option<Shard>) -> String {
     let short = &key[..8];
     shard.map_or_else(|| format!(".elapsed-{short}"), |shard| shard::note_name(short, shard))
-}
-
-/// Digest over the sizes and digests of the outputs that are content, in order.
-fn content(outputs: &[Output]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for output in outputs.iter().filter(|output| !output.log) {
-        hasher.update(output.blake3.as_bytes());
-        hasher.update(&output.bytes.to_le_bytes());
-    }
-    hasher.finalize().to_hex().to_string()
 }
 
 #[cfg(test)]

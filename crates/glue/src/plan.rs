@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use entromask_artifact::{Input, Kind, Recipe};
+use entromask_artifact::{Input, Kind, OutputSpec, Recipe};
 use fs_err as fs;
 use serde_json::{Map, Value, json};
 
@@ -144,13 +144,30 @@ impl<'a> Plan<'a> {
         Recipe { kind: Kind::Glue, format: Kind::Glue.format(), config, inputs }.key()
     }
 
-    /// The result of a run that `out` has; a damaged one, or one whose classifier is missing, is done again.
+    /// The result of a run that `out` has; a damaged one, or one whose classifier is not whole, is done again.
     pub(crate) fn finished(&self, out: &Path, unit: Unit) -> Option<RunResult> {
-        let name = self.name(unit);
-        let bytes = fs::read(out.join(format!("{name}.json"))).ok()?;
-        let has_model = !self.is_saved(unit) || out.join(&name).join("model.safetensors").is_file();
-        serde_json::from_slice(&bytes).ok().filter(|_| has_model)
+        let bytes = fs::read(out.join(result_file(&self.name(unit)))).ok()?;
+        let is_whole = self.outputs(out, unit).iter().all(|output| out.join(&output.file).is_file());
+        serde_json::from_slice(&bytes).ok().filter(|_| is_whole)
     }
+
+    /// The files of a run.
+    pub(crate) fn outputs(&self, out: &Path, unit: Unit) -> Vec<OutputSpec> {
+        let name = self.name(unit);
+        let mut outputs = vec![OutputSpec::file(result_file(&name))];
+        if self.is_saved(unit) {
+            let files = ["config.json", "model.safetensors", "tokenizer.json"].into_iter();
+            let further = ["tokenizer_config.json", "special_tokens_map.json"].into_iter();
+            let further = further.filter(|file| out.join(&name).join(file).is_file());
+            outputs.extend(files.chain(further).map(|file| OutputSpec::file(format!("{name}/{file}"))));
+        }
+        outputs
+    }
+}
+
+/// The file with the result of the run `name`, which is written last: a run that has it is finished.
+pub(crate) fn result_file(name: &str) -> String {
+    format!("{name}.json")
 }
 
 /// Once the moments of what thaws in the course of a run were corrected by the steps of all, and now by their own.

@@ -18,7 +18,7 @@ use crate::config::{Config, Head};
 use crate::features::TaskFeatures;
 use crate::finetune::{FineTune, TaskData};
 use crate::model::{self, Source};
-use crate::plan::{Plan, Unit};
+use crate::plan::{Plan, Unit, result_file};
 use crate::results::{RunResult, Summary};
 use crate::workers;
 
@@ -146,19 +146,6 @@ impl Plan<'_> {
             |task: usize| (0..self.tasks[task].recipes.len()).map(|recipe| seeds(task, recipe)).collect();
         (0..self.tasks.len()).map(recipes).collect()
     }
-
-    /// The files of a run.
-    fn outputs(&self, out: &Path, unit: Unit) -> Vec<OutputSpec> {
-        let name = self.name(unit);
-        let mut outputs = vec![OutputSpec::file(format!("{name}.json"))];
-        if self.is_saved(unit) {
-            let files = ["config.json", "model.safetensors", "tokenizer.json"].into_iter();
-            let further = ["tokenizer_config.json", "special_tokens_map.json"].into_iter();
-            let further = further.filter(|file| out.join(&name).join(file).is_file());
-            outputs.extend(files.chain(further).map(|file| OutputSpec::file(format!("{name}/{file}"))));
-        }
-        outputs
-    }
 }
 
 /// What all runs need.
@@ -206,9 +193,12 @@ impl Runner<'_> {
         };
         let features = recipe.is_probe().then(|| self.features(pooled, &tuning)).transpose()?;
         tuning.features = features.as_deref();
-        let folder = out.join(&name);
+        let (folder, file) = (out.join(&name), result_file(&name));
+        // What an earlier run has left must not stand beside what this one writes.
+        self.bench.remove(&file)?;
+        self.bench.remove(&name)?;
         let result = tuning.run(unit.seed, plan.is_saved(unit).then_some(folder.as_path()))?;
-        self.bench.write_bytes(&format!("{name}.json"), &to_json(&result)?)?;
+        self.bench.write_bytes(&file, &to_json(&result)?)?;
         tracing::info!("{}, {:.1} s", line(&result), started.elapsed().as_secs_f64());
         Ok(())
     }

@@ -220,6 +220,42 @@ fn kept_classifiers_load_alone() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Its result is there from a run that kept no classifier.
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_killed_before_its_classifier_is_whole_is_done_again() {
+    use std::process::{Command, Stdio};
+
+    let world = World::new();
+    let set = ["recipe.epochs=20"];
+    stdout(world.stage("out", &set));
+    let files = names(&world.path("out"));
+    let result = files.iter().find(|file| file.contains("-seed")).expect("a result");
+    let classifier = format!("out/{}", result.trim_end_matches(".json"));
+    let is_there = |name: &str| world.path(&format!("out/{name}")).exists();
+    let saving = [&set[..], &["save=true"]].concat();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("entromask-glue"))
+        .current_dir(world.path(""))
+        .args(arguments("out", &saving))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    while is_there(result) {
+        assert!(child.try_wait().expect("a child").is_none(), "the old result stands until the new one");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(!is_there("manifest.json"), "it lists what is gone");
+    child.kill().expect("is at work");
+    child.wait().expect("a child");
+    // As one leaves it that dies between two files, and a result that lies beside it.
+    world.write(&format!("{classifier}/model.safetensors"), "another's");
+    stdout(world.stage("out", &set));
+    assert!(!world.path(&classifier).exists(), "leftovers are no classifier of this result");
+    world.write(&format!("{classifier}/model.safetensors"), "another's");
+    stdout(world.stage("out", &saving));
+    assert!(world.path(&format!("{classifier}/config.json")).is_file());
+}
+
 /// At a rate that moves nothing, the kept heads are the initial ones.
 #[test]
 fn one_seed_has_one_initial_head_whatever_the_model() -> anyhow::Result<()> {
