@@ -48,8 +48,8 @@ pub struct Task {
     /// Whether rows with too few columns are expected, and skipped.
     #[serde(default)]
     pub short_rows: bool,
-    /// Official number of rows of each file.
-    #[serde(default, skip_serializing)]
+    /// Official number of rows of each file. Results say where it is another, so that it is part of a task of one's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rows: BTreeMap<String, usize>,
     /// Why a file with more rows than `rows` says is refused; without it there is only a warning.
     #[serde(default, skip_serializing)]
@@ -182,6 +182,15 @@ mod tests {
             files.sort_unstable();
             assert_eq!(known, files, "{}", task.name);
         }
+    }
+
+    #[test]
+    fn official_numbers_of_rows_are_in_the_key_where_there_are_any() -> anyhow::Result<()> {
+        let mut task = Task { rows: BTreeMap::new(), ..Task::named("RTE")?.clone() };
+        assert!(!serde_json::to_string(&task)?.contains("rows\":{"), "tasks without any keep their keys");
+        task.rows.insert("dev.tsv".into(), 277);
+        assert!(serde_json::to_string(&task)?.contains("\"rows\":{\"dev.tsv\":277}"));
+        Ok(())
     }
 
     #[test]
