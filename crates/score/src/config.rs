@@ -179,6 +179,16 @@ impl Config {
     }
 }
 
+impl Carry {
+    /// The name under which it is configured.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Mean => "mean",
+        }
+    }
+}
+
 impl Measure {
     /// The column's name.
     pub fn name(self) -> &'static str {

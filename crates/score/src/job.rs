@@ -110,7 +110,9 @@ impl<'a> Job<'a> {
     pub(crate) fn teacher(&self) -> Result<Teacher> {
         let (device, products) = entromask_device::open_to_score(&self.compute.device, &self.compute.dtype)?;
         let reader = self.reader()?;
-        if !self.carried {
+        if self.carried {
+            self.tell_that_scores_are_carried();
+        } else {
             self.warn_without_tokenizer();
             model::check_vocabulary(&self.paths.model, reader.shape(), &self.tokens, &self.paths.tokens)?;
         }
@@ -120,6 +122,14 @@ impl<'a> Job<'a> {
         let (model, _) = MaskedLm::from_pretrained(&self.paths.model, &device)?;
         let model = Predictor::new(model.with_products(products), reader.shape(), device);
         Ok(Teacher { model, mask_id, reader, dir: self.paths.model.clone() })
+    }
+
+    fn tell_that_scores_are_carried(&self) {
+        let (model, rule) = (self.paths.model.display(), self.config.carry.name());
+        tracing::info!(
+            "{model}: another tokenizer than the corpus's; scores of its tokens go to those of the corpus by the bytes that \
+             both cover (carry = \"{rule}\")"
+        );
     }
 
     fn warn_without_tokenizer(&self) {

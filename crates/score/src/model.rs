@@ -9,6 +9,10 @@ use entromask_fault::Fault;
 
 use crate::tokenizer;
 
+/// What is left to do where the model's values for its own tokens are no values for those of the corpus.
+const OWN_TOKENS: &str =
+    "tokenize the corpus with this model's tokenizer, or take a model with the tokenizer of the corpus";
+
 /// The model as an input: an artifact of the pipeline, or a Hugging Face folder from outside.
 ///
 /// # Errors
@@ -30,14 +34,14 @@ pub(crate) fn check_origin(
     tokens: &Manifest,
     tokens_dir: &Path,
 ) -> Result<()> {
-    check_vocabulary(dir, config, tokens, tokens_dir)?;
     if let Some(files) = tokenizer::foreign(dir, tokens_dir, &tokens.stats["special"])? {
         let (theirs, ours) = (files[0].display(), tokens_dir.display());
-        return Err(foreign(format!(
-            "{theirs} and the tokens in {ours} have different vocabularies or special tokens"
-        )));
+        let found =
+            format!("{theirs} and the tokens in {ours} have different vocabularies or special tokens");
+        return Err(Fault::input(found).remedy(OWN_TOKENS).into());
     }
-    Ok(())
+    let found = lacking(dir, config, tokens, tokens_dir);
+    found.map_or(Ok(()), |found| Err(Fault::input(found).remedy(OWN_TOKENS).into()))
 }
 
 /// Compares the tokenizer of the tokens artifact in `dir` with its digest: whether a model has another one is part of the
@@ -94,12 +98,15 @@ pub(crate) fn check_vocabulary(
     tokens: &Manifest,
     tokens_dir: &Path,
 ) -> Result<()> {
+    lacking(dir, config, tokens, tokens_dir).map_or(Ok(()), |found| Err(foreign(found)))
+}
+
+/// What is found where the vocabulary of the tokens is larger than the model's.
+fn lacking(dir: &Path, config: &EncoderConfig, tokens: &Manifest, tokens_dir: &Path) -> Option<String> {
     let wanted = tokens.stats["vocab_size"].as_u64().unwrap_or(0);
-    if wanted <= config.vocab_size as u64 {
-        return Ok(());
-    }
     let (tokens, model, known) = (tokens_dir.display(), dir.display(), config.vocab_size);
-    Err(foreign(format!("{tokens}: a vocabulary of {wanted} tokens, but {model} knows {known}")))
+    let found = || format!("{tokens}: a vocabulary of {wanted} tokens, but {model} knows {known}");
+    (wanted > known as u64).then(found)
 }
 
 fn foreign(found: String) -> anyhow::Error {

@@ -242,6 +242,19 @@ fn the_tokenizer_and_the_rule_decide_the_key() {
 }
 
 #[test]
+fn who_scores_is_told_of_another_tokenizer_and_who_needs_the_corpus_s_what_to_do() {
+    let world = world(64);
+    let told = world.score("out", &["--set", "carry=mean"]).assert().success();
+    let stderr = String::from_utf8_lossy(&told.get_output().stderr).into_owned();
+    assert!(stderr.contains("another tokenizer") && stderr.contains(r#"carry = "mean""#), "{stderr}");
+    let mut logits = world.command();
+    logits.args(["logits", "--out", "logits.safetensors"]).arg("--tokens").arg(world.path("tokens"));
+    let refused = logits.arg("--model").arg(world.path("model")).assert().code(3);
+    let stderr = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(stderr.contains("tokenize the corpus with this model's tokenizer"), "{stderr}");
+}
+
+#[test]
 fn vocabulary_files_do_where_there_is_no_tokenizer_json() {
     let world = world(64);
     world.score("whole", &[]).assert().success();
