@@ -7,7 +7,7 @@ use fs_err as fs;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::CommonArgs;
+use crate::{CommonArgs, misfit};
 
 /// The stage's configuration from `--config` and `--set`.
 ///
@@ -44,9 +44,7 @@ fn read_table(path: &Path) -> anyhow::Result<Table> {
 }
 
 fn convert<T: DeserializeOwned>(table: Table, source: &str) -> anyhow::Result<T> {
-    Ok(table.try_into().map_err(|error: toml::de::Error| {
-        Fault::usage(format!("{source}: {}", error.to_string().trim().replace('\n', ", ")))
-    })?)
+    Ok(table.try_into().map_err(|error| misfit(source, &error))?)
 }
 
 /// Applies `a.b=value`. The value is TOML; what is not valid TOML is taken as a string.

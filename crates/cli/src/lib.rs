@@ -26,6 +26,7 @@
 mod args;
 mod config;
 mod interrupt;
+mod misfit;
 mod output;
 mod plan;
 mod progress;
@@ -34,6 +35,7 @@ mod run;
 pub use args::{CommonArgs, EXIT_CODES_HELP, OutputArgs, hide_refused, long_version};
 pub use config::{load, load_file};
 pub use interrupt::{StopsWithUs, check_interrupt, interrupted};
+pub use misfit::misfit;
 pub use output::{OutputFile, emit};
 pub use plan::plan;
 pub use progress::Progress;

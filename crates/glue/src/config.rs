@@ -142,7 +142,7 @@ impl Config {
     fn recipe_of(&self, task: &str, table: toml::Table) -> anyhow::Result<FineTuning> {
         let mut recipe: FineTuning = table
             .try_into()
-            .map_err(|error| Fault::usage(format!("[task.{task}] or [grid]: {}", one_line(&error))))?;
+            .map_err(|error| entromask_cli::misfit(&format!("[task.{task}] or [grid]"), &error))?;
         recipe.check()?;
         recipe.halves |= recipe.patience > 0 || !self.grid.is_empty();
         Ok(recipe)
@@ -191,10 +191,6 @@ fn check_head(one: &Resolved) -> anyhow::Result<()> {
             .remedy("leave `save` or `head` out")
             .into())
     })
-}
-
-fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().trim().replace('\n', ", ")
 }
 
 #[cfg(test)]
