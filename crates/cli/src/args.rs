@@ -37,6 +37,9 @@ pub struct CommonArgs {
     /// Override one key of the configuration; one in a table is TABLE.KEY. May be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Print the configuration that holds, defaults included, as TOML, and do nothing
+    #[arg(long)]
+    pub print_config: bool,
     /// What to make: the folder of an artifact, or a file where a command makes one
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
@@ -94,6 +97,7 @@ impl CommonArgs {
     pub fn refuse(&self, command: &str, flags: &[&str]) -> anyhow::Result<()> {
         let all = [
             ("--config", self.config.is_some()),
+            ("--print-config", self.print_config),
             ("--set", !self.set.is_empty()),
             ("--out", self.out.is_some()),
             ("--dry-run", self.dry_run),

@@ -29,6 +29,7 @@ mod interrupt;
 mod misfit;
 mod output;
 mod plan;
+mod print_config;
 mod progress;
 mod run;
 
@@ -38,5 +39,6 @@ pub use interrupt::{StopsWithUs, check_interrupt, interrupted};
 pub use misfit::misfit;
 pub use output::{OutputFile, emit};
 pub use plan::plan;
+pub use print_config::print_config;
 pub use progress::Progress;
 pub use run::main;

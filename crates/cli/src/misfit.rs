@@ -33,6 +33,12 @@ pub fn misfit(source: &str, error: &toml::de::Error) -> Fault {
     }
 }
 
+/// The keys that there are, where `error` is about one that there is not.
+pub(crate) fn known_keys(error: &toml::de::Error) -> Vec<String> {
+    let found = unknown(error.message()).filter(|(what, ..)| *what == "key");
+    found.map(|(.., names)| names.into_iter().map(String::from).collect()).unwrap_or_default()
+}
+
 /// The message and the key that it is about. Within a policy that is the policy.
 fn split(text: &str) -> (&str, Option<&str>) {
     let found = text.rsplit_once("\nin `").and_then(|(problem, key)| Some((problem, key.strip_suffix('`')?)));

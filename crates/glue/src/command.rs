@@ -8,6 +8,7 @@ use entromask_artifact::Shard;
 use entromask_cli::{CommonArgs, EXIT_CODES_HELP, OutputFile, emit, hide_refused, long_version};
 
 use crate::answers::Answers;
+use crate::config::Config;
 use crate::data::{Survey, read};
 use crate::stage::{Job, recipe, run, run_shard};
 use crate::submission::{self, Submission};
@@ -126,10 +127,10 @@ struct PredictArgs {
 }
 
 /// Common flags that nothing but fine-tuning has a use for.
-const UNUSED: &[&str] = &["--config", "--set", "--dry-run"];
+const UNUSED: &[&str] = &["--config", "--print-config", "--set", "--dry-run"];
 
 /// Common flags that looking at files has no use for.
-const UNUSED_BY_LOOKING: &[&str] = &["--config", "--set", "--dry-run", "--out", "--device"];
+const UNUSED_BY_LOOKING: &[&str] = &["--config", "--print-config", "--set", "--dry-run", "--out", "--device"];
 
 impl Args {
     /// The flags that it has in common with other stages.
@@ -163,10 +164,15 @@ impl Args {
     }
 
     fn fine_tune(&self) -> anyhow::Result<()> {
-        let (common, out) = (&self.common, self.common.out()?);
+        let common = &self.common;
+        let config: Config = entromask_cli::load(common)?;
+        if common.print_config {
+            return entromask_cli::print_config(common, &config);
+        }
+        let out = common.out()?;
         let model = self.tune.model.clone().expect("clap requires it without a subcommand");
         let job = Job {
-            config: entromask_cli::load(common)?,
+            config,
             task_files: self.tune.task_file.clone(),
             model,
             device: self.devices()?.swap_remove(0),

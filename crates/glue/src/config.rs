@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use entromask_fault::Fault;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::task::{self, Task};
 pub use freeze::Freeze;
@@ -19,7 +19,7 @@ pub use seeds::Seeds;
 const LARGEST_GRID: usize = 64;
 
 /// What is fine-tuned on, how, and how often.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Folder in GLUE's official layout. Its content counts, not its name.
@@ -42,7 +42,7 @@ pub struct Config {
 }
 
 /// Settings that do not change the result.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
     /// Rows of a forward pass when scoring; on the CPU, of the head's in a probe.

@@ -13,6 +13,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     entromask_cli::main(&args.common, || {
         let config: Config = entromask_cli::load(&args.common)?;
+        if args.common.print_config {
+            return entromask_cli::print_config(&args.common, &config);
+        }
         let paths = args.paths()?;
         if args.common.dry_run {
             let recipe = || recipe(&config, &paths, &args.common.dtype);

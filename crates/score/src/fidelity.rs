@@ -101,7 +101,7 @@ pub struct Agreement {
 
 impl FidelityArgs {
     /// Common flags that only make sense for artifacts.
-    pub const UNUSED: &[&str] = &["--out", "--dry-run"];
+    pub const UNUSED: &[&str] = &["--out", "--dry-run", "--print-config"];
 }
 
 /// Scores a sample three ways and compares.

@@ -36,7 +36,7 @@ pub struct LogitsArgs {
 
 impl LogitsArgs {
     /// Common flags that nothing is done with.
-    pub const UNUSED: &[&str] = &["--config", "--set", "--dry-run"];
+    pub const UNUSED: &[&str] = &["--config", "--print-config", "--set", "--dry-run"];
 }
 
 /// Writes the logits of the first rows, unmasked, as `logits` `[rows, seq_length, vocab_size]` (f32), or the states of

@@ -86,6 +86,9 @@ impl Args {
 fn score(args: &Args) -> anyhow::Result<()> {
     let common = &args.with_shorthands();
     let config: Config = entromask_cli::load(common)?;
+    if common.print_config {
+        return entromask_cli::print_config(common, &config);
+    }
     let given = |path: &Option<PathBuf>| path.clone().expect("clap requires it without a subcommand");
     let paths = Paths { tokens: given(&args.tokens), model: given(&args.model), out: common.out()?.into() };
     let compute = common.into();

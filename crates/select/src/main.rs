@@ -42,6 +42,9 @@ fn main() -> ExitCode {
 fn select(args: &Args) -> anyhow::Result<()> {
     args.common.refuse("selection", UNUSED)?;
     let config: Config = entromask_cli::load(&args.common)?;
+    if args.common.print_config {
+        return entromask_cli::print_config(&args.common, &config);
+    }
     let (entropy, reference) = (args.entropy.clone(), args.reference.clone());
     let paths = Paths { tokens: args.tokens.clone(), entropy, reference, out: args.common.out()?.into() };
     if args.common.dry_run {

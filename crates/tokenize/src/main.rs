@@ -81,6 +81,9 @@ fn main() -> ExitCode {
 fn vocabulary(args: &VocabularyArgs) -> anyhow::Result<()> {
     args.common.refuse("vocabulary", UNUSED_BY_VOCABULARY)?;
     let config: Config = entromask_cli::load(&args.common)?;
+    if args.common.print_config {
+        return entromask_cli::print_config(&args.common, &config);
+    }
     let learned = learn(&config, &args.like, args.size, args.common.out()?)?;
     entromask_cli::emit(&args.common, &learned, &learned)
 }
@@ -88,6 +91,9 @@ fn vocabulary(args: &VocabularyArgs) -> anyhow::Result<()> {
 fn tokenize(args: &Args) -> anyhow::Result<()> {
     args.common.refuse("tokenizing", UNUSED)?;
     let config: Config = entromask_cli::load(&args.common)?;
+    if args.common.print_config {
+        return entromask_cli::print_config(&args.common, &config);
+    }
     let out = args.common.out()?;
     let min_free_bytes = args.min_free_bytes()?;
     if args.common.dry_run {

@@ -95,6 +95,23 @@ fn a_dry_run_says_what_changed_and_does_nothing() {
 }
 
 #[test]
+fn the_printed_configuration_is_that_of_the_run() {
+    let world = World::new();
+    let set = ["recipe.epochs=1", "recipe.head=cls", "task.SST-2.lr=1e-3", "run.eval_batch_size=3"];
+    let mut print = world.stage("nowhere", &set);
+    print.arg("--print-config");
+    let text = stdout(print);
+    assert!(text.contains("eval_batch_size = 3") && !world.path("nowhere").exists(), "{text}");
+    assert!(text.contains("recipe.betas") && !text.contains("recipe.head"), "{text}");
+    world.write("printed.toml", &text);
+    world.stage("out", &set).assert().success();
+    let mut again = assert_cmd::Command::cargo_bin("entromask-glue").expect("the binary is built");
+    again.current_dir(world.path("")).args(["--model", "model", "--out", "out", "--dry-run"]);
+    again.args(["--config", "printed.toml"]);
+    assert!(stdout(again).contains("up to date"));
+}
+
+#[test]
 fn pairs_and_regressions_run_and_long_rows_are_counted() {
     let world = World::new();
     let mut rows = String::from("index\tsentence1\tsentence2\tscore\n");

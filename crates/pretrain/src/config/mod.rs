@@ -74,7 +74,6 @@ pub struct Config {
     /// The fixed validation.
     pub validation: Validation,
     /// What does not change the result.
-    #[serde(skip_serializing)]
     pub run: Run,
 }
 
@@ -186,7 +185,9 @@ impl Default for Run {
 impl Config {
     /// The part that decides the weights, as it goes into the key.
     pub fn semantic(&self) -> Value {
-        serde_json::to_value(self).expect("a config is plain data")
+        let mut value = serde_json::to_value(self).expect("a config is plain data");
+        value.as_object_mut().map(|keys| keys.remove("run"));
+        value
     }
 
     pub(crate) fn optimizer(&self) -> OptimizerConfig {

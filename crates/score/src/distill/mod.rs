@@ -84,6 +84,9 @@ impl fmt::Display for DistillReport {
 /// Faults of class usage (configuration), input (artifacts), device, interrupted.
 pub fn distill(args: &DistillArgs) -> Result<()> {
     let config: DistillConfig = entromask_cli::load(&args.common)?;
+    if args.common.print_config {
+        return entromask_cli::print_config(&args.common, &config);
+    }
     config.validate()?;
     let out = args.common.out()?;
     if args.common.dry_run {

@@ -24,6 +24,20 @@ fn high_masks_the_tokens_of_highest_entropy() -> Result<()> {
 }
 
 #[test]
+fn the_printed_configuration_has_the_key_of_what_was_set() -> Result<()> {
+    let world = World::new()?;
+    let rate = "rate={ shape = 'linear', from = 0.3, to = 0.1, epochs = 4 }";
+    let set = ["--set", "policy={ name = 'sample', temperature = 2.0 }", "--set", rate];
+    let printed = world.select("out", &[&set[..], &["--print-config"]].concat()).assert().success();
+    let file = world.path("printed.toml");
+    std::fs::write(&file, &printed.get_output().stdout)?;
+    world.select("out", &set).assert().success();
+    let again = world.select("out", &["--dry-run", "--config"]).arg(&file).assert().success();
+    assert!(String::from_utf8_lossy(&again.get_output().stdout).contains("up to date"));
+    Ok(())
+}
+
+#[test]
 fn the_measure_is_a_column_of_the_entropy_table() -> Result<()> {
     let world = World::new()?;
     let high = ["--set", "policy.name=high", "--set", "measure=surprisal"];
