@@ -1,5 +1,7 @@
 //! The model card: what a person who finds the folder wants to know.
 
+use std::path::{Component, Path};
+
 use burn::module::Module;
 use entromask_artifact::{Workbench, peak_memory};
 
@@ -13,15 +15,28 @@ pub(crate) fn card(job: &Job, bench: &Workbench, trained: &Trained, device: &str
 }
 
 fn header(job: &Job, trained: &Trained) -> String {
-    let name = job.paths.out.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
     format!(
-        "---\nlibrary_name: transformers\npipeline_tag: fill-mask\ntags: [masked-lm, entromask]\n---\n\n# {name}\n\n\
+        "---\nlibrary_name: transformers\npipeline_tag: fill-mask\ntags: [masked-lm, entromask]\n---\n\n# {}\n\n\
          A masked language model of {:.1} M parameters, {} with {} layers of width {}, pretrained by entromask.\n",
+        title(&job.paths.out),
         trained.model.num_params() as f64 / 1e6,
         job.student.model_type,
         job.student.num_hidden_layers,
         job.student.hidden_size
     )
+}
+
+/// What lies below `models`, or else the folder's own name: the last folder of a path like `tiny/self-mask/round-3` says little,
+/// and the first ones are those of one machine.
+fn title(out: &Path) -> String {
+    let names: Vec<_> = out
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_)))
+        .map(|part| part.as_os_str().to_string_lossy())
+        .collect();
+    let last = names.len().saturating_sub(1);
+    let below = names[..last].iter().rposition(|name| name == "models").map_or(last, |place| place + 1);
+    if names.is_empty() { "model".into() } else { names[below..].join("/") }
 }
 
 fn data(job: &Job) -> String {
@@ -34,6 +49,7 @@ fn data(job: &Job) -> String {
             &input.content[..12]
         ));
     }
+    lines.push(format!("* {}", length(job)));
     lines.push(format!("* {}", start(job)));
     lines.push(format!("* masks were chosen by\n\n```json\n{:#}\n```\n", job.masks.config));
     if job.config.online.is_some() {
@@ -41,6 +57,14 @@ fn data(job: &Job) -> String {
         lines.push(note.to_string());
     }
     lines.join("\n")
+}
+
+/// What the model has seen, which may be less than its shape takes.
+fn length(job: &Job) -> String {
+    let (seen, most) = (&job.tokens.config["seq_len"], job.student.max_seq_length());
+    format!(
+        "trained on rows of up to {seen} tokens; its shape takes up to {most}, which is `model_max_length`"
+    )
 }
 
 /// Where the weights come from.
@@ -98,4 +122,22 @@ fn usage() -> String {
     "## Use\n\n```python\nfrom transformers import AutoModelForMaskedLM, AutoTokenizer\n\n\
      model = AutoModelForMaskedLM.from_pretrained(\".\")\ntokenizer = AutoTokenizer.from_pretrained(\".\")\n```\n"
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_says_which_model_and_not_on_which_machine() {
+        for (out, named) in [
+            ("data/models/sample/tiny-mlm/self-mask/round-3", "sample/tiny-mlm/self-mask/round-3"),
+            ("/mnt/models/data/models/sample/tiny-mlm/round-0/", "sample/tiny-mlm/round-0"),
+            ("/tmp/out", "out"),
+            ("models", "models"),
+            ("..", "model"),
+        ] {
+            assert_eq!(title(Path::new(out)), named);
+        }
+    }
 }

@@ -156,6 +156,7 @@ fn the_folder_is_complete_and_verifies() -> Result<()> {
         "tokens/s",
         "M parameters",
         "drawn from seed 1",
+        "rows of up to 8 tokens",
         "lowest validation loss",
         "GB of memory",
     ] {
