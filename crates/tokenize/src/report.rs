@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::SpecialTokens;
 use crate::filter::Skipped;
 
+/// What is shown of a row.
+const SAMPLE_CHARS: usize = 300;
+
 /// Rows and tokens of one split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitCounts {
@@ -97,36 +100,49 @@ impl fmt::Display for Report {
         let stats = &self.stats;
         let outcome = if self.up_to_date { "up to date" } else { "tokenized" };
         writeln!(f, "{}: {outcome}", self.out.display())?;
-        writeln!(f, "  train  {:>9} rows {:>12} tokens {:>8} docs", stats.rows, stats.tokens, stats.docs)?;
-        write!(
-            f,
-            "  valid  {:>9} rows {:>12} tokens {:>8} docs",
-            stats.valid_rows, stats.valid_tokens, stats.valid_docs
-        )?;
+        writeln!(f, "  train  {}", split(stats.rows, stats.tokens, stats.docs))?;
+        write!(f, "  valid  {}", split(stats.valid_rows, stats.valid_tokens, stats.valid_docs))?;
         stats.oddities().try_for_each(|oddity| write!(f, "\n  {oddity}"))?;
         if let Some(speed) = self.tokens_per_second {
             write!(f, "\n  {:.1} s, {:.0} k tokens/s", self.seconds, speed / 1e3)?;
         }
         if let Some((row, text)) = &self.sample {
-            write!(f, "\n  row {row}: {text}")?;
+            let more = if text.chars().nth(SAMPLE_CHARS).is_some() { " …" } else { "" };
+            write!(f, "\n  row {row}: {}{more}", text.chars().take(SAMPLE_CHARS).collect::<String>())?;
         }
         Ok(())
     }
+}
+
+fn split(rows: u64, tokens: u64, docs: u64) -> String {
+    let [row, token, doc] =
+        [(rows, "row"), (tokens, "token"), (docs, "doc")].map(|(n, noun)| plural(n, noun));
+    format!("{rows:>9} {row:<4} {tokens:>12} {token:<6} {docs:>8} {doc}")
+}
+
+/// A number of things, in words.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {}", plural(count, noun))
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    noun.to_owned() + if count == 1 { "" } else { "s" }
 }
 
 impl Counts {
     /// What was left out or changed, in words, as far as there is any.
     pub(crate) fn oddities(&self) -> impl Iterator<Item = String> {
         let counts = [
-            (self.skipped.too_short, "documents too short"),
-            (self.skipped.too_long, "documents too long"),
-            (self.skipped.duplicate, "documents duplicate"),
-            (self.skipped.left_out, "documents left out by train_fraction"),
-            (self.skipped.empty, "documents without a token"),
-            (self.long_documents, "documents packed in pieces"),
-            (self.dropped_rows, "rows too short"),
-            (self.replaced_invalid_utf8, "invalid UTF-8 sequences replaced"),
+            (self.skipped.too_short, "document", "too short"),
+            (self.skipped.too_long, "document", "too long"),
+            (self.skipped.duplicate, "document", "duplicate"),
+            (self.skipped.left_out, "document", "left out by train_fraction"),
+            (self.skipped.empty, "document", "without a token"),
+            (self.long_documents, "document", "packed in pieces"),
+            (self.dropped_rows, "row", "too short"),
+            (self.replaced_invalid_utf8, "invalid UTF-8 sequence", "replaced"),
         ];
-        counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
+        let found = counts.into_iter().filter(|(count, ..)| *count > 0);
+        found.map(|(count, noun, what)| format!("{} {what}", counted(count, noun)))
     }
 }

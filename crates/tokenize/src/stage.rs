@@ -9,6 +9,7 @@ use entromask_tables::{TokenColumns, Tokens};
 
 use crate::parts::DiskGuard;
 use crate::pipeline::Pipeline;
+use crate::report::counted;
 use crate::{Config, Corpus, Counts, Report, TextEncoder};
 
 /// What a run needs besides its configuration.
@@ -96,7 +97,7 @@ fn check_rows(config: &Config, counts: &Counts) -> anyhow::Result<()> {
 
 /// Why there is nothing to train on, and which key would change that.
 fn no_rows(config: &Config, counts: &Counts) -> Fault {
-    let mut found = vec![format!("{} documents read", counts.documents_read)];
+    let mut found = vec![counted(counts.documents_read, "document") + " read"];
     found.extend(Some(format!("{} held out", counts.valid_docs)).filter(|_| counts.valid_docs > 0));
     found.extend(counts.oddities());
     let remedy = match counts {

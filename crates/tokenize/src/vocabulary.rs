@@ -29,6 +29,7 @@ use tokenizers::{
 };
 
 use crate::filter::{Fate, Filter};
+use crate::report::counted;
 use crate::{Config, Corpus, Document, Source, TextEncoder};
 
 /// Characters that WordPiece vocabularies keep, the most frequent ones; rarer ones become the unknown token. As in Hugging
@@ -100,7 +101,8 @@ impl fmt::Display for Learned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { out, vocab_size, documents, bytes } = self;
         let megabytes = *bytes as f64 / 1e6;
-        write!(f, "{}: {vocab_size} tokens from {documents} documents, {megabytes:.1} MB", out.display())
+        let documents = counted(*documents, "document");
+        write!(f, "{}: {vocab_size} tokens from {documents}, {megabytes:.1} MB", out.display())
     }
 }
 

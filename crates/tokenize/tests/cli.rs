@@ -116,6 +116,17 @@ fn a_run_makes_an_artifact_and_shows_a_row() {
 }
 
 #[test]
+fn a_small_corpus_is_reported_in_few_words() {
+    let bench = Bench::new();
+    bench.write("corpus.txt", "so be it. ".repeat(500).as_bytes());
+    let done = bench.run("out", &["--set", "seq_len=2048"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains(" 1 doc\n"), "{}", done.stdout);
+    let row = done.stdout.lines().find(|line| line.starts_with("  row ")).unwrap();
+    assert!(row.ends_with(" …") && row.chars().count() < 320, "{row}");
+}
+
+#[test]
 fn threads_and_batches_do_not_change_a_byte() {
     let bench = Bench::new();
     assert_eq!(bench.run("one", &["--threads", "1"]).code, 0);
