@@ -49,8 +49,9 @@ pub struct Config {
     /// Files or globs, relative to the working folder, in this order; the files of a glob in the order of their names. A
     /// wildcard stands for no hidden name.
     pub files: Vec<String>,
-    /// Layout of the files. Compression (none, gzip, zstd) is recognised by content.
-    pub format: Format,
+    /// Layout of the files; absent: text, and files of JSON lines are refused. Compression (none, gzip, zstd) is recognised
+    /// by content.
+    pub format: Option<Format>,
     /// Name of the string in each object of JSON lines.
     pub field: String,
     /// Name of the column of Parquet tables.
@@ -96,7 +97,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             files: Vec::new(),
-            format: Format::Text,
+            format: None,
             field: "text".into(),
             column: "text".into(),
             tokenizer: PathBuf::new(),
@@ -169,6 +170,11 @@ impl Config {
         Ok(())
     }
 
+    /// Layout of the files.
+    pub fn format(&self) -> Format {
+        self.format.unwrap_or_default()
+    }
+
     /// Rows of a part. Memory goes with its tokens, so that without a choice of the user's there are at most 2^23 of
     /// them: 65,536 rows of 128 tokens, 16,384 of 512.
     pub fn shard_rows(&self) -> usize {
@@ -182,6 +188,7 @@ impl Config {
         for key in ["files", "tokenizer", "run"] {
             map.remove(key);
         }
+        map.insert("format".into(), serde_json::to_value(self.format())?);
         map.insert("shard_rows".into(), self.shard_rows().into());
         Ok(value)
     }
@@ -245,6 +252,9 @@ mod tests {
         let faster = Config { run: Run { batch_bytes: 1 }, ..valid() };
         assert_eq!(moved.semantic()?, valid().semantic()?);
         assert_eq!(faster.semantic()?, valid().semantic()?);
+        let text = Config { format: Some(Format::Text), ..valid() };
+        assert_eq!(text.semantic()?, valid().semantic()?, "said or not");
+        assert_eq!(text.semantic()?["format"], "text");
         assert_ne!(Config { seq_len: 64, ..valid() }.semantic()?, valid().semantic()?);
         assert!(valid().semantic()?.get("train_fraction").is_none(), "corpora without it keep their keys");
         assert_eq!(Config { train_fraction: 0.5, ..valid() }.semantic()?["train_fraction"], 0.5);

@@ -84,8 +84,12 @@ fn every_layout_and_compression_gives_the_same_rows() {
     let mut expected = None;
     for (name, format, bytes) in files {
         let file = write(&folder.path().join(name), &bytes);
-        let config =
-            Config { format, field: "body".into(), column: "body".into(), ..support::config(&[file]) };
+        let config = Config {
+            format: Some(format),
+            field: "body".into(),
+            column: "body".into(),
+            ..support::config(&[file])
+        };
         let out = folder.path().join("out").join(name);
         let report = support::tokenize(&config, &out).unwrap();
         assert_eq!(report.stats.docs, 4, "{name}");
@@ -95,12 +99,27 @@ fn every_layout_and_compression_gives_the_same_rows() {
 }
 
 #[test]
+fn json_lines_are_text_only_if_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(&folder.path().join("a.jsonl.gz"), &gzip(&jsonl()));
+    let config = support::config(&[file]);
+    let out = folder.path().join("out");
+    let error = support::tokenize(&config, &out).unwrap_err();
+    assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
+    for words in ["a.jsonl.gz: its lines are JSON objects", r#"`format = "jsonl"`"#, r#"`field = "body"`"#] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let text = Config { format: Some(Format::Text), ..config };
+    assert_eq!(support::tokenize(&text, &out).unwrap().stats.docs, 1);
+}
+
+#[test]
 fn odd_lines_of_json_are_documents_too() {
     let folder = tempfile::tempdir().unwrap();
     let lines =
         concat!(r#"{"text": "half \ud800 a pair"}"#, "\n", r#"{"text": null}"#, "\n", r#"{"text": "whole"}"#);
     let file = write(&folder.path().join("a.jsonl"), lines.as_bytes());
-    let config = Config { format: Format::Jsonl, ..support::config(&[file]) };
+    let config = Config { format: Some(Format::Jsonl), ..support::config(&[file]) };
     let out = folder.path().join("out");
     let report = support::tokenize(&config, &out).unwrap();
     assert_eq!((report.stats.documents_read, report.stats.docs), (3, 2));
@@ -122,7 +141,7 @@ fn the_bytes_of_a_file_count_while_it_is_read() {
     ];
     for (name, format, bytes) in files {
         let file = write(&folder.path().join(name), &bytes);
-        let config = Config { format, column: "body".into(), ..support::config(&[file]) };
+        let config = Config { format: Some(format), column: "body".into(), ..support::config(&[file]) };
         let (corpus, source) = (Corpus::find(&config).unwrap(), Source::default());
         let share = || source.bytes.load(Ordering::Relaxed) as f64 / bytes.len() as f64;
         let mut shares = Vec::new();
@@ -239,7 +258,8 @@ fn a_file_that_breaks_off_is_an_input_error() {
     for (name, format, bytes) in files {
         let file = write(&folder.path().join(name), &bytes);
         let out = folder.path().join("out").join(name);
-        let error = support::tokenize(&Config { format, ..support::config(&[file]) }, &out).unwrap_err();
+        let error = support::tokenize(&Config { format: Some(format), ..support::config(&[file]) }, &out)
+            .unwrap_err();
         assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3, "{error:#}");
         assert!(format!("{error:#}").contains(name) && format!("{error:#}").contains("damaged"), "{error:#}");
         assert_eq!(support::files(&out), [".lock"], "nothing is left behind");

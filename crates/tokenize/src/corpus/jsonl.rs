@@ -40,6 +40,20 @@ pub(super) fn read(path: &Path, field: &str, utf8: Utf8, source: &Source, take: 
     Ok(())
 }
 
+/// The field that seems to hold the text, if what begins with `start` looks like JSON lines: the first line is an object with
+/// a string, and the next one begins like an object.
+pub(super) fn likely_field(start: &[u8]) -> Option<String> {
+    let start = start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start);
+    let mut lines =
+        start.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let Ok(Value::Object(first)) = serde_json::from_slice(lines.next()?) else { return None };
+    if lines.next().is_some_and(|line| !line.starts_with(b"{")) {
+        return None;
+    }
+    let strings = first.iter().filter_map(|(field, value)| Some((field, value.as_str()?)));
+    strings.max_by_key(|(field, text)| (*field == "text", text.len())).map(|(field, _)| field.clone())
+}
+
 /// What is wrong with a line, before its place is known.
 struct Wrong {
     message: String,
@@ -147,6 +161,16 @@ fn kind(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_lines_are_known_by_their_first_two() {
+        let field = |start: &str| likely_field(start.as_bytes());
+        assert_eq!(field("{\"id\": \"7\", \"body\": \"a text\"}\n").as_deref(), Some("body"));
+        assert_eq!(field("\u{feff}\n{\"text\": \"\", \"url\": \"u\"}\r\n{\"te").as_deref(), Some("text"));
+        for text in ["", "text", "{}", "{\"n\": 1}", "[\"a\"]", "{\"a\": \"b\"}\nA text on JSON.", "{a}"] {
+            assert_eq!(field(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn lines_that_are_something_else_say_what() {

@@ -42,7 +42,7 @@ pub enum Piece {
 #[derive(Clone, Debug)]
 pub struct Corpus {
     files: Vec<PathBuf>,
-    format: Format,
+    format: Option<Format>,
     name: String,
     utf8: Utf8,
 }
@@ -65,7 +65,7 @@ impl Corpus {
     /// # Errors
     /// A `Fault` of class input if a file does not exist or a glob matches nothing.
     pub fn find(config: &Config) -> anyhow::Result<Self> {
-        let name = if config.format == Format::Parquet { &config.column } else { &config.field };
+        let name = if config.format() == Format::Parquet { &config.column } else { &config.field };
         Ok(Self {
             files: files::find(&config.files)?,
             format: config.format,
@@ -98,14 +98,22 @@ impl Corpus {
             documents += u64::from(piece != Piece::Later);
             take(Document { number: documents - 1, text, piece })
         };
-        for file in &self.files {
-            match self.format {
-                Format::Text => text::read(file, self.utf8, source, &mut number)?,
+        for (index, file) in self.files.iter().enumerate() {
+            match self.format.unwrap_or_default() {
+                Format::Text => text::read(file, self.json(index), self.utf8, source, &mut number)?,
                 Format::Jsonl => jsonl::read(file, &self.name, self.utf8, source, &mut number)?,
                 Format::Parquet => parquet::read(file, &self.name, self.utf8, source, &mut number)?,
             }
         }
         Ok(())
+    }
+
+    fn json(&self, index: usize) -> text::Json {
+        match (self.format, index) {
+            (None, _) => text::Json::Refuse,
+            (Some(_), 0) => text::Json::Warn,
+            (Some(_), _) => text::Json::Take,
+        }
     }
 }
 

@@ -28,13 +28,18 @@ pub(super) enum Compression {
 /// Opens a file of text and reads through its compression.
 pub(super) fn open<'a>(path: &Path, source: &'a Source) -> anyhow::Result<Box<dyn BufRead + 'a>> {
     let mut stream = decompress(path, source)?;
-    let mut start = Vec::new();
-    let read = Read::by_ref(&mut stream).take(BLOCK_BYTES).read_to_end(&mut start);
-    read.map_err(|error| damaged(path, &error))?;
+    let start = take(&mut stream, BLOCK_BYTES, path)?;
     match foreign(&start) {
         Some(found) => Err(not_read(path, found).into()),
         None => Ok(Box::new(Cursor::new(start).chain(stream))),
     }
+}
+
+/// The next `most` bytes of the stream of `path`, fewer at its end.
+pub(super) fn take(stream: impl Read, most: u64, path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    stream.take(most).read_to_end(&mut bytes).map_err(|error| damaged(path, &error))?;
+    Ok(bytes)
 }
 
 /// Opens a file and reads through its compression, whatever is in it.

@@ -1,23 +1,58 @@
 //! Plain text: a paragraph a line, a blank line between documents.
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Cursor, Read};
 use std::path::Path;
+
+use entromask_fault::Fault;
 
 use super::pieces::{MAX_DOCUMENT_BYTES, cut};
 use super::utf8::{Utf8, line_feeds};
-use super::{Piece, Sink, Source, open};
+use super::{Piece, Sink, Source, jsonl, open};
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-pub(super) fn read(path: &Path, utf8: Utf8, source: &Source, take: Sink) -> anyhow::Result<()> {
+/// How much of a file is looked at for JSON lines: a line that is longer is no sign of them.
+const START_BYTES: u64 = 1 << 20;
+
+/// What to do with a file of JSON lines.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Json {
+    /// It was not said that it is text.
+    Refuse,
+    /// It was, and this is the first file.
+    Warn,
+    /// It was, and of the first file it has been said what it looks like.
+    Take,
+}
+
+pub(super) fn read(path: &Path, json: Json, utf8: Utf8, source: &Source, take: Sink) -> anyhow::Result<()> {
     let mut reader =
         Reader { path, utf8, source, take, document: Vec::new(), line: 1, first: 1, continued: false };
     let mut stream = open::open(path, source)?;
+    let start = open::take(&mut stream, START_BYTES, path)?;
+    check(path, &start, json)?;
+    let mut stream = Cursor::new(start).chain(stream);
     let mut line = Vec::new();
     while reader.next_line(&mut stream, &mut line)? {
         reader.add(&mut line)?;
     }
     reader.end_document()
+}
+
+/// JSON as it stands in a file is seldom what a model should learn.
+fn check(path: &Path, start: &[u8], json: Json) -> anyhow::Result<()> {
+    let Some(field) = jsonl::likely_field(start) else { return Ok(()) };
+    let found = format!("{}: its lines are JSON objects", path.display());
+    let remedy = format!("set `format = \"jsonl\"`, and `field = \"{field}\"` if that is where the text is");
+    match json {
+        Json::Refuse => {
+            let remedy = remedy + "; or `format = \"text\"` for the lines as they are";
+            return Err(Fault::input(found).remedy(remedy).into());
+        }
+        Json::Warn => tracing::warn!("{found}, and are read as text; for what they hold {remedy}"),
+        Json::Take => (),
+    }
+    Ok(())
 }
 
 /// Collects the lines of a document.
@@ -102,7 +137,7 @@ mod tests {
         std::fs::write(file.path(), bytes)?;
         let mut found = Vec::new();
         let utf8 = Utf8::new(InvalidUtf8::Fail);
-        read(file.path(), utf8, &Source::default(), &mut |text, piece| {
+        read(file.path(), Json::Refuse, utf8, &Source::default(), &mut |text, piece| {
             found.push((text, piece));
             Ok(())
         })?;
