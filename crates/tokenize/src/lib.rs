@@ -28,6 +28,7 @@ mod config;
 mod corpus;
 mod encode;
 mod filter;
+mod normalization;
 mod pack;
 mod parts;
 mod pipeline;

@@ -51,7 +51,8 @@ struct VocabularyArgs {
     /// Tokens, special ones included
     #[arg(long, value_name = "N")]
     size: usize,
-    /// WordPiece or BPE tokenizer whose manner is kept: normalisation, words and special tokens
+    /// WordPiece or BPE tokenizer whose manner is kept: normalisation, words and special tokens; for languages with accents
+    /// take data/tokenizers/cased-pattern
     #[arg(long, value_name = "DIR", default_value = "data/tokenizers/bert-base-uncased")]
     like: PathBuf,
     #[command(flatten)]

@@ -29,6 +29,7 @@ use tokenizers::{
 };
 
 use crate::filter::{Fate, Filter};
+use crate::normalization::{self, Letters};
 use crate::report::counted;
 use crate::{Config, Corpus, Document, Source, TextEncoder};
 
@@ -78,16 +79,23 @@ pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::R
     let corpus = Corpus::find(config)?;
     let files = Files::create(out)?;
     let mut tokenizer = model.untrained()?;
+    tracing::info!("{} {}", model.name, normalization::describe(&tokenizer)?);
     let texts = Texts { config, corpus: &corpus };
     let count = |prefix: String| anyhow::Ok((prefix, texts.count_characters(&tokenizer)?));
     let mut trainer = model.trainer(size, model.prefix().map(count).transpose()?)?;
-    let (outcome, documents, bytes) =
-        texts.read_by(|texts| tokenizer.train(&mut trainer, texts).map(drop))?;
+    let mut letters = Letters::default();
+    let (outcome, documents, bytes) = texts.read_by(|texts| {
+        let texts = texts.inspect(|text| letters.count(text));
+        tokenizer.train(&mut trainer, texts).map(drop)
+    })?;
     outcome.map_err(|error| anyhow!(error))?;
     if documents == 0 {
         return Err(Fault::input(format!("{}: no training documents", config.files.join(", ")))
             .remedy("check `files`, `format` and the lengths in the corpus config")
             .into());
+    }
+    if let Some(doubt) = letters.doubt(&tokenizer)? {
+        tracing::warn!("{doubt}");
     }
     model.write(&tokenizer, files)?;
     let vocab_size = TextEncoder::load(out)?.vocab_size();

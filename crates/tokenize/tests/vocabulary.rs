@@ -76,6 +76,19 @@ fn words_of_the_corpus_become_tokens() {
 }
 
 #[test]
+fn the_cased_pattern_keeps_accents() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("corpus.txt");
+    std::fs::write(&file, "Müller über Äpfel\n\n".repeat(3)).unwrap();
+    let out = folder.path().join("new");
+    learn(&support::config(&[file]), &support::workspace("data/tokenizers/cased-pattern"), 100, &out)
+        .unwrap();
+    let new = TextEncoder::load(&out).unwrap();
+    let encoding = new.tokenizer().encode("Müller über Äpfel", true).unwrap();
+    assert_eq!(encoding.get_tokens(), ["[CLS]", "Müller", "über", "Äpfel", "[SEP]"]);
+}
+
+#[test]
 fn the_same_text_gives_the_same_bytes() {
     for family in ["wordpiece", "byte_bpe"] {
         let folder = tempfile::tempdir().unwrap();
