@@ -26,6 +26,7 @@
 mod cache;
 mod config;
 mod corpus;
+mod doubts;
 mod encode;
 mod filter;
 mod normalization;

@@ -7,6 +7,7 @@ use entromask_artifact::{Cost, Input, Kind, Manifest, OutputSpec, Recipe, Status
 use entromask_fault::Fault;
 use entromask_tables::{TokenColumns, Tokens};
 
+use crate::doubts::doubts;
 use crate::parts::DiskGuard;
 use crate::pipeline::Pipeline;
 use crate::report::counted;
@@ -85,13 +86,7 @@ fn check_rows(config: &Config, counts: &Counts) -> anyhow::Result<()> {
     if counts.rows == 0 {
         return Err(no_rows(config, counts).into());
     }
-    if counts.valid_rows == 0 && config.valid_fraction > 0.0 {
-        tracing::warn!(
-            "none of the {} documents falls into the held-out share of {}: there will be no validation rows",
-            counts.documents_read,
-            config.valid_fraction
-        );
-    }
+    doubts(config, counts).for_each(|doubt| tracing::warn!("{doubt}"));
     Ok(())
 }
 

@@ -116,7 +116,7 @@ fn a_run_makes_an_artifact_and_shows_a_row() {
 }
 
 #[test]
-fn a_small_corpus_is_reported_in_few_words() {
+fn a_small_corpus_is_reported_in_few_words_with_what_is_doubtful() {
     let bench = Bench::new();
     bench.write("corpus.txt", "so be it. ".repeat(500).as_bytes());
     let done = bench.run("out", &["--set", "seq_len=2048"]);
@@ -124,6 +124,9 @@ fn a_small_corpus_is_reported_in_few_words() {
     assert!(done.stdout.contains(" 1 doc\n"), "{}", done.stdout);
     let row = done.stdout.lines().find(|line| line.starts_with("  row ")).unwrap();
     assert!(row.ends_with(" …") && row.chars().count() < 320, "{row}");
+    for words in ["no validation rows: 1 document at valid_fraction = 0.1", "a blank line ends one"] {
+        assert!(done.stderr.contains(words), "{}", done.stderr);
+    }
 }
 
 #[test]

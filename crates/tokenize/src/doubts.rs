@@ -1,0 +1,107 @@
+//! What is likely not meant about a corpus that was made, each with its remedy.
+
+use crate::report::counted;
+use crate::{Config, Counts, Format};
+
+/// How many times more or less text than was asked for may be held out without a word.
+const FAR: f64 = 3.0;
+
+/// All doubts.
+pub(crate) fn doubts(config: &Config, counts: &Counts) -> impl Iterator<Item = String> {
+    held_out(config, counts).into_iter()
+}
+
+/// Whether about as much is held out as was asked for.
+fn held_out(config: &Config, counts: &Counts) -> Option<String> {
+    let (share, documents) = (config.valid_fraction, counts.docs + counts.valid_docs);
+    if share <= 0.0 {
+        return None;
+    }
+    if counts.valid_rows > 0 {
+        return far_off(config, counts);
+    }
+    let remedy = match counts {
+        Counts { valid_docs: 1.., .. } => "lower `min_row_tokens`",
+        _ if documents > 1 => "raise `valid_fraction`",
+        _ => more_documents(config),
+    };
+    let gave = counted(documents, "document");
+    Some(format!("there are no validation rows: {gave} at valid_fraction = {share} gave none; {remedy}"))
+}
+
+/// The odds of a token to be held out, against those of what was asked for.
+fn far_off(config: &Config, counts: &Counts) -> Option<String> {
+    let share = config.valid_fraction;
+    let asked = share / ((1.0 - share) * config.train_fraction);
+    let odds = counts.valid_tokens as f64 / counts.tokens as f64;
+    if (asked / FAR..=asked * FAR).contains(&odds) {
+        return None;
+    }
+    let percent = 100.0 * counts.valid_tokens as f64 / (counts.valid_tokens + counts.tokens) as f64;
+    let documents = counted(counts.docs + counts.valid_docs, "document");
+    Some(format!(
+        "{percent:.1} % of the tokens are held out, with valid_fraction = {share}: {} of {documents}; {}, or choose \
+         another `valid_fraction`",
+        counts.valid_docs,
+        more_documents(config)
+    ))
+}
+
+fn more_documents(config: &Config) -> &'static str {
+    match config.format() {
+        Format::Text => "cut the text into more documents (a blank line ends one)",
+        Format::Jsonl | Format::Parquet => "cut the text into more documents",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SpecialTokens;
+
+    /// Counts of two splits: rows, tokens, documents.
+    fn counts([rows, tokens, docs]: [u64; 3], [valid_rows, valid_tokens, valid_docs]: [u64; 3]) -> Counts {
+        let special = SpecialTokens { pad: None, unk: None, cls: None, sep: None, mask: 4 };
+        Counts {
+            rows,
+            tokens,
+            maskable: tokens,
+            docs,
+            valid_rows,
+            valid_tokens,
+            valid_maskable: valid_tokens,
+            valid_docs,
+            vocab_size: 5,
+            special,
+            replaced_invalid_utf8: 0,
+            documents_read: docs + valid_docs,
+            long_documents: 0,
+            skipped: crate::filter::Skipped::default(),
+            dropped_rows: 0,
+            dropped_tokens: 0,
+        }
+    }
+
+    fn all(config: &Config, train: [u64; 3], valid: [u64; 3]) -> String {
+        doubts(config, &counts(train, valid)).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn too_little_or_too_much_that_is_held_out_is_doubted() {
+        let with = |valid_fraction| Config { valid_fraction, ..Config::default() };
+        let none = all(&with(0.005), [60, 7000, 6], [0; 3]);
+        assert!(
+            none.contains("6 documents at valid_fraction = 0.005 gave none; raise `valid_fraction`"),
+            "{none}"
+        );
+        let one = all(&with(0.005), [60, 7000, 1], [0; 3]);
+        assert!(one.contains("1 document at") && one.contains("a blank line ends one"), "{one}");
+        let half = all(&with(0.05), [60, 7000, 1], [60, 7000, 1]);
+        assert!(half.contains("50.0 % of the tokens") && half.contains(": 1 of 2 documents;"), "{half}");
+        assert_eq!(all(&with(0.0), [60, 7000, 6], [0; 3]), "");
+        assert_eq!(all(&with(0.05), [60, 7000, 90], [6, 700, 5]), "");
+        // A tenth of the other documents: of what is read, a third is held out.
+        let tenth = Config { train_fraction: 0.1, ..with(0.05) };
+        assert_eq!(all(&tenth, [60, 7000, 90], [30, 3500, 45]), "");
+    }
+}
