@@ -6,9 +6,15 @@ use crate::{Config, Counts, Format};
 /// How many times more or less text than was asked for may be held out without a word.
 const FAR: f64 = 3.0;
 
+/// With fewer documents, poorly filled rows cost little.
+const FEW_DOCUMENTS: u64 = 100;
+
+/// Rows that are filled less, on average, are poorly filled.
+const POOR: f64 = 0.5;
+
 /// All doubts.
 pub(crate) fn doubts(config: &Config, counts: &Counts) -> impl Iterator<Item = String> {
-    held_out(config, counts).into_iter()
+    [held_out(config, counts), filling(config, counts)].into_iter().flatten()
 }
 
 /// Whether about as much is held out as was asked for.
@@ -52,6 +58,20 @@ fn more_documents(config: &Config) -> &'static str {
         Format::Text => "cut the text into more documents (a blank line ends one)",
         Format::Jsonl | Format::Parquet => "cut the text into more documents",
     }
+}
+
+/// Whether rows have fewer tokens than they could because documents do not share them.
+fn filling(config: &Config, counts: &Counts) -> Option<String> {
+    let filled = counts.tokens as f64 / (counts.rows as f64 * config.seq_len as f64);
+    let most = config.max_documents_per_row;
+    (filled < POOR && counts.docs > FEW_DOCUMENTS && most > 0).then(|| {
+        format!(
+            "rows of up to {} tokens have {:.0} on average, as documents are short; raise `max_documents_per_row`, \
+             which is {most} (0 is no limit), or lower `seq_len`",
+            config.seq_len,
+            counts.tokens as f64 / counts.rows as f64
+        )
+    })
 }
 
 #[cfg(test)]
@@ -103,5 +123,20 @@ mod tests {
         // A tenth of the other documents: of what is read, a third is held out.
         let tenth = Config { train_fraction: 0.1, ..with(0.05) };
         assert_eq!(all(&tenth, [60, 7000, 90], [30, 3500, 45]), "");
+    }
+
+    #[test]
+    fn short_documents_that_share_no_rows_are_doubted() {
+        let with = |max_documents_per_row| Config {
+            valid_fraction: 0.0,
+            max_documents_per_row,
+            ..Config::default()
+        };
+        let short = all(&with(1), [200, 200 * 30, 200], [0; 3]);
+        assert!(short.contains("128 tokens have 30 on average"), "{short}");
+        assert!(short.contains("raise `max_documents_per_row`, which is 1 (0 is no limit)"), "{short}");
+        assert_eq!(all(&with(0), [200, 200 * 30, 200], [0; 3]), "");
+        assert_eq!(all(&with(1), [200, 200 * 100, 150], [0; 3]), "");
+        assert_eq!(all(&with(1), [20, 20 * 30, 20], [0; 3]), "");
     }
 }
