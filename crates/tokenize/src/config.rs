@@ -31,6 +31,17 @@ pub enum Format {
     Parquet,
 }
 
+/// What a document of a text file is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Documents {
+    /// The lines up to a blank one.
+    #[default]
+    BlankLine,
+    /// The whole file, with its blank lines.
+    File,
+}
+
 /// What to do with bytes that are not UTF-8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -52,6 +63,9 @@ pub struct Config {
     /// Layout of the files; absent: text, and files of JSON lines are refused. Compression (none, gzip, zstd) is recognised
     /// by content.
     pub format: Option<Format>,
+    /// What a document of text is. Not written while it is the default.
+    #[serde(skip_serializing_if = "is_default")]
+    pub documents: Documents,
     /// Name of the string in each object of JSON lines.
     pub field: String,
     /// Name of the column of Parquet tables.
@@ -98,6 +112,7 @@ impl Default for Config {
         Self {
             files: Vec::new(),
             format: None,
+            documents: Documents::BlankLine,
             field: "text".into(),
             column: "text".into(),
             tokenizer: PathBuf::new(),
@@ -132,6 +147,8 @@ impl Config {
             if fine { Ok(()) } else { Err(Fault::usage(found).remedy(remedy)) }
         };
         check(!self.files.is_empty(), "files = []".into(), "name at least one file or glob")?;
+        let is_known = self.format() == Format::Text || self.documents == Documents::BlankLine;
+        check(is_known, "documents = \"file\"".into(), "leave it out: it is for `format = \"text\"`")?;
         let tokenizer = self.tokenizer.as_os_str();
         check(!tokenizer.is_empty(), "tokenizer = \"\"".into(), "name a tokenizer.json or its folder")?;
         let length = format!("seq_len = {}", self.seq_len);
@@ -199,6 +216,11 @@ fn is_whole(share: &f64) -> bool {
     *share >= 1.0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_default(documents: &Documents) -> bool {
+    *documents == Documents::default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,7 +232,10 @@ mod tests {
     #[test]
     fn values_that_cannot_be_meant_are_usage_errors_with_the_value() {
         assert!(valid().validate().is_ok());
+        let files = Config { documents: Documents::File, ..valid() };
+        assert!(files.validate().is_ok());
         let cases = [
+            (Config { format: Some(Format::Jsonl), ..files }, "documents = \"file\"; leave it out"),
             (Config { files: vec![], ..valid() }, "files = []"),
             (Config { tokenizer: PathBuf::new(), ..valid() }, "tokenizer = \"\""),
             (Config { seq_len: 7, ..valid() }, "seq_len = 7"),
@@ -257,6 +282,7 @@ mod tests {
         assert_eq!(text.semantic()?["format"], "text");
         assert_ne!(Config { seq_len: 64, ..valid() }.semantic()?, valid().semantic()?);
         assert!(valid().semantic()?.get("train_fraction").is_none(), "corpora without it keep their keys");
+        assert!(valid().semantic()?.get("documents").is_none());
         assert_eq!(Config { train_fraction: 0.5, ..valid() }.semantic()?["train_fraction"], 0.5);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What is likely not meant about a corpus that was made, each with its remedy.
 
 use crate::report::counted;
-use crate::{Config, Counts, Format};
+use crate::{Config, Counts, Documents, Format};
 
 /// How many times more or less text than was asked for may be held out without a word.
 const FAR: f64 = 3.0;
@@ -54,9 +54,10 @@ fn far_off(config: &Config, counts: &Counts) -> Option<String> {
 }
 
 fn more_documents(config: &Config) -> &'static str {
-    match config.format() {
-        Format::Text => "cut the text into more documents (a blank line ends one)",
-        Format::Jsonl | Format::Parquet => "cut the text into more documents",
+    match (config.format(), config.documents) {
+        (Format::Text, Documents::BlankLine) => "cut the text into more documents (a blank line ends one)",
+        (Format::Text, Documents::File) => "cut the text into more files",
+        _ => "cut the text into more documents",
     }
 }
 

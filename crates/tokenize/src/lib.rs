@@ -1,6 +1,6 @@
 //! Tokenizes a corpus: text files in, the tokens artifact out.
 //!
-//! Documents are read from plain text (a paragraph a line, a blank line between documents), JSON lines or Parquet, each
+//! Documents are read from plain text (a paragraph a line, a blank line between documents, or a document a file), JSON lines or Parquet, each
 //! plain, gzip or zstd; filtered, de-duplicated and split into a training and a held-out part by their content; encoded
 //! on all cores; and packed into rows of at most `seq_len` tokens.
 //!
@@ -39,7 +39,7 @@ mod special;
 mod stage;
 mod vocabulary;
 
-pub use config::{Config, Format, InvalidUtf8, Run};
+pub use config::{Config, Documents, Format, InvalidUtf8, Run};
 pub use corpus::{Corpus, Document, MAX_DOCUMENT_BYTES, Piece, Source};
 pub use encode::{Pieces, TextEncoder};
 pub use pack::{Packer, Packing};

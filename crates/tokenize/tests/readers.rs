@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
-use entromask_tokenize::{Config, Corpus, Format, Source};
+use entromask_tokenize::{Config, Corpus, Documents, Format, Source};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -167,6 +167,17 @@ fn documents_are_those_of_all_files_in_order() {
     };
     assert_eq!(texts(&files), ["file 2.txt", "file 1.txt"]);
     assert_eq!(texts(&[folder.path().join("*.txt")]), ["file 1.txt", "file 2.txt"]);
+}
+
+#[test]
+fn a_file_may_be_a_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["1.txt", "2.txt"].map(|name| write(&folder.path().join(name), b"one\n\ntwo\n\n\nthree\n"));
+    let config = Config { tokenizer: support::tokenizer("wordpiece"), ..support::config(&files) };
+    let docs = |config: &Config, out| support::tokenize(config, &folder.path().join(out)).unwrap().stats.docs;
+    assert_eq!(docs(&config, "paragraphs"), 6);
+    assert_eq!(docs(&Config { documents: Documents::File, ..config }, "files"), 2);
+    assert_eq!(support::rows(&folder.path().join("files"), "part")[0].text[1], "one\n\ntwo\n\n\nthree");
 }
 
 #[test]

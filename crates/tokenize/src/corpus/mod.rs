@@ -11,7 +11,7 @@ mod utf8;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Config, Format};
+use crate::{Config, Documents, Format};
 use utf8::Utf8;
 
 pub use pieces::MAX_DOCUMENT_BYTES;
@@ -43,6 +43,7 @@ pub enum Piece {
 pub struct Corpus {
     files: Vec<PathBuf>,
     format: Option<Format>,
+    documents: Documents,
     name: String,
     utf8: Utf8,
 }
@@ -69,6 +70,7 @@ impl Corpus {
         Ok(Self {
             files: files::find(&config.files)?,
             format: config.format,
+            documents: config.documents,
             name: name.clone(),
             utf8: Utf8::new(config.invalid_utf8),
         })
@@ -100,7 +102,7 @@ impl Corpus {
         };
         for (index, file) in self.files.iter().enumerate() {
             match self.format.unwrap_or_default() {
-                Format::Text => text::read(file, self.json(index), self.utf8, source, &mut number)?,
+                Format::Text => text::read(file, self.layout(index), self.utf8, source, &mut number)?,
                 Format::Jsonl => jsonl::read(file, &self.name, self.utf8, source, &mut number)?,
                 Format::Parquet => parquet::read(file, &self.name, self.utf8, source, &mut number)?,
             }
@@ -108,12 +110,13 @@ impl Corpus {
         Ok(())
     }
 
-    fn json(&self, index: usize) -> text::Json {
-        match (self.format, index) {
+    fn layout(&self, index: usize) -> text::Layout {
+        let json = match (self.format, index) {
             (None, _) => text::Json::Refuse,
             (Some(_), 0) => text::Json::Warn,
             (Some(_), _) => text::Json::Take,
-        }
+        };
+        text::Layout { documents: self.documents, json }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Plain text: a paragraph a line, a blank line between documents.
+//! Plain text: a paragraph a line, a blank line between documents, or a document a file.
 
 use std::io::{BufRead, Cursor, Read};
 use std::path::Path;
@@ -8,6 +8,7 @@ use entromask_fault::Fault;
 use super::pieces::{MAX_DOCUMENT_BYTES, cut};
 use super::utf8::{Utf8, line_feeds};
 use super::{Piece, Sink, Source, jsonl, open};
+use crate::Documents;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -25,12 +26,34 @@ pub(super) enum Json {
     Take,
 }
 
-pub(super) fn read(path: &Path, json: Json, utf8: Utf8, source: &Source, take: Sink) -> anyhow::Result<()> {
-    let mut reader =
-        Reader { path, utf8, source, take, document: Vec::new(), line: 1, first: 1, continued: false };
+/// What a text file is taken for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub(super) documents: Documents,
+    pub(super) json: Json,
+}
+
+pub(super) fn read(
+    path: &Path,
+    layout: Layout,
+    utf8: Utf8,
+    source: &Source,
+    take: Sink,
+) -> anyhow::Result<()> {
+    let mut reader = Reader {
+        path,
+        documents: layout.documents,
+        utf8,
+        source,
+        take,
+        document: Vec::new(),
+        line: 1,
+        first: 1,
+        continued: false,
+    };
     let mut stream = open::open(path, source)?;
     let start = open::take(&mut stream, START_BYTES, path)?;
-    check(path, &start, json)?;
+    check(path, &start, layout.json)?;
     let mut stream = Cursor::new(start).chain(stream);
     let mut line = Vec::new();
     while reader.next_line(&mut stream, &mut line)? {
@@ -58,6 +81,7 @@ fn check(path: &Path, start: &[u8], json: Json) -> anyhow::Result<()> {
 /// Collects the lines of a document.
 struct Reader<'a> {
     path: &'a Path,
+    documents: Documents,
     utf8: Utf8,
     source: &'a Source,
     take: Sink<'a>,
@@ -85,7 +109,8 @@ impl Reader<'_> {
 
     fn add(&mut self, line: &mut Vec<u8>) -> anyhow::Result<()> {
         let within_line = self.document.last().is_some_and(|&byte| byte != b'\n');
-        if !within_line && line.trim_ascii().is_empty() {
+        let is_end = self.documents == Documents::BlankLine || self.document.is_empty();
+        if is_end && !within_line && line.trim_ascii().is_empty() {
             self.end_document()?;
             self.line += line_feeds(line);
             self.first = self.line;
@@ -106,7 +131,7 @@ impl Reader<'_> {
     }
 
     fn end_document(&mut self) -> anyhow::Result<()> {
-        if self.document.ends_with(b"\n") {
+        while self.document.ends_with(b"\n") {
             self.document.pop();
         }
         if !self.document.is_empty() {
@@ -133,11 +158,16 @@ mod tests {
     use crate::InvalidUtf8;
 
     fn documents(bytes: &[u8]) -> anyhow::Result<Vec<(String, Piece)>> {
+        documents_by(Documents::BlankLine, bytes)
+    }
+
+    fn documents_by(documents: Documents, bytes: &[u8]) -> anyhow::Result<Vec<(String, Piece)>> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), bytes)?;
         let mut found = Vec::new();
         let utf8 = Utf8::new(InvalidUtf8::Fail);
-        read(file.path(), Json::Refuse, utf8, &Source::default(), &mut |text, piece| {
+        let layout = Layout { documents, json: Json::Refuse };
+        read(file.path(), layout, utf8, &Source::default(), &mut |text, piece| {
             found.push((text, piece));
             Ok(())
         })?;
@@ -154,6 +184,16 @@ mod tests {
         assert_eq!(texts(b"a\nb\n\nc")?, ["a\nb", "c"]);
         assert_eq!(texts(b"\xef\xbb\xbfa\r\nb\r\n \t\r\n\r\nc\r\n")?, ["a\nb", "c"]);
         assert_eq!(texts(b"  a  \n\n\n\n b")?, ["  a  ", " b"]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_may_be_a_document_with_its_blank_lines() -> anyhow::Result<()> {
+        let found = documents_by(Documents::File, b"\n\na\r\nb\r\n\r\nc\n\n\n")?;
+        assert_eq!(found, [("a\nb\n\nc".to_owned(), Piece::Whole)]);
+        assert_eq!(documents_by(Documents::File, b"\n \n")?, []);
+        let error = documents_by(Documents::File, b"\na\n\nb\xff").unwrap_err().to_string();
+        assert!(error.contains(":4: invalid UTF-8"), "{error}");
         Ok(())
     }
 
