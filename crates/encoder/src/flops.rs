@@ -24,6 +24,12 @@ impl EncoderConfig {
         full_layers * s * (keys_and_values + rest) + s * keys_and_values + n * rest
     }
 
+    /// Operations of one row of `seq_length` tokens whose states are wanted at `states` positions, and predictions at `heads` of
+    /// them: what a pass is charged, in scoring as in training, where it is one of three. Padding is not charged.
+    pub fn pass_flops(&self, seq_length: usize, states: usize, heads: usize) -> f64 {
+        self.forward_at_flops(seq_length, states) + heads as f64 * self.head_flops_per_position()
+    }
+
     /// Operations of the masked-LM head for one position: 2·d·e + 2·V·e, where e is the width of the embeddings.
     pub fn head_flops_per_position(&self) -> f64 {
         let (d, e) = (self.hidden_size as f64, self.embedding_size() as f64);

@@ -8,7 +8,7 @@ use burn::module::Module;
 use entromask_artifact::Workbench;
 use entromask_cli::{Progress, interrupted};
 use entromask_device::Devices;
-use entromask_encoder::{EncoderConfig, MaskedLm};
+use entromask_encoder::MaskedLm;
 use entromask_fault::Fault;
 use entromask_random::keyed;
 use entromask_training::{Checkpoints, Kept, Optimizer, Schedule};
@@ -355,20 +355,21 @@ impl<'a> Trainer<'a> {
         (rise > 0.0 && self.job.config.objective.ce > 0.0).then_some(guessing + rise)
     }
 
-    /// Forward and backward pass are three forward passes; a teacher makes one where `objective` asks it. Heads are asked
-    /// at the masked positions, and at all others to distil there; a teacher's, only to distil.
+    /// Forward and backward pass are three forward passes; a teacher makes one where `objective` asks it. The last layer computes
+    /// the masked positions, or all that a teacher is compared at; heads are asked at the masked ones, and at all others to
+    /// distil there; a teacher's, only to distil.
     fn flops(&self, batch: &[Example], objective: &ObjectiveConfig) -> f64 {
-        let longest = batch.iter().map(|row| row.input_ids.len()).max().unwrap_or(0);
-        let tokens = (batch.len() * longest) as f64;
-        let masked = batch.iter().map(|row| row.positions.len()).sum::<usize>() as f64;
         let teacher = self.shards.teacher().config().filter(|_| objective.needs_teacher());
+        let everywhere = teacher.is_some() && objective.positions == Positions::All;
         let distils = objective.kd > 0.0;
-        let everywhere = teacher.is_some() && distils && objective.positions == Positions::All;
-        let positions = if everywhere { tokens } else { masked };
-        let forward = |config: &EncoderConfig, positions: f64| {
-            tokens * config.body_flops_per_token(longest) + positions * config.head_flops_per_position()
+        let row = |row: &Example| {
+            let (tokens, masked) = (row.input_ids.len(), row.positions.len());
+            let states = if everywhere { tokens } else { masked };
+            let heads = if distils { states } else { masked };
+            let asked = if distils { heads } else { 0 };
+            3.0 * self.job.student.pass_flops(tokens, states, heads)
+                + teacher.map_or(0.0, |teacher| teacher.pass_flops(tokens, states, asked))
         };
-        let asked = if distils { positions } else { 0.0 };
-        3.0 * forward(&self.job.student, positions) + teacher.map_or(0.0, |teacher| forward(teacher, asked))
+        batch.iter().map(row).sum()
     }
 }

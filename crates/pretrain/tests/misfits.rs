@@ -182,9 +182,10 @@ fn a_head_is_charged_for_where_it_is_asked() -> Result<()> {
         let model = session.train(&masks, "model", &["--teacher", teacher, "--set", objective])?;
         json(&model.join("manifest.json"))?["cost"]["flops"].as_f64().context("a number")
     };
-    let near = flops("objective={cos=1}")?;
-    assert!((flops("objective={cos=1,positions=\"all\"}")? - near).abs() < 1.0);
-    let taught = flops("objective={kd=1}")?;
-    assert!(near < taught && taught < flops("objective={kd=1,positions=\"all\"}")?);
+    let [near, near_all] = [flops("objective={cos=1}")?, flops("objective={cos=1,positions=\"all\"}")?];
+    let [taught, taught_all] = [flops("objective={kd=1}")?, flops("objective={kd=1,positions=\"all\"}")?];
+    // Everywhere the last layer is asked for more, and to distil the heads are, of student and teacher.
+    assert!(near < taught && near < near_all && taught < taught_all);
+    assert!(taught_all - near_all > 2.0 * (taught - near), "{near} {near_all} {taught} {taught_all}");
     Ok(())
 }

@@ -6,9 +6,8 @@
 //! masked once, so that every token is predicted without being seen, in k passes. Special tokens are never scored and
 //! never masked.
 //!
-//! Cost: a pass over a row of s tokens with n masked ones takes [`EncoderConfig::forward_at_flops`], since the last layer
-//! computes masked positions only, and each masked position takes [`EncoderConfig::head_flops_per_position`]. The
-//! logits of all positions are never stored: the CPU keeps those of a tile that stays in its cache, a GPU those of a block of
+//! Cost: a pass over a row of s tokens with n masked ones takes [`EncoderConfig::pass_flops`]: the last layer and the head
+//! compute masked positions only. The logits of all positions are never stored: the CPU keeps those of a tile that stays in its cache, a GPU those of a block of
 //! the vocabulary.
 //!
 //! On request ([`Measure`]) the same pass over the logits gives min-entropy, Rényi-2 entropy, margin and normalised
@@ -28,8 +27,7 @@
 //! computed at the same time, or on where an interrupted run resumed. That holds to the last bit on the CPU; on a GPU the
 //! last bits follow the number of rows in a batch.
 //!
-//! [`EncoderConfig::forward_at_flops`]: entromask_encoder::EncoderConfig::forward_at_flops
-//! [`EncoderConfig::head_flops_per_position`]: entromask_encoder::EncoderConfig::head_flops_per_position
+//! [`EncoderConfig::pass_flops`]: entromask_encoder::EncoderConfig::pass_flops
 
 mod batches;
 mod carry;

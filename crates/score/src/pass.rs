@@ -23,13 +23,11 @@ pub(crate) struct Work {
 impl Work {
     /// Tokens and floating-point operations of `passes`.
     pub(crate) fn of(passes: &[Pass], shape: &EncoderConfig) -> Self {
-        let head = shape.head_flops_per_position();
-        let works = passes.iter().map(|pass| Self {
-            tokens: pass.length as u64,
-            flops: shape.forward_at_flops(pass.length, pass.positions.len())
-                + head * pass.positions.len() as f64,
-        });
-        works.fold(Self::default(), Self::plus)
+        let work = |pass: &Pass| {
+            let asked = pass.positions.len();
+            Self { tokens: pass.length as u64, flops: shape.pass_flops(pass.length, asked, asked) }
+        };
+        passes.iter().map(work).fold(Self::default(), Self::plus)
     }
 
     /// As it is noted beside a finished part. The operations are noted as bits: JSON may round them.

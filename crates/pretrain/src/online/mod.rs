@@ -72,10 +72,9 @@ struct MaskRow<'a> {
 
 /// Operations of a forward pass of `examples` and of the head at their masked positions.
 fn forward_flops(examples: &[Example], config: &EncoderConfig) -> f64 {
-    let longest = examples.iter().map(|row| row.input_ids.len()).max().unwrap_or(0);
-    let masked: usize = examples.iter().map(|row| row.positions.len()).sum();
-    (examples.len() * longest) as f64 * config.body_flops_per_token(longest)
-        + masked as f64 * config.head_flops_per_position()
+    let asked =
+        |row: &Example| config.pass_flops(row.input_ids.len(), row.positions.len(), row.positions.len());
+    examples.iter().map(asked).sum()
 }
 
 impl Online {

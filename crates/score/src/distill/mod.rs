@@ -251,7 +251,7 @@ impl Sums {
         for (ids, positions) in tokens.input_ids.iter().zip(masks.positions.iter()) {
             let n = positions.len();
             self.tokens += ids.len() as u64;
-            self.flops += shape.forward_at_flops(ids.len(), n) + n as f64 * shape.head_flops_per_position();
+            self.flops += shape.pass_flops(ids.len(), n, n);
         }
     }
 }
