@@ -6,7 +6,7 @@ use std::arch::x86_64::{
 use std::cell::RefCell;
 use std::ops::Range;
 
-use bytemuck::cast;
+use pulp::bytemuck::{cast, cast_slice};
 
 use super::{Block, Pair, WIDTH, first_sums, has_bf16_products, pairs};
 use crate::matrix::{View, ViewMut};
@@ -115,7 +115,7 @@ impl Packed<'_> {
     fn panel(&self, index: usize, chunk: Range<usize>, output: &mut ViewMut<'_>) {
         let (groups, steps) = (self.rows.div_ceil(ROWS), chunk.len() / STEPS);
         let (panel, later) = self.block.panel(index)[chunk.start..].split_at(chunk.len());
-        let later: &[f32] = bytemuck::cast_slice(&later[..panel.len().min(later.len())]);
+        let later: &[f32] = cast_slice(&later[..panel.len().min(later.len())]);
         let mut later = later.chunks((panel.len() * WIDTH).div_ceil(groups.max(1) * LINE).max(1) * LINE);
         let is_first = chunk.start == 0;
         let first_sum: [__m512; 2] =
