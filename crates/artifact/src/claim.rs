@@ -7,14 +7,15 @@ use serde_json::Value;
 
 use crate::lock::LOCK;
 use crate::manifest::{Kind, MANIFEST};
+use crate::names;
 use crate::recipe::Recipe;
 
-/// What models and tokenizers consist of, wherever they come from. Stages write files of these names.
+/// What models and tokenizers consist of, wherever they come from. Stages would write over files of these names.
 const OF_ANYBODY: [&str; 4] = ["config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json"];
 
 /// Refuses a folder whose loss nobody asked for: one that the artifact is made from or that holds a file that it is made
-/// from, an artifact of another kind, what another program calls a manifest, or somebody's model or tokenizer; and inputs
-/// whose paths no manifest can tell, which otherwise would show when all work is done.
+/// from, an artifact of another kind, what another program calls a manifest, or files of somebody's where no stage has been;
+/// and inputs whose paths no manifest can tell, which otherwise would show when all work is done.
 ///
 /// A manifest that is no JSON protects nothing, so that a damaged artifact is made anew where it is.
 pub(crate) fn check(out: &Path, recipe: &Recipe) -> Result<(), Fault> {
@@ -31,8 +32,8 @@ pub(crate) fn check(out: &Path, recipe: &Recipe) -> Result<(), Fault> {
         return Err(refuse(format!("{}: its {MANIFEST} is none of entromask's", out.display())));
     }
     if let Some(file) = file_of_others(out) {
-        let problem = format!("{}: holds a {file} that no stage made", out.display());
-        return Err(Fault::usage(problem).remedy("choose another --out, or remove that file"));
+        let problem = format!("{}: holds {file}, which no stage made", out.display());
+        return Err(Fault::usage(problem).remedy("give an empty or a new folder as --out"));
     }
     match Kind::of(out).filter(|found| *found != recipe.kind) {
         None => Ok(()),
@@ -59,10 +60,19 @@ fn is_foreign(out: &Path) -> bool {
     found.is_some_and(|found| ["kind", "key"].iter().any(|name| found.get(name).is_none()))
 }
 
-/// A stage leaves its lock where it has been, at least.
-fn file_of_others(out: &Path) -> Option<&'static str> {
-    let exists = |name: &&str| out.join(name).exists();
-    OF_ANYBODY.into_iter().find(exists).filter(|_| ![LOCK, MANIFEST].iter().any(exists))
+/// The first file or folder in `out` that is somebody's, by name; hidden ones are nobody's.
+///
+/// A stage leaves its lock where it has been, unless the folder was copied without hidden files. The lock comes before all
+/// else, so it is looked for last: another shard may just have begun.
+fn file_of_others(out: &Path) -> Option<String> {
+    let mut names = names::entries(out);
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    if [LOCK, MANIFEST].iter().any(|name| out.join(name).exists()) {
+        return None;
+    }
+    let of_a_model = names.iter().find(|name| OF_ANYBODY.contains(&name.as_str()));
+    of_a_model.or_else(|| names.first().filter(|_| !names::has_begun(out))).cloned()
 }
 
 #[cfg(test)]
@@ -129,12 +139,51 @@ mod tests {
             std::fs::write(out.join(file), "precious")?;
             for error in [open(file).map(drop), status(&out, &recipe).map(drop)].map(Result::unwrap_err) {
                 assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2);
-                assert!(error.to_string().contains(&format!("holds a {file} that no stage made; choose")));
+                assert!(
+                    error.to_string().contains(&format!("holds {file}, which no stage made; give an empty"))
+                );
             }
             assert_eq!(std::fs::read_dir(&out)?.count(), 1, "not even a lock");
         }
         open("unfinished")?.write_bytes("config.json", b"{}")?;
         open("unfinished")?.write_bytes("model.safetensors", b"")
+    }
+
+    #[test]
+    fn only_where_nothing_of_somebodys_is_or_a_stage_has_been_is_room() -> anyhow::Result<()> {
+        let check = |files: &[&str]| -> anyhow::Result<_> {
+            let folder = tempfile::tempdir()?;
+            for file in files {
+                let path = folder.path().join(file);
+                std::fs::create_dir_all(path.parent().expect("a folder"))?;
+                std::fs::write(path, "{")?;
+            }
+            let recipe = Recipe { kind: Kind::Masks, format: 1, config: Value::Null, inputs: vec![] };
+            Ok(super::check(folder.path(), &recipe).map_err(|fault| fault.to_string()))
+        };
+        for (files, first) in [
+            (&["notes.md"][..], "notes.md"),
+            (&["my text/a b.txt", "z.parquet"], "my text"),
+            (&[".tmp-1-page.html", "page.html"], "page.html"),
+            (&["state/run/step-1"], "state"),
+        ] {
+            let error = check(files)?.expect_err("is somebody's");
+            assert!(error.contains(&format!(": holds {first}, which no stage made")), "{error}");
+        }
+        let left_by_stages: [&[&str]; 8] = [
+            &[],
+            &[".lock"],
+            &[".tmp-part-1a2b3c4d-00000.parquet"],
+            &[".gitkeep", ".DS_Store"],
+            &["state/1a2b3c4d/metrics.jsonl"],
+            &["epoch-000-1a2b3c4d-00000.parquet", "README.md"],
+            &[".lock", "tokenizer.json", "README.md"],
+            &["manifest.json", "README.md"],
+        ];
+        for files in left_by_stages {
+            assert_eq!(check(files)?, Ok(()), "{files:?}");
+        }
+        Ok(())
     }
 
     #[cfg(unix)]

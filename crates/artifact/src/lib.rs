@@ -11,7 +11,7 @@
 //! Invariants:
 //! 1. Nothing is ever changed in place: every file is written beside and renamed, after `fsync`.
 //! 2. The manifest is written last, and removed before any file whose name does not carry the key is replaced.
-//! 3. No stage writes into a folder that it reads, into an artifact of another kind, or over a model of somebody's.
+//! 3. No stage writes into a folder that it reads, into an artifact of another kind, or where somebody else's files are.
 //! 4. Device, batch size, host, time and revision are recorded but are not part of the key.
 //!
 //! ```
@@ -35,6 +35,7 @@ mod garbage;
 mod lock;
 mod manifest;
 mod memory;
+mod names;
 mod recipe;
 mod seal;
 mod shard;
@@ -42,7 +43,7 @@ mod spec;
 mod status;
 mod workbench;
 
-pub use garbage::{garbage, unfinished};
+pub use garbage::{Unlisted, unfinished, unlisted};
 pub use manifest::{Cost, Kind, MANIFEST, Manifest, Output, Tool, tool};
 pub use memory::peak_memory;
 pub use recipe::{Input, Recipe};

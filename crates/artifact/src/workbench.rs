@@ -15,6 +15,7 @@ use crate::disk::{explain, remove_leftovers, sync};
 use crate::lock::Lock;
 use crate::manifest::{self, Cost, MANIFEST, Manifest, Output, Tool};
 use crate::memory::peak_memory;
+use crate::names::{STATE, TEMPORARY};
 use crate::recipe::Recipe;
 use crate::seal::{self, Seal};
 use crate::shard::{self, Shard};
@@ -181,7 +182,7 @@ impl Workbench {
 
     /// Where checkpoints of this recipe are kept.
     pub fn state_dir(&self) -> PathBuf {
-        self.out.join("state").join(self.short_key())
+        self.out.join(STATE).join(self.short_key())
     }
 
     /// Wall-clock seconds spent on this recipe, interrupted and killed runs included (the latter to the second).
@@ -272,7 +273,7 @@ impl Workbench {
 
 /// How the names of a process's temporary files begin: those of a whole run like those of all shards.
 fn temporary(shard: Option<Shard>) -> String {
-    shard.map_or_else(|| ".tmp-".into(), |shard| format!(".tmp-{}-", shard.label()))
+    shard.map_or_else(|| TEMPORARY.into(), |shard| format!("{TEMPORARY}{}-", shard.label()))
 }
 
 /// Where the time is noted.

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use entromask_artifact::{MANIFEST, garbage, unfinished};
+use entromask_artifact::{MANIFEST, Unlisted, unfinished, unlisted};
 use entromask_fault::Fault;
+use entromask_tables::footer_key;
 use fs_err as fs;
 use serde::Serialize;
+
+use crate::number::{bytes, counted};
 
 /// The lock that a stage holds while it works on an artifact; stays, so that no two processes hold different ones.
 const LOCK: &str = ".lock";
@@ -15,10 +18,12 @@ const LOCK: &str = ".lock";
 pub struct Collection {
     /// Artifacts that were looked at.
     pub artifacts: usize,
-    /// Files that no manifest lists.
+    /// Files that no manifest lists, and that a stage has made.
     pub garbage: Vec<Garbage>,
     /// Bytes of all of them.
     pub bytes: u64,
+    /// Files that no manifest lists, and that no stage has made; they are left alone.
+    pub foreign: usize,
     /// Artifacts that a stage is working on; nothing of them is listed.
     pub busy: Vec<PathBuf>,
     /// Folders without a manifest that a stage has begun to fill, and those of the checkpoints of interrupted runs beside an
@@ -65,7 +70,7 @@ pub fn collect(dir: &Path, options: Options) -> anyhow::Result<Collection> {
 impl std::fmt::Display for Collection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for file in &self.garbage {
-            writeln!(f, "{:>10}  {}", crate::number::bytes(file.bytes), file.path.display())?;
+            writeln!(f, "{:>10}  {}", bytes(file.bytes), file.path.display())?;
         }
         for dir in &self.busy {
             writeln!(f, "in use, left alone: {}", dir.display())?;
@@ -73,9 +78,13 @@ impl std::fmt::Display for Collection {
         for dir in &self.unfinished {
             writeln!(f, "unfinished, kept to resume from: {}", dir.display())?;
         }
-        let (files, size) = (self.garbage.len(), crate::number::bytes(self.bytes));
-        write!(f, "{} artifacts, {files} files that no manifest lists, {size}", self.artifacts)?;
-        match (self.deleted, files) {
+        if self.foreign > 0 {
+            writeln!(f, "left alone, since no stage made them: {}", counted(self.foreign as u64, "file"))?;
+        }
+        let artifacts = counted(self.artifacts as u64, "artifact");
+        let files = counted(self.garbage.len() as u64, "file");
+        write!(f, "{artifacts}, {files} that no manifest lists, {}", bytes(self.bytes))?;
+        match (self.deleted, self.garbage.len()) {
             (_, 0) => Ok(()),
             (true, _) => write!(f, ": removed"),
             (false, _) => write!(f, "; --delete removes them"),
@@ -105,7 +114,10 @@ fn sweep(dir: &Path, options: Options, collection: &mut Collection) -> anyhow::R
         return Ok(());
     }
     let runs = if options.unfinished { Vec::new() } else { unfinished(dir)? };
-    for path in garbage(dir, &runs)?.into_iter().filter(|path| !path.ends_with(LOCK)) {
+    let Unlisted { garbage, foreign } = unlisted(dir, &runs)?;
+    let (garbage, others): (Vec<_>, Vec<_>) = garbage.into_iter().partition(|path| is_ours(path));
+    collection.foreign += foreign.len() + others.len();
+    for path in garbage.into_iter().filter(|path| !path.ends_with(LOCK)) {
         let bytes = fs::symlink_metadata(&path)?.len();
         if options.delete {
             fs::remove_file(&path)?;
@@ -115,6 +127,14 @@ fn sweep(dir: &Path, options: Options, collection: &mut Collection) -> anyhow::R
     }
     collection.unfinished.extend(runs);
     Ok(())
+}
+
+/// A table that can be read has the key of its name in its footer, if a stage has made it.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_table = name.ends_with(".parquet") && !name.starts_with('.');
+    let key = is_table.then(|| footer_key(path).ok()).flatten();
+    key.is_none_or(|key| key.is_some_and(|key| name.contains(key.get(..8).unwrap_or(&key))))
 }
 
 /// Removes folders that have become empty, up to the artifact's own.

@@ -7,6 +7,11 @@ pub fn count(n: u64) -> String {
     groups.join(",")
 }
 
+/// So many of something that has a regular plural: `1 file`, `1,234 files`.
+pub fn counted(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// A count in short: `4.4 M`.
 pub fn short(n: f64) -> String {
     scaled(n, 1000.0, &["", "k", "M", "G", "T", "P", "E"])
@@ -59,6 +64,7 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!([count(0), count(999), count(1_234_567)], ["0", "999", "1,234,567"]);
+        assert_eq!([counted(1, "row"), counted(1000, "row")], ["1 row", "1,000 rows"]);
         assert_eq!([short(12.0), short(4_412_000.0), short(999_960.0)], ["12", "4.4 M", "1000 k"]);
         assert_eq!([bytes(512), bytes(1536), bytes(300 << 20)], ["512 B", "1.5 KiB", "300 MiB"]);
         assert_eq!([flops(0.0), flops(3.1e15)], ["–", "3.1 PFLOP"]);

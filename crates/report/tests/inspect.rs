@@ -1,11 +1,10 @@
-//! `entromask-report inspect`, `gc` and `doctor` on the command line.
+//! `entromask-report inspect` and `doctor` on the command line.
 
 mod fixture;
 
 use std::path::Path;
 
 use assert_cmd::Command;
-use entromask_artifact::Manifest;
 use entromask_tables::{Entropies, Ragged};
 use fixture::Fixture;
 use serde_json::Value;
@@ -310,72 +309,6 @@ fn what_has_no_rows_shows_none() -> anyhow::Result<()> {
         let (code, message) = failure(report().arg("inspect").arg(fixture.dir(name)).args(flags));
         assert_eq!((code, message.contains(flags[0])), (2, true), "{message}");
     }
-    Ok(())
-}
-
-#[test]
-fn garbage_is_listed_and_removed_only_when_told_to() -> anyhow::Result<()> {
-    let fixture = Fixture::new()?;
-    let stale = fixture.dir("masks-1").join("epoch-000-00000000-00000.parquet");
-    let key = Manifest::load_any(&fixture.dir("model-1"))?.short_key().to_owned();
-    let checkpoint = fixture.dir("model-1").join(format!("state/{key}/step-10/model.safetensors"));
-    std::fs::create_dir_all(checkpoint.parent().expect("a folder"))?;
-    for file in [&stale, &checkpoint] {
-        std::fs::write(file, [0; 1000])?;
-    }
-    let gc = |flags: &[&str]| text(report().arg("gc").arg(fixture.dir("")).args(flags));
-    let listed = gc(&[]);
-    assert_has(&listed, &["epoch-000-00000000", "step-10", "7 artifacts, 2 files", "--delete removes them"]);
-    assert!(stale.exists() && checkpoint.exists());
-    assert_has(&gc(&["--delete"]), &["2.0 KiB: removed"]);
-    assert!(!stale.exists() && !fixture.dir("model-1").join("state").exists());
-    assert_has(&gc(&[]), &["7 artifacts, 0 files"]);
-    inspect(&fixture.dir("masks-1"), &["--verify"]);
-    let (code, _) = failure(report().arg("gc").arg(fixture.dir("nowhere")));
-    assert_eq!(code, 3);
-    Ok(())
-}
-
-#[test]
-fn checkpoints_of_an_interrupted_run_are_kept_beside_the_model_of_an_earlier_one() -> anyhow::Result<()> {
-    let fixture = Fixture::new()?;
-    let model = fixture.dir("model-1");
-    let run = [
-        "state/1a2b3c4d/step-00000010/model.safetensors",
-        "state/1a2b3c4d/metrics.jsonl",
-        ".elapsed-1a2b3c4d",
-    ];
-    let without_checkpoint = "state/00000000/metrics.jsonl";
-    for file in run.into_iter().chain([without_checkpoint]) {
-        std::fs::create_dir_all(model.join(file).parent().expect("a folder"))?;
-        std::fs::write(model.join(file), [0; 1000])?;
-    }
-    let gc = |flags: &[&str]| text(report().arg("gc").arg(fixture.dir("")).args(flags));
-    let kept = || run.iter().filter(|file| model.join(file).exists()).count();
-    let listed = gc(&["--delete"]);
-    assert_has(&listed, &["unfinished, kept to resume from", "model-1/state/1a2b3c4d", "1 files", "removed"]);
-    assert_eq!((kept(), model.join(without_checkpoint).exists()), (3, false));
-    assert_has(&gc(&["--unfinished"]), &["3 files that no manifest lists", "--delete removes them"]);
-    assert_eq!(kept(), 3);
-    assert_has(&gc(&["--unfinished", "--delete"]), &["3 files", "removed"]);
-    assert_eq!((kept(), model.join("state").exists()), (0, false));
-    Ok(())
-}
-
-#[test]
-fn what_a_stage_is_working_on_is_left_alone() -> anyhow::Result<()> {
-    let fixture = Fixture::new()?;
-    let stale = fixture.dir("tokens").join("part-00000000-00000.parquet");
-    std::fs::write(&stale, [0; 10])?;
-    let lock = std::fs::File::open(fixture.dir("tokens").join(".lock"))?;
-    lock.lock()?;
-    assert_has(&text(report().args(["gc", "--delete"]).arg(fixture.dir(""))), &["in use", "tokens"]);
-    assert!(stale.exists());
-    lock.unlock()?;
-    std::fs::create_dir(fixture.dir("begun"))?;
-    std::fs::write(fixture.dir("begun").join(".lock"), "")?;
-    assert_has(&text(report().args(["gc", "--delete"]).arg(fixture.dir(""))), &["unfinished", "begun"]);
-    assert!(!stale.exists());
     Ok(())
 }
 
