@@ -34,6 +34,11 @@ pub(crate) struct Note {
     pub(crate) device: String,
 }
 
+/// Where a recipe's time is noted, if no shards divide the work.
+pub(crate) fn note_name(short_key: &str) -> String {
+    format!(".elapsed-{short_key}")
+}
+
 /// This process, and what earlier ones noted.
 #[derive(Clone, Debug)]
 struct Run {

@@ -45,6 +45,12 @@ impl Lock {
     }
 }
 
+/// Whether a process works on the artifact.
+pub(crate) fn is_held(out: &Path) -> bool {
+    let lock = File::open(out.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 fn create(out: &Path, name: &str) -> anyhow::Result<File> {
     let made = fs::create_dir_all(out).and_then(|()| fs::File::create(out.join(name)));
     let file = made.map_err(|error| {

@@ -1,6 +1,7 @@
 //! `manifest.json`: what an artifact is, what it was made from, and the digests of its parts.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -10,8 +11,9 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::digest;
 use crate::recipe::{Input, MEMORY};
+use crate::remains::Remains;
+use crate::{digest, lock};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -295,6 +297,16 @@ fn not_a_manifest(path: &Path, error: &serde_json::Error) -> Fault {
 }
 
 fn missing(dir: &Path, error: &std::io::Error) -> Fault {
+    let remains = Remains::of_any(dir).filter(|_| error.kind() == ErrorKind::NotFound);
+    if let Some(remains) = remains {
+        let (dir, is_held) = (dir.display(), lock::is_held(dir));
+        return if is_held {
+            Fault::input(format!("{dir}: no {MANIFEST} yet: it is being made")).remedy("wait for its stage")
+        } else {
+            Fault::input(format!("{dir}: no {MANIFEST}: its stage was interrupted{remains}"))
+                .remedy("run the same command again, which goes on from there")
+        };
+    }
     Fault::input(unreadable(&dir.join(MANIFEST), error))
         .remedy("run the stage that makes it, or check the path")
 }

@@ -77,7 +77,8 @@ fn files(out: &Path, start: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn prefix(short_key: &str) -> String {
+/// How the names of the shards' notes begin.
+pub(crate) fn prefix(short_key: &str) -> String {
     format!(".shard-{short_key}-")
 }
 

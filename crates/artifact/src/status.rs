@@ -8,6 +8,9 @@ use crate::claim;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::recipe::{Input, Recipe};
 
+/// Reasons for replacing an artifact that are given one by one.
+const REASONS: usize = 6;
+
 /// What running a stage would mean.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Status {
@@ -15,7 +18,7 @@ pub enum Status {
     UpToDate(Box<Manifest>),
     /// There is no artifact.
     Missing,
-    /// There is one of another recipe, or its parts are not all there; each difference in words.
+    /// There is one of another recipe, or its parts are not all there; each difference in words, at least one.
     Changed(Vec<String>),
 }
 
@@ -43,6 +46,18 @@ pub fn status(out: &Path, recipe: &Recipe) -> anyhow::Result<Status> {
     Ok(Status::Changed(damaged.iter().map(|error| format!("{error:#}")).collect()))
 }
 
+/// Says which artifact the run will replace, and why: it may have taken hours.
+pub(crate) fn announce(out: &Path, recipe: &Recipe) -> anyhow::Result<()> {
+    let Status::Changed(mut reasons) = status(out, recipe)? else { return Ok(()) };
+    let more = reasons.len().saturating_sub(REASONS);
+    reasons.truncate(REASONS);
+    reasons.extend((more > 0).then(|| format!("and {more} more")));
+    let old = Manifest::load_any(out).map(|old| format!("{} {}", old.kind, old.short_key()));
+    let old = old.unwrap_or_else(|_| "an artifact that cannot be read".into());
+    tracing::info!("{}: replaces {old} ({})", out.display(), reasons.join(", "));
+    Ok(())
+}
+
 /// Each way in which `recipe` differs from what made `manifest`, as `path: old -> new`.
 fn differences(manifest: &Manifest, recipe: &Recipe) -> Vec<String> {
     let mut found = Vec::new();
@@ -51,6 +66,9 @@ fn differences(manifest: &Manifest, recipe: &Recipe) -> Vec<String> {
     }
     compare_inputs(&manifest.inputs, &recipe.inputs, &mut found);
     compare_values("", &manifest.config, &recipe.config, &mut found);
+    if found.is_empty() {
+        found.push("its key changed".into());
+    }
     found
 }
 

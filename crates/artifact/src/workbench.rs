@@ -9,7 +9,7 @@ use fs_err as fs;
 use serde_json::Value;
 
 use crate::claim;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::digest;
 use crate::disk::{explain, remove_leftovers, sync};
 use crate::lock::Lock;
@@ -20,6 +20,7 @@ use crate::recipe::Recipe;
 use crate::seal::{self, Seal};
 use crate::shard::{self, Shard};
 use crate::spec::OutputSpec;
+use crate::status::announce;
 
 /// An artifact's folder while its stage works on it. Dropping it releases the lock and keeps the finished parts.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Workbench {
     /// an artifact of another kind; of class failed if another process works on it.
     pub fn open(out: &Path, recipe: Recipe, tool: Tool) -> anyhow::Result<Self> {
         claim::check(out, &recipe)?;
-        Ok(Self::locked(Lock::alone(out)?, out, recipe, tool, None, ""))
+        Self::locked(Lock::alone(out)?, out, recipe, tool, None, "")
     }
 
     /// [`Workbench::open`] for one of several processes that work on the artifact at once; `device` is noted for the
@@ -58,7 +59,7 @@ impl Workbench {
         device: &str,
     ) -> anyhow::Result<Self> {
         claim::check(out, &recipe)?;
-        Ok(Self::locked(Lock::shard(out, shard)?, out, recipe, tool, Some(shard), device))
+        Self::locked(Lock::shard(out, shard)?, out, recipe, tool, Some(shard), device)
     }
 
     fn locked(
@@ -68,11 +69,12 @@ impl Workbench {
         tool: Tool,
         shard: Option<Shard>,
         device: &str,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
+        announce(out, &recipe)?;
         let (out, key) = (out.to_path_buf(), recipe.key());
         remove_leftovers(&out, &temporary(shard));
         let clock = Clock::start(out.join(note_name(&key, shard)), device);
-        Self { out, recipe, key, tool, clock, shard, _lock: lock }
+        Ok(Self { out, recipe, key, tool, clock, shard, _lock: lock })
     }
 
     /// The artifact's folder.
@@ -279,7 +281,7 @@ fn temporary(shard: Option<Shard>) -> String {
 /// Where the time is noted.
 fn note_name(key: &str, shard: Option<Shard>) -> String {
     let short = &key[..8];
-    shard.map_or_else(|| format!(".elapsed-{short}"), |shard| shard::note_name(short, shard))
+    shard.map_or_else(|| clock::note_name(short), |shard| shard::note_name(short, shard))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use entromask_artifact::{Recipe, Status, status};
+use entromask_artifact::{Recipe, Remains, Status, status};
 use fs_err as fs;
 use serde_json::json;
 
@@ -42,11 +42,12 @@ pub fn plan(
 }
 
 fn differences(out: &Path, recipe: &Recipe) -> anyhow::Result<Vec<String>> {
+    let resumed = Remains::of(out, &recipe.key());
+    let resumed = resumed.map(|remains| format!("goes on with a run that was interrupted{remains}"));
     Ok(match status(out, recipe)? {
         Status::UpToDate(_) => vec![],
-        Status::Missing => vec!["there is none yet".into()],
-        Status::Changed(reasons) if reasons.is_empty() => vec!["its key changed".into()],
-        Status::Changed(reasons) => reasons,
+        Status::Missing => vec![resumed.unwrap_or_else(|| "there is none yet".into())],
+        Status::Changed(reasons) => reasons.into_iter().chain(resumed).collect(),
     })
 }
 

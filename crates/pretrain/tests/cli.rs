@@ -80,6 +80,9 @@ fn an_interrupt_keeps_the_last_step() -> Result<()> {
     let log = std::fs::read_to_string(state.join("metrics.jsonl"))?;
     let losses = log.lines().filter(|line| line.contains("\"loss\"")).count();
     assert_eq!(step, losses, "no step is lost");
+    let planned = session.command(&masks, "model").arg("--dry-run").output()?;
+    let planned = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(planned.contains(&format!("interrupted with a checkpoint at step {step}")), "{planned}");
     Ok(())
 }
 
@@ -131,7 +134,11 @@ fn a_second_call_does_nothing_and_a_changed_recipe_trains_again() -> Result<()> 
     let planned = session.command(&masks, "model").args(["--dry-run", "--set", "lr=2e-3"]).output()?;
     assert!(String::from_utf8_lossy(&planned.stdout).contains("lr: 0.001 -> 0.002"));
     let content = json(&model.join("manifest.json"))?["content"].clone();
-    session.train(&masks, "model", &["--set", "lr=2e-3"])?;
+    let short_key = entromask_artifact::Manifest::load_any(&model)?.short_key().to_owned();
+    let trained = session.command(&masks, "model").args(["--set", "lr=2e-3"]).output()?;
+    let said = format!("replaces model {short_key} (lr: 0.001 -> 0.002)");
+    let log = String::from_utf8_lossy(&trained.stderr).into_owned();
+    assert!(trained.status.success() && log.contains(&said), "{log}");
     assert_ne!(json(&model.join("manifest.json"))?["content"], content);
     Ok(())
 }
