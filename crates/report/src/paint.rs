@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use anstyle::{Ansi256Color, AnsiColor, Color, RgbColor, Style};
 
 use crate::nats::Range;
-use crate::passage::Passage;
+use crate::passage::{Passage, Piece};
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -73,16 +73,18 @@ impl Paint {
     }
 
     /// A passage, each token coloured by where its entropy lies in `range`; masked tokens are underlined, or in brackets.
-    pub fn passage(self, passage: &Passage, range: Range) -> String {
-        let mut out = String::new();
-        for piece in &passage.pieces {
-            out.push_str(&piece.gap);
-            out.push_str(&self.token(
-                &piece.text,
-                piece.entropy.map(f64::from),
-                piece.masked.is_some(),
-                range,
-            ));
+    /// Lines of more than `width` characters are broken where there is white space.
+    pub fn passage(self, passage: &Passage, range: Range, width: Option<usize>) -> String {
+        let (mut out, mut column) = (String::new(), 0);
+        for word in passage.pieces.chunk_by(|_, next| !next.begins_word()) {
+            let (gap, painted) = (word[0].gap.as_str(), self.word(word, range));
+            // Escape sequences take no room.
+            let seen = if self == Self::Plain { painted.clone() } else { text_of(word) };
+            let after = column_after(column_after(column, gap), &seen);
+            let is_wide = column > 0 && width.is_some_and(|width| after > width);
+            out.push_str(if is_wide { "\n" } else { gap });
+            out.push_str(&painted);
+            column = if is_wide { column_after(0, &seen) } else { after };
         }
         out
     }
@@ -108,6 +110,17 @@ impl Paint {
             });
         }
         parts.join("   ")
+    }
+
+    /// The tokens of a word, and what lies between them.
+    fn word(self, word: &[Piece], range: Range) -> String {
+        let mut out = String::new();
+        for (index, piece) in word.iter().enumerate() {
+            out.push_str(if index == 0 { "" } else { &piece.gap });
+            let (entropy, masked) = (piece.entropy.map(f64::from), piece.masked.is_some());
+            out.push_str(&self.token(&piece.text, entropy, masked, range));
+        }
+        out
     }
 
     fn token(self, text: &str, entropy: Option<f64>, masked: bool, range: Range) -> String {
@@ -141,6 +154,19 @@ impl Paint {
     }
 }
 
+fn text_of(word: &[Piece]) -> String {
+    let inner = word.iter().skip(1).flat_map(|piece| [&piece.gap, &piece.text]);
+    word.iter().take(1).map(|piece| &piece.text).chain(inner).map(String::as_str).collect()
+}
+
+/// Where a line is after `text` that begins at `column`.
+fn column_after(column: usize, text: &str) -> usize {
+    match text.rsplit_once('\n') {
+        Some((_, last)) => last.chars().count(),
+        None => column + text.chars().count(),
+    }
+}
+
 fn raised(nats: f64) -> String {
     let whole = nats.round().max(0.0) as u64;
     whole.to_string().chars().filter_map(|digit| Some(RAISED[digit.to_digit(10)? as usize])).collect()
@@ -149,7 +175,6 @@ fn raised(nats: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::passage::Piece;
 
     const RANGE: Range = Range { low: 0.0, high: 10.0 };
 
@@ -171,17 +196,38 @@ mod tests {
 
     #[test]
     fn without_colour_marks_say_the_same() {
-        assert_eq!(Paint::Plain.passage(&passage(), RANGE), "the⁰ [king]¹².");
+        assert_eq!(Paint::Plain.passage(&passage(), RANGE, None), "the⁰ [king]¹².");
+        assert_eq!(Paint::Plain.passage(&passage(), RANGE, Some(9)), "the⁰\n[king]¹².");
         assert!(!Paint::Plain.legend(RANGE, true, true).contains('\x1b'));
     }
 
     #[test]
+    fn coloured_lines_are_broken_between_words_only() {
+        let piece = |gap: &str, text: &str| Piece {
+            gap: gap.into(),
+            text: text.into(),
+            entropy: Some(1.0),
+            ..Piece::default()
+        };
+        let pieces =
+            vec![piece("", "of"), piece("", "ten"), piece(" ", "a"), piece(" ", "word"), piece("", ".")];
+        let text = Paint::Palette.passage(&Passage { row: 0, pieces }, RANGE, Some(7));
+        let mut escaped = false;
+        let seen = text.chars().filter(|&char| {
+            let hidden = escaped || char == '\x1b';
+            escaped = hidden && char != 'm';
+            !hidden
+        });
+        assert_eq!(seen.collect::<String>(), "often a\nword.");
+    }
+
+    #[test]
     fn colours_follow_the_entropy_and_end_after_each_token() {
-        let text = Paint::Palette.passage(&passage(), RANGE);
+        let text = Paint::Palette.passage(&passage(), RANGE, None);
         let (low, high) = (text.find("48;5;230").expect("lowest"), text.find("48;5;175").expect("highest"));
         assert!(low < high);
         assert!(text.contains("\x1b[4m"), "masked tokens are underlined: {text:?}");
         assert!(text.ends_with('.'), "unscored tokens have no colour: {text:?}");
-        assert!(Paint::True.passage(&passage(), RANGE).contains("48;2;255;249;196"));
+        assert!(Paint::True.passage(&passage(), RANGE, None).contains("48;2;255;249;196"));
     }
 }

@@ -31,6 +31,13 @@ pub struct Piece {
     pub masked: Option<String>,
 }
 
+impl Piece {
+    /// Whether white space lies before it, or is where it begins.
+    pub(crate) fn begins_word(&self) -> bool {
+        self.gap.contains(char::is_whitespace) || self.text.starts_with(char::is_whitespace)
+    }
+}
+
 impl Passage {
     /// Row `index` of `tokens`, which needs all columns.
     pub fn new(tokens: &Tokens, index: usize, names: &Names) -> Self {

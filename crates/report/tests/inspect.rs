@@ -313,6 +313,28 @@ fn what_has_no_rows_shows_none() -> anyhow::Result<()> {
 }
 
 #[test]
+fn colours_take_no_room_in_tables() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let shown = |color: &str| inspect(&fixture.dir("masks-1"), &["--color", color]);
+    let (coloured, plain) = (shown("always"), shown("never"));
+    let pieces = coloured.split('\x1b').enumerate();
+    let seen: String = pieces
+        .map(|(i, text)| if i == 0 { text } else { text.split_once('m').map_or("", |(_, rest)| rest) })
+        .collect();
+    let headers: Vec<_> =
+        plain.lines().filter(|line| line.contains("role  ") || line.contains("file  ")).collect();
+    assert!(
+        coloured.contains("\x1b[2m role") || coloured.contains("\x1b[2mrole"),
+        "headers are faint: {coloured:?}"
+    );
+    assert!(
+        headers.len() > 1 && headers.iter().all(|header| seen.lines().any(|line| line == *header)),
+        "{seen}"
+    );
+    Ok(())
+}
+
+#[test]
 fn the_doctor_names_what_is_missing() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let doctor = || -> anyhow::Result<_> {

@@ -19,7 +19,8 @@ const LISTED: usize = 8;
 const BAR: f64 = 36.0;
 
 pub(super) fn render(inspection: &Inspection, paint: Paint) -> String {
-    let mut screen = Screen { out: String::new(), paint };
+    let width = Table::new().width().map(usize::from);
+    let mut screen = Screen { out: String::new(), paint, width };
     screen.title(inspection);
     if let Some(manifest) = &inspection.manifest {
         screen.manifest(manifest);
@@ -53,6 +54,8 @@ pub(super) fn render(inspection: &Inspection, paint: Paint) -> String {
 pub(super) struct Screen {
     out: String,
     paint: Paint,
+    /// Characters in a line of the terminal, where there is one.
+    width: Option<usize>,
 }
 
 impl Screen {
@@ -93,12 +96,14 @@ impl Screen {
     ) {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(header.map(|name| self.paint.faint(name))).add_rows(rows);
+        table.set_header(header).add_rows(rows);
         for column in table.column_iter_mut().skip(right_from) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        for line in table.to_string().lines() {
-            self.line(&format!(" {}", line.trim_end()));
+        for (index, line) in table.to_string().lines().map(str::trim_end).enumerate() {
+            // Painted when it is laid out: escape sequences would count as characters.
+            let line = if index == 0 { self.paint.faint(line) } else { line.into() };
+            self.line(&format!(" {line}"));
         }
     }
 
@@ -294,7 +299,7 @@ impl Screen {
         self.heading(&format!("row {}", passage.row));
         let scored = passage.pieces.iter().any(|piece| piece.entropy.is_some());
         let masked = passage.pieces.iter().any(|piece| piece.masked.is_some());
-        let text = self.paint.passage(passage, range);
+        let text = self.paint.passage(passage, range, self.width);
         self.line(&text);
         let legend = self.paint.legend(range, scored, masked);
         if !legend.is_empty() {
