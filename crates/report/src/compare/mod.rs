@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::inspect::glue::{self, Estimate, GlueView};
 use crate::leaves::leaves;
+use crate::number::counted;
 pub use difference::{Difference, Verdict};
 pub use output::{Format, write};
 
@@ -204,7 +205,8 @@ fn notes(results: &[Results], systems: &[System], shared: &[String]) -> Vec<Stri
         }
         let pairs = one.view.seeds.iter().filter(|seed| baseline.view.seeds.contains(seed)).count();
         if pairs < one.view.seeds.len() || pairs < baseline.view.seeds.len() {
-            notes.push(format!("{name}: only {pairs} seeds are paired"));
+            let are = if pairs == 1 { "is" } else { "are" };
+            notes.push(format!("{name}: only {} {are} paired", counted(pairs as u64, "seed")));
         }
         if one.view.model == baseline.view.model {
             notes.push(format!("{name}: the same model as the baseline"));

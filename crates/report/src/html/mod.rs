@@ -21,6 +21,7 @@ use minijinja::{Environment, Value};
 use serde::Serialize;
 
 use crate::inspect::glue::{self, GlueView};
+use crate::number::{bytes, count, counted};
 use crate::trace;
 use lineage::{Artifact, Group, Lineage};
 
@@ -53,7 +54,8 @@ impl fmt::Display for Report {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        write!(f, "{}: {} stages, {}", self.out.display(), self.stages, crate::number::bytes(self.bytes))
+        let (stages, size) = (counted(self.stages as u64, "stage"), bytes(self.bytes));
+        write!(f, "{}: {stages}, {size}", self.out.display())
     }
 }
 
@@ -94,8 +96,13 @@ fn results(lineage: &mut Lineage, dir: &Path) -> anyhow::Result<GlueView> {
 }
 
 fn render(page: &page::Page) -> anyhow::Result<String> {
+    environment()?.get_template("page.html")?.render(Serde(page)).context("failed to make the page")
+}
+
+fn environment() -> anyhow::Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.add_filter("count", count);
     environment.add_template("macros.html", include_str!("../../templates/macros.html"))?;
     environment.add_template("page.html", include_str!("../../templates/page.html"))?;
     // Not templates: braces mean something else in them.
@@ -103,5 +110,21 @@ fn render(page: &page::Page) -> anyhow::Result<String> {
         .add_global("style", Value::from_safe_string(include_str!("../../templates/style.css").into()));
     environment
         .add_global("script", Value::from_safe_string(include_str!("../../templates/script.js").into()));
-    environment.get_template("page.html")?.render(Serde(page)).context("failed to make the page")
+    Ok(environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_counts_of_a_page_have_one_form() -> anyhow::Result<()> {
+        let tokens = serde_json::json!({"tokens": [{"token": "the", "mean": 1.5, "count": 2341}]});
+        let call = "{% from 'macros.html' import ranking %}{{ ranking('id', 'name', tokens) }}";
+        let mut environment = environment()?;
+        environment.add_template("call.html", call)?;
+        let html = environment.get_template("call.html")?.render(Serde(tokens))?;
+        assert!(html.contains(">1.50</td>") && html.contains(">2,341</td>"), "{html}");
+        Ok(())
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::lineage::{Artifact, Group, Lineage, Stage};
 use crate::drift::Drift;
 use crate::leaves::leaves;
-use crate::number::{bytes, count, duration, flops, short};
+use crate::number::{bytes, count, counted, duration, flops, short};
 use crate::sample;
 
 /// One line of the table of stages.
@@ -99,12 +99,12 @@ fn what(manifest: &Manifest) -> String {
     let number = |value: &Value, text: fn(u64) -> String| value.as_u64().map(text);
     let facts = match manifest.kind {
         Kind::Tokens => vec![
-            number(&stats["rows"], |rows| format!("{} rows", count(rows))),
-            number(&config["seq_len"], |length| format!("up to {length} tokens each")),
+            number(&stats["rows"], |rows| counted(rows, "row")),
+            number(&config["seq_len"], |length| format!("up to {} tokens each", count(length))),
         ],
         Kind::Entropy => vec![
             config["conditioning"].as_str().map(str::to_string),
-            number(&config["folds"], |folds| format!("{folds} folds")),
+            number(&config["folds"], |folds| counted(folds, "fold")),
         ],
         Kind::Masks => vec![
             config["policy"]["name"].as_str().map(str::to_string),
@@ -112,7 +112,7 @@ fn what(manifest: &Manifest) -> String {
             epochs(config["first_epoch"].as_u64(), config["epochs"].as_u64()),
         ],
         Kind::Targets => vec![
-            number(&config["top_k"], |k| format!("{k} tokens a position")),
+            number(&config["top_k"], |k| format!("{} a position", counted(k, "token"))),
             config["temperature"].as_f64().map(|temperature| format!("temperature {temperature}")),
         ],
         Kind::Model => vec![
@@ -122,7 +122,7 @@ fn what(manifest: &Manifest) -> String {
         ],
         Kind::Glue => vec![
             config["tasks"].as_object().map(|tasks| tasks.keys().cloned().collect::<Vec<_>>().join(", ")),
-            config["seeds"].as_array().map(|seeds| format!("{} seeds", seeds.len())),
+            config["seeds"].as_array().map(|seeds| counted(seeds.len() as u64, "seed")),
         ],
     };
     facts.into_iter().flatten().collect::<Vec<_>>().join(", ")

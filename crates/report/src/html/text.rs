@@ -21,6 +21,8 @@ use crate::scan::{EntropyScan, MIN_COUNT, MaskScan, Ranking, TokenMasked};
 const SHADES: usize = 9;
 /// Bars of the histogram, about.
 const BARS: usize = 28;
+/// Of the histogram's highest bar: what stands above the plot is not to be touched.
+const HEADROOM: f64 = 1.1;
 /// Tokens in each list.
 const RANKED: usize = 8;
 
@@ -232,7 +234,8 @@ fn histogram(all: &Nats, masked: &Nats) -> Option<Plot> {
     let range = all.range();
     let (all_bins, masked_bins) = (all.histogram(range, BARS), masked.histogram(range, BARS));
     let (all_shares, masked_shares) = (shares(&all_bins), shares(&masked_bins));
-    let y = Scale::from_zero(all_shares.iter().chain(&masked_shares).copied());
+    let highest = all_shares.iter().chain(&masked_shares).copied().fold(0.0, f64::max);
+    let y = Scale::from_zero([highest * HEADROOM]);
     let mut lines = vec![bars("all", &all_shares, y)];
     if !masked.is_empty() {
         lines.push(steps("masked", &masked_shares, y));
@@ -266,5 +269,20 @@ fn histogram_in_words(all: &Nats, masked: &Nats) -> String {
         middle
     } else {
         format!("{middle}, over the masked tokens {:.2} nats", masked.mean())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_histogram_leaves_room_below_its_legend() {
+        let mut all = Nats::default();
+        (0..100).for_each(|n| all.add((n % 10) as f32));
+        let plot = histogram(&all, &all).expect("a histogram");
+        let tops = plot.lines.iter().flat_map(|line| line.path.split('V').skip(1));
+        let tops = tops.filter_map(|rest| rest.split(['H', 'Z']).next()?.parse().ok());
+        assert!(tops.fold(f64::MAX, f64::min) > 50.0, "{:?}", plot.lines);
     }
 }

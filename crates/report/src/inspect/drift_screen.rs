@@ -2,7 +2,7 @@
 
 use super::screen::Screen;
 use crate::drift::Drift;
-use crate::number::count;
+use crate::number::counted;
 
 impl Screen {
     /// Nothing where there was no round before.
@@ -12,9 +12,9 @@ impl Screen {
         let overall = correlation(drift.spearman);
         self.heading("entropies against the round before");
         self.pairs(&[
-            ("rank correlation", format!("{overall} (Spearman, {} tokens)", count(drift.tokens))),
+            ("rank correlation", format!("{overall} (Spearman, {})", counted(drift.tokens, "token"))),
             ("within rows", format!("{} (mean)", correlation(drift.spearman_in_rows))),
-            ("staleness", format!("{} tokens trained on in between", count(drift.staleness))),
+            ("staleness", format!("{} trained on in between", counted(drift.staleness, "token"))),
             ("round before", drift.before.display().to_string()),
         ]);
     }

@@ -3,7 +3,7 @@
 use super::EntropyView;
 use super::screen::Screen;
 use crate::nats::{Bin, step_decimals};
-use crate::number::count;
+use crate::number::{count, counted};
 use crate::scan::TokenMean;
 
 impl Screen {
@@ -16,8 +16,8 @@ impl Screen {
             self.line("  margin and normalized have no unit: both are between 0 and 1");
         }
         self.line(&format!(
-            "  {} positions without a score: special tokens, and rows that were left out",
-            count(view.unscored)
+            "  {} without a score: special tokens, and rows that were left out",
+            counted(view.unscored, "position")
         ));
         if let Some(limit) = view.ln_vocabulary {
             self.line(&format!("  largest possible entropy, ln of the vocabulary's size: {limit:.2}"));
@@ -45,7 +45,10 @@ impl Screen {
         if ranking.highest.is_empty() {
             return;
         }
-        self.heading(&format!("tokens by mean entropy (those scored at least {} times)", ranking.min_count));
+        self.heading(&format!(
+            "tokens by mean entropy (those scored at least {})",
+            counted(ranking.min_count, "time")
+        ));
         let pairs = ranking.highest.iter().zip(&ranking.lowest);
         let decimals = ranking.decimals();
         let mean = |token: &TokenMean| format!("{:.decimals$}", token.mean);

@@ -4,7 +4,7 @@ use super::MasksView;
 use super::screen::{Screen, ratio, sparkline};
 use super::selection::Selection;
 use crate::nats::{Range, Summary};
-use crate::number::{count, percent};
+use crate::number::{count, counted, percent};
 use crate::scan::TokenMasked;
 
 impl Screen {
@@ -51,7 +51,7 @@ impl Screen {
     fn selection(&mut self, selection: &Selection, entropy: Option<&Summary>) {
         self.heading("selection (all rows and epochs)");
         let mut pairs = vec![
-            ("budget", format!("{} tokens", count(selection.budget))),
+            ("budget", counted(selection.budget, "token")),
             ("not spent", count(selection.short)),
             ("beyond cap or spread", count(selection.relaxed)),
         ];

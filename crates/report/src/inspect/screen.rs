@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{GlueView, Inspection, ModelView, TargetsView, TokensView, View};
 use crate::leaves::leaves;
 use crate::nats::{Range, Summary};
-use crate::number::{bytes, count, duration, flops, percent, short};
+use crate::number::{bytes, count, counted, duration, flops, percent, short};
 use crate::paint::Paint;
 use crate::passage::Passage;
 
@@ -27,11 +27,11 @@ pub(super) fn render(inspection: &Inspection, paint: Paint) -> String {
     }
     if let Some(seen) = inspection.looked_at.filter(|seen| seen.rows > 0) {
         let what = format!(
-            "{} of {} rows, {} of {} parts{}",
+            "{} of {}, {} of {}{}",
             count(seen.rows),
-            count(seen.of_rows),
+            counted(seen.of_rows, "row"),
             seen.parts,
-            seen.of_parts,
+            counted(seen.of_parts as u64, "part"),
             if seen.is_partial() { " (--all reads everything)" } else { "" }
         );
         screen.heading("looked at");
@@ -256,7 +256,7 @@ impl Screen {
         ]);
         let mut pairs = Vec::new();
         if let (Some(step), Some(loss)) = (view.last_step, view.recent_loss) {
-            pairs.push(("steps", format!("{} on {} tokens", count(step.step), count(step.tokens))));
+            pairs.push(("steps", format!("{} on {}", count(step.step), counted(step.tokens, "token"))));
             pairs.push(("training loss", format!("{loss:.3} nats over the last twentieth of the steps")));
         }
         if let Some(last) = view.validations.last() {
