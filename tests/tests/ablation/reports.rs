@@ -80,6 +80,10 @@ fn check_costs(report: &Value, manifests: &BTreeMap<String, (Manifest, SystemTim
 /// One file, without scripts and without a network.
 fn check_page(world: &World) -> Result<()> {
     let page = world.report("micro.html")?;
+    assert!(
+        page.contains("<code><span>entromask-pretrain</span> <span>"),
+        "who made a run is broken into lines"
+    );
     assert_eq!(page.matches("<svg").count(), 3);
     for foreign in ["<script", "src=", "@import", "url(", "<link"] {
         assert!(!page.contains(foreign), "{foreign}");

@@ -23,7 +23,7 @@ pub(super) fn runs(findings: &Findings) -> Section {
             Cell::code(run.model.display().to_string()),
             run.key.as_ref().map_or("missing".into(), |key| Cell::code(short(key))),
             digits(run.content.as_deref()),
-            run.made_by.as_deref().unwrap_or(DASH).into(),
+            run.made_by.as_ref().map_or(DASH.into(), Cell::code),
             if glue.is_empty() { DASH.into() } else { Cell::code(glue.join(", ")) },
             stages.join(" ").into(),
         ]);
