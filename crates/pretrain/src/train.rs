@@ -119,11 +119,11 @@ impl<'a> Trainer<'a> {
 
     fn announce(&self, devices: &str) {
         let (job, span) = (self.job, self.job.span);
-        tracing::info!(
-            "entromask-pretrain {} on {devices} ({} threads)",
-            env!("CARGO_PKG_VERSION"),
-            rayon::current_num_threads()
-        );
+        let threads = match rayon::current_num_threads() {
+            1 => "1 thread".into(),
+            n => format!("{n} threads"),
+        };
+        tracing::info!("entromask-pretrain {} on {devices} ({threads})", env!("CARGO_PKG_VERSION"));
         tracing::info!("config {}", job.recipe.config);
         tracing::info!(
             "{} parameters; epochs {}..{} of {}, {} tokens each; step {} of {}",
