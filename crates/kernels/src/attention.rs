@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 use crate::exponential::{LOWEST, exp};
 use crate::matrix::{Matrix, View};
 use crate::panels::{NO_TOKEN, Panels, padded};
-use crate::product::{Start, multiply};
+use crate::product::{DEPTH, Start, multiply};
 
 /// Attention with several heads, and what it needs in between.
 #[derive(Clone, Debug, Default)]
@@ -50,16 +50,22 @@ impl Attention {
         let reach = reach.filter(|&reach| row.len() > reach + 1);
         for head in 0..heads {
             let columns = |of: usize| (of * heads + head) * size..(of * heads + head + 1) * size;
-            let view = |columns: Range<usize>| {
-                let view = key_value.view(row.clone(), columns);
-                (0..view.rows()).map(move |token| view.row(token))
-            };
-            self.keys.pack_columns(size, view(columns(0)));
-            self.values.pack_rows(size, view(columns(1)));
+            let mut packed = 0..0;
             for (tile, positions) in queries.positions.chunks(QUERIES).enumerate() {
+                let tokens = seen(positions, reach, row.len());
+                if tokens != packed {
+                    let view = |columns: Range<usize>| {
+                        let view = key_value.view(row.start + tokens.start..row.start + tokens.end, columns);
+                        (0..view.rows()).map(move |token| view.row(token))
+                    };
+                    self.keys.pack_columns(size, view(columns(0)));
+                    self.values.pack_rows(size, view(columns(1)));
+                    packed = tokens.clone();
+                }
                 let first = queries.first + tile * QUERIES;
                 let query = queries.query.view(first..first + positions.len(), columns(0));
-                Arch::new().dispatch(Head { attention: self, query, positions, reach });
+                let first_token = tokens.start;
+                Arch::new().dispatch(Head { attention: self, query, positions, first_token, reach });
                 for index in 0..positions.len() {
                     output.row_mut(first + index)[columns(0)].copy_from_slice(self.context.row(index));
                 }
@@ -68,11 +74,21 @@ impl Attention {
     }
 }
 
-/// One head of some queries.
+/// The tokens of a row of `length` that any of `positions` sees, and some before them: from a multiple of [`DEPTH`] on, so that
+/// sums are made of the same parts, and have the same bits, whichever queries are computed together.
+fn seen(positions: &[u16], reach: Option<usize>, length: usize) -> Range<usize> {
+    let (first, last) = (positions.iter().min(), positions.iter().max());
+    let (Some(reach), Some(&first), Some(&last)) = (reach, first, last) else { return 0..length };
+    let start = usize::from(first).saturating_sub(reach) / DEPTH * DEPTH;
+    start..length.min(usize::from(last) + reach + 1)
+}
+
+/// One head of some queries, and the keys from `first_token` on.
 struct Head<'a> {
     attention: &'a mut Attention,
     query: View<'a>,
     positions: &'a [u16],
+    first_token: usize,
     reach: Option<usize>,
 }
 
@@ -94,7 +110,7 @@ impl WithSimd for Head<'_> {
         for (row, &position) in self.positions.iter().enumerate() {
             let scores = scores.row_mut(row);
             if let Some(reach) = self.reach {
-                hide_far(&mut scores[..tokens], usize::from(position), reach);
+                hide_far(&mut scores[..tokens], usize::from(position) - self.first_token, reach);
             }
             softmax(simd, scores, (size as f32).powf(-0.5));
         }
@@ -189,9 +205,13 @@ mod tests {
 
     #[test]
     fn equals_the_formula() {
-        for case in
-            [case(1, 1, 1, None), case(20, 3, 5, None), case(130, 2, 64, None), case(40, 2, 20, Some(4))]
-        {
+        for case in [
+            case(1, 1, 1, None),
+            case(20, 3, 5, None),
+            case(130, 2, 64, None),
+            case(40, 2, 20, Some(4)),
+            case(600, 1, 8, Some(4)),
+        ] {
             let positions: Vec<u16> = (0..case.tokens as u16).rev().collect();
             let found = case.fused(&positions);
             for (row, &position) in positions.iter().enumerate() {
@@ -208,11 +228,24 @@ mod tests {
 
     #[test]
     fn a_query_alone_gives_the_same_bits() {
-        let case = case(50, 2, 12, Some(7));
-        let all: Vec<u16> = (0..50).collect();
-        let together = case.fused(&all);
-        for position in [0, 13, 49] {
-            assert_eq!(case.fused(&[position]).row(0), together.row(usize::from(position)));
+        for (tokens, reach) in [(50, Some(7)), (700, Some(20)), (700, Some(300)), (300, None)] {
+            let case = case(tokens, 2, 12, reach);
+            let together = case.fused(&(0..tokens as u16).collect::<Vec<_>>());
+            for position in [0, 13, 49, tokens - 1].map(|position| position as u16) {
+                assert_eq!(case.fused(&[position]).row(0), together.row(usize::from(position)));
+            }
+            let both_ends = [0, tokens as u16 - 1];
+            assert_eq!(case.fused(&both_ends).row(1), together.row(tokens - 1), "{tokens} {reach:?}");
         }
+    }
+
+    #[test]
+    fn far_tokens_are_not_read() {
+        let (mut case, position) = (case(1_000, 1, 8, Some(5)), 600);
+        let before = case.fused(&[position]);
+        for token in (0..512).chain(606..1_000) {
+            case.key_value[token * 16..(token + 1) * 16].fill(f32::NAN);
+        }
+        assert_eq!(case.fused(&[position]).row(0), before.row(0));
     }
 }

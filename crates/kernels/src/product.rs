@@ -16,7 +16,7 @@ pub(crate) const ROWS: usize = 6;
 /// Depth that is multiplied at once: with AVX2 that much of a panel is 16 KiB, with AVX-512 32 KiB, and stays in the
 /// first-level cache while all rows pass by, and 256 rows of the input are 256 KiB and stay in the second-level one while
 /// all panels do. Where the first-level cache has 48 KiB, half the depth is a twentieth slower.
-const DEPTH: usize = 256;
+pub(crate) const DEPTH: usize = 256;
 
 /// Steps of the depth whose instructions stand one after the other. Counting each would be 4 of 24 instructions a step, more
 /// than a core can always decode beside its multiply-adds.
