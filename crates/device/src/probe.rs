@@ -20,7 +20,7 @@ pub(crate) struct Types {
     pub products: FloatDType,
 }
 
-/// Fixes the dtype of `device` and computes one matrix product on it, which must be right: there are software drivers
+/// Fixes the dtype of `device` and computes a matrix product and an exponential on it, which must be right: there are software drivers
 /// that run burn's kernels and return nonsense, and nonsense must not become an artifact.
 pub(crate) fn first_use(mut device: Device, types: Types, spec: Spec) -> Result<Device> {
     let used = quietly(|| {
@@ -29,6 +29,7 @@ pub(crate) fn first_use(mut device: Device, types: Types, spec: Spec) -> Result<
         }
         configure(&mut device, types.new)?;
         check_product(&product(&device, types.products))?;
+        check_exponential(&device)?;
         Ok(device)
     });
     used.map_err(|reason| unavailable(spec, &reason))
@@ -99,6 +100,17 @@ fn check_product(found: &[f32]) -> Result<(), String> {
     }
 }
 
+/// Kernels for CUDA through LLVM take functions like this one from a library of the toolkit, which may not be there.
+fn check_exponential(device: &Device) -> Result<(), String> {
+    let found = Tensor::<1>::zeros([4], device).exp().try_into_vec_as::<f32>();
+    let found = found.map_err(|error| error.to_string())?;
+    if found == [1.0; 4] {
+        Ok(())
+    } else {
+        Err(format!("its exponentials are wrong: {found:?} where 1 is right"))
+    }
+}
+
 fn panic_text(panic: &dyn Any) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown reason").to_owned()
@@ -138,6 +150,7 @@ mod tests {
         let mut found = product(&Device::flex(), FloatDType::F32);
         assert_eq!(check_product(&found), Ok(()));
         assert_eq!(check_product(&product(&Device::flex(), FloatDType::BF16)), Ok(()), "integers are exact");
+        assert_eq!(check_exponential(&Device::flex()), Ok(()));
         assert!(found.iter().any(|&value| value > 50.0) && found.iter().any(|&value| value < -50.0));
         assert!(check_product(&found[1..]).is_err(), "too few");
         found[700] += 1.0;

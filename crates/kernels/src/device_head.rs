@@ -21,6 +21,9 @@ pub struct DeviceHead {
 /// Logits in memory at once, 64 MB in f32.
 const LOGITS: usize = 1 << 24;
 
+/// Positions at once: each is a cube of the kernel, and WebGPU takes no more of them.
+const MOST_POSITIONS: usize = 65_535;
+
 impl DeviceHead {
     /// `weight` is `[vocab_size, hidden_size]`, `bias` `[vocab_size]`.
     pub fn new(weight: Tensor<2>, bias: Tensor<1>) -> Self {
@@ -64,7 +67,7 @@ impl DeviceHead {
         let [vocab_size, _] = self.weight.dims();
         #[cfg(feature = "cube")]
         let vocab_size = self.blocks.as_ref().map_or(vocab_size, |_| crate::blocks::BLOCK.min(vocab_size));
-        (LOGITS / vocab_size).max(1)
+        (LOGITS / vocab_size).clamp(1, MOST_POSITIONS)
     }
 
     fn plain(&self, hidden: Tensor<2>, targets: Tensor<1, Int>, details: bool) -> Chunk {

@@ -68,10 +68,15 @@ impl Case {
 #[test]
 fn the_reduction_equals_that_of_the_cpu() {
     let device = device();
-    // One token, fewer tokens than threads, one block, several blocks with a short last one.
-    for (n, hidden_size, vocab_size, scale) in
-        [(3, 4, 1, 1.0), (5, 8, 100, 2.0), (33, 32, 8_192, 1.0), (70, 64, 20_011, 3.0), (9, 16, 30_522, 0.1)]
-    {
+    // One token, fewer tokens than threads, one block, several blocks with a short last one, more positions than cubes.
+    for (n, hidden_size, vocab_size, scale) in [
+        (3, 4, 1, 1.0),
+        (5, 8, 100, 2.0),
+        (33, 32, 8_192, 1.0),
+        (70, 64, 20_011, 3.0),
+        (9, 16, 30_522, 0.1),
+        (70_000, 4, 8, 1.0),
+    ] {
         case(n, hidden_size, vocab_size, scale).compare(&device, tolerance(2e-4));
     }
 }
