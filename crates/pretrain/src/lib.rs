@@ -75,7 +75,7 @@ pub struct Report {
 pub fn run(config: &Config, paths: &Paths, compute: Compute) -> Result<Report> {
     let job = Job::resolve(config, paths, compute.dtype)?;
     if let Status::UpToDate(manifest) = status(&paths.out, &job.recipe)? {
-        tracing::info!("{}: up to date", paths.out.display());
+        tracing::debug!("{}: up to date", paths.out.display());
         return Ok(Report::new(&paths.out, &manifest, true));
     }
     let devices = entromask_device::open_all(compute.device, compute.dtype)?;
