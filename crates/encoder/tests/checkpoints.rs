@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use entromask_encoder::{Batch, EncoderConfig, MaskedLm, SequenceClassifier, pretrained_files};
+use entromask_encoder::{Batch, EncoderConfig, Family, MaskedLm, SequenceClassifier, pretrained_files};
 use entromask_fault::{Class, Fault};
 use entromask_kernels::Products;
 use safetensors::SafeTensors;
@@ -106,6 +106,32 @@ fn a_redundant_decoder_is_tied_and_another_one_is_used() {
     assert!(!config.tie_word_embeddings);
     let change: f32 = (model.decoder().0 - model.encoder.word_embeddings()).sum().into_scalar();
     assert!((change - 1.0).abs() < 1e-5, "{change}");
+}
+
+/// As `save_model` of `safetensors` leaves them, which keeps the first name of several for one tensor.
+#[test]
+fn tied_embeddings_may_be_stored_as_the_decoder() {
+    for (family, words, decoder) in [
+        (Family::Roberta, "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
+        (Family::XlmRoberta, "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
+        (Family::ModernBert, "model.embeddings.tok_embeddings.weight", "decoder.weight"),
+    ] {
+        let (dir, device) = (tempfile::tempdir().expect("a folder"), Device::flex());
+        let config = EncoderConfig { model_type: family, ..config() };
+        let expected = MaskedLm::init(&config, 1, &device);
+        expected.save_pretrained(&config, dir.path(), &[]).expect("saves");
+        edit(dir.path(), |tensors| {
+            let tensor = tensors.remove(words).expect("there");
+            tensors.insert(decoder.to_owned(), tensor);
+        });
+        let (found, _) = load(dir.path()).expect("loads");
+        assert!(!found.has_own_decoder(), "{family}");
+        let off = (found.encoder.word_embeddings() - expected.decoder().0).abs().max().into_scalar::<f32>();
+        assert!(off.abs() < f32::EPSILON, "{family}");
+        SequenceClassifier::init_from_encoder(dir.path(), &config, 2, 0, &device).expect("an encoder");
+        edit_config(dir.path(), "tie_word_embeddings", false.into());
+        refused(dir.path(), &[words, "is missing"]);
+    }
 }
 
 #[test]

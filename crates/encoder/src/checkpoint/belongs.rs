@@ -41,6 +41,11 @@ pub(crate) fn words(config: &EncoderConfig) -> String {
     Slot::new(config, &fields("encoder/embeddings/word_embeddings/weight")).name
 }
 
+/// Name of the decoder's weight.
+pub(crate) fn decoder(config: &EncoderConfig) -> String {
+    Slot::new(config, &fields("head/decoder/weight")).name
+}
+
 /// Layers that have weights of their own, and the key that says so.
 fn layers(config: &EncoderConfig) -> (&'static str, usize) {
     match config.model_type {
@@ -113,14 +118,12 @@ fn left_out(layout: &Layout, names: &[String], read: &BTreeSet<String>) -> Vec<S
         let mut places = layout.tensors.iter().filter(|(path, _)| path.split('/').next() == Some(part));
         places.any(|(_, place)| names::same_place(&bare(place), module))
     };
-    let reads_head = read.iter().any(|name| place_in("head", name));
+    let of_head = |name: &str| place_in("head", name) && !name.ends_with("decoder.weight");
+    let reads_head = read.iter().any(|name| of_head(name));
     // The head's bias may be stored twice.
     let second = |name: &str| names::at_decoder(name).is_some_and(|other| read.contains(&other));
     let first = |name: &str| read.iter().any(|other| names::at_decoder(other).as_deref() == Some(name));
-    let counts = |name: &str| {
-        place_in("encoder", name)
-            || (reads_head && place_in("head", name) && !name.ends_with("decoder.weight"))
-    };
+    let counts = |name: &str| place_in("encoder", name) || (reads_head && of_head(name));
     let left = names.iter().filter(|name| !read.contains(*name) && counts(name));
     left.filter(|name| !second(name) && !first(name)).cloned().collect()
 }

@@ -54,6 +54,8 @@ pub(crate) struct Stored {
     layout: &'static Layout,
     /// What stands before all names.
     wrapper: &'static str,
+    /// Names of the word embeddings and of the decoder, where these are one tensor.
+    tied: Option<[String; 2]>,
     /// Tensors that were read, as the files name them.
     read: RefCell<BTreeSet<String>>,
 }
@@ -81,7 +83,9 @@ impl Stored {
     pub(crate) fn open(dir: &Path, config: &EncoderConfig) -> Result<Self> {
         let files: Vec<_> = weight_files(dir)?.files.iter().map(|path| open(path)).collect::<Result<_>>()?;
         let layout = config.model_type.layout();
-        let mut stored = Self { dir: dir.to_owned(), files, layout, wrapper: "", read: RefCell::default() };
+        let tied = config.tie_word_embeddings.then(|| [belongs::words(config), belongs::decoder(config)]);
+        let (dir, read) = (dir.to_owned(), RefCell::default());
+        let mut stored = Self { dir, files, layout, wrapper: "", tied, read };
         stored.wrapper = stored.wrapper(config);
         belongs::check(&stored, config)?;
         Ok(stored)
@@ -163,7 +167,13 @@ impl Stored {
         self.find_behind(self.wrapper, name)
     }
 
+    /// A tied tensor may lie under its second name alone: `save_model` of `safetensors` keeps the first in the alphabet.
     fn find_behind(&self, wrapper: &str, name: &str) -> Option<(&dyn TensorFile, String)> {
+        let second = self.tied.as_ref().filter(|[words, _]| words == name).map(|[_, decoder]| decoder);
+        self.find_named(wrapper, name).or_else(|| self.find_named(wrapper, second?))
+    }
+
+    fn find_named(&self, wrapper: &str, name: &str) -> Option<(&dyn TensorFile, String)> {
         let names = names::variants(self.layout, name).into_iter().map(|name| format!("{wrapper}{name}"));
         let in_file = |name: &String| self.files.iter().find(|file| file.shape(name).is_some());
         names.into_iter().find_map(|name| Some((in_file(&name)?.as_ref(), name)))
