@@ -193,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn a_local_theta_of_null_is_the_global_one() {
+        for (json, thetas) in [
+            (json!({"global_rope_theta": 9.0, "local_rope_theta": null}), (9.0, 9.0)),
+            (json!({"local_rope_theta": null}), (160_000.0, 160_000.0)),
+            (json!({"global_rope_theta": 9.0}), (9.0, 10_000.0)),
+            (
+                json!({"local_rope_theta": null, "rope_parameters": {"sliding_attention": {"rope_theta": 5.0}}}),
+                (160_000.0, 5.0),
+            ),
+            (json!({"rope_parameters": {}}), (160_000.0, 10_000.0)),
+        ] {
+            let mut object = as_object(json);
+            object.insert("model_type".to_owned(), "modernbert".into());
+            let modern = read(object).expect("reads").modernbert.expect("its own fields");
+            assert_eq!((modern.global_rope_theta, modern.local_rope_theta), thetas);
+        }
+    }
+
+    #[test]
     fn models_that_are_not_implemented_are_refused() {
         let cases = [
             (json!({"hidden_size": 8}), "model_type is missing"),
@@ -217,6 +236,10 @@ mod tests {
                 "full_attention = 9.0 in rope_parameters is not an object",
             ),
             (json!({"model_type": "modernbert", "rope_parameters": "default"}), "is not an object"),
+            (
+                json!({"model_type": "modernbert", "rope_parameters": {"rope_type": "default", "rope_theta": 5.0}}),
+                "of neither kind of attention",
+            ),
             (json!({"model_type": "modernbert", "layer_types": "full_attention"}), "is not a list"),
             (
                 json!({"model_type": "modernbert", "rope_parameters": {"sliding_attention": {"type": "linear", "factor": 8.0}}}),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Layout, PoolerActivation};
-use crate::EncoderConfig;
+use crate::{EncoderConfig, ModernBertConfig};
 
 /// `ModernBertForMaskedLM`, `ModernBertForSequenceClassification`.
 pub(super) const LAYOUT: Layout = Layout {
@@ -76,6 +76,9 @@ fn read(object: &mut Map<String, Value>) -> Result<(), String> {
             own.insert(key.to_owned(), theta);
         }
     }
+    if !own.contains_key("local_rope_theta") && object.get("local_rope_theta").is_some_and(Value::is_null) {
+        own.insert("local_rope_theta".to_owned(), global_theta(&own));
+    }
     if let Some(scaling) = object.get("rope_scaling") {
         check_rope(scaling)?;
     }
@@ -94,11 +97,23 @@ fn read(object: &mut Map<String, Value>) -> Result<(), String> {
     Ok(())
 }
 
+/// What stands for a local theta of null, as in the code that such files were written for; without the key it has a
+/// default of its own.
+fn global_theta(own: &Map<String, Value>) -> Value {
+    let given = own.get("global_rope_theta").cloned();
+    given.unwrap_or_else(|| json!(ModernBertConfig::default().global_rope_theta))
+}
+
 fn rope_theta(object: &Map<String, Value>, kind: &str) -> Result<Option<Value>, String> {
     let Some(all) = object.get("rope_parameters").filter(|value| !value.is_null()) else {
         return Ok(None);
     };
     let all = all.as_object().ok_or_else(|| format!("rope_parameters = {all} is not an object"))?;
+    let named = all.contains_key("full_attention") || all.contains_key("sliding_attention");
+    if !all.is_empty() && !named {
+        let all = Value::Object(all.clone());
+        return Err(format!("rope_parameters = {all}, of neither kind of attention, is not supported"));
+    }
     let Some(parameters) = all.get(kind).filter(|value| !value.is_null()) else {
         return Ok(None);
     };
