@@ -98,6 +98,9 @@ first_device = $(firstword $(subst $(comma), ,$(DEVICE)))
 on_one  = --device $(first_device) $(threads)
 
 reference = $(if $(REFERENCE),--reference $(REFERENCE))
+# Stages refuse entropies that the policy would not read.
+unscored := $(shell grep -E '^[^\#]*name *= *"(random|frequency|span)"' $(PIPELINES)/mask/$(MASK).toml 2>/dev/null || true)
+entropy   = $(if $(unscored),,--entropy $(1))
 mask_name = $(MASK)$(if $(REFERENCE),-to-$(subst /,-,$(REFERENCE:$(DATA)/entropy/$(CORPUS)/%=%)))
 
 # ---- Tokens ---------------------------------------------------------------------------------------------------------
@@ -181,7 +184,7 @@ $(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE
 	$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml --tokens $(tokens) --model $(teacher) $(on_one)
 
 $(teacher_masks)/manifest.json: $(teacher_entropy)/manifest.json FORCE | $(BUILD)
-	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) --entropy $(teacher_entropy) \
+	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) $(call entropy,$(teacher_entropy)) \
 	  $(reference) --set first_epoch=0 --set epochs=$(total_epochs)
 
 $(teacher_model)/manifest.json: $(teacher_masks)/manifest.json $(if $(FIRST),$(first_masks)/manifest.json) FORCE | $(BUILD)
@@ -219,7 +222,7 @@ $(call self_entropy,$(1),$(2))/manifest.json: $(call self_model,$(1),$(3))/manif
 
 $(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call self_entropy,$(1),$(2))/manifest.json FORCE | $(BUILD)
 	$$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) \
-	  --entropy $(call self_entropy,$(1),$(2)) $(reference) \
+	  $(call entropy,$(call self_entropy,$(1),$(2))) $(reference) \
 	  --set first_epoch=$$$$(($(2) * $(ROUND_EPOCHS))) --set epochs=$(ROUND_EPOCHS)
 
 $(call self_model,$(1),$(2))/manifest.json: $(call self_masks,$(1),$(2))/manifest.json $(call self_ready,$(1),$(2)) FORCE | $(BUILD)

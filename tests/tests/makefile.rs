@@ -57,6 +57,21 @@ fn teachers_in_folders_of_one_name_are_kept_apart() -> Result<()> {
     Ok(())
 }
 
+/// The stage refuses what it would not read.
+#[test]
+fn entropies_are_named_for_policies_that_read_them() -> Result<()> {
+    for (mask, reads) in
+        [("mixed", true), ("high", true), ("random", false), ("frequency", false), ("span", false)]
+    {
+        for goal in ["pretrain-teacher-mask", "pretrain-self-mask"] {
+            let (_, plan) = make(&["--dry-run", goal, &format!("MASK={mask}")])?;
+            assert!(plan.contains(&format!("mask/{mask}.toml")), "{plan}");
+            assert_eq!(plan.contains("--entropy data/entropy/"), reads, "{goal} {mask}: {plan}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_path_with_a_blank_in_a_teachers_file_is_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;

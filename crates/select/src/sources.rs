@@ -14,7 +14,7 @@ use entromask_policy::policies::Basis;
 
 const TOKENIZER: &str = "tokenizer.json";
 
-/// The artifacts that a configuration needs; what it does not need is not looked at.
+/// The artifacts that a configuration needs; a reference that it does not need is not looked at.
 pub(crate) struct Sources {
     pub tokens: Artifact,
     pub entropy: Option<Artifact>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use entromask_artifact::{Cost, OutputSpec, Status, Workbench, status, tool};
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
+use entromask_fault::Fault;
 use entromask_tables::{Masks, Ragged};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -62,7 +63,11 @@ impl fmt::Display for Report {
 }
 
 /// Makes the masks artifact, or finds that it is up to date.
+///
+/// # Errors
+/// A [`Fault`] of class usage where entropies are given that the policy does not read.
 pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
+    check_read(config, paths)?;
     let sources = Sources::load(config, paths)?;
     let recipe = sources.recipe(config)?;
     if let Status::UpToDate(manifest) = status(&paths.out, &recipe)? {
@@ -84,11 +89,22 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
 
 /// Says what [`run`] would do.
 pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths) -> anyhow::Result<()> {
+    check_read(config, paths)?;
     let basis = config.policy.basis();
     let mut inputs = vec![paths.tokens.as_path()];
-    inputs.extend(paths.entropy.as_deref().filter(|_| matches!(basis, Basis::Measure | Basis::Excess)));
+    inputs.extend(paths.entropy.as_deref());
     inputs.extend(paths.reference.as_deref().filter(|_| basis == Basis::Excess));
     entromask_cli::plan(common, &paths.out, &inputs, || Sources::load(config, paths)?.recipe(config))
+}
+
+/// Refuses entropies that would not be read: without a policy in the configuration masks are random.
+fn check_read(config: &Config, paths: &Paths) -> anyhow::Result<()> {
+    let reads = matches!(config.policy.basis(), Basis::Measure | Basis::Excess);
+    let Some(entropy) = paths.entropy.as_ref().filter(|_| !reads) else { return Ok(()) };
+    let (entropy, policy) = (entropy.display(), config.policy.name());
+    Err(Fault::usage(format!("--entropy {entropy}: policy.name = {policy} does not read entropies"))
+        .remedy("name another policy, as with --set policy.name=mixed, or leave --entropy out")
+        .into())
 }
 
 /// The files that the manifest lists.

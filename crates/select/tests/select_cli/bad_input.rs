@@ -57,9 +57,9 @@ fn configurations_are_refused_with_key_and_value() -> Result<()> {
         ("corruption={mask=0.8, random=0.1, keep=0.2}", &["corruption", "1.1"]),
     ];
     for (set, named) in cases {
-        refused(&world, "entropy", &["--set", set], 2, named);
+        refused(&world, "", &["--set", set], 2, named);
     }
-    refused(&world, "entropy", &["--device", "cuda"], 2, &["no use for --device"]);
+    refused(&world, "", &["--device", "cuda"], 2, &["no use for --device"]);
     Ok(())
 }
 
@@ -95,6 +95,20 @@ fn entropies_of_another_origin_are_refused() -> Result<()> {
         3,
         &["column `row` has the type"],
     );
+    Ok(())
+}
+
+/// Masks would be random, without a word.
+#[test]
+fn entropies_that_the_policy_does_not_read_are_refused() -> Result<()> {
+    let world = World::new()?;
+    for (policy, name) in [(None, "random"), (Some("span"), "span"), (Some("frequency"), "frequency")] {
+        let set: Vec<_> = policy.map(|policy| format!("policy.name={policy}")).into_iter().collect();
+        let set: Vec<_> = set.iter().flat_map(|set| ["--set", set]).collect();
+        let words = ["--entropy", "nowhere", &format!("policy.name = {name} does not read entropies")];
+        refused(&world, "nowhere", &set, 2, &words);
+        refused(&world, "nowhere", &[&set[..], &["--dry-run"]].concat(), 2, &words);
+    }
     Ok(())
 }
 
@@ -200,7 +214,7 @@ fn a_damaged_part_is_named() -> Result<()> {
     bytes[100] ^= 1;
     std::fs::write(&part, bytes)?;
     let file = manifest.outputs[1].file.as_str();
-    refused(&world, "entropy", &[], 3, &[file, "delete it"]);
+    refused(&world, "", &[], 3, &[file, "delete it"]);
     Ok(())
 }
 
