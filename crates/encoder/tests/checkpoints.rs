@@ -80,7 +80,28 @@ fn weights_that_are_not_finite_are_refused() {
     for bad in [f32::NAN, f32::INFINITY] {
         let dir = saved();
         edit(dir.path(), |tensors| tensors.get_mut("cls.predictions.bias").expect("there").1[4] = bad);
-        refused(dir.path(), &["cls.predictions.bias", "at 4"]);
+        refused(dir.path(), &["cls.predictions.bias", "at 4", "diverged"]);
+    }
+    let dir = saved();
+    edit(dir.path(), |tensors| tensors.get_mut("cls.predictions.bias").expect("there").1[4] = -f32::INFINITY);
+    refused(dir.path(), &["cls.predictions.bias holds -inf at 4, which bars the token", "store -10000"]);
+}
+
+#[test]
+fn pointers_of_git_lfs_are_named() {
+    for name in ["tokenizer.json", "model.safetensors", "pytorch_model.bin"] {
+        let dir = saved();
+        if name == "pytorch_model.bin" {
+            fs_err::remove_file(dir.path().join("model.safetensors")).expect("removes");
+        }
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+        fs_err::write(dir.path().join(name), pointer).expect("writes");
+        let error = pretrained_files(dir.path(), "").expect_err("refused").to_string();
+        assert!(error.contains(&format!("{name}: a pointer of Git LFS")), "{error}");
+        assert!(error.contains("git lfs pull"), "{error}");
+        if name != "tokenizer.json" {
+            refused(dir.path(), &[name, "git lfs pull"]);
+        }
     }
 }
 

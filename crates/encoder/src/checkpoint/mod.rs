@@ -4,6 +4,7 @@ mod belongs;
 mod drawn;
 mod layers;
 mod pickle_file;
+mod pointer;
 mod safetensors_file;
 mod weights;
 
@@ -34,7 +35,8 @@ use self::weights::Source;
 ///
 /// # Errors
 ///
-/// An input fault when there is no configuration, there are no weights, or an index cannot be read.
+/// An input fault when there is no configuration, there are no weights, an index cannot be read, or a file is a pointer of
+/// Git LFS.
 pub fn pretrained_files(dir: &Path, remedy: &str) -> Result<Vec<PathBuf>> {
     let mut files = vec![dir.join("config.json")];
     if let Err(error) = fs_err::metadata(&files[0]) {
@@ -44,6 +46,7 @@ pub fn pretrained_files(dir: &Path, remedy: &str) -> Result<Vec<PathBuf>> {
     files.extend(weights.index);
     files.extend(weights.files);
     files.extend(Some(dir.join("tokenizer.json")).filter(|file| file.exists()));
+    files.iter().try_for_each(|file| pointer::refuse(file))?;
     Ok(files)
 }
 
@@ -197,7 +200,7 @@ impl Source for Stored {
         let values = file.read(&stored)?;
         self.read.borrow_mut().insert(stored.clone());
         match values.iter().position(|value| !value.is_finite()) {
-            Some(at) => Err(fault(file.path(), format!("tensor {stored} holds {} at {at}", values[at]))),
+            Some(at) => Err(not_finite(file.path(), &stored, slot, values[at], at)),
             None => Ok(values),
         }
     }
@@ -259,11 +262,25 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn open(path: &Path) -> Result<Box<dyn TensorFile>> {
+    pointer::refuse(path)?;
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         Ok(Box::new(SafetensorsFile::open(path)?))
     } else {
         Ok(Box::new(PickleFile::open(path)?))
     }
+}
+
+/// A bias of −∞ is how a vocabulary is padded.
+fn not_finite(path: &Path, stored: &str, slot: &Slot, value: f32, at: usize) -> anyhow::Error {
+    let found = format!("{}: tensor {stored} holds {value} at {at}", path.display());
+    let padded = slot.path == "head/bias" && value == f32::NEG_INFINITY;
+    let (found, remedy) = if padded {
+        let found = format!("{found}, which bars the token from being predicted");
+        (found, "store -10000 in its place, which leaves it no probability either")
+    } else {
+        (found, "fetch the weights again, or take those from before the training diverged")
+    };
+    Fault::input(found).remedy(remedy).into()
 }
 
 fn misshapen(path: &Path, name: &str, found: &[usize], expected: &[usize]) -> anyhow::Error {
