@@ -34,11 +34,14 @@ impl Retokenized {
         longest: usize,
         wanted: impl Fn(u64) -> bool + Sync,
     ) -> Result<Self> {
-        let room = longest.saturating_sub(tokenizer.around.iter().map(Vec::len).sum());
+        let around = tokenizer.around.iter().map(Vec::len).sum();
+        let room = longest.saturating_sub(around);
         if room == 0 {
-            return Err(Fault::input(format!("the model reads {longest} tokens, special ones included"))
-                .remedy("use a model with more positions")
-                .into());
+            let file = tokenizer.file.display();
+            let found = format!(
+                "{file}: puts {around} special tokens around a text, and the model reads {longest} tokens with them"
+            );
+            return Err(Fault::input(found).remedy("use a model with more positions").into());
         }
         let rows = (0..part.rows()).into_par_iter().filter(|&row| wanted(part.row[row]));
         let encode = |row: usize| Ok((row, tokenizer.encode(&part.text[row])?));
@@ -147,6 +150,15 @@ mod tests {
         let some = Retokenized::new(&part, &tokenizer, 64, |row| row == 8).expect("encodes");
         assert_eq!((whole.row_of.len(), some.row_of, some.tokens.row), (3, vec![1], vec![8]));
         assert_eq!(some.tokens.input_ids.row(0), whole.tokens.input_ids.row(1));
+    }
+
+    #[test]
+    fn a_model_without_room_for_a_text_is_named() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/tokenizers/bert-base-uncased");
+        let tokenizer = TeacherTokenizer::load(&dir).expect("a tokenizer");
+        let error = Retokenized::new(&Tokens::default(), &tokenizer, 2, |_| true).expect_err("no room");
+        let found = "tokenizer.json: puts 2 special tokens around a text, and the model reads 2 tokens";
+        assert!(error.to_string().contains(found), "{error}");
     }
 
     proptest! {

@@ -54,6 +54,9 @@ impl fmt::Display for Report {
         if self.up_to_date {
             return write!(f, "{out}: up to date");
         }
+        if self.stats["scored"] == 0 {
+            return write!(f, "{out}: no token to score");
+        }
         let number = |key: &str| self.stats[key].as_f64().unwrap_or(f64::NAN);
         let [entropy, surprisal] = ["mean_entropy", "mean_surprisal"].map(number);
         write!(f, "{out}: {} tokens scored, ", number("scored"))?;
@@ -160,4 +163,17 @@ fn publish(job: &Job<'_>, total: &Total, paths: &Paths, bench: Workbench, device
     let manifest = bench.publish(outputs, stats.summary(), cost)?;
     tracing::info!("{} tokens in {:.1} s, all passes counted", work.tokens, manifest.cost.seconds);
     Ok(Report { out: paths.out.clone(), up_to_date: false, stats: manifest.stats })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Stats;
+
+    #[test]
+    fn a_corpus_of_special_tokens_has_no_mean() {
+        let stats = Stats::new(10, false).summary();
+        let report = Report { out: "out".into(), up_to_date: false, stats };
+        assert_eq!(report.to_string(), "out: no token to score");
+    }
 }
