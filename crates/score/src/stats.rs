@@ -8,8 +8,11 @@ use serde_json::{Map, Value, json};
 /// Resolution of the percentiles: a bin is ln(30522) / 4096 = 0.0025 nats wide for BERT's vocabulary.
 const BINS: usize = 4096;
 
-/// Tokens of the teacher that a token of the corpus may stand for before its entropy leaves the percentiles' range.
+/// Tokens of the teacher that a token of the corpus may stand for before its entropy leaves the bins of equal width.
 const CARRIED: usize = 8;
+
+/// Bits of an f32 that do not count beyond them: 12 of its significand are left, a resolution of 0.02 %.
+const FAR_BITS: u32 = 11;
 
 /// Percentiles that are reported.
 const PERCENTILES: [u64; 9] = [1, 5, 10, 25, 50, 75, 90, 95, 99];
@@ -27,6 +30,8 @@ pub(crate) struct Stats {
     entropy: f64,
     surprisal: f64,
     bins: Vec<u64>,
+    /// Beyond the bins, by the upper bits of the value, which are in the order of positive values.
+    far: BTreeMap<u32, u64>,
     measures: BTreeMap<String, f64>,
 }
 
@@ -42,6 +47,7 @@ impl Stats {
             entropy: 0.0,
             surprisal: 0.0,
             bins: vec![0; if carried { CARRIED * BINS } else { BINS }],
+            far: BTreeMap::new(),
             measures: BTreeMap::new(),
         }
     }
@@ -54,11 +60,18 @@ impl Stats {
             *self.measures.entry(name.clone()).or_default() += sum(&rows.values);
         }
         for entropy in part.entropy.values.iter().flatten().map(|&value| f64::from(value)) {
-            let bin = (entropy / self.limit * BINS as f64) as usize;
-            let last = self.bins.len() - 1;
-            self.bins[bin.min(last)] += 1;
+            self.count(entropy);
             self.scored += 1;
             self.entropy += entropy;
+        }
+    }
+
+    fn count(&mut self, entropy: f64) {
+        let (bin, last) = ((entropy / self.limit * BINS as f64) as usize, self.bins.len() - 1);
+        if self.carried && bin > last {
+            *self.far.entry((entropy as f32).to_bits() >> FAR_BITS).or_default() += 1;
+        } else {
+            self.bins[bin.min(last)] += 1;
         }
     }
 
@@ -94,13 +107,20 @@ impl Stats {
     /// Middle of the bin that holds the value below which `percent` of the values lie.
     fn percentile(&self, percent: u64) -> Option<f64> {
         let wanted = (self.scored * percent).div_ceil(100).max(1);
+        let near = (0..).map(|bin| (f64::from(bin) + 0.5) / BINS as f64 * self.limit).zip(&self.bins);
+        let far = self.far.iter().map(|(&upper, count)| (middle(upper), count));
         let mut below = 0;
-        let bin = self.bins.iter().position(|count| {
-            below += count;
+        let (value, _) = near.chain(far).find(|(_, count)| {
+            below += *count;
             below >= wanted
         })?;
-        Some((bin as f64 + 0.5) / BINS as f64 * self.limit)
+        Some(value)
     }
+}
+
+/// Middle of the values whose bits begin with `upper`.
+fn middle(upper: u32) -> f64 {
+    f64::from(f32::from_bits((upper << FAR_BITS) | (1 << (FAR_BITS - 1))))
 }
 
 fn sum(values: &[Option<f32>]) -> f64 {
@@ -150,5 +170,20 @@ mod tests {
         let summary = stats.summary();
         assert!(summary["max_entropy"].is_null());
         assert!((summary["entropy_percentiles"]["50"].as_f64().expect("a number") - 7.0).abs() < 0.001);
+    }
+
+    /// A word of thousands of characters is one token of the corpus, and many of the teacher.
+    #[test]
+    fn percentiles_of_long_words_are_not_cut_off() {
+        let mut stats = Stats::new(50_265, true);
+        let values: Vec<_> = (1..=100).map(|i| Some(i as f32 * 30.0)).collect();
+        let row = Ragged::from_rows([values]);
+        let part = Entropies { row: vec![0], entropy: row.clone(), surprisal: row, ..Entropies::default() };
+        stats.add(&part);
+        let percentiles = &stats.summary()["entropy_percentiles"];
+        for percent in PERCENTILES {
+            let (found, expected) = (percentiles[percent.to_string()].as_f64(), percent as f64 * 30.0);
+            assert!((found.expect("a number") / expected - 1.0).abs() < 2e-4, "{percent}: {found:?}");
+        }
     }
 }
