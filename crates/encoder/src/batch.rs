@@ -3,6 +3,7 @@
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use crate::Filling;
+use crate::counting;
 
 /// Input of an encoder.
 #[derive(Clone, Debug)]
@@ -13,6 +14,9 @@ pub struct Batch {
     pub attention_mask: Option<Tensor<2, Bool>>,
     /// Segment of each token, `[batch_size, seq_length]`; `None` means segment 0 everywhere.
     pub token_type_ids: Option<Tensor<2, Int>>,
+    /// The padding token, and the places of all tokens where it is not counted, `[batch_size, seq_length]`; `None` where no
+    /// row has it, which is usual.
+    counted: Option<(u32, Tensor<2, Int>)>,
 }
 
 impl Batch {
@@ -33,6 +37,7 @@ impl Batch {
             input_ids: padded_ids(rows, seq_length, pad, device),
             attention_mask: padded.then(|| attention_mask(&lengths, seq_length, device)),
             token_type_ids: None,
+            counted: counted(rows, seq_length, pad, device).map(|places| (pad, places)),
         }
     }
 
@@ -44,10 +49,31 @@ impl Batch {
         self
     }
 
+    /// Place of each token in a table of positions that `padding` has the first row of, `[batch_size, seq_length]`; `None` if
+    /// no row has that token, and all are counted.
+    pub(crate) fn counted(&self, padding: u32) -> Option<Tensor<2, Int>> {
+        let (_, places) = self.counted.as_ref().filter(|(pad, _)| *pad == padding)?;
+        Some(places.clone())
+    }
+
     /// `[batch_size, seq_length]`.
     pub fn dims(&self) -> [usize; 2] {
         self.input_ids.dims()
     }
+}
+
+fn counted<R: AsRef<[u32]>>(
+    rows: &[R],
+    seq_length: usize,
+    pad: u32,
+    device: &Device,
+) -> Option<Tensor<2, Int>> {
+    if !rows.iter().any(|row| row.as_ref().contains(&pad)) {
+        return None;
+    }
+    let of_row = |row: &R| counting::places(row.as_ref(), Some(pad)).map(|place| place as u32).collect();
+    let places: Vec<Vec<u32>> = rows.iter().map(of_row).collect();
+    Some(padded_ids(&places, seq_length, 0, device))
 }
 
 fn longest<R: AsRef<[u32]>>(rows: &[R]) -> usize {

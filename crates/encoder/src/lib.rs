@@ -29,6 +29,7 @@ mod batch;
 mod checkpoint;
 mod classifier;
 mod config;
+mod counting;
 mod cpu;
 mod dense;
 mod encoder;

@@ -140,16 +140,28 @@ impl Embeddings {
         rows - self.first_position
     }
 
-    /// Position and first segment of the first places, `[seq_length, embedding_size]`.
-    pub(crate) fn first_places(&self, seq_length: usize) -> Tensor<2> {
-        let positions = self.position_embeddings.weight.val().narrow(0, self.first_position, seq_length);
+    /// The token that is not counted where a text spells it: RoBERTa's padding, whose number is the position before the first.
+    pub(crate) fn padding(&self) -> Option<u32> {
+        self.first_position.checked_sub(1).map(|id| id as u32)
+    }
+
+    /// Row of `position_embeddings` that the places of tokens are counted from.
+    pub(crate) fn first_place(&self) -> usize {
+        self.first_position.saturating_sub(1)
+    }
+
+    /// Position and first segment of the places in rows of `longest` tokens, `[longest, embedding_size]`, behind those of
+    /// [`padding`](Self::padding) where there is one.
+    pub(crate) fn all_places(&self, longest: usize) -> Tensor<2> {
+        let rows = longest + self.first_position - self.first_place();
+        let positions = self.position_embeddings.weight.val().narrow(0, self.first_place(), rows);
         match &self.token_type_embeddings {
             Some(segments) => positions + segments.weight.val().narrow(0, 0, 1),
             None => positions,
         }
     }
 
-    /// What each segment but the first one adds to [`first_places`](Self::first_places), `[segments - 1, embedding_size]`.
+    /// What each segment but the first one adds to [`all_places`](Self::all_places), `[segments - 1, embedding_size]`.
     pub(crate) fn later_segments(&self) -> Option<Tensor<2>> {
         let table = self.token_type_embeddings.as_ref()?.weight.val();
         let [segments, _] = table.dims();
@@ -159,16 +171,22 @@ impl Embeddings {
 
     /// Position and segment of each token, `[batch_size or 1, seq_length, embedding_size]`.
     fn places(&self, batch: &Batch) -> Tensor<3> {
-        let [_, seq_length] = batch.input_ids.dims();
-        let segments = self.token_type_embeddings.as_ref().filter(|table| table.weight.dims()[0] > 1);
-        match segments.zip(batch.token_type_ids.as_ref()) {
-            Some((segments, ids)) => {
-                let positions =
-                    self.position_embeddings.weight.val().narrow(0, self.first_position, seq_length);
-                segments.forward(ids.clone()) + positions.unsqueeze()
-            }
+        let positions = self.positions(batch);
+        let Some(segments) = &self.token_type_embeddings else { return positions };
+        match batch.token_type_ids.as_ref().filter(|_| segments.weight.dims()[0] > 1) {
+            Some(ids) => segments.forward(ids.clone()) + positions,
             // One segment: its embedding joins the small table of positions instead of each token.
-            None => self.first_places(seq_length).unsqueeze(),
+            None => positions + segments.weight.val().narrow(0, 0, 1).unsqueeze(),
+        }
+    }
+
+    /// `[batch_size or 1, seq_length, embedding_size]`.
+    fn positions(&self, batch: &Batch) -> Tensor<3> {
+        let [_, seq_length] = batch.dims();
+        let table = self.position_embeddings.weight.val();
+        match self.padding().and_then(|padding| batch.counted(padding)) {
+            Some(places) => self.position_embeddings.forward(places + self.first_place() as i32),
+            None => table.narrow(0, self.first_position, seq_length).unsqueeze(),
         }
     }
 }

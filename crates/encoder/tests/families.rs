@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use entromask_encoder::{
     Batch, Buffers, CpuEncoder, CpuMaskedLm, EncoderConfig, Filling, MaskedLm, Pooling, Sentence,
     SequenceClassifier, Wanted,
@@ -72,8 +72,10 @@ fn states_are_the_same_however_rows_are_filled_up() {
             |row: usize| Wanted { input_ids: &rows[row], token_type_ids: &[], positions: &positions[row] };
         let wanted: Vec<Wanted<'_>> = (0..rows.len()).map(wanted).collect();
         let width = config.embedding_size();
-        let expected =
-            rows.iter().zip(&starts).map(|(ids, &start)| plain_states(&model, ids).split_off(start * width));
+        let expected = rows
+            .iter()
+            .zip(&starts)
+            .map(|(ids, &start)| plain_states(&model, &config, ids).split_off(start * width));
         let expected = expected.collect::<Vec<_>>().concat();
         for filling in [Filling::tight(config.filling_id()), Filling::roomy(config.filling_id())] {
             let (last, layers) = model.states_at_depths(&wanted, &[config.depths()], filling, &device);
@@ -97,7 +99,7 @@ fn the_cpu_path_gives_the_same_states() {
         let wanted = |row: usize, positions| Wanted { input_ids: &rows[row], token_type_ids: &[], positions };
         let batch: Vec<Wanted<'_>> = (0..rows.len()).map(|row| wanted(row, all[row].as_slice())).collect();
         let states = cpu.states(&batch, &mut buffers);
-        let expected: Vec<f32> = rows.iter().flat_map(|ids| plain_states(&model, ids)).collect();
+        let expected: Vec<f32> = rows.iter().flat_map(|ids| plain_states(&model, &config, ids)).collect();
         assert_near(&states, &expected, &case);
         let width = config.embedding_size();
         let some = cpu.states(&[wanted(0, &[13, 0, 7])], &mut buffers);
@@ -118,7 +120,7 @@ fn the_cpu_path_in_bf16_is_as_far_off_as_tensors_are() {
         let batch: Vec<Wanted<'_>> = (0..rows.len()).map(wanted).collect();
         let states =
             |model: MaskedLm| CpuMaskedLm::new(model, &config).states(&batch, &mut Buffers::default());
-        let tensors: Vec<f32> = rows.iter().flat_map(|ids| plain_states(&rounding, ids)).collect();
+        let tensors: Vec<f32> = rows.iter().flat_map(|ids| plain_states(&rounding, &config, ids)).collect();
         let exact = states(model);
         let off =
             |found: &[f32]| exact.iter().zip(found).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
@@ -187,8 +189,8 @@ fn saved_tensors_have_the_names_and_shapes_of_transformers() {
 }
 
 /// What the decoder sees at each token, by tensors: `[tokens, embedding_size]`.
-fn plain_states(model: &MaskedLm, ids: &[u32]) -> Vec<f32> {
-    let hidden = model.hidden(&Batch::from_rows(&[ids], 0, &Device::flex()));
+fn plain_states(model: &MaskedLm, config: &EncoderConfig, ids: &[u32]) -> Vec<f32> {
+    let hidden = model.hidden(&Batch::from_rows(&[ids], config.filling_id(), &Device::flex()));
     let [_, tokens, width] = hidden.dims();
     model.transform(hidden.reshape([tokens, width])).try_into_vec_as().expect("f32")
 }
@@ -219,37 +221,24 @@ struct Reference {
 impl Reference {
     fn read(case: &Path, config: &EncoderConfig, device: &Device) -> Self {
         let bytes = fs_err::read(case.join("reference.safetensors")).expect("reads");
-        let ids = |name| {
-            let (shape, values) = ints(&bytes, name);
-            Tensor::<2, Int>::from_data(TensorData::new(values, shape), device)
-        };
-        let real: Tensor<2, Bool> = ids("attention_mask").equal_elem(1);
-        let token_type_ids = (config.type_vocab_size > 0).then(|| ids("token_type_ids"));
-        let batch = Batch { input_ids: ids("input_ids"), attention_mask: Some(real), token_type_ids };
+        let mut batch = Batch::from_rows(&real(&bytes, "input_ids"), config.filling_id(), device);
+        if config.type_vocab_size > 0 {
+            batch = batch.with_token_types(&real(&bytes, "token_type_ids"));
+        }
         Self { name: case.display().to_string(), bytes, batch }
     }
 
     /// The rows without padding.
     fn rows(&self) -> Vec<Vec<u32>> {
-        self.real("input_ids")
+        real(&self.bytes, "input_ids")
     }
 
     /// The segments of the rows' tokens, where the model has any.
     fn token_types(&self) -> Vec<Vec<u32>> {
         match self.batch.token_type_ids {
-            Some(_) => self.real("token_type_ids"),
+            Some(_) => real(&self.bytes, "token_type_ids"),
             None => vec![Vec::new(); self.rows().len()],
         }
-    }
-
-    /// A tensor of integers without what stands at padding.
-    fn real(&self, name: &str) -> Vec<Vec<u32>> {
-        let ((shape, ids), (_, mask)) = (ints(&self.bytes, name), ints(&self.bytes, "attention_mask"));
-        let rows = ids.chunks_exact(shape[1]).zip(mask.chunks_exact(shape[1]));
-        let real = |(ids, mask): (&[i32], &[i32])| -> Vec<u32> {
-            ids.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(&id, _)| id as u32).collect()
-        };
-        rows.map(real).collect()
     }
 
     fn compare_masked_lm(&self, model: &MaskedLm) {
@@ -276,6 +265,16 @@ impl Reference {
             assert!(!real || near, "{} {name}[{index}]: {found} is not {expected}", self.name);
         }
     }
+}
+
+/// A tensor of integers without what stands at padding.
+fn real(bytes: &[u8], name: &str) -> Vec<Vec<u32>> {
+    let ((shape, ids), (_, mask)) = (ints(bytes, name), ints(bytes, "attention_mask"));
+    let rows = ids.chunks_exact(shape[1]).zip(mask.chunks_exact(shape[1]));
+    let real = |(ids, mask): (&[i32], &[i32])| -> Vec<u32> {
+        ids.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(&id, _)| id as u32).collect()
+    };
+    rows.map(real).collect()
 }
 
 fn of_a_classifier(tensor: &str) -> bool {

@@ -49,11 +49,12 @@ fn body_with(encoder: &Encoder, config: &EncoderConfig, words: Vec<f32>, product
 fn absolute(body: &Transformer, config: &EncoderConfig, words: Vec<f32>, products: Products) -> Body {
     let epsilon = config.layer_norm_eps as f32;
     let embeddings = &body.embeddings;
-    let places = embeddings.first_places(config.max_seq_length());
+    let places = embeddings.all_places(config.max_seq_length());
     Body {
         embeddings: Embeddings {
             words,
             places: read(places),
+            padding: embeddings.padding(),
             segments: embeddings.later_segments().map(read).unwrap_or_default(),
             width: config.embedding_size(),
             norm: embeddings.norm.as_ref().map(|of| norm(of, epsilon)),
@@ -103,6 +104,7 @@ fn rotary(body: &ModernBert, config: &EncoderConfig, words: Vec<f32>, products: 
         embeddings: Embeddings {
             words,
             places: Vec::new(),
+            padding: None,
             segments: Vec::new(),
             width: config.hidden_size,
             norm: Some(norm(&body.embeddings.norm, epsilon)),

@@ -10,6 +10,8 @@ pub(super) struct Embeddings {
     pub(super) words: Vec<f32>,
     /// Position and first segment, `[positions, width]`; empty where positions are rotary.
     pub(super) places: Vec<f32>,
+    /// What is not counted, and has the first of `places`.
+    pub(super) padding: Option<u32>,
     /// What each segment but the first one adds, `[segments - 1, width]`; empty where all tokens are in one.
     pub(super) segments: Vec<f32>,
     pub(super) width: usize,
@@ -37,22 +39,22 @@ impl Embeddings {
     }
 
     fn write_row(&self, row: &Wanted<'_>, first: usize, to: &mut Matrix) {
-        for (position, &id) in row.input_ids.iter().enumerate() {
-            self.write(id, position, to.row_mut(first + position));
+        for (token, (&id, place)) in row.input_ids.iter().zip(row.places(self.padding)).enumerate() {
+            self.write(id, place, to.row_mut(first + token));
         }
         if self.segments.is_empty() {
             return;
         }
-        for (position, segment) in row.later_segments() {
+        for (token, segment) in row.later_segments() {
             let more = &self.segments[(segment - 1) * self.width..][..self.width];
-            to.row_mut(first + position).iter_mut().zip(more).for_each(|(to, more)| *to += more);
+            to.row_mut(first + token).iter_mut().zip(more).for_each(|(to, more)| *to += more);
         }
     }
 
-    fn write(&self, id: u32, position: usize, to: &mut [f32]) {
+    fn write(&self, id: u32, place: usize, to: &mut [f32]) {
         to.copy_from_slice(&self.words[id as usize * self.width..][..self.width]);
         if !self.places.is_empty() {
-            let place = &self.places[position * self.width..][..self.width];
+            let place = &self.places[place * self.width..][..self.width];
             to.iter_mut().zip(place).for_each(|(to, place)| *to += place);
         }
     }

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use entromask_kernels::{Attention, LayerNorm, Matrix};
 
-use crate::{EncoderConfig, MaskedLm};
+use crate::{EncoderConfig, MaskedLm, counting};
 use body::Body;
 pub use encoder::{CpuEncoder, Sentence};
 use layer::Dense;
@@ -91,6 +91,11 @@ impl<'a> Wanted<'a> {
             positions,
         };
         pairs.map(wanted).collect()
+    }
+
+    /// Row of the table of places for each token; see [`counting::places`].
+    fn places(&self, padding: Option<u32>) -> impl Iterator<Item = usize> + 'a {
+        counting::places(self.input_ids, padding)
     }
 
     /// Place and segment of each token that is not in the first segment.

@@ -28,7 +28,8 @@ fn absolute(body: &Transformer, config: &EncoderConfig) -> TrainedBody {
     TrainedBody {
         embeddings: Embeddings {
             words: plain(embeddings.word_embeddings.weight.val()),
-            places: read(embeddings.first_places(config.max_seq_length())),
+            places: read(embeddings.all_places(config.max_seq_length())),
+            padding: embeddings.padding(),
             segments: embeddings.later_segments().map(read).unwrap_or_default(),
             width: config.embedding_size(),
             norm: embeddings.norm.as_ref().map(|of| norm(of, epsilon)),
@@ -71,6 +72,7 @@ fn rotary(body: &ModernBert, config: &EncoderConfig) -> TrainedBody {
         embeddings: Embeddings {
             words: plain(body.word_embeddings()),
             places: Vec::new(),
+            padding: None,
             segments: Vec::new(),
             width: config.hidden_size,
             norm: Some(norm(&body.embeddings.norm, epsilon)),

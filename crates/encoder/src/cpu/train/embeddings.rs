@@ -12,6 +12,8 @@ pub(super) struct Embeddings {
     pub(super) words: Tensor<2>,
     /// Position and first segment, `[positions, width]`; nothing where positions are rotary.
     pub(super) places: Vec<f32>,
+    /// What is not counted, and has the first of `places`.
+    pub(super) padding: Option<u32>,
     /// What each segment but the first one adds, `[segments - 1, width]`; nothing where all tokens are in one.
     pub(super) segments: Vec<f32>,
     pub(super) width: usize,
@@ -24,7 +26,7 @@ pub(super) struct Embeddings {
 #[derive(Clone, Debug, Default)]
 pub(super) struct EmbeddingsTape {
     pub(super) ids: Vec<u32>,
-    positions: Vec<usize>,
+    places: Vec<usize>,
     /// Token and segment, where it is not the first one.
     segments: Vec<(usize, usize)>,
     norm: NormTape,
@@ -50,12 +52,12 @@ impl Embeddings {
 
     /// `output` becomes `[tokens, width]`.
     pub(super) fn forward(&self, rows: &[Wanted<'_>], tape: &mut EmbeddingsTape, output: &mut Matrix) {
-        tape.read(rows, !self.segments.is_empty());
+        tape.read(rows, self);
         let sums = &mut tape.d_sums;
         let to = if self.norm.is_some() { &mut *sums } else { &mut *output };
         to.read_rows(&self.words_of(&tape.ids), self.width);
-        for (token, &position) in tape.positions.iter().enumerate().filter(|_| !self.places.is_empty()) {
-            add(to.row_mut(token), &self.places[position * self.width..][..self.width]);
+        for (token, &place) in tape.places.iter().enumerate().filter(|_| !self.places.is_empty()) {
+            add(to.row_mut(token), &self.places[place * self.width..][..self.width]);
         }
         for &(token, segment) in &tape.segments {
             add(to.row_mut(token), &self.segments[(segment - 1) * self.width..][..self.width]);
@@ -76,8 +78,8 @@ impl Embeddings {
             (Some(norm), Some(gradient)) => norm.backward(&tape.norm, d_output, &mut tape.d_sums, gradient),
             _ => tape.d_sums.gather(d_output, 0..d_output.rows()),
         }
-        for (token, &position) in tape.positions.iter().enumerate().filter(|_| !self.places.is_empty()) {
-            add(&mut gradient.places[position * self.width..][..self.width], tape.d_sums.row(token));
+        for (token, &place) in tape.places.iter().enumerate().filter(|_| !self.places.is_empty()) {
+            add(&mut gradient.places[place * self.width..][..self.width], tape.d_sums.row(token));
         }
         for &(token, segment) in &tape.segments {
             add(&mut gradient.segments[(segment - 1) * self.width..][..self.width], tape.d_sums.row(token));
@@ -94,17 +96,17 @@ impl Embeddings {
 }
 
 impl EmbeddingsTape {
-    fn read(&mut self, rows: &[Wanted<'_>], has_segments: bool) {
+    fn read(&mut self, rows: &[Wanted<'_>], by: &Embeddings) {
         self.ids.clear();
-        self.positions.clear();
+        self.places.clear();
         self.segments.clear();
         for row in rows {
             let first = self.ids.len();
-            if has_segments {
+            if !by.segments.is_empty() {
                 self.segments.extend(row.later_segments().map(|(token, segment)| (first + token, segment)));
             }
             self.ids.extend(row.input_ids);
-            self.positions.extend(0..row.input_ids.len());
+            self.places.extend(row.places(by.padding));
         }
     }
 }

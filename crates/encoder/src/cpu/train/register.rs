@@ -80,7 +80,7 @@ impl BodyGradient<'_> {
 fn places(to: &Embeddings, gradient: &EmbeddingsGradient, gradients: &mut Gradients) {
     let [positions, width] = to.position_embeddings.weight.dims();
     let mut places = vec![0.0; positions * width];
-    places[to.first_position * width..][..gradient.places.len()].copy_from_slice(&gradient.places);
+    places[to.first_place() * width..][..gradient.places.len()].copy_from_slice(&gradient.places);
     if let Some(to) = &to.token_type_embeddings {
         register(&to.weight, segments(gradient, width), gradients);
     }

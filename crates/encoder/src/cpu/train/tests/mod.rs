@@ -16,6 +16,9 @@ use crate::{Batch, Family, MaskedLm, ModernBertConfig};
 /// Rows of several lengths, more than there are lanes, one of which wants nothing.
 const LENGTHS: [usize; 19] = [9, 1, 12, 3, 3, 8, 2, 5, 7, 4, 11, 6, 10, 9, 3, 12, 1, 2, 8];
 
+/// The padding token, which rows hold too: RoBERTa does not count it.
+const PADDING: u32 = 2;
+
 fn family(family: Family) -> EncoderConfig {
     EncoderConfig {
         model_type: family,
@@ -35,7 +38,7 @@ fn families() -> Vec<EncoderConfig> {
     vec![
         family(Family::Bert),
         family(Family::MegatronBert),
-        EncoderConfig { pad_token_id: 1, ..family(Family::Roberta) },
+        EncoderConfig { pad_token_id: PADDING, ..family(Family::Roberta) },
         EncoderConfig { type_vocab_size: 0, ..family(Family::DistilBert) },
         EncoderConfig { embedding_size: Some(7), ..family(Family::Electra) },
         EncoderConfig { embedding_size: Some(7), ..family(Family::Albert) },
@@ -115,7 +118,7 @@ fn loss(states: &[Tensor<2>]) -> Tensor<1> {
 
 fn by_tensors(model: &MaskedLm, rows: &Rows) -> (Vec<Tensor<2>>, Gradients) {
     let device = Device::flex().autodiff();
-    let batch = Batch::from_rows(&rows.ids, 0, &device);
+    let batch = Batch::from_rows(&rows.ids, PADDING, &device);
     let [_, longest] = batch.dims();
     let places = rows.flat(longest);
     let places = Tensor::<1, Int>::from_data(TensorData::new(places.clone(), [places.len()]), &device);

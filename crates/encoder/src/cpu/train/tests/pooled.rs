@@ -42,7 +42,7 @@ fn segments(rows: &Rows, config: &EncoderConfig) -> Vec<Vec<u32>> {
 
 fn pooled(model: &MaskedLm, rows: &Rows, types: &[Vec<u32>], pooling: Pooling) -> Tensor<2> {
     let device = Device::flex().autodiff();
-    let batch = Batch::from_rows(&rows.ids, 0, &device);
+    let batch = Batch::from_rows(&rows.ids, PADDING, &device);
     let batch = if types[0].is_empty() { batch } else { batch.with_token_types(types) };
     let [_, longest] = batch.dims();
     let hidden = model.encoder.forward(&batch);
