@@ -2,6 +2,12 @@
 
 use entromask_encoder::Filling;
 
+/// Tokens of a batch on the CPU: its activations stay in the caches, and there are batches for all cores.
+pub(crate) const CPU_BATCH_TOKENS: usize = 256;
+
+/// Tokens of a batch on a GPU, which wants large ones.
+pub(crate) const GPU_BATCH_TOKENS: usize = 32_768;
+
 /// A batch of rows of another length is begun only when the one before has this share of its tokens, so that there are
 /// few kinds of size.
 const LEAST: usize = 4;

@@ -37,18 +37,39 @@ impl Predictor {
     }
 }
 
-impl Fused {
+/// A model laid out for the CPU, and its decoder as it is stored.
+pub(crate) struct LaidOut {
+    pub(crate) model: CpuMaskedLm,
+    /// None where it is the word embeddings.
+    weight: Option<Vec<f32>>,
+    /// `[vocab_size]`
+    pub(crate) bias: Vec<f32>,
+}
+
+impl LaidOut {
     /// Tensors are dropped before the decoder is laid out, and a decoder that is tied is read where the embeddings are: a
     /// large vocabulary is most of a model, and would lie in memory four times.
-    fn new(model: MaskedLm, shape: &EncoderConfig) -> Self {
-        let ((weight, bias), products) = (model.decoder(), model.products());
+    pub(crate) fn new(model: MaskedLm, shape: &EncoderConfig) -> Self {
+        let (weight, bias) = model.decoder();
         // A tied one must not be held: what two hold is copied when it is read.
         let weight = Some(weight).filter(|_| model.has_own_decoder());
-        let cpu = CpuMaskedLm::new(model, shape);
-        let (weight, bias) = (weight.map(read), read(bias));
-        let weight = weight.as_deref().unwrap_or_else(|| cpu.word_embeddings());
-        let (head, limit) = (Head::new(weight, &bias, products), Limit::of(weight));
-        Self { model: cpu, head, limit }
+        let model = CpuMaskedLm::new(model, shape);
+        Self { model, weight: weight.map(read), bias: read(bias) }
+    }
+
+    /// `[vocab_size, embedding_size]`, row-major.
+    pub(crate) fn decoder(&self) -> &[f32] {
+        self.weight.as_deref().unwrap_or_else(|| self.model.word_embeddings())
+    }
+}
+
+impl Fused {
+    fn new(model: MaskedLm, shape: &EncoderConfig) -> Self {
+        let products = model.products();
+        let laid_out = LaidOut::new(model, shape);
+        let decoder = laid_out.decoder();
+        let (head, limit) = (Head::new(decoder, &laid_out.bias, products), Limit::of(decoder));
+        Self { model: laid_out.model, head, limit }
     }
 }
 

@@ -10,19 +10,13 @@ use entromask_kernels::Pending;
 use entromask_tables::{Entropies, Tokens};
 use rayon::prelude::*;
 
-use crate::batches::batches;
+use crate::batches::{CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, batches};
 use crate::config::{Conditioning, Config};
 use crate::finite::{self, first_bad, sums};
 use crate::pass::{Pass, chunks};
 use crate::predictor::{Fused, OnDevice, Predictor};
 use crate::queue::Queue;
 use crate::scores::{Scored, Scores, needs_details};
-
-/// Tokens of a batch on the CPU: its activations stay in the caches, and there are batches for all cores.
-const CPU_BATCH_TOKENS: usize = 256;
-
-/// Tokens of a batch on a GPU, which wants large ones.
-const GPU_BATCH_TOKENS: usize = 32_768;
 
 /// A model ready to score.
 pub(crate) struct Scorer<'a> {

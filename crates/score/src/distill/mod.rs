@@ -4,6 +4,7 @@
 //! together at a temperature. The teacher sees the row as the student will.
 
 mod part;
+mod teacher;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::model;
 use part::Speaker;
+use teacher::Teacher;
 
 /// Configuration of `entromask-score distill`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,8 +174,8 @@ impl<'a> Job<'a> {
         let common = &self.args.common;
         let device = entromask_device::open(&common.device, &common.dtype)?;
         let (model, _) = MaskedLm::from_pretrained(&self.args.model, &device)?;
-        let (config, shape, dir) = (self.config, &self.shape, self.args.model.as_path());
-        let speaker = Speaker { config, shape, model: &model, device: &device, dir };
+        let teacher = Teacher::new(model, &self.shape, device);
+        let speaker = Speaker { config: self.config, teacher: &teacher, dir: &self.args.model };
         let (mut sums, mut outputs) = (Sums::default(), Vec::new());
         let parts: Vec<_> = self.tokens.parts("part").collect();
         for (index, output) in parts.iter().enumerate() {

@@ -1,30 +1,20 @@
 //! What a teacher says at the masked positions of a part.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use anyhow::Result;
-use burn::tensor::{Device, Tensor};
-use entromask_encoder::{EncoderConfig, Filling, MaskedLm, Wanted};
+use entromask_encoder::Wanted;
 use entromask_tables::{Masks, Ragged, Targets, Tokens};
-use rayon::prelude::*;
 
 use super::DistillConfig;
-use crate::batches::batches;
+use super::teacher::Teacher;
 use crate::finite;
-
-/// Tokens of a batch on the CPU.
-const CPU_BATCH_TOKENS: usize = 2_048;
-/// Tokens of a batch on a GPU.
-const GPU_BATCH_TOKENS: usize = 32_768;
-/// Logits that are in memory at once: 128 MB.
-const CHUNK_LOGITS: usize = 1 << 25;
 
 /// A teacher ready to be asked.
 pub(super) struct Speaker<'a> {
     pub config: &'a DistillConfig,
-    pub shape: &'a EncoderConfig,
-    pub model: &'a MaskedLm,
-    pub device: &'a Device,
+    pub teacher: &'a Teacher,
     /// The teacher's folder.
     pub dir: &'a Path,
 }
@@ -45,62 +35,57 @@ impl Speaker<'_> {
         &self,
         tokens: &Tokens,
         masks: &Masks,
-        progress: impl Fn(u64) -> Result<()>,
+        progress: impl Fn(u64) -> Result<()> + Sync,
     ) -> Result<Targets> {
         let mut rows: Vec<usize> =
             (0..tokens.rows()).filter(|&row| masks.positions.len_of(row) > 0).collect();
-        // Batches are cut by the part alone, since the last bits of a product depend on the number of its rows.
         rows.sort_by_key(|&row| tokens.input_ids.len_of(row));
-        let (batch_tokens, filling) = self.sizes();
         let mut said: Vec<Vec<Kept>> = (0..tokens.rows()).map(|_| Vec::new()).collect();
-        for batch in batches(&rows, |&row| tokens.input_ids.len_of(row), batch_tokens, filling) {
-            let mut kept = self.ask(tokens, masks, batch, filling).into_iter();
-            for &row in batch {
+        let mut rest = rows.as_slice();
+        while !rest.is_empty() {
+            let (some, later) = rest.split_at(self.at_once(masks, rest));
+            let mut kept = self.ask(tokens, masks, some, &progress)?.into_iter();
+            for &row in some {
                 said[row] = kept.by_ref().take(masks.positions.len_of(row)).collect();
                 self.check(masks, row, &said[row])?;
             }
-            progress(batch.iter().map(|&row| tokens.input_ids.len_of(row) as u64).sum())?;
+            rest = later;
         }
         Ok(table(masks, &said))
     }
 
-    /// Tokens of a batch, and how it is filled up.
-    fn sizes(&self) -> (usize, Filling) {
-        let is_cpu = entromask_device::is_cpu(self.device);
-        (if is_cpu { CPU_BATCH_TOKENS } else { GPU_BATCH_TOKENS }, Filling::of(self.shape, is_cpu))
+    /// How many of `rows` are asked for at once, at least one.
+    fn at_once(&self, masks: &Masks, rows: &[usize]) -> usize {
+        let mut positions = 0;
+        let fits = |row: &&usize| {
+            positions += masks.positions.len_of(**row);
+            positions <= self.teacher.chunk_positions()
+        };
+        rows.iter().take_while(fits).count().max(1)
     }
 
     /// What is kept of the masked positions of `rows`, one after the other.
-    fn ask(&self, tokens: &Tokens, masks: &Masks, rows: &[usize], filling: Filling) -> Vec<Kept> {
+    fn ask(
+        &self,
+        tokens: &Tokens,
+        masks: &Masks,
+        rows: &[usize],
+        progress: impl Fn(u64) -> Result<()> + Sync,
+    ) -> Result<Vec<Kept>> {
         let seen: Vec<Vec<u32>> = rows.iter().map(|&row| masked(tokens, masks, row)).collect();
         let wanted = rows.iter().zip(&seen).map(|(&row, ids)| Wanted {
             input_ids: ids,
             token_type_ids: &[],
             positions: masks.positions.row(row),
         });
-        let hidden = self.model.states_at(&wanted.collect::<Vec<_>>(), filling, self.device);
-        let hidden = self.model.transform(hidden);
-        let [n, _] = hidden.dims();
-        let at_once = (CHUNK_LOGITS / self.shape.vocab_size).max(1);
-        let chunks = (0..n).step_by(at_once).map(|start| {
-            let hidden = hidden.clone().narrow(0, start, at_once.min(n - start));
-            self.kept(hidden)
-        });
-        chunks.flatten().collect()
+        let keep = |logits: &[f32]| Kept::of(logits, self.config.top_k, self.config.temperature as f32);
+        self.teacher.ask(&wanted.collect::<Vec<_>>(), keep, progress)
     }
 
     fn check(&self, masks: &Masks, row: usize, said: &[Kept]) -> Result<()> {
         let mut places = masks.positions.row(row).iter().zip(said);
         let bad = places.find(|(_, kept)| !kept.is_finite());
         bad.map_or(Ok(()), |(&position, _)| Err(finite::fault(self.dir, (masks.row[row], position)).into()))
-    }
-
-    fn kept(&self, hidden: Tensor<2>) -> Vec<Kept> {
-        let (weight, bias) = self.model.decoder();
-        let logits = hidden.matmul(weight.transpose()) + bias.unsqueeze();
-        let logits: Vec<f32> = logits.try_into_vec_as().expect("a float tensor reads as f32");
-        let rows = logits.par_chunks(self.shape.vocab_size);
-        rows.map(|row| Kept::of(row, self.config.top_k, self.config.temperature as f32)).collect()
     }
 }
 
@@ -111,14 +96,8 @@ impl Kept {
 
     /// The `k` highest of `logits`, of equal ones those with the lowest ids, and what is left at `temperature`.
     fn of(logits: &[f32], k: usize, temperature: f32) -> Self {
-        let k = k.min(logits.len());
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        let falling = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-        if k < order.len() {
-            order.select_nth_unstable_by(k - 1, falling);
-        }
-        let (kept, rest) = order.split_at_mut(k);
-        kept.sort_unstable_by(falling);
+        let (mut kept, others) = split(logits, k.min(logits.len()));
+        kept.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
         let highest = logits[kept[0] as usize];
         let mass = |tokens: &[u32]| {
             let exponential =
@@ -126,15 +105,29 @@ impl Kept {
             // From 0: an empty `sum` is −0.
             tokens.iter().map(exponential).fold(0.0, |sum, term| sum + term)
         };
-        // In the order of ids, so that the sum does not depend on how the selection has moved them.
-        rest.sort_unstable();
-        let (top, others) = (mass(kept), mass(rest));
+        let (top, others) = (mass(&kept), mass(&others));
         Self {
             logits: kept.iter().map(|&token| logits[token as usize]).collect(),
-            tokens: kept.to_vec(),
+            tokens: kept,
             tail: (others / (top + others)) as f32,
         }
     }
+}
+
+/// The tokens of the `k` highest of `logits`, of equal ones those with the lowest ids, and all others; both by their ids.
+fn split(logits: &[f32], k: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut values = logits.to_vec();
+    let (_, &mut least, _) = values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+    let above = logits.iter().filter(|value| value.total_cmp(&least).is_gt()).count();
+    let mut equal = k - above;
+    (0..logits.len() as u32).partition(|&token| match logits[token as usize].total_cmp(&least) {
+        Ordering::Greater => true,
+        Ordering::Equal if equal > 0 => {
+            equal -= 1;
+            true
+        }
+        _ => false,
+    })
 }
 
 /// The row as the student sees it.
