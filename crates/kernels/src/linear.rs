@@ -28,9 +28,9 @@ impl Linear {
     /// # Panics
     ///
     /// If the lengths do not agree.
-    pub fn from_columns(weight: &[f32], bias: &[f32]) -> Self {
+    pub fn from_columns(weight: &[f32], bias: &[f32], products: Products) -> Self {
         assert!(weight.len().is_multiple_of(bias.len()), "one bias an output");
-        Self::of(Weights::from_columns(weight.len() / bias.len(), weight, Products::AsTensors), bias)
+        Self::of(Weights::from_columns(weight.len() / bias.len(), weight, products), bias)
     }
 
     fn of(weights: Weights, bias: &[f32]) -> Self {

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use entromask_kernels::{Linear, Matrix, TrainedVocabulary, VocabularyGradient};
+use entromask_kernels::{Linear, Matrix, Products, TrainedVocabulary, VocabularyGradient};
 use rayon::prelude::*;
 
 use crate::head::{Decoder, Guide};
@@ -106,7 +106,8 @@ impl<'a> HostGuide<'a> {
         match guide {
             Guide::Nobody => Self::Nobody,
             Guide::Model(hidden, decoder) => {
-                Self::Model(read(hidden), Linear::from_columns(&read(&decoder.weight), &read(&decoder.bias)))
+                let (weight, bias) = (read(&decoder.weight), read(&decoder.bias));
+                Self::Model(read(hidden), Linear::from_columns(&weight, &bias, Products::AsTensors))
             }
             Guide::Soft(soft) => Self::Soft(soft),
         }

@@ -172,9 +172,9 @@ impl<'a> Job<'a> {
 
     fn run(&self, bench: Workbench) -> Result<Manifest> {
         let common = &self.args.common;
-        let device = entromask_device::open(&common.device, &common.dtype)?;
+        let (device, products) = entromask_device::open_to_score(&common.device, &common.dtype)?;
         let (model, _) = MaskedLm::from_pretrained(&self.args.model, &device)?;
-        let teacher = Teacher::new(model, &self.shape, device);
+        let teacher = Teacher::new(model.with_products(products), &self.shape, device);
         let speaker = Speaker { config: self.config, teacher: &teacher, dir: &self.args.model };
         let (mut sums, mut outputs) = (Sums::default(), Vec::new());
         let parts: Vec<_> = self.tokens.parts("part").collect();

@@ -42,8 +42,9 @@ impl Teacher {
         if !is_cpu {
             return Self::Device(Box::new(OnDevice { model, device, filling }));
         }
+        let products = model.products();
         let laid_out = LaidOut::new(model, shape);
-        let decoder = Linear::from_columns(laid_out.decoder(), &laid_out.bias);
+        let decoder = Linear::from_columns(laid_out.decoder(), &laid_out.bias, products);
         Self::Cpu(Box::new(OnCpu { model: laid_out.model, decoder, filling }))
     }
 

@@ -4,6 +4,7 @@ use assert_cmd::Command;
 use burn::tensor::Device;
 use entromask_artifact::{Cost, Input, Kind, Manifest, OutputSpec, Recipe, Workbench, tool};
 use entromask_encoder::{Batch, MaskedLm};
+use entromask_kernels::has_bf16_products;
 use entromask_tables::{Masks, Ragged, Targets, TokenColumns, Tokens};
 use serde_json::{Value, json};
 
@@ -60,6 +61,28 @@ fn a_teacher_that_is_not_what_its_manifest_says_is_refused() {
     world.damage("model/model.safetensors", 2);
     let done = distill(&world, "targets", &[]).assert().code(3);
     assert!(String::from_utf8_lossy(&done.get_output().stderr).contains("the manifest says blake3"));
+}
+
+#[test]
+fn in_bf16_it_says_nearly_the_same_where_the_processor_multiplies_in_it() {
+    let world = World::new();
+    write_masks(&world);
+    let few = ["--set", "top_k=5"];
+    let rounded = distill(&world, "rounded", &[&few[..], &["--dtype", "bf16"]].concat()).assert();
+    if !has_bf16_products() {
+        rounded.code(4);
+        return;
+    }
+    rounded.success();
+    distill(&world, "exact", &few).assert().success();
+    let tails = |out: &str| -> Vec<f32> {
+        let files = manifest(&world, out).outputs.into_iter().map(|output| world.path(out).join(output.file));
+        files.flat_map(|file| Targets::read(&file).expect("reads").tail.values).collect()
+    };
+    let (exact, rounded) = (tails("exact"), tails("rounded"));
+    assert_eq!(exact.len(), rounded.len());
+    let most = exact.iter().zip(&rounded).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(most > 0.0 && most < 0.02, "{most}");
 }
 
 #[test]
