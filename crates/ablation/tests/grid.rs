@@ -286,7 +286,7 @@ fn mistakes_name_file_value_and_remedy() {
         ("baseline = [{ seed = [1] }]\n[axes]\nstrategy = \"random\"", "[baseline]: `seed` is a list"),
         ("baseline = { seed = 2 }\n[axes]\nstrategy = \"random\"", "baseline: `seed`"),
         ("[axes]\nseed = [1, 2, 1]", "`seed` has 1 twice"),
-        ("baseline = 1\n[axes]\nstrategy = \"random\"", "expected a map"),
+        ("baseline = 1\n[axes]\nstrategy = \"random\"", "`baseline` has 1; give a table"),
         ("[axes]\nstrategy = []", "`strategy` is empty"),
         ("[axes]\nstrategy = [\"hihg\"]\nsource = \"self\"", "hihg"),
         ("[axes]\nstrategy = [\"high\"]", "needs entropies"),

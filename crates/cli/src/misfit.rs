@@ -13,7 +13,7 @@ const TAGGED: &str = "internally tagged enum ";
 pub fn misfit(source: &str, error: &toml::de::Error) -> Fault {
     let text = error.to_string();
     let (problem, key) = split(text.trim());
-    let problem = problem.replace('\n', ", ");
+    let problem = problem.trim().replace('\n', ", ");
     let place = key.map(|key| format!(" in `{key}`")).unwrap_or_default();
     if let Some((found, wanted)) = mistyped(&problem) {
         let key = key.unwrap_or_default();
