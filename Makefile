@@ -47,6 +47,12 @@ given   := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v))
 $(foreach v,$(filter-out $(choices) $(others) CARGO% RUST% RAYON% ENTROMASK% GLIBC% MAKE% CUDA% NVIDIA% VK_% WGPU% LLVM% LD_% XDG_% CC CXX AR \
   TMPDIR PATH HOME SHELL,$(given)),$(error $(v)=$($(v)): there is no such variable, see make help; set that of another tool in the environment))
 
+# Names and paths stand in commands and in targets.
+hash   := \#
+quoted := ' " & ; ( ) < > | * ? ` \ $(hash) $$
+$(foreach v,$(filter $(given),$(choices) DATA PIPELINES MODEL DEVICE GRID),$(foreach c,$(quoted) $(if $(filter DEVICE,$(v)),,:),\
+  $(if $(findstring $(c),$(value $(v))),$(error $(v)=$(value $(v)): names and paths without $(c)))))
+
 # A comment behind a value leaves blanks at its end.
 $(foreach v,$(choices) DEVICE THREADS JOBS DATA,$(eval override $(v) := $(strip $($(v)))))
 override DATA := $(patsubst %/,%,$(DATA))
@@ -63,9 +69,11 @@ $(foreach v,$(choices) DEVICE DATA PIPELINES,$(if $(word 2,$($(v))),$(error $(v)
 $(if $(DATA),,$(error DATA= names no folder))
 $(if $(filter random teacher-mask self-mask kd self-mask-kd,$(RUN)),,\
   $(error RUN=$(RUN): it is random, teacher-mask, self-mask, kd or self-mask-kd))
+# $(call policy,names): that of MASK, if it is one of them
+policy = $(shell sed -nE 's/^[^\#]*name *= *["\x27]($(1))["\x27].*/\1/p' $(PIPELINES)/mask/$(MASK).toml 2>/dev/null)
 $(if $(filter-out random,$(FIRST)),$(error FIRST=$(FIRST): random, or nothing))
 $(if $(REFERENCE),$(if $(wildcard $(REFERENCE)/manifest.json),,$(error REFERENCE=$(REFERENCE): no artifact, there is no manifest.json)),\
-  $(if $(shell grep -E '^ *name *= *"reducible"' $(PIPELINES)/mask/$(MASK).toml 2>/dev/null || true),\
+  $(if $(call policy,reducible),\
     $(error MASK=$(MASK) subtracts the entropies of a reference model: name their artifact, REFERENCE=$(DATA)/entropy/$(CORPUS)/…)))
 $(if $(FIRST),,$(foreach v,$(filter FIRST_UNTIL FIRST_MODE,$(given)),$(error $(v) does nothing without FIRST)))
 
@@ -98,9 +106,8 @@ first_device = $(firstword $(subst $(comma), ,$(DEVICE)))
 on_one  = --device $(first_device) $(threads)
 
 reference = $(if $(REFERENCE),--reference $(REFERENCE))
-# Stages refuse entropies that the policy would not read.
-unscored := $(shell grep -E '^[^\#]*name *= *"(random|frequency|span)"' $(PIPELINES)/mask/$(MASK).toml 2>/dev/null || true)
-entropy   = $(if $(unscored),,--entropy $(1))
+# `select` refuses entropies that the policy would not read; without one it is random.
+entropy   = $(if $(call policy,high|low|band|sample|mixed|reducible),--entropy $(1))
 mask_name = $(MASK)$(if $(REFERENCE),-to-$(subst /,-,$(REFERENCE:$(DATA)/entropy/$(CORPUS)/%=%)))
 
 # ---- Tokens ---------------------------------------------------------------------------------------------------------
@@ -297,7 +304,7 @@ results-page: $(BUILD) ## Write docs/results.html, the page of docs/results.md
 
 # Whatever else is asked for would be done.
 ifneq ($(filter plan,$(MAKECMDGOALS)),)
-$(if $(filter-out plan,$(MAKECMDGOALS)),$(error make $(MAKECMDGOALS) would do more than plan: say make plan GOAL=$(firstword $(filter-out plan,$(MAKECMDGOALS)))))
+$(if $(filter-out plan,$(MAKECMDGOALS)),$(error make $(MAKECMDGOALS) would do more than plan: say make plan GOAL=…, which is pretrain-…, glue, report or ablation))
 endif
 plan: $(BUILD) ## Say for each stage of GOAL (default pretrain-self-mask) whether it is up to date, or why it would run
 	$(if $(filter-out pretrain-% glue report ablation,$(GOAL) $(if $(GOAL),,nothing)),\
@@ -380,10 +387,14 @@ gc: $(BUILD) ## List files in data/ that no manifest lists; GC=--delete removes 
 	@$(BIN)/entromask-report gc $(DATA) $(GC)
 GC ?=
 
+# A folder that was named has to have artifacts of that kind, for it may be somebody's.
+kinds := tokens entropy masks targets models glue
+is_ours = find '$(DATA)/$(1)' -name manifest.json -exec grep -q '"kind"' {} \; -exec grep -q '"key"' {} \; -print -quit 2>/dev/null || true
 clean: ## Remove everything that was made in data/ (the samples stay)
 	$(if $(filter environment,$(origin_of_data)),$(error DATA=$(DATA) comes from the environment: make clean DATA=$(DATA), if it is meant))
-	@[ '$(origin_of_data)' != 'command line' ] || [ -n "$$(find '$(DATA)' -name manifest.json -print -quit 2>/dev/null)" ] || { echo "DATA=$(DATA): nothing in it was made here" >&2; exit 3; }
-	rm -rf $(foreach kind,tokens entropy masks targets models glue report ablation,"$(DATA)/$(kind)")
+	$(eval made := $(if $(filter command,$(origin_of_data)),$(foreach kind,$(kinds),$(if $(shell $(call is_ours,$(kind))),$(kind))),$(kinds)))
+	$(if $(made),,$(error DATA=$(DATA): nothing in it was made here))
+	rm -rf $(foreach kind,$(made) report ablation,"$(DATA)/$(kind)")
 
 help: ## This list
 	@echo "make pretrain-self-mask && make glue && make report     runs on data/sample, on the CPU, in minutes"; echo

@@ -18,7 +18,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
     let cases: [(&[&str], &[&str]); 5] = [
-        (&["plan", "pretrain-random"], &["make plan GOAL=pretrain-random"]),
+        (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
             &["CORPUS=sampel", "pipelines/corpus/sampel.toml", " sample"],
@@ -93,5 +93,32 @@ fn a_folder_without_artifacts_is_not_cleaned() -> Result<()> {
     let (code, printed) = make(&["clean", &format!("DATA={}", folder.path().display())])?;
     assert_eq!(code, Some(2), "{printed}");
     assert!(printed.contains("nothing in it was made here") && own.exists(), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn a_manifest_of_another_program_does_not_make_a_folder_ours() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let own = folder.path().join("models/mine.txt");
+    for (file, text) in [("models/mine.txt", "mine"), ("tokens/manifest.json", r#"{"name": "a web page"}"#)] {
+        fs::create_dir_all(folder.path().join(file).parent().expect("a folder"))?;
+        fs::write(folder.path().join(file), text)?;
+    }
+    fs::create_dir_all(folder.path().join("masks/random"))?;
+    fs::write(folder.path().join("masks/random/manifest.json"), r#"{"kind": "masks", "key": "0"}"#)?;
+    let (code, printed) = make(&["clean", &format!("DATA={}", folder.path().display())])?;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(own.exists() && folder.path().join("tokens").exists(), "{printed}");
+    assert!(!folder.path().join("masks").exists(), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn characters_that_shells_and_make_read_are_refused() -> Result<()> {
+    for teacher in ["/x/k&l", "g(h)", "o'brien", "c:d", "e;f", "a b", "$(touch x)"] {
+        let (code, printed) = make(&["pretrain-random", &format!("TEACHER={teacher}")])?;
+        assert_eq!(code, Some(2), "{teacher}: {printed}");
+        assert!(printed.contains("without"), "{teacher}: {printed}");
+    }
     Ok(())
 }

@@ -66,7 +66,9 @@ fn is_foreign(out: &Path) -> bool {
 /// else, so it is looked for last: another shard may just have begun.
 fn file_of_others(out: &Path) -> Option<String> {
     let mut names = names::entries(out);
-    names.retain(|name| !name.starts_with('.'));
+    // Folders of other artifacts are left as they are.
+    let is_artifact = |name: &str| Kind::of(&out.join(name)).is_some();
+    names.retain(|name| !name.starts_with('.') && !is_artifact(name));
     names.sort();
     if [LOCK, MANIFEST].iter().any(|name| out.join(name).exists()) {
         return None;

@@ -36,8 +36,8 @@ pub fn unfinished(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// The files below the artifact in `dir` that neither its manifest lists nor the runs in `unfinished` have left.
 ///
-/// The digests of the manifest's parts are kept, and of `state/` what the manifest lists; the lock and the notes of an unfinished run are garbage once a manifest stands
-/// beside them.
+/// The digests of the manifest's parts are kept, and of `state/` what the manifest lists. The lock and the notes of runs that are not
+/// in `unfinished` are garbage once a manifest stands beside them.
 pub fn unlisted(dir: &Path, unfinished: &[PathBuf]) -> anyhow::Result<Unlisted> {
     let manifest = Manifest::load_any(dir)?;
     let listed: BTreeSet<PathBuf> = manifest.outputs.iter().map(|output| dir.join(&output.file)).collect();

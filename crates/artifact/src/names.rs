@@ -35,7 +35,8 @@ pub(crate) fn is_of_a_stage(file: &Path) -> bool {
     let names: Option<Vec<&str>> = file.iter().map(OsStr::to_str).collect();
     match names.as_deref() {
         Some([name]) => is_hidden(name) || is_part(name) || is_fine_tuning(name.strip_suffix(".json")),
-        Some([STATE, run, ..]) => is_key(run),
+        Some([STATE, run]) => is_key(run),
+        Some([STATE, run, name, ..]) => is_key(run) && is_of_a_run(name),
         Some([folder, name]) => is_fine_tuning(Some(folder)) && is_of_a_classifier(name),
         _ => false,
     }
@@ -83,6 +84,14 @@ fn is_fine_tuning(name: Option<&str>) -> bool {
     is_key(key) && seed.is_some_and(|seed| is_number(seed, 1))
 }
 
+/// Checkpoints and logs of training, and what a finished model keeps to be trained on.
+fn is_of_a_run(name: &str) -> bool {
+    let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".tmp"));
+    ["step-", "damaged-step-", TEMPORARY].iter().any(|start| name.starts_with(start))
+        || ["best", "final"].contains(&name)
+        || stem.is_some_and(|stem| ["metrics", "speed", "masks"].contains(&stem))
+}
+
 fn is_of_a_classifier(name: &str) -> bool {
     OF_A_CLASSIFIER.contains(&name) || name.starts_with(TEMPORARY)
 }
@@ -122,6 +131,8 @@ mod tests {
             "valid-1a2b3c4d-123456.parquet",
             "epoch-012-1a2b3c4d-00003.parquet",
             "state/1a2b3c4d/step-00000010/model.safetensors",
+            "state/1a2b3c4d/metrics.jsonl",
+            "state/1a2b3c4d/final/counters.json",
             "STS-B-seed1-1a2b3c4d.json",
             "STS-B-seed1-1a2b3c4d/model.safetensors",
         ];
@@ -136,6 +147,7 @@ mod tests {
             "my text/a b.txt",
             "below/part-1a2b3c4d-00000.parquet",
             "state/notes.txt",
+            "state/20240101/notes.txt",
             "state/1a2b3c4d.txt",
             "notes-1a2b3c4d.json",
             "STS-B-seed1-1a2b3c4d/notes.txt",

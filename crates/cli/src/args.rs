@@ -37,7 +37,7 @@ pub struct CommonArgs {
     /// Override one key of the configuration; one in a table is TABLE.KEY. May be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print the configuration that holds, defaults included, as TOML, and do nothing
+    /// Print the configuration that holds as TOML, naming the keys that are left at their defaults, and do nothing
     #[arg(long)]
     pub print_config: bool,
     /// What to make: the folder of an artifact, or a file where a command makes one

@@ -61,15 +61,9 @@ fn assign(table: &mut Table, assignment: &str) -> anyhow::Result<()> {
             Fault::usage(format!("--set {assignment}: `{key}` is a value")).remedy("check the key's path")
         })?;
     }
-    let several = || {
-        Fault::usage(format!("--set {assignment}: several assignments"))
-            .remedy("write --set before each of them")
-    };
-    if is_too_large(value.trim()) {
-        let found = format!("--set {assignment}: a whole number that TOML does not hold");
-        return Err(Fault::usage(found).remedy(format!("write {} at most", i64::MAX)).into());
-    }
-    place.insert(last.to_string(), parse_value(value.trim()).ok_or_else(several)?);
+    let value = parse_value(value.trim())
+        .map_err(|(problem, remedy)| Fault::usage(format!("--set {assignment}: {problem}")).remedy(remedy))?;
+    place.insert(last.to_string(), value);
     Ok(())
 }
 
@@ -78,12 +72,20 @@ fn is_too_large(text: &str) -> bool {
     text.parse::<i128>().is_ok_and(|number| i64::try_from(number).is_err())
 }
 
-/// None if lines behind the value assign others.
-fn parse_value(text: &str) -> Option<Value> {
+/// Or what is wrong with it, and what to do.
+fn parse_value(text: &str) -> Result<Value, (&'static str, String)> {
+    if is_too_large(text) {
+        return Err(("a whole number that TOML does not hold", format!("write {} at most", i64::MAX)));
+    }
     let Ok(mut table) = format!("value = {text}").parse::<Table>() else {
-        return Some(Value::String(text.to_string()));
+        return if text.starts_with(['[', '{']) {
+            Err(("a list or a table that is no TOML", "write text in it in quotes".into()))
+        } else {
+            Ok(Value::String(text.to_string()))
+        };
     };
-    table.remove("value").filter(|_| table.is_empty())
+    let value = table.remove("value").filter(|_| table.is_empty());
+    value.ok_or_else(|| ("several assignments", "write --set before each of them".into()))
 }
 
 #[cfg(test)]

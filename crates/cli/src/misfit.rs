@@ -14,7 +14,9 @@ pub fn misfit(source: &str, error: &toml::de::Error) -> Fault {
     let text = error.to_string();
     let (problem, key) = split(text.trim());
     let problem = problem.trim().replace('\n', ", ");
-    let place = key.map(|key| format!(" in `{key}`")).unwrap_or_default();
+    // A message of ours names the key itself.
+    let place = key.filter(|key| !problem.contains(&format!("`{key}`")));
+    let place = place.map(|key| format!(" in `{key}`")).unwrap_or_default();
     if let Some((found, wanted)) = mistyped(&problem) {
         let key = key.unwrap_or_default();
         return Fault::usage(format!("{source}: `{key}` has {}", plain(found))).remedy(format!(
@@ -77,7 +79,7 @@ fn plain(found: &str) -> &str {
     match found {
         "sequence" => "a list",
         "map" => "a table",
-        "unit variant" => "a value that is no text",
+        "unit variant" => "a value that is no name",
         _ => found.strip_prefix("string ").unwrap_or_else(|| found.split('`').nth(1).unwrap_or(found)),
     }
 }
@@ -91,7 +93,9 @@ fn allowed(wanted: &str) -> String {
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "f32" | "f64" => "a number",
         "a boolean" => "true or false",
-        "a string" | "string only" => "a text in quotes",
+        "a string" => "a text in quotes",
+        "string only" | "variant identifier" => "a name in quotes or, where the key takes one, a table",
+        "fewer elements in array" => "fewer values",
         "path string" => "a path in quotes",
         "a sequence" => "a list",
         "a map" => "a table",
@@ -179,7 +183,10 @@ mod tests {
             ),
             ("policy = { name = 'low', rate = 'x' }", "file: `policy` has \"x\"; give a number"),
             ("policy.rate = 1", "file: no `name` in `policy`; add it"),
-            ("decay = 3", "file: `decay` has a value that is no text; give a text in quotes"),
+            (
+                "decay = 3",
+                "file: `decay` has a value that is no name; give a name in quotes or, where the key takes one, a table",
+            ),
             ("run.batch_size = true", "file: `run.batch_size` has true; give a whole number, 0 or more"),
             ("by_name.x = 3", "file: `by_name.x` has 3; give a table"),
         ];

@@ -26,9 +26,13 @@ pub(crate) fn publish(job: &Job, bench: Workbench, trained: &Trained, device: &s
         copy(&bench, file, source)?;
         outputs.push(OutputSpec { file: file.into(), rows: None, log });
     }
-    if let Some(masks) = &trained.masks {
-        copy(&bench, MASKS, masks)?;
-        outputs.push(OutputSpec::file(MASKS));
+    match &trained.masks {
+        Some(masks) => {
+            copy(&bench, MASKS, masks)?;
+            outputs.push(OutputSpec::file(MASKS));
+        }
+        // That of a model that chose its masks while it was trained, and is replaced.
+        None => bench.remove(MASKS)?,
     }
     bench.write_bytes("README.md", card(job, &bench, trained, device).as_bytes())?;
     outputs.push(OutputSpec::log("README.md"));
