@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use entromask_cli::{Progress, check_interrupt};
 use entromask_encoder::SequenceClassifier;
 use entromask_random::keyed;
-use entromask_training::{AdamW, Gradients, Schedule, cross_entropy};
+use entromask_training::{Gradients, Optimizer, Schedule, cross_entropy};
 use rand::Rng;
 
 use crate::batches::train_batches;
@@ -240,7 +240,7 @@ impl FineTune<'_> {
 struct Trainer<'a> {
     tuning: &'a FineTune<'a>,
     schedule: Schedule,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     /// What decides what is dropped.
     dropout: u64,
     host: Host,
@@ -251,7 +251,13 @@ impl<'a> Trainer<'a> {
         let recipe = tuning.recipe;
         let steps = tuning.data.train.rows.len().div_ceil(recipe.batch_size) as u64 * recipe.epochs;
         let schedule = Schedule::new(recipe.lr, recipe.warmup, recipe.decay, steps);
-        Self { tuning, schedule, optimizer: AdamW::new(recipe.optimizer()), dropout, host: Host::default() }
+        Self {
+            tuning,
+            schedule,
+            optimizer: Optimizer::new(recipe.optimizer()),
+            dropout,
+            host: Host::default(),
+        }
     }
 
     fn steps(&self) -> u64 {

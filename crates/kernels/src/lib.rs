@@ -3,7 +3,10 @@
 //! [`Head`] measures how unsure a masked language model is: it takes hidden states to the entropy and surprisal of the
 //! prediction without ever storing the logits, of which there are `vocab_size` a position; on request it adds min-entropy,
 //! Rényi-2 entropy and margin. [`head_entropy_reference`] and [`head_details_reference`] say the same in tensor
-//! operations, for other devices than the CPU and for the tests.
+//! operations, for other devices than the CPU and for the tests. [`DeviceHead`] does the same on GPUs, block by block.
+//!
+//! [`Linear`], [`Attention`], [`LayerNorm`] and [`Activation`] are the layers of a forward pass on the CPU; [`TrainedLinear`],
+//! [`AttentionTape`], [`TrainedNorm`] and [`TrainedVocabulary`] go both ways, and are tested against automatic differentiation.
 //!
 //! The kernels are safe Rust over `pulp`, which picks the widest vector unit of the machine at run time. Only products in bf16,
 //! which `pulp` does not know, are entered by an `unsafe` call.

@@ -36,7 +36,10 @@ pub enum Rule {
     Muon,
 }
 
-/// The constants of [`AdamW`], and of what stands on it.
+/// Share of its momentum that [`Rule::Muon`] keeps in a step, if nothing is said.
+pub const MOMENTUM: f64 = 0.95;
+
+/// The constants of [`Rule::AdamW`], and of what stands on it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
@@ -69,7 +72,7 @@ impl Default for AdamWConfig {
 
 impl From<AdamWConfig> for OptimizerConfig {
     fn from(adamw: AdamWConfig) -> Self {
-        Self { rule: Rule::AdamW, adamw, momentum: 0.95 }
+        Self { rule: Rule::AdamW, adamw, momentum: MOMENTUM }
     }
 }
 
@@ -81,9 +84,6 @@ pub struct Optimizer {
     steps: u64,
     kept: BTreeMap<String, Kept>,
 }
-
-/// An optimizer that is made from an [`AdamWConfig`].
-pub type AdamW = Optimizer;
 
 impl Optimizer {
     /// An optimizer that has not made a step.
@@ -247,7 +247,7 @@ mod tests {
         layer.weight.val().into_data().try_into_vec::<f32>().expect("f32").into_iter().chain(bias).collect()
     }
 
-    fn train(optimizer: &mut AdamW, mut layer: Linear, steps: std::ops::Range<usize>) -> Linear {
+    fn train(optimizer: &mut Optimizer, mut layer: Linear, steps: std::ops::Range<usize>) -> Linear {
         for step in steps {
             let gradients = Gradients::collect(&layer, backward(&layer, step));
             (layer, _) = optimizer.step(0.01, layer, gradients).expect("finite");
@@ -275,19 +275,20 @@ mod tests {
             let gradients = GradientsParams::from_grads(backward(&reference, step), &reference);
             reference = theirs.step(0.01, reference, gradients);
         }
-        let ours = train(&mut AdamW::new(CONFIG), layer(), 0..20);
+        let ours = train(&mut Optimizer::new(CONFIG), layer(), 0..20);
         assert!(close(&values(&ours), &values(&reference), 1e-5));
     }
 
     #[test]
     fn device_and_host_arithmetic_agree() {
-        let (mut layer_on_device, mut optimizer) = (layer(), AdamW::new(AdamWConfig { clip: 0.1, ..CONFIG }));
+        let (mut layer_on_device, mut optimizer) =
+            (layer(), Optimizer::new(AdamWConfig { clip: 0.1, ..CONFIG }));
         for step in 0..10 {
             let gradients =
                 Gradients::collect_in(&layer_on_device, backward(&layer_on_device, step), |_| false);
             (layer_on_device, _) = optimizer.step(0.01, layer_on_device, gradients).expect("finite");
         }
-        let on_host = train(&mut AdamW::new(AdamWConfig { clip: 0.1, ..CONFIG }), layer(), 0..10);
+        let on_host = train(&mut Optimizer::new(AdamWConfig { clip: 0.1, ..CONFIG }), layer(), 0..10);
         assert!(close(&values(&layer_on_device), &values(&on_host), 1e-5));
     }
 
@@ -295,12 +296,12 @@ mod tests {
     fn saved_state_goes_on_bit_for_bit_and_is_the_same_bytes_each_time() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let (one, two) = (folder.path().join("1"), folder.path().join("2"));
-        let mut whole = AdamW::new(CONFIG);
+        let mut whole = Optimizer::new(CONFIG);
         let straight = train(&mut whole, layer(), 0..6);
-        let mut first = AdamW::new(CONFIG);
+        let mut first = Optimizer::new(CONFIG);
         let half = train(&mut first, layer(), 0..3);
         first.save(&one)?;
-        let mut second = AdamW::load(CONFIG, &one)?;
+        let mut second = Optimizer::load(CONFIG, &one)?;
         assert_eq!(values(&train(&mut second, half, 3..6)), values(&straight));
         whole.save(&one)?;
         second.save(&two)?;
@@ -310,7 +311,7 @@ mod tests {
     }
 
     /// Steps with a gradient that does not depend on the values, with the weight frozen or not.
-    fn pull(optimizer: &mut AdamW, mut layer: Linear, frozen: bool, steps: usize) -> Linear {
+    fn pull(optimizer: &mut Optimizer, mut layer: Linear, frozen: bool, steps: usize) -> Linear {
         layer.weight = layer.weight.set_require_grad(!frozen);
         for _ in 0..steps {
             let gradients = Gradients::collect(&layer, layer.forward(ramp(0)).sum().backward());
@@ -324,7 +325,7 @@ mod tests {
     #[test]
     fn what_thaws_later_begins_with_a_change_of_the_rate_and_goes_on_bit_for_bit() -> anyhow::Result<()> {
         let config = AdamWConfig { weight_decay: 0.0, ..CONFIG };
-        let (mut optimizer, file) = (AdamW::new(config), tempfile::NamedTempFile::new()?);
+        let (mut optimizer, file) = (Optimizer::new(config), tempfile::NamedTempFile::new()?);
         let frozen = pull(&mut optimizer, layer(), true, 5);
         optimizer.save(file.path())?;
         let is_noted = |bytes: Vec<u8>| bytes.windows(5).any(|name| name == b"born.");
@@ -335,7 +336,7 @@ mod tests {
         }
         optimizer.save(file.path())?;
         assert!(is_noted(std::fs::read(file.path())?));
-        let mut loaded = AdamW::load(config, file.path())?;
+        let mut loaded = Optimizer::load(config, file.path())?;
         let straight = values(&pull(&mut optimizer, thawed.clone(), false, 3));
         assert_eq!(values(&pull(&mut loaded, thawed, false, 3)), straight);
         Ok(())
@@ -348,7 +349,7 @@ mod tests {
         let gradients = || Gradients::collect(&layer, backward(&layer, 0));
         let norm = gradients().norm();
         let moments = |clip: f64, gradients: Gradients| {
-            let mut optimizer = AdamW::new(AdamWConfig { clip, ..CONFIG });
+            let mut optimizer = Optimizer::new(AdamWConfig { clip, ..CONFIG });
             optimizer.step(0.01, layer.clone(), gradients).expect("finite");
             optimizer.kept.values().flat_map(|kept| kept.moments.to_host()[0].to_vec()).collect::<Vec<_>>()
         };
@@ -364,20 +365,20 @@ mod tests {
         let layer = layer();
         let loss = layer.forward(ramp(0)).mul_scalar(f32::INFINITY).sum();
         let gradients = Gradients::collect(&layer, loss.backward());
-        let error = AdamW::new(CONFIG).step(0.01, layer, gradients).expect_err("not finite");
+        let error = Optimizer::new(CONFIG).step(0.01, layer, gradients).expect_err("not finite");
         assert_eq!(class_of(error.as_ref()), Class::Failed);
     }
 
     #[test]
     fn a_truncated_state_is_an_input_error() -> anyhow::Result<()> {
         let file = tempfile::NamedTempFile::new()?;
-        let mut optimizer = AdamW::new(CONFIG);
+        let mut optimizer = Optimizer::new(CONFIG);
         train(&mut optimizer, layer(), 0..1);
         optimizer.save(file.path())?;
         let bytes = std::fs::read(file.path())?;
         for keep in [0, 7, bytes.len() - 1] {
             std::fs::write(file.path(), &bytes[..keep])?;
-            let error = AdamW::load(CONFIG, file.path()).expect_err("truncated");
+            let error = Optimizer::load(CONFIG, file.path()).expect_err("truncated");
             assert_eq!(class_of(error.as_ref()), Class::Input);
         }
         Ok(())

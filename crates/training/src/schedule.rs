@@ -31,8 +31,8 @@ pub struct Schedule {
     cooldown: f64,
 }
 
-/// Share of the horizon that [`Decay::Wsd`] falls in.
-const COOLDOWN: f64 = 0.2;
+/// Share of the horizon that [`Decay::Wsd`] falls in, if nothing is said.
+pub const COOLDOWN: f64 = 0.2;
 
 impl Schedule {
     /// A schedule over `total_steps` steps, of which the fraction `warmup` (rounded) rises to `peak`.

@@ -5,7 +5,7 @@ mod online;
 mod rules;
 
 use entromask_encoder::Inheritance;
-use entromask_training::{AdamWConfig, Decay, OptimizerConfig, Rule, Schedule};
+use entromask_training::{AdamWConfig, COOLDOWN, Decay, MOMENTUM, OptimizerConfig, Rule, Schedule};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -213,9 +213,6 @@ impl From<&Init> for Inheritance {
         Self { layers: init.layers.clone(), fresh_head: init.fresh_head }
     }
 }
-
-const MOMENTUM: f64 = 0.95;
-const COOLDOWN: f64 = 0.2;
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

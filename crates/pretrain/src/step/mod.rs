@@ -40,7 +40,7 @@ pub(crate) struct Losses {
 /// The losses, and what the backward pass needs.
 pub(crate) struct Forward<'a> {
     pub losses: Losses,
-    /// What the decoder sees at the masked positions, without autodiff: `[n, embedding_size]`.
+    /// What the decoder saw, without autodiff; whoever wants it takes it.
     pub seen: Option<Seen>,
     /// A scalar to call `backward` on; its value means nothing.
     scalar: Tensor<1>,
@@ -49,8 +49,9 @@ pub(crate) struct Forward<'a> {
     back: Option<Back<'a>>,
 }
 
-/// Hidden states after the head's transform at positions of which those with a target are masked.
+/// Positions that the head was asked at, of which those with a target are masked.
 pub(crate) struct Seen {
+    /// Hidden states after the head's transform, `[n, embedding_size]`.
     states: Tensor<2>,
     targets: Vec<Option<u32>>,
 }
