@@ -48,7 +48,7 @@ pub struct CommonArgs {
     #[arg(long, value_name = "DEVICE", default_value = CPU)]
     pub device: String,
     /// Floating-point type: f32 or, on a GPU, bf16: of the matrix products where a model is trained, of all but the softmax over
-    /// the vocabulary elsewhere. Tokens are scored in bf16 on a CPU with `AVX512_BF16` too, whose matrix products it is then
+    /// the vocabulary elsewhere. `entromask-score` and its `distill` take bf16 on a CPU with `AVX512_BF16` too, for the matrix products only
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = ["f32", "bf16"])]
     pub dtype: String,
     /// Threads to use; by default all cores

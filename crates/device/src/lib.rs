@@ -107,7 +107,7 @@ fn float_dtype(name: &str, spec: Spec) -> Result<FloatDType> {
     match (name, spec.backend) {
         ("f32", _) => Ok(FloatDType::F32),
         ("bf16", Backend::Cpu) => {
-            Err(Fault::usage("dtype bf16 is not for the cpu, but where tokens are scored")
+            Err(Fault::usage("dtype bf16: on the cpu only scoring and distilling know it")
                 .remedy("use --dtype f32, or a GPU")
                 .into())
         }

@@ -6,8 +6,9 @@ impl EncoderConfig {
     /// Operations of the layers for one token in a row of `seq_length` tokens.
     ///
     /// Per layer 2·(4d² + 2df) for the dense layers (3df where they are gated) and 4·d·s for attention, where d is
-    /// `hidden_size`, f `intermediate_size` and s `seq_length`. Windows of local attention are not deducted: in
-    /// training and on GPUs what is outside of them is computed and hidden.
+    /// `hidden_size`, f `intermediate_size` and s `seq_length`. Windows of local attention are not deducted, so
+    /// that the count is the same everywhere: training and GPUs compute what is outside of them and hide it, scoring on the CPU
+    /// does not.
     pub fn body_flops_per_token(&self, seq_length: usize) -> f64 {
         self.forward_at_flops(seq_length, seq_length) / seq_length as f64
     }

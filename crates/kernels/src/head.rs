@@ -346,9 +346,15 @@ mod tests {
 
     #[test]
     fn threads_and_neighbours_change_no_bit() {
+        for products in [Products::AsTensors, Products::Bf16] {
+            neighbours_change_no_bit(products);
+        }
+    }
+
+    fn neighbours_change_no_bit(products: Products) {
         let case = case(250, 16, 999, 2.0);
-        let all = case.fused_details();
-        let head = Head::new(&case.weight, &case.bias, Products::AsTensors);
+        let head = Head::new(&case.weight, &case.bias, products);
+        let all = head.measure_details(&case.hidden, &case.targets);
         let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
         assert_eq!(one_thread.install(|| head.measure_details(&case.hidden, &case.targets)), all);
         for i in [0, 5, 96, 249] {

@@ -288,7 +288,7 @@ fn mistakes_are_named_with_their_exit_codes() -> Result<()> {
     expect_failure(&mut run(&["--device", "cuda:0,0"]), 2, "`cuda:0` twice")?;
     expect_failure(&mut run(&["--device", "cuda:0,vulkan:1"]), 2, "several backends")?;
     expect_failure(&mut run(&["--device", "cpu,tpu"]), 2, "tpu")?;
-    expect_failure(&mut run(&["--dtype", "bf16"]), 2, "not for the cpu")?;
+    expect_failure(&mut run(&["--dtype", "bf16"]), 2, "on the cpu only scoring")?;
     expect_failure(&mut run(&["--set", "lr=1e30", "--set", "warmup=0"]), 1, "diverged")?;
     expect_failure(&mut session.command(&later, "model"), 2, "--continue-from")?;
     expect_failure(&mut session.command(&session.fixture.masks(3, 2)?, "model"), 2, "epochs = 4")?;

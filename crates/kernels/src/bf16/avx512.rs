@@ -118,7 +118,7 @@ impl Packed<'_> {
     #[target_feature(enable = "avx512f,avx512bf16")]
     fn panel(&self, index: usize, chunk: Range<usize>, output: &mut ViewMut<'_>) {
         let (groups, steps) = (self.rows.div_ceil(ROWS), chunk.len() / STEPS);
-        let (panel, later) = self.block.panel(index)[chunk.start..].split_at(chunk.len());
+        let (panel, later) = self.block.rows_from(index, chunk.start).split_at(chunk.len());
         let later: &[f32] = cast_slice(&later[..panel.len().min(later.len())]);
         let mut later = later.chunks((panel.len() * WIDTH).div_ceil(groups.max(1) * LINE).max(1) * LINE);
         let is_first = chunk.start == 0;

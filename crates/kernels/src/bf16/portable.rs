@@ -10,7 +10,7 @@ pub(super) fn multiply(input: View<'_>, block: Block<'_>, start: Start<'_>, outp
     for panel in 0..block.panels {
         for row in 0..input.rows() {
             let mut sums = first_sums(start, panel);
-            for (values, pairs) in input.row(row).chunks(2).zip(block.panel(panel)) {
+            for (values, pairs) in input.row(row).chunks(2).zip(block.rows_from(panel, 0)) {
                 add_pair(values, pairs, &mut sums);
             }
             output.at(row, panel * WIDTH, WIDTH).copy_from_slice(&sums);

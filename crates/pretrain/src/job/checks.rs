@@ -11,7 +11,7 @@ use crate::config::{Config, Init, OnlineMode, Positions, Transfer};
 use crate::tokenizer;
 
 /// What is wrong, and what to do about it.
-type Problem = (&'static str, &'static str);
+type Problem = (String, &'static str);
 
 /// Refuses flags that contradict the configuration.
 pub(super) fn flags(config: &Config, paths: &Paths) -> Result<()> {
@@ -24,21 +24,25 @@ fn guide_problem(config: &Config, paths: &Paths) -> Option<Problem> {
     let (guided, objective) = (paths.teacher.is_some() || paths.targets.is_some(), &config.objective);
     let complex = objective.needs_hidden_states() || objective.positions == Positions::All;
     if guided && !objective.needs_teacher() {
-        let found = "objective.kd, objective.cos and objective.hidden are 0: the teacher would not be used";
+        let guide = paths.teacher.iter().chain(&paths.targets).next();
+        let guide = guide.map(|path| path.display().to_string()).unwrap_or_default();
+        let found = format!(
+            "{guide}: objective.kd, objective.cos and objective.hidden are 0, so it would not be used"
+        );
         return Some((found, "set objective.kd, or leave --teacher and --targets out"));
     }
     if !guided && objective.needs_teacher() {
         let found = "objective.kd, objective.cos or objective.hidden is above 0, but there is no teacher";
-        return Some((found, "name one with --teacher DIR or --targets DIR, or set them to 0"));
+        return Some((found.into(), "name one with --teacher DIR or --targets DIR, or set them to 0"));
     }
     if !guided && config.transfer != Transfer::default() {
         let found = "transfer without a teacher: there is nothing that could begin later";
         let remedy =
             "name one with --teacher DIR or --targets DIR, or leave it out; masks have mask_transfer";
-        return Some((found, remedy));
+        return Some((found.into(), remedy));
     }
     (paths.targets.is_some() && complex).then_some((
-        "--targets: it has no hidden states, and nothing outside of the masked positions",
+        "--targets: it has no hidden states, and nothing outside of the masked positions".into(),
         "set objective.cos and objective.hidden to 0 and objective.positions to \"masked\", or name a --teacher",
     ))
 }
@@ -47,28 +51,28 @@ fn mask_problem(config: &Config, paths: &Paths) -> Option<Problem> {
     let (cached, first) = (paths.targets.is_some(), paths.first_masks.is_some());
     if cached && first {
         return Some((
-            "--targets and --init-masks: the targets belong to one of the masks",
+            "--targets and --init-masks: the targets belong to one of the masks".into(),
             "name a --teacher",
         ));
     }
     if config.online.is_some() {
         return (first || cached).then_some((
-            "[online]: masks are chosen while training runs",
+            "[online]: masks are chosen while training runs".into(),
             "leave --init-masks and --targets out; --masks are the first masks",
         ));
     }
     (first != config.mask_transfer.is_some())
-        .then_some(("--init-masks and mask_transfer belong together", "give both or none of them"))
+        .then_some(("--init-masks and mask_transfer belong together".into(), "give both or none of them"))
 }
 
 fn start_problem(config: &Config, paths: &Paths) -> Option<Problem> {
     let running = config.online.as_ref().is_some_and(|online| online.mode == OnlineMode::Running);
     match paths.start {
         Start::Random | Start::Continue(_) if config.init != Init::default() => {
-            Some(("init.layers or init.fresh_head without a model", "name one with --init DIR"))
+            Some(("init.layers or init.fresh_head without a model".into(), "name one with --init DIR"))
         }
         Start::Continue(_) if running => Some((
-            "--continue-from with online.mode = \"running\": its averages end with their round",
+            "--continue-from with online.mode = \"running\": its averages end with their round".into(),
             "train all epochs in one round, or set online.mode to \"step\"",
         )),
         _ => None,

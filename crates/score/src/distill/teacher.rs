@@ -1,5 +1,7 @@
 //! A model that is asked for logits: laid out for the CPU, or on a device.
 
+use std::cell::RefCell;
+
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use entromask_encoder::{Buffers, CpuMaskedLm, EncoderConfig, Filling, MaskedLm, Wanted};
@@ -9,8 +11,16 @@ use rayon::prelude::*;
 use crate::batches::{CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, batches};
 use crate::predictor::LaidOut;
 
-/// Positions whose logits a thread has in memory at once: the decoder is read once for all of them.
+/// Positions whose logits a thread has in memory at once, at most: the decoder is read once for all of them.
 const TILE: usize = 96;
+
+/// Logits that a thread has in memory at once: 16 MB.
+const TILE_LOGITS: usize = 1 << 22;
+
+thread_local! {
+    /// Kept from tile to tile: the system gets no block as large back while what is kept lies between such blocks.
+    static LOGITS: RefCell<Matrix> = RefCell::default();
+}
 
 /// Logits that are in memory at once on a device: 128 MB.
 const CHUNK_LOGITS: usize = 1 << 25;
@@ -63,7 +73,8 @@ impl Teacher {
         }
     }
 
-    /// Positions that are asked for at once: on the CPU their states are in memory meanwhile, 50 MB for a 768-wide model.
+    /// Positions that are asked for at once: on the CPU their states are in memory meanwhile, 50 MB for a 768-wide model, and
+    /// twice while they are put together.
     pub(super) fn chunk_positions(&self) -> usize {
         match self {
             Self::Cpu(_) => 1 << 14,
@@ -88,9 +99,13 @@ impl OnCpu {
         });
         let states: Vec<f32> = states.collect::<Result<Vec<_>>>()?.concat();
         let width = self.decoder.inputs();
-        let tiles = states.par_chunks(TILE * width).map_init(Matrix::default, |logits, tile| {
-            self.decoder.forward(&Matrix::from_rows(tile, width), logits);
-            (0..logits.rows()).map(|row| keep(logits.row(row))).collect::<Vec<K>>()
+        let tile = (TILE_LOGITS / self.decoder.outputs()).clamp(1, TILE);
+        let tiles = states.par_chunks(tile * width).map(|tile| {
+            let mut logits = LOGITS.take();
+            self.decoder.forward(&Matrix::from_rows(tile, width), &mut logits);
+            let kept: Vec<K> = (0..logits.rows()).map(|row| keep(logits.row(row))).collect();
+            LOGITS.set(logits);
+            kept
         });
         Ok(tiles.flatten_iter().collect())
     }
