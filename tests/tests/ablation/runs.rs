@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use fs_err as fs;
 
-use crate::world::{World, binaries, micro, repository, said};
+use crate::world::{World, binaries, copy, micro, repository, said};
 
 #[test]
 fn each_stage_is_made_once_and_a_second_time_there_is_nothing_to_do() -> Result<()> {
@@ -97,6 +97,24 @@ fn a_failed_run_is_named_and_the_others_go_on() -> Result<()> {
         markdown,
         "the report alone is the same"
     );
+    Ok(())
+}
+
+#[test]
+fn a_corpus_without_rows_to_validate_on_is_named_when_it_is_made() -> Result<()> {
+    let world = World::new()?;
+    let pipelines = world.folder.path().join("pipelines");
+    copy(&repository().join("tests/pipelines"), &pipelines)?;
+    let corpus = pipelines.join("corpus/small.toml");
+    let text = fs::read_to_string(&corpus)?;
+    fs::write(&corpus, text.replace("valid_fraction = 0.2", "valid_fraction = 0.0"))?;
+    let mut command = Command::new(binaries().join("entromask-ablation"));
+    command.current_dir(repository()).arg("run").arg(pipelines.join("grid/broken.toml"));
+    let output = command.arg("--pipelines").arg(&pipelines).arg("--data").arg(world.data()).output()?;
+    let text = said(&output);
+    let said = text.lines().position(|line| line.contains("tokens/small: no rows to validate on"));
+    let trained = text.lines().position(|line| line.contains("models/small/micro-mlm-e1/random-s1: made"));
+    assert!(said.is_some() && said < trained, "{text}");
     Ok(())
 }
 

@@ -5,10 +5,10 @@ mod estimate;
 mod process;
 mod queue;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use entromask_artifact::Manifest;
+use entromask_artifact::{Kind, Manifest};
 use entromask_cli::interrupted;
 
 use crate::plan::{Place, Plan};
@@ -103,6 +103,7 @@ impl Work<'_> {
                     self.standings[stage] != Standing::UpToDate && self.queue.is_open(stage, index)
                 };
                 tracing::info!("[{done}/{all}] {name}: {outcome}{}", self.estimate.left(open));
+                warn_without_validation(&stage.out, &name);
             }
             Exit::Interrupted => tracing::info!("{name}: stopped"),
             Exit::Failed(said) => {
@@ -110,6 +111,15 @@ impl Work<'_> {
             }
         }
         Ok(exit)
+    }
+}
+
+/// Says at the start of a grid what its report would say at the end.
+fn warn_without_validation(out: &Path, name: &str) {
+    if Manifest::load(out, Kind::Tokens).is_ok_and(|tokens| tokens.stats["valid_rows"] == 0) {
+        tracing::warn!(
+            "{name}: no rows to validate on, so no losses will be measured; raise valid_fraction in the corpus's file"
+        );
     }
 }
 
