@@ -17,7 +17,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 5] = [
+    let cases: [(&[&str], &[&str]); 6] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
@@ -26,6 +26,7 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["pretrain-random", "TEACHER=nobody"], &["TEACHER=nobody", "config.json", "mini"]),
         (&["ablation", "GRID=nothing"], &["GRID=nothing", "cpu-first"]),
         (&["pretrain-random", "STUDNET=tiny"], &["there is no such variable"]),
+        (&["pretrain-random", "SCORE_DTYPE=f16"], &["SCORE_DTYPE=f16", "f32 or bf16"]),
     ];
     for (arguments, expected) in cases {
         let (code, printed) = make(arguments)?;
@@ -119,6 +120,22 @@ fn characters_that_shells_and_make_read_are_refused() -> Result<()> {
         let (code, printed) = make(&["pretrain-random", &format!("TEACHER={teacher}")])?;
         assert_eq!(code, Some(2), "{teacher}: {printed}");
         assert!(printed.contains("without"), "{teacher}: {printed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn scores_in_bf16_lie_beside_those_in_f32() -> Result<()> {
+    for goal in ["pretrain-teacher-mask", "pretrain-self-mask"] {
+        let plan = |more: &[&str]| make(&[&["--dry-run", goal], more].concat());
+        let (exact, rounded) = (plan(&[])?.1, plan(&["SCORE_DTYPE=bf16"])?.1);
+        assert!(!exact.contains("bf16"), "{exact}");
+        let scoring = |line: &&str| line.contains("entromask-score");
+        assert!(rounded.lines().filter(scoring).count() > 0, "{rounded}");
+        for line in rounded.lines().filter(scoring) {
+            assert!(line.contains("kfold-bf16") || line.contains("round-"), "{line}");
+        }
+        assert!(rounded.contains("--dtype bf16") && rounded.contains("-kfold-bf16-mixed"), "{rounded}");
     }
     Ok(())
 }
