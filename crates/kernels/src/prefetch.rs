@@ -1,13 +1,22 @@
 //! Asking for memory before it is needed.
 
+use std::slice::Chunks;
+
 /// Values of a cache line, 64 bytes.
-pub(crate) const LINE: usize = 16;
+const LINE: usize = 16;
 
 /// How near a fetched line is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cache {
     First,
     Second,
+}
+
+/// As much of `later` as is multiplied meanwhile, `length` values, in whole lines, a portion with each of `groups` groups of rows.
+#[inline(always)]
+pub(crate) fn portions(later: &[f32], length: usize, groups: usize) -> Chunks<'_, f32> {
+    let portion = length.div_ceil(groups.max(1) * LINE).max(1) * LINE;
+    later[..length.min(later.len())].chunks(portion)
 }
 
 /// Asks for the lines of `values`. Changes nothing but the time that reading them takes; does nothing where the machine

@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::matrix::{View, ViewMut};
 use crate::panels::Block;
-use crate::prefetch::{Cache, LINE, prefetch};
+use crate::prefetch::{Cache, portions, prefetch};
 
 /// Rows that are multiplied at once. With two vectors of columns their sums fill 12 of the 16 vector registers of AVX2,
 /// enough to hide the latency of the multiply-add. AVX-512 has 32 registers, but twice the rows are no faster there.
@@ -133,8 +133,7 @@ impl Packed<'_> {
         let (width, groups) = (2 * S::F32_LANES, self.rows.div_ceil(ROWS));
         let panel = &self.block.weights[index * self.block.depth * width..];
         let (panel, later) = panel[chunk.start * width..].split_at(chunk.len() * width);
-        let share = panel.len().div_ceil(groups.max(1) * LINE).max(1) * LINE;
-        let mut later = later[..panel.len().min(later.len())].chunks(share);
+        let mut later = portions(later, panel.len(), groups);
         let panel = S::as_simd_f32s(panel).0;
         let start = if chunk.start == 0 { self.start } else { Start::Stored };
         let zero = simd.splat_f32s(0.0);

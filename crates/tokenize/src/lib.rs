@@ -1,7 +1,8 @@
 //! Tokenizes a corpus: text files in, the tokens artifact out.
 //!
-//! Documents are read from plain text (a paragraph a line, a blank line between documents, or a document a file), JSON lines or Parquet, each
-//! plain, gzip or zstd; filtered, de-duplicated and split into a training and a held-out part by their content; encoded
+//! Documents are read from plain text (a paragraph a line, a blank line between documents, or a document a file), JSON
+//! lines or Parquet, each plain, gzip or zstd; filtered, de-duplicated and split into a training and a held-out part by
+//! their content; encoded
 //! on all cores; and packed into rows of at most `seq_len` tokens.
 //!
 //! What a row is:

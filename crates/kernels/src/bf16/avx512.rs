@@ -10,7 +10,7 @@ use pulp::bytemuck::{cast, cast_slice};
 
 use super::{Block, Pair, WIDTH, first_sums, has_bf16_products, pairs};
 use crate::matrix::{View, ViewMut};
-use crate::prefetch::{Cache, LINE, prefetch};
+use crate::prefetch::{Cache, portions, prefetch};
 use crate::product::Start;
 
 /// Rows that are multiplied at once. Their sums fill 16 of the 32 vector registers: this instruction takes longer than a
@@ -119,8 +119,7 @@ impl Packed<'_> {
     fn panel(&self, index: usize, chunk: Range<usize>, output: &mut ViewMut<'_>) {
         let (groups, steps) = (self.rows.div_ceil(ROWS), chunk.len() / STEPS);
         let (panel, later) = self.block.rows_from(index, chunk.start).split_at(chunk.len());
-        let later: &[f32] = cast_slice(&later[..panel.len().min(later.len())]);
-        let mut later = later.chunks((panel.len() * WIDTH).div_ceil(groups.max(1) * LINE).max(1) * LINE);
+        let mut later = portions(cast_slice(later), panel.len() * WIDTH, groups);
         let is_first = chunk.start == 0;
         let first_sum: [__m512; 2] =
             cast(if is_first { first_sums(self.start, index) } else { [0.0; WIDTH] });
