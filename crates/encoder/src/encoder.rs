@@ -102,6 +102,14 @@ impl Encoder {
         taken
     }
 
+    /// In what type matrix products are computed.
+    pub(crate) fn products(&self) -> Products {
+        match self {
+            Self::Absolute(encoder) => encoder.products,
+            Self::Rotary(encoder) => encoder.products,
+        }
+    }
+
     pub(crate) fn set_products(&mut self, products: Products) {
         match self {
             Self::Absolute(encoder) => encoder.products = products,

@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 use crate::exponential::{LOWEST, exp};
 use crate::matrix::{Matrix, View};
 use crate::panels::{NO_TOKEN, Panels, padded};
-use crate::product::{DEPTH, Start, multiply};
+use crate::product::{DEPTH, Left, Start, multiply};
 
 /// Attention with several heads, and what it needs in between.
 #[derive(Clone, Debug, Default)]
@@ -102,7 +102,7 @@ impl WithSimd for Head<'_> {
         scores.reshape(self.query.rows(), tokens.next_multiple_of(2 * S::F32_LANES));
         multiply(
             simd,
-            self.query,
+            Left::Rows(self.query),
             keys.all(),
             Start::Bias(&padded(&vec![0.0; tokens], NO_TOKEN, 2 * S::F32_LANES)),
             &mut scores.view_mut(0, 0),
@@ -115,7 +115,7 @@ impl WithSimd for Head<'_> {
             softmax(simd, scores, (size as f32).powf(-0.5));
         }
         context.reshape(self.query.rows(), size);
-        let probabilities = scores.view(0..self.query.rows(), 0..tokens);
+        let probabilities = Left::Rows(scores.view(0..self.query.rows(), 0..tokens));
         multiply(simd, probabilities, values.all(), Start::Zero, &mut context.view_mut(0, 0));
     }
 }

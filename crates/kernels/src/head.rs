@@ -9,7 +9,7 @@ use crate::matrix::Matrix;
 use crate::mixed::Products;
 use crate::panels::NO_TOKEN;
 use crate::peaks::Peaks;
-use crate::product::{ROWS, Start};
+use crate::product::{Left, ROWS, Start};
 use crate::softmax::{Online, Sums};
 use crate::weights::Weights;
 
@@ -119,7 +119,7 @@ impl<O: Online> WithSimd for Tile<'_, O> {
         logits.reshape(self.targets.len(), width);
         let mut sums = vec![O::EMPTY; self.targets.len()];
         for (index, (block, bias)) in weights.blocks(BLOCK).zip(bias.chunks(width)).enumerate() {
-            block.multiply(simd, hidden.all(), Start::Bias(bias), &mut logits.view_mut(0, 0));
+            block.multiply(simd, Left::Rows(hidden.all()), Start::Bias(bias), &mut logits.view_mut(0, 0));
             for (row, (sums, &target)) in sums.iter_mut().zip(self.targets).enumerate() {
                 sums.add(simd, &logits.row(row)[..bias.len()], (target as usize).wrapping_sub(index * width));
             }

@@ -2,7 +2,7 @@
 
 use crate::matrix::Matrix;
 use crate::mixed::Products;
-use crate::product::Start;
+use crate::product::{Left, Start};
 use crate::weights::Weights;
 
 /// A dense layer laid out for the vector unit of this machine.
@@ -55,7 +55,7 @@ impl Linear {
     /// If `input` has another width than `inputs`.
     pub fn forward(&self, input: &Matrix, output: &mut Matrix) {
         output.reshape(input.rows(), self.outputs());
-        self.weights.multiply(input.all(), Start::Bias(&self.bias), &mut output.view_mut(0, 0));
+        self.weights.multiply(Left::Rows(input.all()), Start::Bias(&self.bias), &mut output.view_mut(0, 0));
     }
 }
 

@@ -41,22 +41,15 @@ pub(crate) enum Start<'a> {
 }
 
 /// What is multiplied from the left.
-pub(crate) trait Left: Copy {
-    fn rows(&self) -> usize;
-
-    /// Values that are multiplied for each result.
-    fn depth(&self) -> usize;
-
-    /// `packed` becomes that part of the depth; what fills up the last group and the last steps is any.
-    fn pack(&self, depth: Range<usize>, packed: &mut [Steps]);
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Left<'a> {
+    Rows(View<'a>),
+    /// The transpose of a view: its columns are the rows.
+    Columns(View<'a>),
 }
 
-/// The transpose of a view: its columns are the rows.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Transposed<'a>(pub(crate) View<'a>);
-
 /// [`multiply`] on the widest vectors of this machine.
-pub(crate) fn product<L: Left>(input: L, block: Block<'_>, start: Start<'_>, output: &mut ViewMut<'_>) {
+pub(crate) fn product(input: Left<'_>, block: Block<'_>, start: Start<'_>, output: &mut ViewMut<'_>) {
     Arch::new().dispatch(Product { input, block, start, output });
 }
 
@@ -64,9 +57,9 @@ pub(crate) fn product<L: Left>(input: L, block: Block<'_>, start: Start<'_>, out
 ///
 /// Each sum runs over the depth in order, chunk by chunk, so a row's result depends on nothing but the row.
 #[inline(always)]
-pub(crate) fn multiply<S: Simd, L: Left>(
+pub(crate) fn multiply<S: Simd>(
     simd: S,
-    input: L,
+    input: Left<'_>,
     block: Block<'_>,
     start: Start<'_>,
     output: &mut ViewMut<'_>,
@@ -99,14 +92,14 @@ pub(crate) fn multiply<S: Simd, L: Left>(
     PACKED.set(packed);
 }
 
-struct Product<'a, 'b, L> {
-    input: L,
+struct Product<'a, 'b> {
+    input: Left<'a>,
     block: Block<'a>,
     start: Start<'a>,
     output: &'a mut ViewMut<'b>,
 }
 
-impl<L: Left> WithSimd for Product<'_, '_, L> {
+impl WithSimd for Product<'_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -203,52 +196,59 @@ fn add_step<S: Simd>(
     }
 }
 
-impl Left for View<'_> {
-    fn rows(&self) -> usize {
-        self.rows()
+impl Left<'_> {
+    pub(crate) fn rows(self) -> usize {
+        match self {
+            Self::Rows(view) => view.rows(),
+            Self::Columns(view) => view.width(),
+        }
     }
 
-    fn depth(&self) -> usize {
-        self.width()
+    /// Values that are multiplied for each result.
+    pub(crate) fn depth(self) -> usize {
+        match self {
+            Self::Rows(view) => view.width(),
+            Self::Columns(view) => view.rows(),
+        }
     }
 
-    fn pack(&self, columns: Range<usize>, packed: &mut [Steps]) {
-        let steps = columns.len().div_ceil(STEPS);
-        for index in 0..self.rows() {
-            let packed = &mut packed[index / ROWS * steps..][..steps];
-            let (whole, rest) = self.row(index)[columns.clone()].as_chunks::<STEPS>();
-            packed.iter_mut().zip(whole).for_each(|(to, values)| to[index % ROWS] = *values);
-            if !rest.is_empty() {
-                packed[steps - 1][index % ROWS][..rest.len()].copy_from_slice(rest);
-            }
+    /// `packed` becomes that part of the depth; what fills up the last group and the last steps is any.
+    #[inline(always)]
+    fn pack(self, depth: Range<usize>, packed: &mut [Steps]) {
+        match self {
+            Self::Rows(view) => pack_rows(view, depth, packed),
+            Self::Columns(view) => pack_columns(view, depth, packed),
         }
     }
 }
 
-impl Left for Transposed<'_> {
-    fn rows(&self) -> usize {
-        self.0.width()
+#[inline(always)]
+fn pack_rows(input: View<'_>, columns: Range<usize>, packed: &mut [Steps]) {
+    let steps = columns.len().div_ceil(STEPS);
+    for index in 0..input.rows() {
+        let packed = &mut packed[index / ROWS * steps..][..steps];
+        let (whole, rest) = input.row(index)[columns.clone()].as_chunks::<STEPS>();
+        packed.iter_mut().zip(whole).for_each(|(to, values)| to[index % ROWS] = *values);
+        if !rest.is_empty() {
+            packed[steps - 1][index % ROWS][..rest.len()].copy_from_slice(rest);
+        }
     }
+}
 
-    fn depth(&self) -> usize {
-        self.0.rows()
-    }
-
-    fn pack(&self, rows: Range<usize>, packed: &mut [Steps]) {
-        let steps = rows.len().div_ceil(STEPS);
-        for step in 0..steps {
-            // Behind the last row it is taken again: that part of the steps is any.
-            let rows: [&[f32]; STEPS] =
-                std::array::from_fn(|k| self.0.row((rows.start + step * STEPS + k).min(rows.end - 1)));
-            let groups = rows[0].len() / ROWS;
-            for group in 0..groups {
-                let values = rows.map(|row| &row[group * ROWS..][..ROWS]);
-                packed[group * steps + step] =
-                    std::array::from_fn(|row| std::array::from_fn(|k| values[k][row]));
-            }
-            for (row, column) in (groups * ROWS..rows[0].len()).enumerate() {
-                packed[groups * steps + step][row] = std::array::from_fn(|k| rows[k][column]);
-            }
+#[inline(always)]
+fn pack_columns(input: View<'_>, rows: Range<usize>, packed: &mut [Steps]) {
+    let steps = rows.len().div_ceil(STEPS);
+    for step in 0..steps {
+        // Behind the last row it is taken again: that part of the steps is any.
+        let rows: [&[f32]; STEPS] =
+            std::array::from_fn(|k| input.row((rows.start + step * STEPS + k).min(rows.end - 1)));
+        let groups = rows[0].len() / ROWS;
+        for group in 0..groups {
+            let values = rows.map(|row| &row[group * ROWS..][..ROWS]);
+            packed[group * steps + step] = std::array::from_fn(|row| std::array::from_fn(|k| values[k][row]));
+        }
+        for (row, column) in (groups * ROWS..rows[0].len()).enumerate() {
+            packed[groups * steps + step][row] = std::array::from_fn(|k| rows[k][column]);
         }
     }
 }

@@ -3,10 +3,10 @@
 use pulp::Simd;
 
 use crate::bf16::{self, Pairs};
-use crate::matrix::{View, ViewMut};
+use crate::matrix::ViewMut;
 use crate::mixed::Products;
 use crate::panels::{self, Panels, padded, panel_width};
-use crate::product::{Start, multiply, product};
+use crate::product::{Left, Start, multiply, product};
 
 /// `[inputs, outputs]`, laid out for the vector unit of this machine.
 #[derive(Clone, Debug)]
@@ -22,28 +22,63 @@ pub(crate) enum Block<'a> {
     Bf16(bf16::Block<'a>),
 }
 
+impl Default for Weights {
+    fn default() -> Self {
+        Self::none(Products::AsTensors)
+    }
+}
+
 impl Weights {
+    /// Memory for weights.
+    pub(crate) fn none(products: Products) -> Self {
+        match products {
+            Products::AsTensors => Self::F32(Panels::default()),
+            Products::Bf16 => Self::Bf16(Pairs::default()),
+        }
+    }
+
+    /// Forgets weights that are laid out for other products.
+    pub(crate) fn set_products(&mut self, products: Products) {
+        if self.products() != products {
+            *self = Self::none(products);
+        }
+    }
+
     /// From rows of `outputs` values each: a dense layer.
     pub(crate) fn from_rows(outputs: usize, rows: &[f32], products: Products) -> Self {
-        match products {
-            Products::AsTensors => {
-                let mut panels = Panels::default();
-                panels.pack_rows(outputs, rows.chunks_exact(outputs));
-                Self::F32(panels)
-            }
-            Products::Bf16 => Self::Bf16(Pairs::from_rows(outputs, rows)),
-        }
+        let mut weights = Self::none(products);
+        weights.pack_rows(outputs, rows.chunks_exact(outputs));
+        weights
     }
 
     /// From rows of `inputs` values each: a decoder.
     pub(crate) fn from_columns(inputs: usize, columns: &[f32], products: Products) -> Self {
-        match products {
-            Products::AsTensors => {
-                let mut panels = Panels::default();
-                panels.pack_matrix(inputs, columns);
-                Self::F32(panels)
-            }
-            Products::Bf16 => Self::Bf16(Pairs::from_columns(inputs, columns)),
+        let mut weights = Self::none(products);
+        weights.pack_matrix(inputs, columns);
+        weights
+    }
+
+    /// Becomes the rows given, `outputs` values each.
+    pub(crate) fn pack_rows<'a>(&mut self, outputs: usize, rows: impl ExactSizeIterator<Item = &'a [f32]>) {
+        match self {
+            Self::F32(panels) => panels.pack_rows(outputs, rows),
+            Self::Bf16(pairs) => pairs.pack_rows(outputs, rows),
+        }
+    }
+
+    /// Becomes the columns given as rows of `inputs` values each, one after the other, on all threads.
+    pub(crate) fn pack_matrix(&mut self, inputs: usize, columns: &[f32]) {
+        match self {
+            Self::F32(panels) => panels.pack_matrix(inputs, columns),
+            Self::Bf16(pairs) => pairs.pack_matrix(inputs, columns),
+        }
+    }
+
+    /// The type of the products that they are laid out for.
+    pub(crate) fn products(&self) -> Products {
+        match self {
+            Self::F32(_) => Products::AsTensors,
+            Self::Bf16(_) => Products::Bf16,
         }
     }
 
@@ -75,7 +110,7 @@ impl Weights {
     }
 
     /// Writes `input` · weights + `start`, `[rows, outputs]`, to `output`.
-    pub(crate) fn multiply(&self, input: View<'_>, start: Start<'_>, output: &mut ViewMut<'_>) {
+    pub(crate) fn multiply(&self, input: Left<'_>, start: Start<'_>, output: &mut ViewMut<'_>) {
         match self {
             Self::F32(panels) => product(input, panels.all(), start, output),
             Self::Bf16(pairs) => pairs.all().multiply(input, start, output),
@@ -98,7 +133,7 @@ impl Block<'_> {
     pub(crate) fn multiply<S: Simd>(
         self,
         simd: S,
-        input: View<'_>,
+        input: Left<'_>,
         start: Start<'_>,
         output: &mut ViewMut<'_>,
     ) {

@@ -2,6 +2,7 @@
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
+use entromask_kernels::{Linear, Matrix};
 use rayon::prelude::*;
 
 use crate::head::{Decoder, chunk_rows, is_on_cpu, logits};
@@ -26,20 +27,34 @@ pub fn evaluate(hidden: &Tensor<2>, decoder: &Decoder, targets: &[u32]) -> Evalu
 }
 
 fn evaluate_on_host(hidden: &Tensor<2>, decoder: &Decoder, targets: &[u32], rows: usize) -> Evaluation {
-    let bias: Vec<f32> = decoder.bias.clone().into_data_as::<f32>().try_into_vec().expect("converted to f32");
+    let width = hidden.dims()[1];
+    let (hidden, weight) = (read(hidden), read(&decoder.weight));
+    let decoder = Linear::from_columns(&weight, &read(&decoder.bias), decoder.products);
     let mut total = Evaluation::default();
-    for (index, targets) in targets.chunks(rows).enumerate() {
-        let hidden = hidden.clone().narrow(0, index * rows, targets.len());
-        let mut logits = logits(hidden, decoder).into_data_as::<f32>();
-        let values = logits.as_mut_slice::<f32>().expect("converted to f32");
-        let found: Vec<_> = (values.par_chunks_mut(bias.len()).zip(targets))
-            .map(|(row, &target)| rows::surprisal_and_hit(row, &bias, target))
-            .collect();
+    for (hidden, targets) in hidden.chunks(rows * width).zip(targets.chunks(rows)) {
+        let tiles = hidden.par_chunks(TILE * width).zip(targets.par_chunks(TILE));
+        let found: Vec<_> =
+            tiles.flat_map_iter(|(hidden, targets)| tile(&decoder, hidden, targets)).collect();
         total.surprisal += found.iter().map(|(surprisal, _)| surprisal).sum::<f64>();
         total.hits += found.iter().filter(|(_, hit)| *hit).count() as u64;
         total.positions += targets.len() as u64;
     }
     total
+}
+
+/// Positions that one thread computes: the decoder is read once for them.
+const TILE: usize = 96;
+
+/// Surprisal of each position of `hidden`, `[n, hidden_size]`, and whether it is a hit.
+fn tile(decoder: &Linear, hidden: &[f32], targets: &[u32]) -> Vec<(f64, bool)> {
+    let mut logits = Matrix::default();
+    decoder.forward(&Matrix::from_rows(hidden, decoder.inputs()), &mut logits);
+    let rows = targets.iter().enumerate();
+    rows.map(|(row, &target)| rows::surprisal_and_hit(logits.row_mut(row), target)).collect()
+}
+
+fn read<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+    tensor.clone().into_data_as::<f32>().try_into_vec().expect("converted to f32")
 }
 
 /// Only sums leave the device.

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use entromask_kernels::{Linear, Matrix, Products, TrainedVocabulary, VocabularyGradient};
+use entromask_kernels::{Linear, Matrix, TrainedVocabulary, VocabularyGradient};
 use rayon::prelude::*;
 
 use crate::head::{Decoder, Guide};
@@ -64,7 +64,7 @@ pub(crate) fn gradient(
     let mut memory = MEMORY.take();
     let Memory { weight, vocabulary, gradient: sum, states } = &mut memory;
     read_rows(&decoder.weight, weight);
-    vocabulary.read(weight, &read(&decoder.bias));
+    vocabulary.read(weight, &read(&decoder.bias), decoder.products);
     let teacher = HostGuide::of(guide);
     let (hidden, size) = (read(hidden), tile(targets.len(), rows));
     sum.clear(vocabulary);
@@ -107,7 +107,7 @@ impl<'a> HostGuide<'a> {
             Guide::Nobody => Self::Nobody,
             Guide::Model(hidden, decoder) => {
                 let (weight, bias) = (read(&decoder.weight), read(&decoder.bias));
-                Self::Model(read(hidden), Linear::from_columns(&weight, &bias, Products::AsTensors))
+                Self::Model(read(hidden), Linear::from_columns(&weight, &bias, decoder.products))
             }
             Guide::Soft(soft) => Self::Soft(soft),
         }

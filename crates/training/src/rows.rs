@@ -61,9 +61,8 @@ pub(crate) fn losses_and_gradient(
     RowLoss { ce, kd: kd.map_or(0.0, |(value, _)| value) }
 }
 
-/// Surprisal of `target`, and whether it is the most probable token. `logits` come without bias and are overwritten.
-pub(crate) fn surprisal_and_hit(logits: &mut [f32], bias: &[f32], target: u32) -> (f64, bool) {
-    add(logits, bias);
+/// Surprisal of `target`, and whether it is the most probable token. `logits` are overwritten.
+pub(crate) fn surprisal_and_hit(logits: &mut [f32], target: u32) -> (f64, bool) {
     let (highest, chosen) = (maximum(logits), logits[target as usize]);
     let sum = exponentials(logits, highest, 1.0);
     (f64::from(sum).ln() - f64::from(chosen - highest), chosen >= highest)
@@ -185,6 +184,6 @@ mod tests {
     #[test]
     fn a_number_that_is_none_is_not_hidden() {
         let mut logits = vec![f32::NAN, 0.0, 1.0];
-        assert!(surprisal_and_hit(&mut logits, &[0.0; 3], 1).0.is_nan());
+        assert!(surprisal_and_hit(&mut logits, 1).0.is_nan());
     }
 }

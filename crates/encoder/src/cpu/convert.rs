@@ -36,7 +36,7 @@ pub(super) fn masked_lm(mut model: MaskedLm, config: &EncoderConfig) -> CpuMaske
 }
 
 pub(super) fn body(encoder: &Encoder, config: &EncoderConfig) -> Body {
-    body_with(encoder, config, read(encoder.word_embeddings()), Products::AsTensors)
+    body_with(encoder, config, read(encoder.word_embeddings()), encoder.products())
 }
 
 fn body_with(encoder: &Encoder, config: &EncoderConfig, words: Vec<f32>, products: Products) -> Body {

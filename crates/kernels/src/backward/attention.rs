@@ -8,7 +8,7 @@ use super::norm::dot;
 use crate::attention::{hide_far, softmax};
 use crate::matrix::Matrix;
 use crate::panels::{NO_TOKEN, Panels, padded, panel_width};
-use crate::product::{Start, Transposed, product};
+use crate::product::{Left, Start, product};
 
 /// A row of tokens in a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl AttentionTape {
             probabilities.reshape(queries.len(), token.len().next_multiple_of(panel_width()));
             let start = padded(&vec![0.0; token.len()], NO_TOKEN, panel_width());
             let input = query.view(queries.clone(), columns.query.clone());
-            product(input, keys.all(), Start::Bias(&start), &mut probabilities.view_mut(0, 0));
+            product(Left::Rows(input), keys.all(), Start::Bias(&start), &mut probabilities.view_mut(0, 0));
             hide(probabilities, span, heads.reach);
             Arch::new().dispatch(Softmax { scores: probabilities, scale: columns.scale });
             let shares = match factors {
@@ -87,7 +87,7 @@ impl AttentionTape {
             };
             result.reshape(queries.len(), columns.size);
             let shares = shares.view(0..queries.len(), 0..token.len());
-            product(shares, values.all(), Start::Zero, &mut result.view_mut(0, 0));
+            product(Left::Rows(shares), values.all(), Start::Zero, &mut result.view_mut(0, 0));
             place(result, context, queries.start, &columns.query);
         }
     }
@@ -113,13 +113,13 @@ impl AttentionTape {
 
             right.pack_rows(columns.size, rows(d_context, &queries, &columns.query));
             result.reshape(token.len(), columns.size);
-            product(Transposed(seen), right.all(), Start::Zero, &mut result.view_mut(0, 0));
+            product(Left::Columns(seen), right.all(), Start::Zero, &mut result.view_mut(0, 0));
             place(result, d_key_value, token.start, &columns.values);
 
             left.pack_columns(columns.size, rows(key_value, &token, &columns.values));
             scores.reshape(queries.len(), token.len());
             let input = d_context.view(queries.clone(), columns.query.clone());
-            product(input, left.all(), Start::Zero, &mut scores.view_mut(0, 0));
+            product(Left::Rows(input), left.all(), Start::Zero, &mut scores.view_mut(0, 0));
             for row in 0..queries.len() {
                 Arch::new().dispatch(SoftmaxBackward {
                     probabilities: probabilities.row(row),
@@ -131,12 +131,12 @@ impl AttentionTape {
 
             right.pack_rows(columns.size, rows(key_value, &token, &columns.keys));
             result.reshape(queries.len(), columns.size);
-            product(scores.all(), right.all(), Start::Zero, &mut result.view_mut(0, 0));
+            product(Left::Rows(scores.all()), right.all(), Start::Zero, &mut result.view_mut(0, 0));
             place(result, d_query, queries.start, &columns.query);
 
             right.pack_rows(columns.size, rows(query, &queries, &columns.query));
             result.reshape(token.len(), columns.size);
-            product(Transposed(scores.all()), right.all(), Start::Zero, &mut result.view_mut(0, 0));
+            product(Left::Columns(scores.all()), right.all(), Start::Zero, &mut result.view_mut(0, 0));
             place(result, d_key_value, token.start, &columns.keys);
         }
     }

@@ -16,12 +16,21 @@ pub use vocabulary::{TrainedVocabulary, VocabularyGradient};
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Tensor, TensorData};
+    use burn::tensor::{Device, Tensor, TensorData, bf16};
     use entromask_random::{keyed, normals};
+
+    use crate::mixed::Products;
 
     pub(super) fn draw(n: usize, purpose: &str) -> Vec<f32> {
         normals(n, 1.0, &mut keyed(1, purpose, 0, 0))
     }
+
+    /// Values that products of either type do not round: automatic differentiation in f32 says what both must give.
+    pub(super) fn draw_rounded(n: usize, purpose: &str) -> Vec<f32> {
+        draw(n, purpose).into_iter().map(|value| bf16::from_f32(value).to_f32()).collect()
+    }
+
+    pub(super) const PRODUCTS: [Products; 2] = [Products::AsTensors, Products::Bf16];
 
     /// A tensor that automatic differentiation follows.
     pub(super) fn tracked(values: &[f32], shape: [usize; 2]) -> Tensor<2> {

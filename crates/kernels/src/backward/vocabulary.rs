@@ -10,14 +10,16 @@ use rayon::prelude::*;
 use super::linear::add;
 use crate::exponential::{LOWEST, exp};
 use crate::matrix::Matrix;
-use crate::panels::{NO_TOKEN, Panels, padded, panel_width};
-use crate::product::{Start, Transposed, product};
+use crate::mixed::Products;
+use crate::panels::NO_TOKEN;
+use crate::product::{Left, Start};
+use crate::weights::Weights;
 
 /// A decoder laid out for both passes. Its memory is used again where another one is read.
 #[derive(Clone, Debug, Default)]
 pub struct TrainedVocabulary {
-    columns: Panels,
-    rows: Panels,
+    columns: Weights,
+    rows: Weights,
     bias: Vec<f32>,
 }
 
@@ -29,6 +31,7 @@ pub struct VocabularyGradient {
     /// `[vocab_size]`.
     bias: Vec<f32>,
     has_more: bool,
+    products: Products,
 }
 
 /// Tokens whose weights one task adds up: with 256 hidden units that are 512 KiB.
@@ -36,35 +39,39 @@ const TOKENS: usize = 512;
 
 impl TrainedVocabulary {
     /// `weight` is `[vocab_size, hidden_size]`, `bias` `[vocab_size]`.
-    pub fn new(weight: &[f32], bias: &[f32]) -> Self {
+    pub fn new(weight: &[f32], bias: &[f32], products: Products) -> Self {
         let mut vocabulary = Self::default();
-        vocabulary.read(weight, bias);
+        vocabulary.read(weight, bias, products);
         vocabulary
     }
 
     /// Becomes [`TrainedVocabulary::new`].
-    pub fn read(&mut self, weight: &[f32], bias: &[f32]) {
+    pub fn read(&mut self, weight: &[f32], bias: &[f32], products: Products) {
         let hidden_size = weight.len() / bias.len();
-        let rows = || weight.chunks_exact(hidden_size);
-        let (columns, by_rows) = (&mut self.columns, &mut self.rows);
-        rayon::join(|| columns.pack_columns(hidden_size, rows()), || by_rows.pack_rows(hidden_size, rows()));
-        self.bias = padded(bias, NO_TOKEN, panel_width());
+        let (columns, rows) = (&mut self.columns, &mut self.rows);
+        columns.set_products(products);
+        rows.set_products(products);
+        rayon::join(
+            || columns.pack_matrix(hidden_size, weight),
+            || rows.pack_rows(hidden_size, weight.chunks_exact(hidden_size)),
+        );
+        self.bias = self.columns.padded(bias, NO_TOKEN);
     }
 
     /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
-        self.columns.columns()
+        self.columns.outputs()
     }
 
     /// Width of the hidden states.
     pub fn hidden_size(&self) -> usize {
-        self.columns.depth()
+        self.columns.inputs()
     }
 
     /// `logits` become those of the positions, bias included: `[n, hidden_size]` to `[n, vocab_size]`.
     pub fn forward(&self, hidden: &Matrix, logits: &mut Matrix) {
         logits.reshape(hidden.rows(), self.vocab_size());
-        product(hidden.all(), self.columns.all(), Start::Bias(&self.bias), &mut logits.view_mut(0, 0));
+        self.columns.multiply(Left::Rows(hidden.all()), Start::Bias(&self.bias), &mut logits.view_mut(0, 0));
     }
 
     /// Replaces a row of what [`TrainedVocabulary::forward`] wrote by the gradient of `share` · cross-entropy, which is
@@ -82,7 +89,7 @@ impl TrainedVocabulary {
     /// `d_hidden` becomes `d_logits · weight`: `[n, vocab_size]` to `[n, hidden_size]`.
     pub fn backward(&self, d_logits: &Matrix, d_hidden: &mut Matrix) {
         d_hidden.reshape(d_logits.rows(), self.hidden_size());
-        product(d_logits.all(), self.rows.all(), Start::Zero, &mut d_hidden.view_mut(0, 0));
+        self.rows.multiply(Left::Rows(d_logits.all()), Start::Zero, &mut d_hidden.view_mut(0, 0));
     }
 }
 
@@ -93,6 +100,7 @@ impl VocabularyGradient {
         self.bias.clear();
         self.bias.resize(vocabulary.vocab_size(), 0.0);
         self.has_more = false;
+        self.products = vocabulary.rows.products();
     }
 
     /// Adds what tiles of positions contribute: their hidden states `[n, hidden_size]` and the gradients of their logits
@@ -103,14 +111,15 @@ impl VocabularyGradient {
     pub fn add(&mut self, tiles: &[(Matrix, Matrix)]) {
         let first = if self.has_more { Start::Stored } else { Start::Zero };
         self.has_more |= !tiles.is_empty();
-        let states: Vec<Panels> = tiles.par_iter().map(|(hidden, _)| packed(hidden)).collect();
+        let packed = |(hidden, _): &(Matrix, Matrix)| packed(hidden, self.products);
+        let states: Vec<Weights> = tiles.par_iter().map(packed).collect();
         let weights = self.weight.par_chunks_mut(TOKENS);
         weights.zip(self.bias.par_chunks_mut(TOKENS)).enumerate().for_each(|(index, (mut weight, bias))| {
             let tokens = index * TOKENS..index * TOKENS + bias.len();
             for (index, (hidden, (_, d_logits))) in states.iter().zip(tiles).enumerate() {
                 let d_logits = d_logits.view(0..d_logits.rows(), tokens.clone());
                 let start = if index == 0 { first } else { Start::Stored };
-                product(Transposed(d_logits), hidden.all(), start, &mut weight);
+                hidden.multiply(Left::Columns(d_logits), start, &mut weight);
                 (0..d_logits.rows()).for_each(|row| add(bias, d_logits.row(row)));
             }
         });
@@ -161,23 +170,23 @@ impl WithSimd for Softmax<'_> {
     }
 }
 
-fn packed(hidden: &Matrix) -> Panels {
-    let mut panels = Panels::default();
-    panels.pack_rows(hidden.width(), (0..hidden.rows()).map(|row| hidden.row(row)));
-    panels
+fn packed(hidden: &Matrix, products: Products) -> Weights {
+    let mut weights = Weights::none(products);
+    weights.pack_rows(hidden.width(), (0..hidden.rows()).map(|row| hidden.row(row)));
+    weights
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backward::tests::{assert_close, draw, tracked};
+    use crate::backward::tests::{PRODUCTS, assert_close, draw, draw_rounded, tracked};
     use crate::matrix::tests::matrix;
 
     #[test]
     fn cross_entropy_is_that_of_the_plain_formula() {
         let (n, width, vocab) = (7, 5, 1003);
         let (hidden, weight, bias) = (draw(n * width, "h"), draw(vocab * width, "w"), draw(vocab, "b"));
-        let vocabulary = TrainedVocabulary::new(&weight, &bias);
+        let vocabulary = TrainedVocabulary::new(&weight, &bias, Products::AsTensors);
         let mut logits = Matrix::default();
         vocabulary.forward(&matrix(&hidden, width), &mut logits);
         for row in 0..n {
@@ -195,7 +204,7 @@ mod tests {
 
     #[test]
     fn cross_entropy_of_huge_logits_is_finite_and_does_not_hide_what_is_no_number() {
-        let vocabulary = TrainedVocabulary::new(&[1.0, -1.0, 0.0], &[0.0; 3]);
+        let vocabulary = TrainedVocabulary::new(&[1.0, -1.0, 0.0], &[0.0; 3], Products::AsTensors);
         let mut logits = Matrix::default();
         vocabulary.forward(&matrix(&[1e4, f32::NAN], 1), &mut logits);
         assert!((vocabulary.cross_entropy(&mut logits, 0, 1, 1.0) - 2e4).abs() < 1.0);
@@ -206,15 +215,17 @@ mod tests {
     #[test]
     fn equals_automatic_differentiation_in_tiles() {
         let (mut vocabulary, mut gradient) = <(TrainedVocabulary, VocabularyGradient)>::default();
-        for (n, width, vocab) in [(1, 1, 2), (5, 7, 19), (40, 24, 1100)] {
-            let (hidden, weight, bias) = (draw(n * width, "h"), draw(vocab * width, "w"), draw(vocab, "b"));
-            let seed = draw(n * vocab, "seed");
+        let shapes = [(1, 1, 2), (5, 7, 19), (40, 24, 1100)];
+        let cases = PRODUCTS.iter().flat_map(|&products| shapes.map(|shape| (shape, products)));
+        for ((n, width, vocab), products) in cases {
+            let (hidden, weight) = (draw_rounded(n * width, "h"), draw_rounded(vocab * width, "w"));
+            let (bias, seed) = (draw(vocab, "b"), draw_rounded(n * vocab, "seed"));
             let (t_hidden, t_weight) = (tracked(&hidden, [n, width]), tracked(&weight, [vocab, width]));
             let t_bias = tracked(&bias, [1, vocab]);
             let output = t_hidden.clone().matmul(t_weight.clone().transpose()) + t_bias.clone();
             let backward = (output.clone() * tracked(&seed, [n, vocab])).sum().backward();
 
-            vocabulary.read(&weight, &bias);
+            vocabulary.read(&weight, &bias, products);
             let (mut logits, mut d_hidden) = (Matrix::default(), Matrix::default());
             vocabulary.forward(&matrix(&hidden, width), &mut logits);
             assert_close(&logits.to_vec(), output.inner());

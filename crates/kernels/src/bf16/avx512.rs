@@ -3,15 +3,16 @@
 use std::arch::x86_64::{
     __m512, __m512bh, _mm512_add_ps, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_set1_epi32,
 };
+use std::array::from_fn;
 use std::cell::RefCell;
 use std::ops::Range;
 
 use pulp::bytemuck::{cast, cast_slice};
 
-use super::{Block, Pair, WIDTH, first_sums, has_bf16_products, pairs};
+use super::{Block, Pair, WIDTH, has_bf16_products, pairs};
 use crate::matrix::{View, ViewMut};
 use crate::prefetch::{Cache, portions, prefetch};
-use crate::product::Start;
+use crate::product::{Left, Start};
 
 /// Rows that are multiplied at once. Their sums fill 16 of the 32 vector registers: this instruction takes longer than a
 /// multiply-add, whose latency 12 sums hide, and with six rows it does 0.87 times as much.
@@ -39,7 +40,7 @@ thread_local! {
 /// # Panics
 ///
 /// If the processor has no such instruction.
-pub(super) fn multiply(input: View<'_>, block: Block<'_>, start: Start<'_>, output: &mut ViewMut<'_>) {
+pub(super) fn multiply(input: Left<'_>, block: Block<'_>, start: Start<'_>, output: &mut ViewMut<'_>) {
     assert!(has_bf16_products(), "AVX512_BF16");
     #[expect(
         unsafe_code,
@@ -52,13 +53,17 @@ pub(super) fn multiply(input: View<'_>, block: Block<'_>, start: Start<'_>, outp
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn multiply_with_vectors(input: View<'_>, block: Block<'_>, start: Start<'_>, output: &mut ViewMut<'_>) {
+fn multiply_with_vectors(input: Left<'_>, block: Block<'_>, start: Start<'_>, output: &mut ViewMut<'_>) {
     let (depth, groups) = (pairs(block.depth), input.rows().div_ceil(ROWS));
     let mut packed = PACKED.take();
     packed.resize(groups * depth / STEPS, [[0; STEPS]; ROWS]);
     let chunks = || (0..depth.max(1)).step_by(DEPTH).map(|from| from..depth.min(from + DEPTH));
     for chunk in chunks() {
-        pack(input, chunk.clone(), &mut packed[groups * chunk.start / STEPS..groups * chunk.end / STEPS]);
+        let place = groups * chunk.start / STEPS..groups * chunk.end / STEPS;
+        match input {
+            Left::Rows(view) => pack_rows(view, chunk, &mut packed[place]),
+            Left::Columns(view) => pack_columns(view, chunk, &mut packed[place]),
+        }
     }
     let product = Packed { input: &packed, rows: input.rows(), block, start };
     // What is larger, the input or the output, is passed over once.
@@ -80,7 +85,7 @@ fn multiply_with_vectors(input: View<'_>, block: Block<'_>, start: Start<'_>, ou
 
 /// Rounds a chunk of the depth; what fills up the last group is any.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn pack(input: View<'_>, chunk: Range<usize>, packed: &mut [Steps]) {
+fn pack_rows(input: View<'_>, chunk: Range<usize>, packed: &mut [Steps]) {
     let steps = chunk.len() / STEPS;
     for index in 0..input.rows() {
         let values = input.row(index);
@@ -92,6 +97,36 @@ fn pack(input: View<'_>, chunk: Range<usize>, packed: &mut [Steps]) {
             }
         }
     }
+}
+
+/// As [`pack_rows`], where columns of the input are multiplied, two of whose rows make up a row of pairs.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn pack_columns(input: View<'_>, chunk: Range<usize>, packed: &mut [Steps]) {
+    let (steps, groups) = (chunk.len() / STEPS, input.width().div_ceil(ROWS));
+    let row = |k: usize| if k < input.rows() { input.row(k) } else { &[] };
+    for step in 0..steps {
+        let first = 2 * (chunk.start + step * STEPS);
+        let rows: [[&[f32]; 2]; STEPS] = from_fn(|pair| from_fn(|half| row(first + 2 * pair + half)));
+        for columns in (0..input.width()).step_by(ROUNDED) {
+            let pairs = rows.map(|rows| zipped(rows.map(|row| columns_of(row, columns))));
+            for group in columns / ROWS..groups.min((columns + ROUNDED) / ROWS) {
+                let first = group * ROWS - columns;
+                packed[group * steps + step] = from_fn(|row| from_fn(|step| pairs[step][first + row]));
+            }
+        }
+    }
+}
+
+/// Up to 16 values of a row from a column on.
+fn columns_of(row: &[f32], column: usize) -> &[f32] {
+    &row[column.min(row.len())..row.len().min(column + ROUNDED)]
+}
+
+/// Rounds up to 16 values of two rows each.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn zipped(rows: [&[f32]; 2]) -> [Pair; ROUNDED] {
+    let [first, second]: [[u16; ROUNDED]; 2] = [cast(round(rows[0])), cast(round(rows[1]))];
+    from_fn(|column| Pair::from(first[column]) | Pair::from(second[column]) << 16)
 }
 
 /// Up to 16 values, filled up with zeros.
@@ -120,9 +155,11 @@ impl Packed<'_> {
         let (groups, steps) = (self.rows.div_ceil(ROWS), chunk.len() / STEPS);
         let (panel, later) = self.block.rows_from(index, chunk.start).split_at(chunk.len());
         let mut later = portions(cast_slice(later), panel.len() * WIDTH, groups);
-        let is_first = chunk.start == 0;
-        let first_sum: [__m512; 2] =
-            cast(if is_first { first_sums(self.start, index) } else { [0.0; WIDTH] });
+        let start = if chunk.start == 0 { self.start } else { Start::Stored };
+        let first_sum: [__m512; 2] = cast(match start {
+            Start::Bias(bias) => bias.as_chunks().0[index],
+            Start::Zero | Start::Stored => [0.0; WIDTH],
+        });
         let input = &self.input[groups * chunk.start / STEPS..];
         for group in 0..groups {
             let places = group * ROWS..self.rows.min(group * ROWS + ROWS);
@@ -132,7 +169,7 @@ impl Packed<'_> {
             prefetch(later.next().unwrap_or_default(), Cache::Second);
             let sums = accumulate(&input[group * steps..][..steps], panel, [first_sum; ROWS]);
             for (row, sums) in places.zip(sums) {
-                store(sums, !is_first, output.at(row, index * WIDTH, WIDTH));
+                store(sums, matches!(start, Start::Stored), output.at(row, index * WIDTH, WIDTH));
             }
         }
     }

@@ -4,7 +4,6 @@ use std::cell::{RefCell, RefMut};
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use entromask_encoder::{Dropout, EncoderConfig, Lanes, MaskedLm, States as Values, TrainedBody};
-use entromask_kernels::Products;
 
 use super::wanted::{States, Wanted};
 use crate::data::Example;
@@ -24,10 +23,10 @@ pub(super) struct Back<'a> {
 }
 
 impl HostBody {
-    /// Whether `model` is where bodies like this one compute, and in their type.
+    /// Whether `model` is where bodies like this one compute.
     pub(crate) fn serves(model: &MaskedLm) -> bool {
         let (_, bias) = model.decoder();
-        entromask_device::is_cpu(&bias.device()) && model.products() == Products::AsTensors
+        entromask_device::is_cpu(&bias.device())
     }
 
     /// Lays out `model`, whose tensors must be on the CPU, in the memory of an earlier one.

@@ -1,7 +1,9 @@
-//! Matrix products in bf16, weights and everything else in f32: what a GPU computes with `--dtype bf16`, on the CPU.
+//! Matrix products in bf16, weights and everything else in f32: what `--dtype bf16` computes, by tensors as a GPU does it, and
+//! without them.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::DType;
+use entromask_encoder::Lanes;
 use entromask_kernels::Products;
 use entromask_training::{AdamWConfig, Gradients, Optimizer, evaluate};
 
@@ -19,19 +21,32 @@ fn student(config: &EncoderConfig, products: Products) -> MaskedLm {
 }
 
 pub(super) fn learned(model: &MaskedLm, objective: &ObjectiveConfig) -> Learned {
-    let (losses, gradients) = learn(model, objective);
-    Learned { losses, gradient: gradients.to_host().into_values().flatten().collect() }
+    Learned::of(learn(model, objective))
 }
 
-/// A step in tensors, where `model` is.
+fn learned_on_host(model: &MaskedLm, config: &EncoderConfig, objective: &ObjectiveConfig) -> Learned {
+    let body = HostBody::new(model, config, Lanes::default());
+    Learned::of(learn_with(Some(&body), model, objective))
+}
+
+impl Learned {
+    fn of((losses, gradients): (Losses, Gradients)) -> Self {
+        Self { losses, gradient: gradients.to_host().into_values().flatten().collect() }
+    }
+}
+
+/// A step, its body in tensors, where `model` is.
 pub(super) fn learn(model: &MaskedLm, objective: &ObjectiveConfig) -> (Losses, Gradients) {
+    learn_with(None, model, objective)
+}
+
+fn learn_with(body: Option<&HostBody>, model: &MaskedLm, objective: &ObjectiveConfig) -> (Losses, Gradients) {
     let device = model.decoder().1.device();
     let teacher = MaskedLm::init(&config(), 4, &device.clone().inner()).with_products(model.products());
     let teacher = if objective.needs_teacher() { Teacher::Model(&teacher, None) } else { Teacher::Nobody };
     let batch = batch();
     let whole = Counts::of(&batch, teacher, objective);
-    let pass =
-        Pass { objective, whole, filling: Filling::tight(0), device: &device, body: None, dropout: DROPOUT };
+    let pass = Pass { objective, whole, filling: Filling::tight(0), device: &device, body, dropout: DROPOUT };
     let forward = forward(model, teacher, &batch, pass);
     (forward.losses, Gradients::collect(model, forward.backward(model)))
 }
@@ -45,6 +60,14 @@ fn length(values: &[f32]) -> f64 {
 fn assert_rounded(found: &Learned, exact: &Learned, name: &str) {
     let off = assert_near(found, exact, 0.02, name);
     assert!(off > 1e-5, "{name}: the gradient is off by {off}");
+}
+
+/// With tensors and without.
+fn assert_both_rounded(config: &EncoderConfig, objective: &ObjectiveConfig, name: &str) {
+    let exact = learned(&student(config, Products::AsTensors), objective);
+    let rounded = student(config, Products::Bf16);
+    assert_rounded(&learned(&rounded, objective), &exact, name);
+    assert_rounded(&learned_on_host(&rounded, config, objective), &exact, &format!("{name} without tensors"));
 }
 
 /// Losses differ by `tolerance` / 2 at most, and the gradient by `tolerance`, both relative. Returns the latter.
@@ -65,9 +88,7 @@ pub(super) fn assert_near(found: &Learned, exact: &Learned, tolerance: f64, name
 fn each_family_learns_nearly_the_same() {
     for config in families() {
         let objective = ObjectiveConfig::default();
-        let [found, exact] = [Products::Bf16, Products::AsTensors]
-            .map(|products| learned(&student(&config, products), &objective));
-        assert_rounded(&found, &exact, &format!("{:?}", config.model_type));
+        assert_both_rounded(&config, &objective, &format!("{:?}", config.model_type));
     }
 }
 
@@ -75,9 +96,7 @@ fn each_family_learns_nearly_the_same() {
 fn guidance_is_nearly_the_same() {
     for positions in [Positions::Masked, Positions::All] {
         let objective = guided(positions);
-        let [found, exact] = [Products::Bf16, Products::AsTensors]
-            .map(|products| learned(&student(&config(), products), &objective));
-        assert_rounded(&found, &exact, &format!("{positions:?}"));
+        assert_both_rounded(&config(), &objective, &format!("{positions:?}"));
     }
 }
 

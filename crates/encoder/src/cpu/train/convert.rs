@@ -2,7 +2,7 @@
 
 use burn::nn;
 use burn::tensor::Tensor;
-use entromask_kernels::{Heads, TrainedLinear, TrainedNorm};
+use entromask_kernels::{Heads, Products, TrainedLinear, TrainedNorm};
 use rayon::prelude::*;
 
 use super::TrainedBody;
@@ -35,8 +35,8 @@ fn absolute(body: &Transformer, config: &EncoderConfig) -> TrainedBody {
             norm: embeddings.norm.as_ref().map(|of| norm(of, epsilon)),
             trained: embeddings.word_embeddings.weight.is_require_grad(),
         },
-        projection: embeddings.projection.as_ref().map(|of| linear(&[of])),
-        layers: body.layers.par_iter().map(|of| absolute_layer(of, epsilon)).collect(),
+        projection: embeddings.projection.as_ref().map(|of| linear(&[of], body.products)),
+        layers: body.layers.par_iter().map(|of| absolute_layer(of, epsilon, body.products)).collect(),
         order: config.layer_order(),
         norm: body.norm.as_ref().map(|of| norm(of, epsilon)),
         rates: Rates::of(config),
@@ -46,20 +46,20 @@ fn absolute(body: &Transformer, config: &EncoderConfig) -> TrainedBody {
     }
 }
 
-fn absolute_layer(layer: &transformer::Layer, epsilon: f32) -> Layer {
+fn absolute_layer(layer: &transformer::Layer, epsilon: f32, products: Products) -> Layer {
     let attention = &layer.attention;
     Layer {
         norm_first: layer.norm_first,
         heads: Heads { count: attention.heads, reach: None },
         rotation: None,
-        query: linear(&[&attention.query]),
-        key_value: linear(&[&attention.key, &attention.value]),
-        attention_output: linear(&[&layer.attention_output]),
+        query: linear(&[&attention.query], products),
+        key_value: linear(&[&attention.key, &attention.value], products),
+        attention_output: linear(&[&layer.attention_output], products),
         attention_norm: Some(norm(&layer.attention_norm, epsilon)),
-        intermediate: linear(&[&layer.intermediate]),
+        intermediate: linear(&[&layer.intermediate], products),
         activation: activation(layer.activation),
         gated: false,
-        output: linear(&[&layer.output]),
+        output: linear(&[&layer.output], products),
         output_norm: norm(&layer.output_norm, epsilon),
         trained: layer.output.weight.is_require_grad(),
     }
@@ -79,7 +79,7 @@ fn rotary(body: &ModernBert, config: &EncoderConfig) -> TrainedBody {
             trained: body.embeddings.word_embeddings.weight.is_require_grad(),
         },
         projection: None,
-        layers: body.layers.par_iter().map(|of| rotary_layer(of, epsilon)).collect(),
+        layers: body.layers.par_iter().map(|of| rotary_layer(of, epsilon, body.products)).collect(),
         order: config.layer_order(),
         norm: Some(norm(&body.norm, epsilon)),
         rates: Rates::of(config),
@@ -89,20 +89,20 @@ fn rotary(body: &ModernBert, config: &EncoderConfig) -> TrainedBody {
     }
 }
 
-fn rotary_layer(layer: &modernbert::Layer, epsilon: f32) -> Layer {
+fn rotary_layer(layer: &modernbert::Layer, epsilon: f32, products: Products) -> Layer {
     let attention = &layer.attention;
     Layer {
         norm_first: true,
         heads: Heads { count: attention.heads, reach: attention.reach },
         rotation: Some(usize::from(attention.reach.is_some())),
-        query: thirds(&attention.qkv, 0, 1),
-        key_value: thirds(&attention.qkv, 1, 2),
-        attention_output: linear(&[&attention.output]),
+        query: thirds(&attention.qkv, 0, 1, products),
+        key_value: thirds(&attention.qkv, 1, 2, products),
+        attention_output: linear(&[&attention.output], products),
         attention_norm: layer.attention_norm.as_ref().map(|of| norm(of, epsilon)),
-        intermediate: linear(&[&layer.mlp.input]),
+        intermediate: linear(&[&layer.mlp.input], products),
         activation: activation(layer.mlp.activation),
         gated: true,
-        output: linear(&[&layer.mlp.output]),
+        output: linear(&[&layer.mlp.output], products),
         output_norm: norm(&layer.mlp_norm, epsilon),
         trained: layer.mlp.output.weight.is_require_grad(),
     }
@@ -113,14 +113,14 @@ fn plain(tensor: Tensor<2>) -> Tensor<2> {
     if tensor.is_autodiff() { tensor.inner() } else { tensor }
 }
 
-fn linear(layers: &[&nn::Linear]) -> TrainedLinear {
+fn linear(layers: &[&nn::Linear], products: Products) -> TrainedLinear {
     let Weights(weight, bias) = Weights::of(layers);
-    TrainedLinear::new(&weight, &bias)
+    TrainedLinear::new(&weight, &bias, products)
 }
 
-fn thirds(layer: &nn::Linear, first: usize, count: usize) -> TrainedLinear {
+fn thirds(layer: &nn::Linear, first: usize, count: usize, products: Products) -> TrainedLinear {
     let Weights(weight, bias) = Weights::of_thirds(layer, first, count);
-    TrainedLinear::new(&weight, &bias)
+    TrainedLinear::new(&weight, &bias, products)
 }
 
 fn norm(norm: &nn::LayerNorm, epsilon: f32) -> TrainedNorm {
