@@ -47,8 +47,8 @@ pub struct CommonArgs {
     /// and cuda:0,1 several for stages that can use them
     #[arg(long, value_name = "DEVICE", default_value = CPU)]
     pub device: String,
-    /// Floating-point type: f32 or, on a GPU, bf16: of the matrix products where a model is trained, of all but the softmax over
-    /// the vocabulary elsewhere. `entromask-score` and its `distill` take bf16 on a CPU with `AVX512_BF16` too, for the matrix products only
+    /// Floating-point type: f32 or, on a GPU or a CPU with `AVX512_BF16`, bf16: of the matrix products where a model is trained or a
+    /// CPU computes, of all but the softmax over the vocabulary where a GPU scores
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = ["f32", "bf16"])]
     pub dtype: String,
     /// Threads to use; by default all cores

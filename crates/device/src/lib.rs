@@ -33,27 +33,26 @@ pub use spec::{Backend, Spec, list};
 /// A usage fault for names that mean nothing, a device fault for what was not compiled in or does not answer.
 pub fn open(spec: &str, dtype: &str) -> Result<Device> {
     let spec: Spec = spec.parse()?;
-    let dtype = float_dtype(dtype, spec)?;
-    let device = spec.device()?;
-    probe::first_use(device, Types { new: dtype, products: dtype }, spec)
+    let dtype = float_dtype(dtype)?;
+    if (dtype, spec.backend) == (FloatDType::BF16, Backend::Cpu) {
+        return Err(Fault::usage("dtype bf16: on the cpu only scoring, distilling and training know it")
+            .remedy("use --dtype f32, or a GPU")
+            .into());
+    }
+    probe::first_use(spec.device()?, Types { new: dtype, products: dtype }, spec)
 }
 
-/// Opens `spec` to score on: as [`open()`], but that the CPU has bf16 for its matrix products, where the processor multiplies
-/// in it.
+/// Opens `spec` to score on: as [`open()`], but that on the CPU bf16 is the type of the matrix products only, as in
+/// [`open_to_train()`].
 ///
 /// # Errors
 ///
-/// As [`open()`], and a device fault where the processor does not.
+/// As [`open()`], and a device fault for bf16 on a processor that does not multiply in it.
 pub fn open_to_score(spec: &str, dtype: &str) -> Result<(Device, Products)> {
-    if (spec, dtype) != (Backend::Cpu.name(), "bf16") {
-        return Ok((open(spec, dtype)?, Products::AsTensors));
+    match spec.parse::<Spec>()?.backend {
+        Backend::Cpu => open_to_train(spec, dtype),
+        _ => Ok((open(spec, dtype)?, Products::AsTensors)),
     }
-    if !has_bf16_products() {
-        return Err(Fault::device("dtype bf16: this processor does not multiply in it (AVX512_BF16)")
-            .remedy("use --dtype f32, which would be faster here, or a GPU")
-            .into());
-    }
-    Ok((open(spec, "f32")?, Products::Bf16))
 }
 
 /// Devices of one backend that train together. New tensors on them are f32.
@@ -70,7 +69,7 @@ pub struct Devices {
 ///
 /// # Errors
 ///
-/// As [`open()`], and a usage fault for lists of several backends or with a device twice.
+/// As [`open_to_score()`], and a usage fault for lists of several backends or with a device twice.
 pub fn open_all(list: &str, dtype: &str) -> Result<Devices> {
     open_specs(spec::list(list)?, dtype)
 }
@@ -79,18 +78,35 @@ pub fn open_all(list: &str, dtype: &str) -> Result<Devices> {
 ///
 /// # Errors
 ///
-/// As [`open()`].
+/// As [`open_to_score()`].
 pub fn open_to_train(spec: &str, dtype: &str) -> Result<(Device, Products)> {
     let Devices { mut all, products } = open_specs(vec![spec.parse()?], dtype)?;
     Ok((all.swap_remove(0), products))
 }
 
 fn open_specs(specs: Vec<Spec>, dtype: &str) -> Result<Devices> {
-    let (dtype, new) = (float_dtype(dtype, specs[0])?, FloatDType::F32);
+    let (dtype, new) = (float_dtype(dtype)?, FloatDType::F32);
     let products = if dtype == new { Products::AsTensors } else { Products::Bf16 };
-    let types = Types { new, products: dtype };
+    let types = match specs[0].backend {
+        // Its products in bf16 are not those of tensors.
+        Backend::Cpu => {
+            check_processor(products)?;
+            Types { new, products: new }
+        }
+        _ => Types { new, products: dtype },
+    };
     let all = specs.into_iter().map(|spec| probe::first_use(spec.device()?, types, spec));
     Ok(Devices { all: all.collect::<Result<_>>()?, products })
+}
+
+/// Others would be right, and slower than in f32.
+fn check_processor(products: Products) -> Result<()> {
+    if products == Products::AsTensors || has_bf16_products() {
+        return Ok(());
+    }
+    Err(Fault::device("dtype bf16: this processor does not multiply in it (AVX512_BF16)")
+        .remedy("use --dtype f32, which would be faster here, or a GPU")
+        .into())
 }
 
 /// Backends of this binary, in the order in which the help lists them.
@@ -103,18 +119,11 @@ pub fn is_cpu(device: &Device) -> bool {
     *device == Device::flex()
 }
 
-fn float_dtype(name: &str, spec: Spec) -> Result<FloatDType> {
-    match (name, spec.backend) {
-        ("f32", _) => Ok(FloatDType::F32),
-        ("bf16", Backend::Cpu) => {
-            Err(Fault::usage("dtype bf16: on the cpu only scoring and distilling know it")
-                .remedy("use --dtype f32, or a GPU")
-                .into())
-        }
-        ("bf16", _) => Ok(FloatDType::BF16),
-        (other, _) => {
-            Err(Fault::usage(format!("dtype `{other}` is unknown")).remedy("use f32 or bf16").into())
-        }
+fn float_dtype(name: &str) -> Result<FloatDType> {
+    match name {
+        "f32" => Ok(FloatDType::F32),
+        "bf16" => Ok(FloatDType::BF16),
+        other => Err(Fault::usage(format!("dtype `{other}` is unknown")).remedy("use f32 or bf16").into()),
     }
 }
 
@@ -144,7 +153,7 @@ mod tests {
         assert_eq!((devices.all.len(), devices.products), (3, Products::AsTensors));
         let of = |list, dtype| class(open_all(list, dtype).map(|devices| devices.all[0].clone()));
         assert_eq!(of("cpu,cuda:0", "f32"), Class::Usage);
-        assert_eq!(of("cpu,cpu", "bf16"), Class::Usage);
+        assert_eq!(of("cpu,cpu", "f16"), Class::Usage);
         if !Backend::Cuda.is_compiled() {
             assert_eq!(of("cuda:0,1", "bf16"), Class::Device);
         }
@@ -160,14 +169,17 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_scores_in_bf16_where_the_processor_multiplies_in_it() {
-        let opened = open_to_score("cpu", "bf16");
-        if has_bf16_products() {
-            assert_eq!(opened.expect("opens").1, Products::Bf16);
-        } else {
-            assert_eq!(class(opened.map(|(device, _)| device)), Class::Device);
+    fn the_cpu_scores_and_trains_in_bf16_where_the_processor_multiplies_in_it() {
+        for open in [open_to_score, open_to_train] {
+            let opened = open("cpu", "bf16");
+            if has_bf16_products() {
+                let (device, products) = opened.expect("opens");
+                assert_eq!((device.settings().float_dtype, products), (FloatDType::F32, Products::Bf16));
+            } else {
+                assert_eq!(class(opened.map(|(device, _)| device)), Class::Device);
+            }
+            assert_eq!(open("cpu", "f32").expect("opens").1, Products::AsTensors);
         }
-        assert_eq!(open_to_score("cpu", "f32").expect("opens").1, Products::AsTensors);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use entromask_pretrain::{Paths, Start};
 /// A killed or interrupted run resumes when it is started again.
 ///
 /// With --device cuda:0,1 (or vulkan:0,1) each device computes a shard of every batch; gradients are added up on the first.
-/// With --dtype bf16 (GPUs only) matrix products are bf16 and everything else is f32.
+/// With --dtype bf16 (GPUs, and CPUs with `AVX512_BF16`) matrix products are bf16 and everything else is f32.
 ///
 /// Example: entromask-pretrain --config pipelines/train/mlm.toml --student pipelines/student/tiny.toml
 /// --tokens data/tokens/sample --masks data/masks/sample/random/epochs-0-1 --out data/models/sample/mine

@@ -1,5 +1,6 @@
 //! The stage as a user runs it.
 
+mod bf16;
 mod common;
 mod files;
 mod official;
