@@ -392,14 +392,25 @@ gc: $(BUILD) ## List files in data/ that no manifest lists; GC=--delete removes 
 	@$(BIN)/entromask-report gc $(DATA) $(GC)
 GC ?=
 
-# A folder that was named has to have artifacts of that kind, for it may be somebody's.
+# There may be somebody's files beside ours. Ours are, a path below DATA each: the folders of artifacts, by a manifest of ours or by the
+# lock of one that is not finished; the logs and reports of grids, by their names; the pages about models, by their titles.
 kinds := tokens entropy masks targets models glue
-is_ours = find '$(DATA)/$(1)' -name manifest.json -exec grep -q '"kind"' {} \; -exec grep -q '"key"' {} \; -print -quit 2>/dev/null || true
-clean: ## Remove everything that was made in data/ (the samples stay)
+is_ours := -name manifest.json -exec grep -qE '"kind": *"(tokens|entropy|masks|targets|model|glue)"' {} \; -exec grep -q '"key"' {} \;
+define made
+  cd "$(DATA)" &>/dev/null || exit 0; shopt -s nullglob; set -- report/*.html; \
+  for kind in $(kinds); do [ ! -d $$kind ] || find $$kind/ -mindepth 2 \( $(is_ours) -o -name .lock -empty \) -printf '%h\n'; done; \
+  for kind in $(kinds); do ls -d ablation/*/$$kind-*.log /dev/null; done; \
+  for grid in ablation/*/; do name=report/$$(basename $$grid); ls -d $$name[.]{md,html,json} $$name-*.svg /dev/null; done; \
+  ls -d report/gpu[.]md report/logits[.]safetensors /dev/null; \
+  grep -lE '^<title>.* – entromask</title>$$' "$$@" /dev/null || true
+endef
+clean: ## Remove everything that was made in data/ (the samples stay, and all that is somebody's)
 	$(if $(filter environment,$(origin_of_data)),$(error DATA=$(DATA) comes from the environment: make clean DATA=$(DATA), if it is meant))
-	$(eval made := $(if $(filter command,$(origin_of_data)),$(foreach kind,$(kinds),$(if $(shell $(call is_ours,$(kind))),$(kind))),$(kinds)))
-	$(if $(made),,$(error DATA=$(DATA): nothing in it was made here))
-	rm -rf $(foreach kind,$(made) report ablation,"$(DATA)/$(kind)")
+	@made=$$($(made)); made=$$(grep -vx /dev/null <<<"$$made" | sort -u || true); \
+	  [ -n "$$made" ] || { echo "DATA=$(DATA): nothing in it was made here" >&2; exit $(if $(filter command,$(origin_of_data)),2,0); }; \
+	  cd "$(DATA)" >/dev/null; while read -r path; do \
+	    echo "removed $(DATA)/$$path"; rm -rf "$$path"; rmdir -p --ignore-fail-on-non-empty "$$(dirname "$$path")" 2>/dev/null || true; \
+	  done <<<"$$made"
 
 help: ## This list
 	@echo "make pretrain-self-mask && make glue && make report     runs on data/sample, on the CPU, in minutes"; echo

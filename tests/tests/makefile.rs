@@ -98,19 +98,42 @@ fn a_folder_without_artifacts_is_not_cleaned() -> Result<()> {
 }
 
 #[test]
-fn a_manifest_of_another_program_does_not_make_a_folder_ours() -> Result<()> {
+fn only_what_was_made_here_is_cleaned() -> Result<()> {
+    let manifest = r#"{"kind": "model", "key": "0"}"#;
+    let page = "<head>\n<title>tiny – entromask</title>\n";
+    let ours = [
+        ("models/sample/tiny/round-0/manifest.json", manifest),
+        ("models/sample/tiny/round-0/state/1a2b3c4d/best/weights", ""),
+        ("masks/begun/.lock", ""),
+        ("ablation/grid/models-sample-tiny.log", "said"),
+        ("report/grid.md", "# Report"),
+        ("report/grid-loss.svg", "<svg/>"),
+        ("report/sample-tiny.html", page),
+    ];
+    let theirs = [
+        ("models/bert/config.json", "{}"),
+        ("models/sample/notes.txt", "mine"),
+        ("models/.lock", ""),
+        ("tokens/site/manifest.json", r#"{"name": "a web page", "kind": "site", "key": "0"}"#),
+        ("ablation/grid/notes.txt", "mine"),
+        ("report/thesis.md", "mine"),
+        ("report/thesis.html", "<title>A thesis</title>"),
+    ];
     let folder = tempfile::tempdir()?;
-    let own = folder.path().join("models/mine.txt");
-    for (file, text) in [("models/mine.txt", "mine"), ("tokens/manifest.json", r#"{"name": "a web page"}"#)] {
-        fs::create_dir_all(folder.path().join(file).parent().expect("a folder"))?;
-        fs::write(folder.path().join(file), text)?;
+    let place = |file: &str| folder.path().join(file);
+    for (file, text) in ours.iter().chain(&theirs) {
+        fs::create_dir_all(place(file).parent().expect("a folder"))?;
+        fs::write(place(file), text)?;
     }
-    fs::create_dir_all(folder.path().join("masks/random"))?;
-    fs::write(folder.path().join("masks/random/manifest.json"), r#"{"kind": "masks", "key": "0"}"#)?;
     let (code, printed) = make(&["clean", &format!("DATA={}", folder.path().display())])?;
     assert_eq!(code, Some(0), "{printed}");
-    assert!(own.exists() && folder.path().join("tokens").exists(), "{printed}");
-    assert!(!folder.path().join("masks").exists(), "{printed}");
+    for (file, _) in theirs {
+        assert!(place(file).exists(), "{file} is gone: {printed}");
+    }
+    for (file, _) in ours {
+        assert!(!place(file).exists(), "{file} is still there: {printed}");
+    }
+    assert!(!place("masks").exists() && !place("models/sample/tiny").exists(), "{printed}");
     Ok(())
 }
 
