@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use entromask_artifact::{Cost, Kind, OutputSpec, Recipe, Workbench, tool};
+use entromask_artifact::{Cost, Input, Kind, OutputSpec, Recipe, Workbench, tool};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -31,11 +31,16 @@ fn results(
     let rate = if name == "odd" { 3e-5 } else { 1e-5 };
     let config =
         json!({"tasks": {"MRPC": {"lr": 1e-5}, "RTE": {"lr": rate}, "WNLI": {"lr": 1e-5}}, "name": name});
-    let recipe = Recipe { kind: Kind::Glue, format: 1, config, inputs: vec![] };
-    let bench = Workbench::open(&out, recipe, tool("test", "0", &[]))?;
+    publish(&out, &results, config, vec![])?;
+    Ok(out)
+}
+
+fn publish(out: &Path, results: &Value, config: Value, inputs: Vec<Input>) -> anyhow::Result<()> {
+    let recipe = Recipe { kind: Kind::Glue, format: 1, config, inputs };
+    let bench = Workbench::open(out, recipe, tool("test", "0", &[]))?;
     bench.write_bytes("results.json", results.to_string().as_bytes())?;
     bench.publish(vec![OutputSpec::file("results.json")], Value::Null, Cost::default())?;
-    Ok(out)
+    Ok(())
 }
 
 /// A baseline; `good`, which is better on MRPC on each seed and on RTE on some; `odd` with other seeds and rows.
@@ -92,7 +97,8 @@ fn only_what_all_seeds_agree_on_is_shown() -> anyhow::Result<()> {
 fn what_cannot_be_compared_is_said() -> anyhow::Result<()> {
     let world = world()?;
     let text = stdout(compare(&world, &["base", "odd"], &[]));
-    for part in ["odd: RTE left out", "odd: only 2 seeds are paired", "average of 2"] {
+    for part in ["odd: left out: RTE (not on the same rows)", "odd: only 2 seeds are paired", "average of 2"]
+    {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     assert!(!text.contains("RTE.lr"), "a task that is left out has no recipe to name: {text}");
@@ -101,6 +107,47 @@ fn what_cannot_be_compared_is_said() -> anyhow::Result<()> {
     assert!(complaint(compare(&world, &["one", "odd"], &[]), 3).contains("it shares no seed with"));
     assert!(complaint(compare(&world, &["base", "nowhere"], &[]), 3).contains("nowhere"));
     compare(&world, &["base"], &[]).assert().code(2);
+    Ok(())
+}
+
+/// Tasks of one's own have whatever name, metrics and files their users gave them.
+#[test]
+fn tasks_of_one_name_that_are_not_the_same_are_named() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mood = |name: &str, metric: &str, dtype: &str, files: &str| {
+        let estimate = json!({"name": metric, "floor": 50.0, "mean": 60.0, "std": null, "values": [60.0]});
+        let task = |task: &str, name: &str| {
+            let metric = json!({"name": name, "floor": 50.0, "mean": 60.0, "std": null, "values": [60.0]});
+            json!({"task": task, "dev": [{"rows": 9}], "metrics": [metric], "score": estimate})
+        };
+        let tasks = [task("mood", metric), task("tone", "accuracy")];
+        let results = json!({"model": name, "seeds": [1], "tasks": tasks, "averages": []});
+        let config = json!({"tasks": {}, "dtype": dtype, "definitions": {"tone": {"labels": [files]}}});
+        let input = |role: &str| Input {
+            role: role.into(),
+            kind: "files".into(),
+            content: files.into(),
+            path: "x".into(),
+        };
+        publish(
+            &folder.path().join("scores").join(name).join("sample"),
+            &results,
+            config,
+            vec![input("tone")],
+        )
+    };
+    mood("a", "accuracy", "f32", "one")?;
+    mood("b", "f1", "bf16", "two")?;
+    let text = stdout(compare(&folder, &["a", "b"], &[]));
+    for part in [
+        "b: left out: mood (by other metrics)",
+        "b: fine-tuned in bf16 instead of f32",
+        "b: tasks of another definition: tone",
+        "b: tasks whose files have other content: tone",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    assert!(!text.contains("average of 2"), "{text}");
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! contains 0.
 
 mod difference;
+mod notes;
 mod output;
 mod page;
 mod student;
@@ -16,9 +17,7 @@ use entromask_artifact::{Kind, Manifest};
 use entromask_fault::Fault;
 use serde::Serialize;
 
-use crate::inspect::glue::{self, Estimate, GlueView};
-use crate::leaves::leaves;
-use crate::number::counted;
+use crate::inspect::glue::{self, GlueView, Task};
 pub use difference::{Difference, Verdict};
 pub use output::{Format, write};
 
@@ -83,8 +82,10 @@ pub fn compare(folders: &[PathBuf]) -> anyhow::Result<Comparison> {
     }
     let results = folders.iter().map(|folder| Results::read(folder)).collect::<anyhow::Result<Vec<_>>>()?;
     let shared: Vec<_> = results[0].view.tasks.iter().map(|task| task.task.clone()).collect();
-    let shared: Vec<_> =
-        shared.into_iter().filter(|task| results.iter().all(|one| one.has(task, &results[0]))).collect();
+    let shared: Vec<_> = shared
+        .into_iter()
+        .filter(|task| results.iter().all(|one| one.obstacle(task, &results[0]).is_none()))
+        .collect();
     results[1..].iter().try_for_each(|one| one.check(&results[0], &shared))?;
     let names = names(folders);
     let systems = results.iter().zip(names).map(|(one, name)| System {
@@ -94,7 +95,11 @@ pub fn compare(folders: &[PathBuf]) -> anyhow::Result<Comparison> {
         seeds: one.view.seeds.clone(),
     });
     let systems: Vec<_> = systems.collect();
-    Ok(Comparison { lines: lines(&results, &shared), notes: notes(&results, &systems, &shared), systems })
+    Ok(Comparison {
+        lines: lines(&results, &shared),
+        notes: notes::notes(&results, &systems, &shared),
+        systems,
+    })
 }
 
 /// The results in one folder.
@@ -111,23 +116,28 @@ impl Results {
         Ok(Self { path: path.into(), manifest, view: glue::view(path)? })
     }
 
-    /// Whether it has `task` on as many rows as `baseline`.
-    fn has(&self, task: &str, baseline: &Self) -> bool {
-        self.rows(task).is_some_and(|rows| Some(rows) == baseline.rows(task))
+    fn task(&self, name: &str) -> Option<&Task> {
+        self.view.tasks.iter().find(|task| task.task == name)
     }
 
-    fn rows(&self, task: &str) -> Option<Vec<u64>> {
-        let task = self.view.tasks.iter().find(|found| found.task == task)?;
-        Some(task.dev.iter().map(|split| split.rows).collect())
-    }
-
-    fn score(&self, task: &str) -> Option<&Estimate> {
-        self.view.tasks.iter().find(|found| found.task == task).map(|found| &found.score)
+    /// Why its scores on `task` and those of `baseline` cannot be subtracted; `None` if they can.
+    fn obstacle(&self, task: &str, baseline: &Self) -> Option<&'static str> {
+        let (Some(own), Some(other)) = (self.task(task), baseline.task(task)) else {
+            return Some("not in both");
+        };
+        let rows = |task: &Task| task.dev.iter().map(|split| split.rows).collect::<Vec<_>>();
+        let metrics = |task: &Task| task.metrics.iter().map(|metric| metric.name.clone()).collect::<Vec<_>>();
+        match (rows(own) == rows(other), metrics(own) == metrics(other)) {
+            (false, _) => Some("not on the same rows"),
+            (_, false) => Some("by other metrics"),
+            (true, true) => None,
+        }
     }
 
     /// Scores seed by seed, averaged over `tasks`, with the mean floor.
     fn average(&self, tasks: &[&String]) -> (Vec<f64>, f64) {
-        let scores: Vec<_> = tasks.iter().filter_map(|task| self.score(task)).collect();
+        let scores: Vec<_> =
+            tasks.iter().filter_map(|task| self.task(task)).map(|task| &task.score).collect();
         let n = scores.len() as f64;
         let mean = |seed: usize| scores.iter().map(|score| score.values[seed]).sum::<f64>() / n;
         let floor = scores.iter().map(|score| score.floor).sum::<f64>() / n;
@@ -137,7 +147,7 @@ impl Results {
     fn check(&self, baseline: &Self, shared: &[String]) -> anyhow::Result<()> {
         let seeds = self.view.seeds.iter().any(|seed| baseline.view.seeds.contains(seed));
         let problem = match (shared.is_empty(), seeds) {
-            (true, _) => "no task on the same rows",
+            (true, _) => "no task on the same rows and by the same metrics",
             (_, false) => "no seed",
             _ => return Ok(()),
         };
@@ -187,80 +197,6 @@ impl Cell {
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         let std = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
         Self { mean, std, seeds: values.len(), difference }
-    }
-}
-
-fn notes(results: &[Results], systems: &[System], shared: &[String]) -> Vec<String> {
-    let mut notes = remarks(results, systems);
-    for (one, system) in results.iter().zip(systems).skip(1) {
-        let (baseline, name) = (&results[0], &system.name);
-        let left_out = baseline.view.tasks.iter().chain(&one.view.tasks).map(|task| &task.task);
-        let mut left_out: Vec<_> =
-            left_out.filter(|task| !shared.contains(task)).map(String::as_str).collect();
-        left_out.sort_unstable();
-        left_out.dedup();
-        if !left_out.is_empty() {
-            let tasks = left_out.join(", ");
-            notes.push(format!("{name}: {tasks} left out, which not all have, or not on the same rows"));
-        }
-        let pairs = one.view.seeds.iter().filter(|seed| baseline.view.seeds.contains(seed)).count();
-        if pairs < one.view.seeds.len() || pairs < baseline.view.seeds.len() {
-            let are = if pairs == 1 { "is" } else { "are" };
-            notes.push(format!("{name}: only {} {are} paired", counted(pairs as u64, "seed")));
-        }
-        if one.view.model == baseline.view.model {
-            notes.push(format!("{name}: the same model as the baseline"));
-        }
-        notes.extend(
-            recipes(baseline, one, shared).map(|differing| format!("{name}: another recipe, {differing}")),
-        );
-    }
-    let tests = (systems.len() - 1) * (shared.len() + 2);
-    if tests >= 20 {
-        notes.push(format!(
-            "{tests} intervals of 95 %: about {} would miss by chance alone",
-            (tests + 10) / 20
-        ));
-    }
-    notes
-}
-
-/// What has to be known to read the scores: of all systems at once, if it is the same, else of each.
-fn remarks(results: &[Results], systems: &[System]) -> Vec<String> {
-    let all: Vec<_> = results.iter().map(|one| one.view.remarks()).collect();
-    if all.iter().all(|remarks| *remarks == all[0]) {
-        return all.into_iter().next().unwrap_or_default();
-    }
-    let named = |(remarks, system): (Vec<String>, &System)| {
-        let name = system.name.clone();
-        remarks.into_iter().map(move |remark| format!("{name}: {remark}"))
-    };
-    all.into_iter().zip(systems).flat_map(named).collect()
-}
-
-/// Which settings of the shared tasks differ, `RTE.lr 0.00001 instead of 0.00003`.
-fn recipes(baseline: &Results, one: &Results, shared: &[String]) -> Option<String> {
-    let settings = |results: &Results| {
-        let tasks = shared.iter().map(|task| (task.clone(), results.manifest.config["tasks"][task].clone()));
-        leaves(&serde_json::Value::Object(tasks.collect()))
-    };
-    let (first, second) = (settings(baseline), settings(one));
-    let value = |of: &[(String, String)], key: &String| {
-        of.iter().find(|(found, _)| found == key).map_or("the default", |(_, value)| value).to_string()
-    };
-    let mut keys: Vec<_> = first.iter().chain(&second).map(|(key, _)| key).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let differing = keys.into_iter().filter(|key| value(&first, key) != value(&second, key));
-    let differing: Vec<_> = differing
-        .map(|key| format!("{key} {} instead of {}", value(&second, key), value(&first, key)))
-        .collect();
-    let more = differing.len().saturating_sub(3);
-    let shown = differing[..differing.len() - more].join(", ");
-    match (differing.is_empty(), more) {
-        (true, _) => None,
-        (false, 0) => Some(shown),
-        (false, more) => Some(format!("{shown} and {more} more")),
     }
 }
 
