@@ -79,7 +79,7 @@ fn only_what_all_seeds_agree_on_is_shown() -> anyhow::Result<()> {
     let text = stdout(compare(&world, &["base", "good"], &["--format", "markdown"]));
     let line =
         |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_string();
-    assert!(line("| MRPC").contains("| +2.00 | +1.88 to +2.12 |"), "{text}");
+    assert!(line("| MRPC").contains("| 5 | +2.00 | +1.88 to +2.12 |"), "{text}");
     assert!(line("| MRPC").ends_with("| better |"), "{text}");
     assert!(
         line("| RTE").contains("| +0.08 |") && line("| RTE").ends_with("| no difference shown |"),
@@ -97,6 +97,10 @@ fn only_what_all_seeds_agree_on_is_shown() -> anyhow::Result<()> {
 fn what_cannot_be_compared_is_said() -> anyhow::Result<()> {
     let world = world()?;
     let text = stdout(compare(&world, &["base", "odd"], &[]));
+    assert!(
+        text.contains("pairs") && text.lines().any(|line| line.contains("MRPC") && line.contains(" 2 ")),
+        "{text}"
+    );
     for part in ["odd: left out: RTE (not on the same rows)", "odd: only 2 seeds are paired", "average of 2"]
     {
         assert!(text.contains(part), "{part} is missing in\n{text}");

@@ -14,15 +14,17 @@ pub struct Comparisons {
     pub system: Vec<String>,
     /// Content digest of its model.
     pub model: Vec<String>,
-    /// Number of seeds.
+    /// Number of its seeds.
     pub seeds: Vec<u64>,
     /// What a constant classifier gets.
     pub floor: Vec<f64>,
-    /// Mean over the seeds.
+    /// Mean over its seeds.
     pub mean: Vec<f64>,
     /// Standard deviation over the seeds; null for a single seed.
     pub std: Vec<Option<f64>>,
-    /// Mean over the paired seeds of how much it is above the baseline; null for the baseline, as all that follows.
+    /// Number of seeds that it shares with the baseline; null for the baseline, as all that follows.
+    pub pairs: Vec<Option<u64>>,
+    /// Mean over these seeds of how much it is above the baseline.
     pub difference: Vec<Option<f64>>,
     /// Lower end of the 95 % interval of the difference by Student's t.
     pub t_low: Vec<Option<f64>>,
@@ -47,6 +49,7 @@ impl Comparisons {
             scalars::<Float64Type>("floor", &self.floor),
             scalars::<Float64Type>("mean", &self.mean),
             nullable_scalars::<Float64Type>("std", &self.std),
+            nullable_scalars::<UInt64Type>("pairs", &self.pairs),
             nullable_scalars::<Float64Type>("difference", &self.difference),
             nullable_scalars::<Float64Type>("t_low", &self.t_low),
             nullable_scalars::<Float64Type>("t_high", &self.t_high),

@@ -61,7 +61,7 @@ pub struct Line {
 /// One system's score on one task.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cell {
-    /// Mean over the seeds, in percent.
+    /// Mean over all of its seeds, in percent.
     pub mean: f64,
     /// Standard deviation over the seeds (n − 1); none for a single seed.
     pub std: Option<f64>,

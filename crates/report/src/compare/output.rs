@@ -80,6 +80,7 @@ fn table(comparison: &Comparison) -> Comparisons {
             table.floor.push(line.floor);
             table.mean.push(cell.mean);
             table.std.push(cell.std);
+            table.pairs.push(difference.map(|difference| difference.values.len() as u64));
             table.difference.push(difference.map(|difference| difference.mean));
             table.t_low.push(t.map(|interval| interval[0]));
             table.t_high.push(t.map(|interval| interval[1]));

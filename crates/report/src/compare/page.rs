@@ -26,7 +26,7 @@ struct System {
     name: String,
     /// What the plot shows, in words.
     label: String,
-    header: [String; 8],
+    header: [String; 9],
     ticks: Vec<Tick>,
     zero: f64,
     lines: Vec<Line>,
@@ -40,7 +40,7 @@ struct Tick {
 
 #[derive(Serialize)]
 struct Line {
-    cells: [String; 8],
+    cells: [String; 9],
     average: bool,
     shown: bool,
     mean: f64,

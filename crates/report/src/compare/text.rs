@@ -7,7 +7,7 @@ use super::{Cell, Comparison, Difference, Line, System};
 /// A table for the terminal for each system beside the baseline.
 pub(super) fn terminal(comparison: &Comparison) -> String {
     let about = format!(
-        "scores in percent, mean ± standard deviation over n seeds; difference: {}",
+        "scores in percent, mean ± standard deviation over all n seeds of each; difference: {}",
         caption(comparison)
     );
     let tables = (1..comparison.systems.len()).map(|system| table(comparison, system).to_string());
@@ -21,7 +21,7 @@ fn table(comparison: &Comparison, system: usize) -> Table {
     table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header(comparison, system));
     table.add_rows(comparison.lines.iter().map(|line| row(line, system)));
-    for column in table.column_iter_mut().skip(1).take(6) {
+    for column in table.column_iter_mut().skip(1).take(7) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
@@ -30,7 +30,7 @@ fn table(comparison: &Comparison, system: usize) -> Table {
 /// The same as Markdown.
 pub(super) fn markdown(comparison: &Comparison) -> String {
     let about = format!(
-        "Scores in percent, mean ± standard deviation over n seeds. Difference: {}.",
+        "Scores in percent, mean ± standard deviation over all n seeds of each. Difference: {}.",
         caption(comparison)
     );
     let tables = (1..comparison.systems.len()).map(|system| markdown_table(comparison, system));
@@ -41,8 +41,8 @@ pub(super) fn markdown(comparison: &Comparison) -> String {
 
 fn markdown_table(comparison: &Comparison, system: usize) -> String {
     let cells =
-        |cells: [String; 8]| format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
-    let head = [cells(header(comparison, system)), "|---|--:|--:|--:|--:|--:|--:|---|".into()];
+        |cells: [String; 9]| format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
+    let head = [cells(header(comparison, system)), "|---|--:|--:|--:|--:|--:|--:|--:|---|".into()];
     let rows = comparison.lines.iter().map(|line| cells(row(line, system)));
     head.into_iter().chain(rows).collect::<Vec<_>>().join("\n")
 }
@@ -50,12 +50,12 @@ fn markdown_table(comparison: &Comparison, system: usize) -> String {
 /// What the differences and intervals are.
 pub(super) fn caption(comparison: &Comparison) -> String {
     format!(
-        "mean over paired seeds of what each is above {}, with 95 % intervals by t and bootstrap",
+        "mean over the pairs, the seeds that both have, of what each is above {}, with 95 % intervals by t and bootstrap",
         comparison.systems[0].name
     )
 }
 
-pub(super) fn header(comparison: &Comparison, system: usize) -> [String; 8] {
+pub(super) fn header(comparison: &Comparison, system: usize) -> [String; 9] {
     let name = |index: usize| {
         let System { name, seeds, .. } = &comparison.systems[index];
         format!("{name} (n = {})", seeds.len())
@@ -66,6 +66,7 @@ pub(super) fn header(comparison: &Comparison, system: usize) -> [String; 8] {
         words("floor"),
         name(0),
         name(system),
+        words("pairs"),
         words("difference"),
         words("95 %, t"),
         words("95 %, bootstrap"),
@@ -73,7 +74,7 @@ pub(super) fn header(comparison: &Comparison, system: usize) -> [String; 8] {
     ]
 }
 
-pub(super) fn row(line: &Line, system: usize) -> [String; 8] {
+pub(super) fn row(line: &Line, system: usize) -> [String; 9] {
     let difference = line.cells[system].difference.as_ref();
     let of = |shown: fn(&Difference) -> String| difference.map_or_else(String::new, shown);
     [
@@ -81,6 +82,7 @@ pub(super) fn row(line: &Line, system: usize) -> [String; 8] {
         format!("{:.1}", line.floor),
         score(&line.cells[0]),
         score(&line.cells[system]),
+        of(|difference| difference.values.len().to_string()),
         of(|difference| format!("{:+.2}", difference.mean)),
         of(|difference| interval(difference.t)),
         of(|difference| interval(difference.bootstrap)),
