@@ -19,8 +19,8 @@ pub struct Difference {
     pub values: Vec<f64>,
     /// Their mean.
     pub mean: f64,
-    /// The 95 % interval of the mean by Student's t; none for a single seed, nor where seeds differ by the same from the
-    /// baseline: scores are shares of few rows, so that this happens, and it does not say that the mean is known.
+    /// The 95 % interval of the mean by Student's t; none for a single seed, nor where all seeds differ by the same from the
+    /// baseline, 0 included: scores are shares of few rows, so that this happens, and it does not say that the mean is known.
     pub t: Option<[f64; 2]>,
     /// The 95 % interval of the mean by resampling the seeds (percentiles of 10,000 resamples); none for a single seed.
     /// With few seeds it is too short: it cannot reach beyond the seeds that there are. None where there is no other.
@@ -39,7 +39,7 @@ pub enum Verdict {
     NoDifferenceShown,
     /// One seed only: there is no interval.
     OneSeed,
-    /// Seeds differ by the same, which is not 0: there is no interval.
+    /// All seeds differ by the same: there is no interval.
     NoSpread,
 }
 
@@ -47,7 +47,7 @@ impl Difference {
     /// The difference whose paired values are `values`; they are not empty.
     pub fn new(values: Vec<f64>) -> Self {
         let mean = mean(&values);
-        let several = values.len() > 1 && (spreads(&values) || mean.abs() < SAME);
+        let several = spreads(&values);
         Self {
             t: several.then(|| student(&values, mean)),
             bootstrap: several.then(|| bootstrap(&values)),
@@ -163,7 +163,7 @@ mod tests {
         // All seeds agree, so the bootstrap excludes 0, but two seeds are few: t = 12.7 · 0.4 / 2 … reaches below 0.
         assert_eq!(verdict(&[0.2, 1.0]), Verdict::NoDifferenceShown);
         assert_eq!(verdict(&[5.0]), Verdict::OneSeed);
-        assert_eq!(verdict(&[0.0, 0.0]), Verdict::NoDifferenceShown);
+        assert_eq!(verdict(&[0.0, 0.0, 0.0]), Verdict::NoSpread, "three equal pairs are no certainty");
         assert_eq!(verdict(&[1.4, 1.4]), Verdict::NoSpread);
         assert_eq!(Difference::new(vec![0.1 + 0.2, 0.3, 0.3]).t, None, "but for rounding");
     }
