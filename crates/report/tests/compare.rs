@@ -88,6 +88,11 @@ fn only_what_all_seeds_agree_on_is_shown() -> anyhow::Result<()> {
     assert!(line("| WNLI").contains("| 5 | +0.00 | – | – |"), "{text}");
     assert!(line("| average of 2, without WNLI").contains("| +1.04 |"), "{text}");
     assert!(line("| average of 3").contains("| +0.69 |"), "{text}");
+    assert!(
+        text.contains("* 4 intervals of 95 %: on average 0.2 of them miss by chance alone"),
+        "WNLI has none: {text}"
+    );
+    assert!(text.contains("nor the seed of pretraining"), "{text}");
     let worse = stdout(compare(&world, &["good", "base"], &[]));
     assert!(worse.contains("worse") && worse.contains("-2.00"), "{worse}");
     Ok(())

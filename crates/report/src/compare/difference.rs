@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::student::quantile;
 
 /// Probability that an interval covers the true mean.
-const LEVEL: f64 = 0.95;
+pub(super) const LEVEL: f64 = 0.95;
 /// Below this two differences are one.
 const SAME: f64 = 1e-9;
 /// Resamples of the bootstrap.

@@ -95,11 +95,8 @@ pub fn compare(folders: &[PathBuf]) -> anyhow::Result<Comparison> {
         seeds: one.view.seeds.clone(),
     });
     let systems: Vec<_> = systems.collect();
-    Ok(Comparison {
-        lines: lines(&results, &shared),
-        notes: notes::notes(&results, &systems, &shared),
-        systems,
-    })
+    let lines = lines(&results, &shared);
+    Ok(Comparison { notes: notes::notes(&results, &systems, &shared, &lines), lines, systems })
 }
 
 /// The results in one folder.

@@ -2,12 +2,18 @@
 
 use serde_json::Value;
 
-use super::{Results, System};
+use super::difference::LEVEL;
+use super::{Line, Results, System};
 use crate::leaves::leaves;
 use crate::number::counted;
 
 /// What is true of all results, then what of each makes it another thing than the baseline.
-pub(super) fn notes(results: &[Results], systems: &[System], shared: &[String]) -> Vec<String> {
+pub(super) fn notes(
+    results: &[Results],
+    systems: &[System],
+    shared: &[String],
+    lines: &[Line],
+) -> Vec<String> {
     let mut notes = remarks(results, systems);
     for (one, system) in results.iter().zip(systems).skip(1) {
         let baseline = &results[0];
@@ -22,13 +28,7 @@ pub(super) fn notes(results: &[Results], systems: &[System], shared: &[String]) 
         ];
         notes.extend(found.into_iter().flatten().map(|note| format!("{}: {note}", system.name)));
     }
-    let tests = (systems.len() - 1) * (shared.len() + 2);
-    if tests >= 20 {
-        notes.push(format!(
-            "{tests} intervals of 95 %: about {} would miss by chance alone",
-            (tests + 10) / 20
-        ));
-    }
+    notes.extend(chance(lines));
     notes
 }
 
@@ -54,6 +54,16 @@ fn left_out(baseline: &Results, one: &Results) -> Option<String> {
     let obstacle = |task| Some(format!("{task} ({})", one.obstacle(task, baseline)?));
     let said: Vec<_> = tasks.into_iter().filter_map(obstacle).collect();
     (!said.is_empty()).then(|| format!("left out: {}", said.join(", ")))
+}
+
+/// What to expect of so many intervals.
+fn chance(lines: &[Line]) -> Option<String> {
+    let differences = lines.iter().flat_map(|line| &line.cells).filter_map(|cell| cell.difference.as_ref());
+    let intervals = differences.filter(|difference| difference.t.is_some()).count();
+    let missing = intervals as f64 * (1.0 - LEVEL);
+    (intervals > 1).then(|| {
+        format!("{intervals} intervals of 95 %: on average {missing:.1} of them miss by chance alone")
+    })
 }
 
 fn pairs(baseline: &Results, one: &Results) -> Option<String> {

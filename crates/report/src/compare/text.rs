@@ -50,7 +50,7 @@ fn markdown_table(comparison: &Comparison, system: usize) -> String {
 /// What the differences and intervals are.
 pub(super) fn caption(comparison: &Comparison) -> String {
     format!(
-        "mean over the pairs, the seeds that both have, of what each is above {}, with 95 % intervals by t and bootstrap",
+        "mean over the pairs, the seeds that both have, of what each is above {}, with 95 % intervals by t and bootstrap; they cover the chance of the seeds of fine-tuning, not that of the dev rows, nor the seed of pretraining",
         comparison.systems[0].name
     )
 }
