@@ -8,10 +8,10 @@ const WIDTH: f32 = 0.01;
 const NARROW: f64 = 0.5;
 /// Entropies with a smaller standard deviation, in nats, say next to nothing about which tokens are hard.
 pub(crate) const FLAT: f64 = 0.1;
-/// Values of this many nats and more fall into the last bin: the entropy over e^25 tokens.
-const LIMIT: f32 = 25.0;
+/// Values of this many nats and more fall into the last bin. No entropy comes near it, and no surprisal of a sane model.
+const LIMIT: f32 = 1000.0;
 
-/// Counts of values in bins of 0.01 nats.
+/// Counts of values in bins of 0.01 nats, up to that of the largest value.
 #[derive(Clone, Debug)]
 pub struct Nats {
     bins: Vec<u64>,
@@ -110,8 +110,14 @@ impl Summary {
 
 impl Default for Nats {
     fn default() -> Self {
-        let bins = vec![0; (LIMIT / WIDTH) as usize];
-        Self { bins, count: 0, sum: 0.0, squares: 0.0, min: f32::INFINITY, max: f32::NEG_INFINITY }
+        Self {
+            bins: Vec::new(),
+            count: 0,
+            sum: 0.0,
+            squares: 0.0,
+            min: f32::INFINITY,
+            max: f32::NEG_INFINITY,
+        }
     }
 }
 
@@ -121,8 +127,11 @@ impl Nats {
         if !value.is_finite() {
             return;
         }
-        let last = self.bins.len() - 1;
-        self.bins[((value.max(0.0) / WIDTH) as usize).min(last)] += 1;
+        let bin = (value.clamp(0.0, LIMIT) / WIDTH) as usize;
+        if bin >= self.bins.len() {
+            self.bins.resize(bin + 1, 0);
+        }
+        self.bins[bin] += 1;
         self.count += 1;
         self.sum += f64::from(value);
         self.squares += f64::from(value).powi(2);
@@ -243,6 +252,14 @@ mod tests {
             assert!((nats.percentile(percent) - percent / 10.0).abs() <= f64::from(WIDTH), "{percent}");
         }
         assert!((nats.mean() - 4.996).abs() < 1e-3);
+    }
+
+    /// Surprisals have no bound that the vocabulary gives.
+    #[test]
+    fn percentiles_of_large_values_are_not_cut() {
+        let mut nats = Nats::default();
+        (0..1000).for_each(|i| nats.add(20.0 + i as f32 / 100.0 + 0.001));
+        assert!((nats.percentile(90.0) - 29.0).abs() <= f64::from(WIDTH), "{}", nats.percentile(90.0));
     }
 
     #[test]
