@@ -67,7 +67,8 @@ impl Summary {
 /// `12 of 34 to train on, 5 of 6 to score`
 fn subset(task: &TaskSummary) -> Option<String> {
     let train = [task.train].into_iter().map(|split| (split, "to train on"));
-    let dev = task.dev.iter().filter(|_| !task.recipe.halves).map(|&split| (split, "to score"));
+    let scored = if task.recipe.halves { "to score, half of another split" } else { "to score" };
+    let dev = task.dev.iter().map(|&split| (split, scored));
     let part =
         |(split, what): (SplitFacts, &str)| Some(format!("{} of {} {what}", split.rows, split.official?));
     let parts: Vec<_> = train.chain(dev).filter_map(part).collect();
@@ -171,6 +172,11 @@ mod tests {
         let mut summary = summary();
         summary.tasks[0].recipe.halves = true;
         summary.tasks[0].recipe.patience = 3;
-        assert!(summary.to_string().contains("chosen on the other: MRPC the epoch"), "{summary}");
+        let text = summary.to_string();
+        assert!(text.contains("chosen on the other: MRPC the epoch"), "{text}");
+        assert!(
+            text.contains("MRPC (10 of 20 to train on, 10 of 20 to score, half of another split)"),
+            "{text}"
+        );
     }
 }

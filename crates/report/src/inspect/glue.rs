@@ -55,6 +55,9 @@ pub struct Recipe {
 pub struct Split {
     /// Rows.
     pub rows: u64,
+    /// Rows that were too long and were cut.
+    #[serde(default)]
+    pub truncated: u64,
     /// Rows of the official split, if it has another number of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub official: Option<u64>,
@@ -115,14 +118,18 @@ impl GlueView {
         };
         let unofficial = about(UNOFFICIAL, Task::unofficial);
         let sampled = about("not the whole task, trained on a sample of the rows", Task::sampled);
-        unofficial.into_iter().chain(sampled).collect()
+        let halved =
+            about("scored on one half of the dev rows, the other half being to choose on", Task::halved);
+        let cut = about("rows cut to the longest length", Task::cut);
+        [unofficial, sampled, halved, cut].into_iter().flatten().collect()
     }
 
     /// The same of an average, in a few words; `None` if there is nothing to say.
     pub fn caveat(&self) -> Option<&'static str> {
         let any = |say: fn(&Task) -> Option<String>| self.tasks.iter().any(|task| say(task).is_some());
         let sampled = any(Task::sampled).then_some("trained on samples of the rows");
-        any(Task::unofficial).then_some(UNOFFICIAL).or(sampled)
+        let halved = any(Task::halved).then_some("on one half of the dev rows");
+        any(Task::unofficial).then_some(UNOFFICIAL).or(sampled).or(halved)
     }
 
     /// The lines of the table: each metric, the mean of tasks with several, the averages.
@@ -144,11 +151,23 @@ impl Task {
     /// `(12 of 34 to train on, 5 of 6 to score)`
     fn unofficial(&self) -> Option<String> {
         let train = [(self.train, "to train on")].into_iter();
-        let dev = self.dev.iter().filter(|_| !self.recipe.halves).map(|&split| (split, "to score"));
+        let scored = if self.recipe.halves { "to score, half of another split" } else { "to score" };
+        let dev = self.dev.iter().map(|&split| (split, scored));
         let part =
             |(split, what): (Split, &str)| Some(format!("{} of {} {what}", split.rows, split.official?));
         let parts: Vec<_> = train.chain(dev).filter_map(part).collect();
         (!parts.is_empty()).then(|| format!("({})", parts.join(", ")))
+    }
+
+    /// `(4907, 4916 rows)`
+    fn halved(&self) -> Option<String> {
+        let rows: Vec<_> = self.dev.iter().map(|split| split.rows.to_string()).collect();
+        self.recipe.halves.then(|| format!("({} rows)", rows.join(", ")))
+    }
+
+    fn cut(&self) -> Option<String> {
+        let rows = self.train.truncated + self.dev.iter().map(|split| split.truncated).sum::<u64>();
+        (rows > 0).then(|| rows.to_string())
     }
 
     /// `10000 of 104743`
@@ -209,7 +228,7 @@ mod tests {
 
     #[test]
     fn splits_that_are_not_the_official_ones_and_samples_are_named() {
-        let split = |rows, official, sampled_from| Split { rows, official, sampled_from };
+        let split = |rows, official, sampled_from| Split { rows, official, sampled_from, truncated: 0 };
         let task = |name: &str, train, dev| Task { task: name.into(), train, dev, ..Task::default() };
         let whole = task("WNLI", split(635, None, None), vec![split(71, None, None)]);
         let small = task("QNLI", split(2000, Some(104_743), None), vec![split(500, Some(5463), None)]);
@@ -229,11 +248,33 @@ mod tests {
                 "not the whole task, trained on a sample of the rows: RTE 64 of 2490"
             ]
         );
-        // Half of the rows to score is what such a recipe means.
-        let halved = Task { recipe: Recipe { halves: true }, ..small };
+    }
+
+    #[test]
+    fn halves_and_cut_rows_are_named() {
+        let split = |rows, official, truncated| Split { rows, official, truncated, sampled_from: None };
+        let task = |dev| Task {
+            task: "RTE".into(),
+            recipe: Recipe { halves: true },
+            train: split(2490, None, 5),
+            dev: vec![dev],
+            ..Task::default()
+        };
+        let remarks = |dev| GlueView { tasks: vec![task(dev)], ..GlueView::default() }.remarks();
+        let halved = "scored on one half of the dev rows, the other half being to choose on: RTE";
         assert_eq!(
-            view(&[&halved]).remarks(),
-            ["not the official splits: QNLI (2000 of 104743 to train on)"]
+            remarks(split(139, None, 1)),
+            [format!("{halved} (139 rows)"), "rows cut to the longest length: RTE 6".into()]
         );
+        let of_a_subset = remarks(split(38, Some(277), 0));
+        assert_eq!(
+            of_a_subset[..2],
+            [
+                "not the official splits: RTE (38 of 277 to score, half of another split)".into(),
+                format!("{halved} (38 rows)")
+            ]
+        );
+        let view = GlueView { tasks: vec![task(split(139, None, 0))], ..GlueView::default() };
+        assert_eq!(view.caveat(), Some("on one half of the dev rows"));
     }
 }
