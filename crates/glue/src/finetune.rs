@@ -17,7 +17,7 @@ use crate::freezing;
 use crate::host::{Host, Step};
 use crate::model::Source;
 use crate::predict::{Predictions, Predictor};
-use crate::results::{Parameters, RunResult, SplitFacts, TrainFacts, scores};
+use crate::results::{Parameters, RunResult, SplitFacts, TrainFacts, mean_floor, scores};
 use crate::rows::Tokenized;
 use crate::stop::{Stop, Verdict};
 use crate::task::Task;
@@ -116,6 +116,7 @@ impl FineTune<'_> {
             dev: data.dev.iter().map(SplitFacts::of).collect(),
             choose: scores(task, &choose, &data.choose),
             metrics: scores(task, &dev, &data.dev),
+            floor: Some(mean_floor(task, &data.dev)),
             tokens: course.tokens + data.scored().map(Tokenized::tokens).sum::<u64>(),
             flops: course.flops + data.scored().map(|split| self.forward_flops(split)).sum::<f64>(),
         })

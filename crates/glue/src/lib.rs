@@ -10,7 +10,7 @@
 //! was, and adding a task or a seed repeats nothing.
 //!
 //! Invariants:
-//! 1. Every score stands beside its floor: what a classifier gets that always says the most frequent class.
+//! 1. Every score stands beside its floor: the most that a classifier gets which gives all rows one answer.
 //! 2. Undefined metrics are 0, never NaN.
 //! 3. No row is dropped or cut without being counted in the result.
 
@@ -42,7 +42,7 @@ pub use answers::Answers;
 pub use batches::{eval_batches, train_batches};
 pub use config::{Config, FineTuning, Freeze, Head, Resolved, RunConfig, Seeds};
 pub use data::{Example, Found, Split, Survey, read, read_test};
-pub use metric::{Metric, majority};
+pub use metric::{Metric, best_constant};
 pub use results::{
     Estimate, Parameters, RunResult, Score, SplitFacts, Summary, TaskSummary, TrainFacts, Tried,
 };

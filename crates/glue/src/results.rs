@@ -6,7 +6,7 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 use crate::config::FineTuning;
-use crate::metric::majority;
+use crate::metric::{Metric, best_constant};
 use crate::predict::Predictions;
 use crate::rows::Tokenized;
 use crate::task::Task;
@@ -33,6 +33,9 @@ pub struct RunResult {
     pub choose: Vec<Score>,
     /// Each metric on each split.
     pub metrics: Vec<Score>,
+    /// The most that one answer to all rows of a split gets by the mean of the metrics; none in results of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<f64>,
     /// Tokens read, in training and scoring.
     pub tokens: u64,
     /// Floating-point operations of the layers' matrix products on these tokens, by formula.
@@ -87,7 +90,7 @@ pub struct Parameters {
 pub struct Score {
     /// Metric, and split if the task has several.
     pub name: String,
-    /// What a classifier that always says the split's most frequent class gets.
+    /// The most that one answer to all rows of the split gets.
     pub floor: f64,
     /// What the model gets.
     pub value: f64,
@@ -107,19 +110,27 @@ impl RunResult {
     }
 }
 
-/// Each metric on each split, beside what a constant classifier gets: the split's most frequent class.
+/// Each metric on each split, beside the most that one answer to all rows gets by it.
 pub fn scores(task: &Task, predictions: &[Predictions], splits: &[Tokenized]) -> Vec<Score> {
     let mut scores = Vec::new();
     for ((split, rows), predictions) in task.dev.iter().zip(splits).zip(predictions) {
-        let constant = if task.is_regression() { 0.0 } else { majority(&rows.labels) };
-        let constant = vec![constant; rows.labels.len()];
         scores.extend(task.metrics.iter().map(|metric| Score {
             name: format!("{metric} {}", split.name).trim_end().to_string(),
-            floor: 100.0 * metric.of(&constant, &rows.labels),
+            floor: floor(task, &[*metric], rows),
             value: 100.0 * metric.of(&predictions.values, &rows.labels),
         }));
     }
     scores
+}
+
+/// The most that one answer to all rows of a split gets by the mean of the task's metrics, averaged over the splits.
+pub fn mean_floor(task: &Task, splits: &[Tokenized]) -> f64 {
+    splits.iter().map(|rows| floor(task, &task.metrics, rows)).sum::<f64>() / splits.len() as f64
+}
+
+fn floor(task: &Task, metrics: &[Metric], rows: &Tokenized) -> f64 {
+    // A correlation with what is constant is 0.
+    if task.is_regression() { 0.0 } else { 100.0 * best_constant(metrics, &rows.labels) }
 }
 
 #[cfg(test)]
@@ -141,6 +152,16 @@ mod tests {
         let found: Vec<_> =
             found.iter().map(|s| format!("{} {:.1} {:.1}", s.name, s.floor, s.value)).collect();
         assert_eq!(found, ["accuracy matched 50.0 75.0", "accuracy mismatched 100.0 50.0"]);
+        Ok(())
+    }
+
+    /// Of four rows one is positive: "no" to all has accuracy 3/4 and F1 0, "yes" to all 1/4 and 2/5.
+    #[test]
+    fn each_metric_has_the_floor_of_the_answer_that_is_best_by_it() -> anyhow::Result<()> {
+        let (task, dev) = (Task::named("QQP")?, [rows(&[0.0, 0.0, 1.0, 0.0])]);
+        let floors: Vec<_> = scores(task, &[say(&[0.0; 4])], &dev).iter().map(|score| score.floor).collect();
+        assert_eq!(floors, [75.0, 40.0]);
+        assert!((mean_floor(task, &dev) - 37.5).abs() < 1e-9);
         Ok(())
     }
 

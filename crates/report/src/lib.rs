@@ -25,5 +25,6 @@ pub mod paint;
 pub mod passage;
 pub mod sample;
 pub mod scan;
+mod student;
 pub mod trace;
 pub mod weights;

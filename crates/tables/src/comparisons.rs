@@ -16,7 +16,7 @@ pub struct Comparisons {
     pub model: Vec<String>,
     /// Number of its seeds.
     pub seeds: Vec<u64>,
-    /// What a constant classifier gets.
+    /// The most that one answer to all rows gets.
     pub floor: Vec<f64>,
     /// Mean over its seeds.
     pub mean: Vec<f64>,

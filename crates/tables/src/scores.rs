@@ -20,7 +20,7 @@ pub struct Scores {
     pub metric: Vec<String>,
     /// Seed of head, order and dropout.
     pub seed: Vec<u64>,
-    /// What a constant classifier gets, in percent.
+    /// The most that one answer to all rows gets, in percent.
     pub floor: Vec<f64>,
     /// What the model gets, in percent.
     pub value: Vec<f64>,

@@ -10,7 +10,7 @@ use crate::config::FineTuning;
 pub struct Estimate {
     /// Metric or average.
     pub name: String,
-    /// What a constant classifier gets.
+    /// The most that one answer to all rows gets.
     pub floor: f64,
     /// Mean over the seeds.
     pub mean: f64,
@@ -105,6 +105,7 @@ impl TaskSummary {
             Estimate::new(&score.name, score.floor, runs.iter().map(|run| run.metrics[index].value).collect())
         };
         let metrics: Vec<_> = (0..first.metrics.len()).map(metric).collect();
+        let mean = Estimate::mean_of("mean", metrics.iter());
         Self {
             task: first.task.clone(),
             recipe: first.recipe.clone(),
@@ -112,7 +113,7 @@ impl TaskSummary {
             train: first.train.split,
             dev: first.dev.clone(),
             train_loss: runs.iter().map(last_loss).sum::<f64>() / runs.len() as f64,
-            score: Estimate::mean_of("mean", metrics.iter()),
+            score: Estimate { floor: first.floor.unwrap_or(mean.floor), ..mean },
             metrics,
             tried: if tried.len() > 1 { tried } else { Vec::new() },
         }
@@ -181,6 +182,7 @@ pub(super) mod tests {
             dev: vec![split],
             choose: vec![],
             metrics,
+            floor: None,
             tokens: 1,
             flops: 1.0,
         }
@@ -205,6 +207,16 @@ pub(super) mod tests {
         assert_eq!((all.name.as_str(), all.floor), ("average of 2 tasks", 65.5));
         assert_eq!((&all.values[..], all.mean), (&[65.5, 64.5][..], 65.0));
         assert!((all.std.expect("two seeds") - 0.5f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_floor_of_the_mean_is_that_of_one_answer() {
+        let both = [("accuracy", 63.2, 70.0), ("f1", 53.8, 60.0)];
+        let floor = |floor| {
+            let runs = [vec![vec![RunResult { floor, ..run("QQP", 1, &both) }]]];
+            Summary::new("c0", None, &runs).tasks[0].score.floor
+        };
+        assert_eq!((floor(Some(45.3)), floor(None)), (45.3, 58.5));
     }
 
     #[test]

@@ -10,7 +10,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "dev scores in percent, mean ± standard deviation over seeds; floor: a constant classifier"
+            "dev scores in percent, mean ± standard deviation over seeds; floor: the best single answer to all rows"
         )?;
         write!(f, "{}", self.table())?;
         self.count(f, "rows cut to the longest length", |split| split.truncated)?;

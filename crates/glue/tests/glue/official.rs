@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use entromask_glue::{Metric, Task, glue, majority, read, read_test};
+use entromask_glue::{Task, best_constant, glue, read, read_test};
 
 fn data() -> Option<PathBuf> {
     let found = std::env::var_os("GLUE_DIR").map(PathBuf::from);
@@ -13,13 +13,12 @@ fn data() -> Option<PathBuf> {
     found
 }
 
-/// The mean over splits and metrics of what a constant classifier gets, in percent.
+/// The most that one answer to all rows gets by the mean of the metrics, averaged over the splits, in percent.
 fn floor(data: &std::path::Path, task: &Task) -> anyhow::Result<f64> {
     let mut found = Vec::new();
     for split in &task.dev {
         let labels = read(data, task, &split.file)?.labels();
-        let constant = vec![majority(&labels); labels.len()];
-        found.extend(task.metrics.iter().map(|metric: &Metric| 100.0 * metric.of(&constant, &labels)));
+        found.push(if task.is_regression() { 0.0 } else { 100.0 * best_constant(&task.metrics, &labels) });
     }
     Ok(found.iter().sum::<f64>() / found.len() as f64)
 }
@@ -33,7 +32,7 @@ fn constant_classifiers_get_the_known_floors() -> anyhow::Result<()> {
         ("SST-2", 50.9),
         ("MRPC", 74.8),
         ("STS-B", 0.0),
-        ("QQP", 31.6),
+        ("QQP", 45.3),
         ("MNLI", 35.3),
         ("QNLI", 50.5),
         ("RTE", 52.7),

@@ -3,7 +3,7 @@
 use entromask_random::{below, keyed};
 use serde::Serialize;
 
-use super::student::quantile;
+use crate::student::quantile;
 
 /// Probability that an interval covers the true mean.
 pub(super) const LEVEL: f64 = 0.95;

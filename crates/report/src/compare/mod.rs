@@ -8,7 +8,6 @@ mod difference;
 mod notes;
 mod output;
 mod page;
-mod student;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -52,7 +51,7 @@ pub struct Line {
     pub name: String,
     /// Whether it is an average over tasks.
     pub average: bool,
-    /// What a constant classifier gets.
+    /// The most that one answer to all rows gets.
     pub floor: f64,
     /// Each system's score.
     pub cells: Vec<Cell>,

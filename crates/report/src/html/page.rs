@@ -75,7 +75,7 @@ pub(crate) struct ResultLine {
     pub at: f64,
     pub floor_at: f64,
     pub seeds_at: Vec<f64>,
-    /// Whether the mean is two standard errors above the floor; none for a single seed.
+    /// Whether the mean's interval lies above the floor; none for a single seed.
     pub above: Option<bool>,
     pub average: bool,
 }

@@ -6,6 +6,8 @@ use entromask_fault::Fault;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use crate::student::quantile;
+
 /// What is said of tasks whose splits have other rows than GLUE's.
 const UNOFFICIAL: &str = "not the official splits";
 
@@ -71,7 +73,7 @@ pub struct Split {
 pub struct Estimate {
     /// Metric or average.
     pub name: String,
-    /// What a constant classifier gets.
+    /// The most that one answer to all rows gets.
     pub floor: f64,
     /// Mean over the seeds.
     pub mean: f64,
@@ -185,10 +187,12 @@ impl Estimate {
         }
     }
 
-    /// Whether the mean lies two standard errors above what a constant classifier gets; `None` for a single seed.
+    /// Whether the 95 % interval of the mean over seeds lies above the floor; `None` for a single seed. Seeds that
+    /// do not differ have no interval.
     pub fn is_above_floor(&self) -> Option<bool> {
-        let error = self.std? / (self.values.len() as f64).sqrt();
-        Some(self.mean - 2.0 * error > self.floor)
+        let n = self.values.len() as f64;
+        let error = self.std? / n.sqrt();
+        Some(error > 0.0 && self.mean - quantile(0.975, n - 1.0) * error > self.floor)
     }
 }
 
@@ -202,9 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn a_score_is_above_its_floor_only_beyond_two_standard_errors() {
+    fn a_score_is_above_its_floor_only_if_its_interval_is() {
         assert_eq!(estimate(Some(1.0), &[52.0; 4]).is_above_floor(), Some(true));
         assert_eq!(estimate(Some(2.0), &[51.0; 4]).is_above_floor(), Some(false));
+        // t(0.975; 1) = 12.706, so that of two seeds 12.706 · 1/√2 = 8.98 is the least.
+        assert_eq!(estimate(Some(1.0), &[58.0; 2]).is_above_floor(), Some(false));
+        assert_eq!(estimate(Some(1.0), &[59.0; 2]).is_above_floor(), Some(true));
+        assert_eq!(estimate(Some(0.0), &[59.0; 3]).is_above_floor(), Some(false));
         assert_eq!(estimate(None, &[99.0]).is_above_floor(), None);
     }
 

@@ -274,7 +274,7 @@ impl Screen {
 
     fn glue(&mut self, view: &GlueView) {
         self.heading(
-            "dev scores in percent, mean ± standard deviation over seeds; floor: a constant classifier",
+            "dev scores in percent, mean ± standard deviation over seeds; floor: the best single answer to all rows",
         );
         let row = |line: super::glue::Line| {
             let estimate = line.estimate;

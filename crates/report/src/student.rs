@@ -4,7 +4,7 @@
 ///
 /// The distribution function is 1 − I(df / (df + t²); df/2, 1/2) / 2 with the regularised incomplete beta function I
 /// (Abramowitz & Stegun 26.7.1 and 26.5.27); it rises, so bisection finds the place to the last bits.
-pub(super) fn quantile(p: f64, df: f64) -> f64 {
+pub(crate) fn quantile(p: f64, df: f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     while distribution(high, df) < p {
         high *= 2.0;
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_scipy() {
-        let text = include_str!("../../tests/fixtures/student_t.json");
+        let text = include_str!("../tests/fixtures/student_t.json");
         let reference: Reference = serde_json::from_str(text).expect("the fixture is JSON");
         assert!(reference.quantiles.len() > 100);
         for (p, df, expected) in reference.quantiles {
