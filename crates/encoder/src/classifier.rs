@@ -7,12 +7,12 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use entromask_kernels::Products;
-use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Drawn, Stored, StoredOrDrawn};
 use crate::families::json as config_json;
 use crate::families::names::Slot;
 use crate::families::{Family, PoolerActivation};
+use crate::labels;
 use crate::modernbert::{self, Pooling};
 use crate::{Batch, Encoder, EncoderConfig};
 
@@ -36,6 +36,8 @@ pub struct SequenceClassifier {
     activation: PoolerActivation,
     #[module(skip)]
     pooling: Pooling,
+    #[module(skip)]
+    labels: Vec<String>,
 }
 
 impl SequenceClassifier {
@@ -89,7 +91,7 @@ impl SequenceClassifier {
         let classifier = Slot::new(&config, &["classifier".to_owned(), "weight".to_owned()]);
         let [num_labels, _] = stored.shape(&classifier.name)?;
         let model = checkpoint::fill(Self::blank(&config, num_labels, device), &config, stored)?;
-        Ok((model, config))
+        Ok((model.with_labels(labels::read(dir)?), config))
     }
 
     /// Writes a folder that `transformers.AutoModelForSequenceClassification` loads; see
@@ -100,10 +102,21 @@ impl SequenceClassifier {
         dir: &Path,
         metadata: &[(String, String)],
     ) -> Result<()> {
-        let num_labels = self.num_labels();
         checkpoint::save(self, config, dir, metadata)?;
         let architecture = config.model_type.layout().classifier;
-        checkpoint::save_config(&config_json::write(config, architecture, label_keys(num_labels))?, dir)
+        let keys = labels::keys(&self.labels, self.num_labels());
+        checkpoint::save_config(&config_json::write(config, architecture, keys)?, dir)
+    }
+
+    /// The same with names for its outputs; without any they are `LABEL_0`, `LABEL_1`, … where it is saved.
+    #[must_use]
+    pub fn with_labels(self, labels: Vec<String>) -> Self {
+        Self { labels, ..self }
+    }
+
+    /// The names of its outputs in their order: what it was given, or `id2label` of the folder that it was read from.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
     }
 
     /// The same weights, with the body's matrix products in another type. New models have [`Products::AsTensors`]; this is not
@@ -187,15 +200,7 @@ impl SequenceClassifier {
             dropout: DropoutConfig::new(dropout).init(),
             activation: (config.model_type.layout().pooler_act)(config),
             pooling: if rotary { modern.classifier_pooling } else { Pooling::Cls },
+            labels: Vec::new(),
         }
     }
-}
-
-fn label_keys(num_labels: usize) -> Value {
-    let name = |label| format!("LABEL_{label}");
-    let id2label: serde_json::Map<_, _> =
-        (0..num_labels).map(|id| (id.to_string(), json!(name(id)))).collect();
-    let label2id: serde_json::Map<_, _> = (0..num_labels).map(|id| (name(id), json!(id))).collect();
-    let problem = if num_labels == 1 { "regression" } else { "single_label_classification" };
-    json!({"id2label": id2label, "label2id": label2id, "problem_type": problem})
 }

@@ -36,6 +36,7 @@ mod encoder;
 mod families;
 mod filling;
 mod flops;
+mod labels;
 mod masked_lm;
 mod modernbert;
 mod problems;

@@ -11,6 +11,7 @@ use entromask_kernels::Products;
 use serde::Serialize;
 
 use crate::data::Split;
+use crate::labels::classes;
 use crate::model::Source;
 use crate::predict::Predictor;
 use crate::task::Task;
@@ -18,7 +19,7 @@ use crate::task::Task;
 /// What a classifier says about each row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Answers {
-    /// Labels, in the order of the logits; empty for a regression.
+    /// Labels of the task, in the order of the logits; empty for a regression.
     pub labels: Vec<String>,
     /// The rows in the order of the file.
     pub rows: Vec<Answer>,
@@ -54,7 +55,7 @@ impl Answers {
     /// Answers of the classifier in `folder`; rows longer than `max_length` tokens are cut.
     ///
     /// # Errors
-    /// A [`Fault`] of class input if the folder is no sequence classifier, or one of another number of labels.
+    /// A [`Fault`] of class input if the folder is no sequence classifier, or one of other labels.
     pub fn of(
         folder: &Path,
         task: &Task,
@@ -76,16 +77,20 @@ impl Answers {
             .remedy("name the classifier of this task")
             .into());
         }
+        let classes = classes(task, model.labels(), folder)?;
         let rows = source.tokenizer(max_length)?.encode(split)?;
         let progress = Progress::new("predicting", rows.tokens());
         let predictor = Predictor { task, config: &config, batch_size: 64, device, progress: &progress };
         let found = predictor.predict(&model, &rows)?;
         progress.finish();
         let name = |value: f32| task.labels.get(value as usize).cloned().unwrap_or_else(|| value.to_string());
+        let said = |value: f32| {
+            if task.is_regression() { value.to_string() } else { name(classes[value as usize] as f32) }
+        };
         let (truncated, skipped) = (rows.truncated, rows.skipped);
         let rows =
             found.values.iter().zip(found.logits).zip(&rows.labels).map(|((&value, logits), &label)| {
-                Answer { label: name(label), prediction: name(value), logits }
+                Answer { label: name(label), prediction: said(value), logits: ordered(&logits, &classes) }
             });
         Ok(Self { labels: task.labels.clone(), rows: rows.collect(), truncated, skipped })
     }
@@ -105,4 +110,11 @@ impl Answers {
         }
         text
     }
+}
+
+/// The logits in the order of the task's labels; `classes` are what the outputs stand for.
+fn ordered(logits: &[f32], classes: &[usize]) -> Vec<f32> {
+    let mut found = vec![0.0; logits.len()];
+    classes.iter().zip(logits).for_each(|(&class, &logit)| found[class] = logit);
+    found
 }

@@ -204,6 +204,7 @@ impl FineTune<'_> {
 
     fn save(&self, model: &SequenceClassifier, dir: &Path) -> anyhow::Result<()> {
         fs_err::create_dir_all(dir)?;
+        let model = model.clone().with_labels(self.data.task.labels.clone());
         model.save_pretrained(&self.source.config, dir, &[])?;
         self.source.copy_tokenizer(dir)
     }

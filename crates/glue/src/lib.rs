@@ -24,6 +24,7 @@ mod finetune;
 mod freezing;
 mod halves;
 mod host;
+mod labels;
 #[expect(clippy::float_cmp, reason = "classes are whole numbers, and ties and constants are meant exactly")]
 mod metric;
 mod model;

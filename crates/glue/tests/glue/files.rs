@@ -134,6 +134,18 @@ fn predictions_are_written_row_by_row_with_their_logits() {
         assert_eq!((line[0].parse(), line[1]), (Ok(index), line[2]), "{table}");
         assert_eq!(line[2] == "1", logits[1] > logits[0], "{table}");
     }
+    // A classifier of somebody else may have them in another order.
+    let config = format!("{classifier}/config.json");
+    let mut theirs: serde_json::Value = serde_json::from_str(&world.read(&config)).expect("JSON");
+    assert_eq!(theirs["id2label"], serde_json::json!({"0": "0", "1": "1"}));
+    theirs["id2label"] = serde_json::json!({"0": "1", "1": "0"});
+    world.write(&config, &theirs.to_string());
+    stdout(command(&world, &arguments));
+    for (theirs, ours) in world.read("rows.tsv").lines().zip(table.lines()).skip(1) {
+        let (theirs, ours): (Vec<_>, Vec<_>) = (theirs.split('\t').collect(), ours.split('\t').collect());
+        assert_eq!((theirs[3], theirs[4]), (ours[4], ours[3]));
+        assert_ne!(theirs[2], ours[2]);
+    }
     let long = format!("{}\t1\ngood film\t1\n", "good ".repeat(9));
     world.write("data/SST-2/long.tsv", &format!("sentence\tlabel\n{long}"));
     let cut = [&arguments[..], &["--file", "long.tsv", "--max-length", "8"]].concat();
