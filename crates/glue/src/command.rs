@@ -13,7 +13,7 @@ use crate::data::{Survey, read};
 use crate::stage::{Job, recipe, run, run_shard};
 use crate::submission::{self, Submission};
 use crate::task::Task;
-use crate::workers::Worker;
+use crate::workers::{Worker, stop_with_parent};
 
 /// Fine-tune a model on GLUE tasks and print its dev scores
 ///
@@ -182,6 +182,7 @@ impl Args {
             return entromask_cli::plan(common, out, &[&job.model], || recipe(&job));
         }
         if let Some(shard) = self.tune.shard {
+            stop_with_parent()?;
             return run_shard(&job, out, shard);
         }
         let summary = run(&job, out, &self.workers()?)?;

@@ -1,6 +1,11 @@
 //! Fine-tuning, and what goes wrong with it.
 
 use std::fmt::Write;
+use std::fs::TryLockError;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::common::{World, arguments, complaint, names, stdout};
 use serde_json::Value;
@@ -193,8 +198,6 @@ fn a_device_that_is_not_there_is_exit_code_four() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_stage_keeps_finished_runs_and_goes_on() {
-    use std::process::{Command, Stdio};
-
     let world = World::new();
     let set = ["seeds=4", "recipe.epochs=20"];
     let done = || if world.path("out").exists() { names(&world.path("out")) } else { vec![] };
@@ -217,4 +220,34 @@ fn an_interrupted_stage_keeps_finished_runs_and_goes_on() {
     }
     world.stage("out", &set).assert().success();
     assert_eq!(results().len(), 4);
+}
+
+/// Otherwise they go on unseen, and the next start finds their shards taken.
+#[cfg(target_os = "linux")]
+#[test]
+fn workers_end_with_a_parent_that_is_killed() -> anyhow::Result<()> {
+    let world = World::new();
+    let mut arguments = arguments("out", &["recipe.epochs=1000000", "seeds=2"]);
+    arguments.extend(["--jobs", "2", "--threads", "2"].map(String::from));
+    let mut parent = Command::new(assert_cmd::cargo::cargo_bin("entromask-glue"))
+        .current_dir(world.path(""))
+        .args(arguments)
+        .stderr(Stdio::null())
+        .spawn()?;
+    let locks = [1, 2].map(|shard| world.path(&format!("out/.lock-{shard}-of-2")));
+    let taken = |lock: &PathBuf| {
+        std::fs::File::open(lock)
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    };
+    let within_a_minute = |happened: &dyn Fn() -> bool| {
+        (0..1200).any(|_| {
+            sleep(Duration::from_millis(50));
+            happened()
+        })
+    };
+    assert!(within_a_minute(&|| locks.iter().all(taken)), "both are at work");
+    parent.kill()?;
+    parent.wait()?;
+    assert!(within_a_minute(&|| !locks.iter().any(taken)), "both end");
+    Ok(())
 }
