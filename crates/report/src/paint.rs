@@ -76,7 +76,8 @@ impl Paint {
     /// Lines of more than `width` characters are broken where there is white space.
     pub fn passage(self, passage: &Passage, range: Range, width: Option<usize>) -> String {
         let (mut out, mut column) = (String::new(), 0);
-        for word in passage.pieces.chunk_by(|_, next| !next.begins_word()) {
+        let pieces: Vec<_> = passage.pieces.iter().map(harmless).collect();
+        for word in pieces.chunk_by(|_, next| !next.begins_word()) {
             let (gap, painted) = (word[0].gap.as_str(), self.word(word, range));
             // Escape sequences take no room.
             let seen = if self == Self::Plain { painted.clone() } else { text_of(word) };
@@ -154,6 +155,19 @@ impl Paint {
     }
 }
 
+/// The text with its control characters, those of layout excepted, as escapes: a corpus must not steer the terminal.
+pub fn visible(text: &str) -> String {
+    let is_harmless = |char: char| !char.is_control() || char == '\n' || char == '\t';
+    let shown = |char: char| {
+        if is_harmless(char) { String::from(char) } else { char.escape_unicode().to_string() }
+    };
+    text.chars().map(shown).collect()
+}
+
+fn harmless(piece: &Piece) -> Piece {
+    Piece { gap: visible(&piece.gap), text: visible(&piece.text), ..piece.clone() }
+}
+
 fn text_of(word: &[Piece]) -> String {
     let inner = word.iter().skip(1).flat_map(|piece| [&piece.gap, &piece.text]);
     word.iter().take(1).map(|piece| &piece.text).chain(inner).map(String::as_str).collect()
@@ -199,6 +213,13 @@ mod tests {
         assert_eq!(Paint::Plain.passage(&passage(), RANGE, None), "the⁰ [king]¹².");
         assert_eq!(Paint::Plain.passage(&passage(), RANGE, Some(9)), "the⁰\n[king]¹².");
         assert!(!Paint::Plain.legend(RANGE, true, true).contains('\x1b'));
+    }
+
+    #[test]
+    fn control_characters_of_the_text_are_shown_and_not_sent() {
+        let piece = Piece { gap: "\x07".into(), text: "a\x1b[31mred\u{9b}\n".into(), ..Piece::default() };
+        let text = Paint::Plain.passage(&Passage { row: 0, pieces: vec![piece] }, RANGE, None);
+        assert_eq!(text, "\\u{7}a\\u{1b}[31mred\\u{9b}\n");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{GlueView, Inspection, ModelView, TargetsView, TokensView, View};
 use crate::leaves::leaves;
 use crate::nats::{Range, Summary};
 use crate::number::{bytes, count, counted, duration, flops, percent, short};
-use crate::paint::Paint;
+use crate::paint::{Paint, visible};
 use crate::passage::Passage;
 
 /// Files that are listed one by one; more are summed up.
@@ -84,7 +84,7 @@ impl Screen {
         let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         for (name, value) in pairs {
             let name = self.paint.faint(&format!("{name:<width$}"));
-            self.line(&format!("  {name}  {value}"));
+            self.line(&format!("  {name}  {}", visible(value)));
         }
     }
 
@@ -96,7 +96,7 @@ impl Screen {
     ) {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(header).add_rows(rows);
+        table.set_header(header).add_rows(rows.into_iter().map(|row| row.map(|cell| visible(&cell))));
         for column in table.column_iter_mut().skip(right_from) {
             column.set_cell_alignment(CellAlignment::Right);
         }
