@@ -14,6 +14,7 @@ use crate::data::Split;
 use crate::labels::classes;
 use crate::model::Source;
 use crate::predict::Predictor;
+use crate::results::RunResult;
 use crate::task::Task;
 
 /// What a classifier says about each row.
@@ -110,6 +111,14 @@ impl Answers {
         }
         text
     }
+}
+
+/// The longest row that a classifier which was kept in `folder` was trained on: its result, beside it, says so.
+pub fn trained_length(folder: &Path) -> Option<usize> {
+    let folder = folder.canonicalize().ok()?;
+    let name = format!("{}.json", folder.file_name()?.to_str()?);
+    let result: RunResult = serde_json::from_slice(&fs_err::read(folder.with_file_name(name)).ok()?).ok()?;
+    Some(result.recipe.max_length)
 }
 
 /// The logits in the order of the task's labels; `classes` are what the outputs stand for.

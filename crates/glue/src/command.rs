@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
 use entromask_cli::{CommonArgs, EXIT_CODES_HELP, OutputFile, emit, hide_refused, long_version};
 
-use crate::answers::Answers;
+use crate::answers::{Answers, trained_length};
 use crate::config::Config;
 use crate::data::{Survey, read};
 use crate::stage::{Job, recipe, run, run_shard};
@@ -116,15 +116,19 @@ struct PredictArgs {
     /// Folder in GLUE's official layout
     #[arg(long, value_name = "DIR", default_value = "data/glue-data")]
     data: PathBuf,
-    /// Labelled file of the task
-    #[arg(long, value_name = "FILE", default_value = "dev.tsv")]
-    file: String,
-    /// Longest row in tokens; longer ones are cut, and counted
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(8..))]
-    max_length: u16,
+    /// Labelled file of the task; by default the first one of its dev splits
+    #[arg(long, value_name = "FILE")]
+    file: Option<String>,
+    /// Longest row in tokens; longer ones are cut, and counted. By default as the classifier was trained, where
+    /// entromask-glue has done that, else 128
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(8..))]
+    max_length: Option<u16>,
     #[command(flatten)]
     common: CommonArgs,
 }
+
+/// Longest row for a classifier that nothing says more about.
+const MAX_LENGTH: usize = 128;
 
 /// Common flags that nothing but fine-tuning has a use for.
 const UNUSED: &[&str] = &["--config", "--print-config", "--set", "--dry-run"];
@@ -248,8 +252,10 @@ impl PredictArgs {
         common.refuse("predict", UNUSED)?;
         let file = OutputFile::create(out)?;
         let on = entromask_device::open_to_train(&common.device, &common.dtype)?;
-        let split = read(&self.data, &task, &self.file)?;
-        let answers = Answers::of(&self.classifier, &task, &split, self.max_length.into(), &on)?;
+        let split = read(&self.data, &task, self.file.as_ref().unwrap_or(&task.dev[0].file))?;
+        let trained = || trained_length(&self.classifier).unwrap_or(MAX_LENGTH);
+        let max_length = self.max_length.map_or_else(trained, usize::from);
+        let answers = Answers::of(&self.classifier, &task, &split, max_length, &on)?;
         file.publish(answers.table().as_bytes())?;
         emit(common, format!("{}: {answers}", out.display()), &answers)
     }

@@ -152,11 +152,16 @@ fn predictions_are_written_row_by_row_with_their_logits() {
     assert!(stdout(command(&world, &cut)).contains("rows.tsv: 2 rows, 1 rows cut"));
     let json = stdout(command(&world, &[&cut[..], &["--json"]].concat()));
     assert!(json.contains("\"truncated\":1,\"skipped\":0"), "{json}");
+    let result = format!("{classifier}.json");
+    let trained = world.read(&result).replace("\"max_length\": 128", "\"max_length\": 8");
+    world.write(&result, &trained);
+    let as_trained = stdout(command(&world, &cut[..cut.len() - 2]));
+    assert!(as_trained.contains("2 rows, 1 rows cut"), "{as_trained}");
     for length in ["7", "65536"] {
         let wrong = [&arguments[..], &["--max-length", length]].concat();
         assert!(complaint(command(&world, &wrong), 2).contains("--max-length"));
     }
     let other =
         ["predict", "--classifier", &classifier, "--task", "MNLI", "--data", "data", "--out", "x.tsv"];
-    assert!(complaint(command(&world, &other), 3).contains("data/MNLI/dev.tsv"));
+    assert!(complaint(command(&world, &other), 3).contains("data/MNLI/dev_matched.tsv"));
 }
