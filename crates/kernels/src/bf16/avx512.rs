@@ -1,7 +1,9 @@
 //! The product by VDPBF16PS, with the loops of the one in f32.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, _mm512_add_ps, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_set1_epi32,
+    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
+    _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::array::from_fn;
 use std::cell::RefCell;
@@ -107,26 +109,39 @@ fn pack_columns(input: View<'_>, chunk: Range<usize>, packed: &mut [Steps]) {
     for step in 0..steps {
         let first = 2 * (chunk.start + step * STEPS);
         let rows: [[&[f32]; 2]; STEPS] = from_fn(|pair| from_fn(|half| row(first + 2 * pair + half)));
-        for columns in (0..input.width()).step_by(ROUNDED) {
-            let pairs = rows.map(|rows| zipped(rows.map(|row| columns_of(row, columns))));
-            for group in columns / ROWS..groups.min((columns + ROUNDED) / ROWS) {
-                let first = group * ROWS - columns;
-                packed[group * steps + step] = from_fn(|row| from_fn(|step| pairs[step][first + row]));
+        for group in (0..groups).step_by(ROUNDED / ROWS) {
+            let columns = transposed(rows.map(|rows| zipped(rows, group * ROWS)));
+            for (index, columns) in columns.into_iter().enumerate().take(groups - group) {
+                packed[(group + index) * steps + step] = columns;
             }
         }
     }
 }
 
-/// Up to 16 values of a row from a column on.
-fn columns_of(row: &[f32], column: usize) -> &[f32] {
-    &row[column.min(row.len())..row.len().min(column + ROUNDED)]
+/// Rounds up to 16 values of two rows each, from a column on.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn zipped(rows: [&[f32]; 2], column: usize) -> __m512i {
+    let [first, second] = rows.map(|row| {
+        let values = &row[column.min(row.len())..row.len().min(column + ROUNDED)];
+        _mm512_cvtepu16_epi32(cast(round(values)))
+    });
+    _mm512_or_si512(first, _mm512_slli_epi32::<16>(second))
 }
 
-/// Rounds up to 16 values of two rows each.
+/// The pairs of 16 columns, column by column.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn zipped(rows: [&[f32]; 2]) -> [Pair; ROUNDED] {
-    let [first, second]: [[u16; ROUNDED]; 2] = [cast(round(rows[0])), cast(round(rows[1]))];
-    from_fn(|column| Pair::from(first[column]) | Pair::from(second[column]) << 16)
+fn transposed(rows: [__m512i; STEPS]) -> [[[Pair; STEPS]; ROWS]; ROUNDED / ROWS] {
+    let [a, b, c, d] = rows;
+    let (low, high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (low_end, high_end) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    // Column 4q + r is quarter q of the r-th vector.
+    let quarters: [[[Pair; STEPS]; 4]; 4] = cast([
+        _mm512_unpacklo_epi64(low, low_end),
+        _mm512_unpackhi_epi64(low, low_end),
+        _mm512_unpacklo_epi64(high, high_end),
+        _mm512_unpackhi_epi64(high, high_end),
+    ]);
+    from_fn(|group| from_fn(|index| quarters[index % 4][(group * ROWS + index) / 4]))
 }
 
 /// Up to 16 values, filled up with zeros.
