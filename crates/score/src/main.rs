@@ -49,7 +49,7 @@ enum Command {
     Logits(Box<LogitsArgs>),
     /// Writes a teacher's most probable tokens at masked positions, to train a student without it (pretrain --targets)
     Distill(Box<DistillArgs>),
-    /// Compares kfold and unmasked scores of a sample with exact ones, and says whether they can be trusted
+    /// Compares kfold and unmasked scores of a sample with exact ones, and says whether the configured ones can be trusted
     #[command(mut_args(|arg| hide_refused(arg, FidelityArgs::UNUSED)))]
     Fidelity(Box<FidelityArgs>),
 }
