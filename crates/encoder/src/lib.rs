@@ -42,6 +42,7 @@ mod modernbert;
 mod problems;
 mod rotation;
 mod states;
+pub mod tokenizer;
 mod transformer;
 
 pub use activation::Activation;

@@ -25,28 +25,6 @@ pub(crate) fn write(bench: &Workbench, folder: &Path, tokens: &Manifest, longest
     bench.write_bytes(FILES[2], &pretty(&Value::Object(special))?)
 }
 
-/// Whether the tokenizers in two folders number their tokens alike. One that is not there, or not in a `tokenizer.json`, is
-/// taken for the other.
-///
-/// # Errors
-/// A [`Fault`] of class input if one is damaged.
-pub(crate) fn agree(a: &Path, b: &Path) -> Result<bool> {
-    let files = [a, b].map(|folder| folder.join(FILES[0]));
-    if !files.iter().all(|file| file.is_file()) {
-        return Ok(true);
-    }
-    let read = |file: &Path| fs::read(file).map_err(|error| Fault::input(unreadable(file, &error)));
-    let [a, b] = [read(&files[0])?, read(&files[1])?];
-    Ok(a == b || vocabulary(&files[0], &a)? == vocabulary(&files[1], &b)?)
-}
-
-fn vocabulary(file: &Path, bytes: &[u8]) -> Result<Value> {
-    let mut tokenizer: Value = serde_json::from_slice(bytes).map_err(|error| {
-        Fault::input(format!("{}: {error}", file.display())).remedy("fetch the tokenizer again")
-    })?;
-    Ok(tokenizer.pointer_mut("/model/vocab").map(Value::take).unwrap_or_default())
-}
-
 fn tokenizer_config(special: &Map<String, Value>, longest: usize) -> Value {
     let mut config = special.clone();
     config.insert("tokenizer_class".into(), json!("PreTrainedTokenizerFast"));

@@ -78,11 +78,29 @@ fn models_know_tokens_by_the_numbers_of_the_corpus() -> Result<()> {
     for flags in [&init[..], &teacher] {
         assert!(run(flags).arg("--dry-run").status()?.success(), "{flags:?}");
     }
+    let vocabulary = tokenizer["model"]["vocab"].as_object().context("a map")?.clone();
+    for (text, id) in [("[UNK]", 4), ("[MASK]", 1)] {
+        let added = tokenizer["added_tokens"].as_array_mut().context("a list")?;
+        added.iter_mut().filter(|token| token["content"] == text).for_each(|token| token["id"] = id.into());
+    }
+    let swapped = tokenizer.to_string();
     tokenizer["model"]["vocab"] = serde_json::json!({"another": 0});
-    for odd in [tokenizer.to_string(), "[]".into()] {
+    for odd in [swapped, tokenizer.to_string(), "[]".into()] {
         std::fs::write(other.join("tokenizer.json"), odd)?;
         for flags in [&init[..], &teacher] {
             expect_failure(&mut run(flags), 3, "its tokenizer is not that of")?;
+        }
+    }
+    std::fs::remove_file(other.join("tokenizer.json"))?;
+    let lines: Vec<&str> = vocabulary.keys().rev().map(String::as_str).collect();
+    let shuffled = lines.join("\n");
+    for (file, text, words) in [
+        ("sentencepiece.bpe.model", "", "no tokenizer that is read"),
+        ("vocab.txt", shuffled.as_str(), "its tokenizer is not that of"),
+    ] {
+        std::fs::write(other.join(file), text)?;
+        for flags in [&init[..], &teacher] {
+            expect_failure(&mut run(flags), 3, words)?;
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use anyhow::Result;
 use entromask_artifact::{Input, Kind, Manifest, Output, OutputSpec, Recipe, Shard, Tool, Workbench, tool};
 use entromask_cli::{Progress, check_interrupt};
 use entromask_encoder::MaskedLm;
+use entromask_encoder::tokenizer::{self, Source};
 use entromask_fault::Fault;
 use entromask_tables::{Entropies, footer_key};
 
@@ -15,8 +16,7 @@ use crate::pass::Work;
 use crate::predictor::Predictor;
 use crate::scorer::Scorer;
 use crate::stats::Stats;
-use crate::vocabulary::Source;
-use crate::{Compute, Config, Paths, model, tokenizer};
+use crate::{Compute, Config, Paths, model};
 
 /// Missing parts that are named one by one.
 const NAMED: usize = 20;

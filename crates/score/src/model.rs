@@ -4,10 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use entromask_artifact::{Input, Manifest};
-use entromask_encoder::{EncoderConfig, pretrained_files};
+use entromask_encoder::{EncoderConfig, pretrained_files, tokenizer};
 use entromask_fault::Fault;
-
-use crate::tokenizer;
 
 /// What is left to do where the model's values for its own tokens are no values for those of the corpus.
 const OWN_TOKENS: &str =

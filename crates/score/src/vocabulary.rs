@@ -1,12 +1,11 @@
-//! The files that a tokenizer is read from: `tokenizer.json`, or the vocabulary files of older checkpoints.
+//! A tokenizer from its files: as `tokenizer.json` describes it, or as that of older checkpoints with vocabulary files.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use entromask_encoder::tokenizer::Source;
 use entromask_fault::Fault;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
@@ -16,98 +15,19 @@ use tokenizers::processors::bert::BertProcessing;
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
-/// What a folder has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// `tokenizer.json`.
-    Complete(PathBuf),
-    /// `vocab.txt`: the word pieces of BERT, a token a line.
-    WordPiece(PathBuf),
-    /// `vocab.json` and `merges.txt`: the byte-level BPE of `RoBERTa`.
-    ByteLevel(PathBuf, PathBuf),
-}
-
-impl Source {
-    pub(crate) fn find(dir: &Path) -> Option<Self> {
-        let file = |name: &str| Some(dir.join(name)).filter(|path| path.is_file());
-        file("tokenizer.json")
-            .map(Self::Complete)
-            .or_else(|| file("vocab.txt").map(Self::WordPiece))
-            .or_else(|| Some(Self::ByteLevel(file("vocab.json")?, file("merges.txt")?)))
-    }
-
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
-        match self {
-            Self::Complete(file) | Self::WordPiece(file) => vec![file.clone()],
-            Self::ByteLevel(vocab, merges) => vec![vocab.clone(), merges.clone()],
-        }
-    }
-
-    /// The vocabulary as `tokenizer.json` has it; added tokens are not part of it.
-    pub(crate) fn vocabulary(&self) -> Result<Value> {
-        match self {
-            Self::Complete(file) => Ok(read_json::<Value>(file)?["model"]["vocab"].take()),
-            Self::WordPiece(file) => {
-                let text = fs_err::read_to_string(file).map_err(|error| {
-                    Fault::input(error.to_string()).remedy("fetch it again: a vocabulary is UTF-8 text")
-                })?;
-                let tokens = text.lines().zip(0u32..).map(|(token, id)| (token.to_owned(), json!(id)));
-                Ok(Value::Object(tokens.collect()))
-            }
-            Self::ByteLevel(vocab, _) => read_json(vocab),
-        }
-    }
-
-    /// Ids of all tokens, added ones included.
-    pub(crate) fn ids(&self) -> Result<BTreeMap<String, u64>> {
-        let vocabulary = self.vocabulary()?;
-        // That of a Unigram model is a list of tokens with their probabilities.
-        let listed = vocabulary.as_array().into_iter().flatten().zip(0..);
-        let listed = listed.filter_map(|(token, id)| Some((token[0].as_str()?.to_owned(), id)));
-        let named = vocabulary.as_object().into_iter().flatten();
-        let named = named.filter_map(|(token, id)| Some((token.clone(), id.as_u64()?)));
-        Ok(listed.chain(named).chain(self.added()?).collect())
-    }
-
-    fn added(&self) -> Result<Vec<(String, u64)>> {
-        let Self::Complete(file) = self else { return Ok(Vec::new()) };
-        let file: Value = read_json(file)?;
-        let added = file["added_tokens"].as_array().into_iter().flatten();
-        let pair = |token: &Value| Some((token["content"].as_str()?.to_owned(), token["id"].as_u64()?));
-        Ok(added.filter_map(pair).collect())
-    }
-
-    /// The tokenizer; `config` is what `tokenizer_config.json` says.
-    pub(crate) fn build(&self, config: &Map<String, Value>) -> Result<Tokenizer> {
-        let built = match self {
-            Self::Complete(file) => Tokenizer::from_file(file),
-            Self::WordPiece(file) => word_piece(file, config),
-            Self::ByteLevel(vocab, merges) => byte_level(vocab, merges, config),
-        };
-        built.map_err(|error| {
-            let file = self.files().swap_remove(0);
-            Fault::input(format!("{}: not a tokenizer: {error}", file.display()))
-                .remedy("use the tokenizer files as Hugging Face writes them")
-                .into()
-        })
-    }
-}
-
-/// Files of tokenizers in formats that are not read, or half of one.
-const UNREAD: [&str; 5] =
-    ["sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.json", "merges.txt"];
-
-/// Fails when the folder, in which no tokenizer was found, has one that is not read: its ids are not the corpus's.
-pub(crate) fn refuse_unread(dir: &Path) -> Result<()> {
-    let Some(file) = UNREAD.iter().map(|name| dir.join(name)).find(|path| path.exists()) else {
-        return Ok(());
+/// The tokenizer of `source`; `config` is what `tokenizer_config.json` says.
+pub(crate) fn build(source: &Source, config: &Map<String, Value>) -> Result<Tokenizer> {
+    let built = match source {
+        Source::Complete(file) => Tokenizer::from_file(file),
+        Source::WordPiece(file) => word_piece(file, config),
+        Source::ByteLevel(vocab, merges) => byte_level(vocab, merges, config),
     };
-    let (file, dir) = (file.display(), dir.display());
-    let remedy = format!(
-        "write tokenizer.json beside it with transformers: \
-         AutoTokenizer.from_pretrained('{dir}', use_fast=True).save_pretrained('{dir}')"
-    );
-    Err(Fault::input(format!("{file}: no tokenizer that is read")).remedy(remedy).into())
+    built.map_err(|error| {
+        let file = source.files().swap_remove(0);
+        Fault::input(format!("{}: not a tokenizer: {error}", file.display()))
+            .remedy("use the tokenizer files as Hugging Face writes them")
+            .into()
+    })
 }
 
 /// The fault of a folder without any of these files.
@@ -115,17 +35,6 @@ pub(crate) fn missing(dir: &Path) -> anyhow::Error {
     Fault::input(format!("{}: no tokenizer.json, vocab.txt, or vocab.json with merges.txt", dir.display()))
         .remedy("put the tokenizer of the model into its folder")
         .into()
-}
-
-/// Reads a JSON file.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs_err::read(path)
-        .map_err(|error| Fault::input(error.to_string()).remedy("fetch or write it again"))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Fault::input(format!("{}: not what it should be ({error})", path.display()))
-            .remedy("fetch or write it again")
-            .into()
-    })
 }
 
 /// As `BertTokenizer`: lower-cased unless the configuration says otherwise, `[CLS] … [SEP]`.
@@ -176,6 +85,10 @@ fn named(tokenizer: &Tokenizer, name: &str) -> tokenizers::Result<(String, u32)>
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use entromask_encoder::tokenizer::read_json;
+
     use super::*;
 
     fn repository(path: &str) -> PathBuf {
@@ -189,8 +102,8 @@ mod tests {
     }
 
     fn assert_same(complete: &Path, dir: &Path) -> Result<()> {
-        let complete = Source::Complete(complete.into()).build(&Map::new())?;
-        let built = Source::find(dir).expect("vocabulary files").build(&Map::new())?;
+        let complete = build(&Source::Complete(complete.into()), &Map::new())?;
+        let built = build(&Source::find(dir).expect("vocabulary files"), &Map::new())?;
         for line in lines() {
             let [found, expected] =
                 [&built, &complete].map(|by| by.encode(line.as_str(), true).expect("encodes"));
@@ -241,7 +154,7 @@ mod tests {
         let dir = tempfile::tempdir()?;
         assert_eq!(Source::find(dir.path()), None);
         fs_err::write(dir.path().join("vocab.txt"), "a\nb\n")?;
-        let error = Source::find(dir.path()).expect("a vocabulary").build(&Map::new()).unwrap_err();
+        let error = build(&Source::find(dir.path()).expect("a vocabulary"), &Map::new()).unwrap_err();
         assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 3);
         assert!(error.to_string().contains("vocab.txt"), "{error}");
         Ok(())

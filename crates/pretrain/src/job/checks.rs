@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::Result;
 use entromask_artifact::Manifest;
+use entromask_encoder::tokenizer;
 use entromask_fault::Fault;
 
 use super::{Paths, Span, Start};
 use crate::config::{Config, Init, OnlineMode, Positions, Transfer};
-use crate::tokenizer;
 
 /// What is wrong, and what to do about it.
 type Problem = (String, &'static str);
@@ -80,13 +80,13 @@ fn start_problem(config: &Config, paths: &Paths) -> Option<Problem> {
 }
 
 /// Models that are read with the corpus's tokens must know them by the same numbers.
-pub(super) fn tokenizers(paths: &Paths) -> Result<()> {
+pub(super) fn tokenizers(paths: &Paths, special: &serde_json::Value) -> Result<()> {
     let start = match &paths.start {
         Start::Random => None,
         Start::Init(folder) | Start::Continue(folder) => Some(folder),
     };
     for folder in [paths.teacher.as_ref(), start].into_iter().flatten() {
-        if !tokenizer::agree(folder, &paths.tokens)? {
+        if tokenizer::foreign(folder, &paths.tokens, special)?.is_some() {
             let (folder, tokens) = (folder.display(), paths.tokens.display());
             return Err(Fault::input(format!("{folder}: its tokenizer is not that of {tokens}"))
                 .remedy("tokenize the corpus with the model's tokenizer, or name another model")

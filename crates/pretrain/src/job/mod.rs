@@ -131,7 +131,7 @@ impl Job {
         tokens.verify_read(&paths.tokens, |file| file == "tokenizer.json")?;
         let facts: Facts = read(&tokens.stats, &paths.tokens)?;
         let student = shape(&paths.student, &facts, &tokens)?;
-        checks::tokenizers(paths)?;
+        checks::tokenizers(paths, &tokens.stats["special"])?;
         let earlier = match &paths.start {
             Start::Continue(model) => Some(Manifest::load(model, Kind::Model)?),
             _ => None,
