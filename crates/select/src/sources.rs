@@ -66,6 +66,10 @@ impl Sources {
             // Masks of the first version were selected by the margin itself.
             semantic["selected_by"] = "1 - margin".into();
         }
+        if !config.exclude.is_empty() && !self.entries.told_by_names {
+            // The first versions found other classes in such a vocabulary.
+            semantic["classes_by"] = "tokenizer".into();
+        }
         Ok(Recipe { kind: Kind::Masks, format: Kind::Masks.format(), config: semantic, inputs })
     }
 
