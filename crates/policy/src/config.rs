@@ -141,12 +141,14 @@ impl Config {
     }
 
     /// With the defaults of what has no effect: nothing is measured where a policy looks at no scores, and then a word has
-    /// none either.
+    /// none either; without cap and spread nothing stops a budget from being spent.
     #[must_use]
     pub fn effective(&self) -> Self {
         let basis = self.policy.basis();
         let measured = matches!(basis, Basis::Measure | Basis::Excess);
+        let limited = self.cap.is_some() || self.spread.is_some();
         Self {
+            shortfall: if limited { self.shortfall } else { Shortfall::default() },
             measure: if measured { self.measure.clone() } else { DEFAULT_MEASURE.into() },
             whole_word: self
                 .whole_word
