@@ -78,7 +78,14 @@ $(if $(REFERENCE),$(if $(wildcard $(REFERENCE)/manifest.json),,$(error REFERENCE
     $(error MASK=$(MASK) subtracts the entropies of a reference model: name their artifact, REFERENCE=$(DATA)/entropy/$(CORPUS)/…)))
 $(if $(FIRST),,$(foreach v,$(filter FIRST_UNTIL FIRST_MODE,$(given)),$(error $(v) does nothing without FIRST)))
 
-$(foreach v,ROUNDS ROUND_EPOCHS,$(if $(shell [[ "$($(v))" =~ ^[0-9]+$$ ]] && echo yes),,$(error $(v)=$($(v)): it must be a number)))
+# $(call matches,regular expression,variable)
+matches = $(shell [[ '$($(2))' =~ ^($(1))$$ ]] && echo yes)
+# The shell reads what begins with a 0 as octal.
+$(foreach v,ROUNDS ROUND_EPOCHS,$(if $(call matches,0|[1-9][0-9]*,$(v)),,\
+  $(error $(v)=$($(v)): it must be a number, without zeros before it)))
+$(if $(call matches,|[1-9][0-9]*,THREADS),,$(error THREADS=$(THREADS): a number above 0, or nothing for all cores))
+$(if $(filter after-init anneal,$(FIRST_MODE)),,$(error FIRST_MODE=$(FIRST_MODE): after-init or anneal))
+$(if $(call matches,[01]|0[.][0-9]+|1[.]0+,FIRST_UNTIL),,$(error FIRST_UNTIL=$(FIRST_UNTIL): a number from 0 to 1))
 
 CARGO_TARGET_DIR ?=
 # One target folder per backend: a CPU build must never replace a GPU build without a word.

@@ -17,7 +17,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 12] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
@@ -27,6 +27,13 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["ablation", "GRID=nothing"], &["GRID=nothing", "cpu-first"]),
         (&["pretrain-random", "STUDNET=tiny"], &["there is no such variable"]),
         (&["pretrain-random", "SCORE_DTYPE=f16"], &["SCORE_DTYPE=f16", "f32 or bf16"]),
+        // Make's shell would read it as octal.
+        (&["pretrain-random", "ROUNDS=010"], &["ROUNDS=010", "without zeros"]),
+        (&["pretrain-random", "ROUND_EPOCHS=08"], &["ROUND_EPOCHS=08", "without zeros"]),
+        (&["pretrain-teacher-mask", "FIRST=random", "FIRST_MODE=foo"], &["FIRST_MODE=foo", "anneal"]),
+        (&["pretrain-teacher-mask", "FIRST=random", "FIRST_UNTIL=3"], &["FIRST_UNTIL=3", "from 0 to 1"]),
+        (&["pretrain-random", "THREADS=abc"], &["THREADS=abc", "a number above 0"]),
+        (&["pretrain-random", "THREADS=0"], &["THREADS=0", "a number above 0"]),
     ];
     for (arguments, expected) in cases {
         let (code, printed) = make(arguments)?;
