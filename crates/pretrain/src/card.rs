@@ -46,7 +46,7 @@ fn data(job: &Job) -> String {
             "* {}: `{}` (content {})",
             input.role,
             input.path.display(),
-            &input.content[..12]
+            short(&input.content)
         ));
     }
     lines.push(format!("* {}", length(job)));
@@ -57,6 +57,11 @@ fn data(job: &Job) -> String {
         lines.push(note.to_string());
     }
     lines.join("\n")
+}
+
+/// The first digits of a digest; all of what is no digest, as a manifest that somebody wrote may say.
+fn short(content: &str) -> &str {
+    content.get(..12).unwrap_or(content)
 }
 
 /// What the model has seen, which may be less than its shape takes.
@@ -127,6 +132,11 @@ fn usage() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contents_are_shortened_whatever_a_manifest_says() {
+        assert_eq!([short("0123456789abcdef"), short("abc"), short("")], ["0123456789ab", "abc", ""]);
+    }
 
     #[test]
     fn a_title_says_which_model_and_not_on_which_machine() {
