@@ -33,9 +33,12 @@ impl Limit {
     }
 
     /// [`Limit::of`] a decoder on a device.
-    pub(crate) fn of_tensor(decoder: &Tensor<2>) -> Self {
-        let largest = decoder.clone().cast(FloatDType::F32).abs().max().try_into_vec_as::<f32>();
-        Self { weight: f64::from(largest.expect("a float tensor reads as f32")[0]) }
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub(crate) fn of_tensor(decoder: &Tensor<2>) -> Result<Self> {
+        let largest = decoder.clone().cast(FloatDType::F32).abs().max().try_into_vec_as::<f32>()?;
+        Ok(Self { weight: f64::from(largest[0]) })
     }
 
     /// Whether the logits are finite where the absolute values of a hidden state add up to `sum`, which is not a number

@@ -120,7 +120,7 @@ impl<'a> Job<'a> {
             reader.mask_id().map_or_else(|| model::mask_id(&self.tokens, &self.paths.tokens), Ok)?;
         model::check_mask(&self.paths.model, reader.shape(), mask_id)?;
         let (model, _) = MaskedLm::from_pretrained(&self.paths.model, &device)?;
-        let model = Predictor::new(model.with_products(products), reader.shape(), device);
+        let model = Predictor::new(model.with_products(products), reader.shape(), device)?;
         Ok(Teacher { model, mask_id, reader, dir: self.paths.model.clone() })
     }
 

@@ -1,5 +1,6 @@
 //! A model ready to predict: laid out for the CPU, or on a device.
 
+use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use entromask_encoder::{CpuMaskedLm, EncoderConfig, MaskedLm};
 use entromask_kernels::{DeviceHead, Head};
@@ -28,12 +29,12 @@ pub(crate) struct OnDevice {
 }
 
 impl Predictor {
-    pub(crate) fn new(model: MaskedLm, shape: &EncoderConfig, device: Device) -> Self {
-        if entromask_device::is_cpu(&device) {
+    pub(crate) fn new(model: MaskedLm, shape: &EncoderConfig, device: Device) -> Result<Self> {
+        Ok(if entromask_device::is_cpu(&device) {
             Self::Cpu(Box::new(Fused::new(model, shape)))
         } else {
-            Self::Device(Box::new(OnDevice::new(model, device)))
-        }
+            Self::Device(Box::new(OnDevice::new(model, device)?))
+        })
     }
 }
 
@@ -74,10 +75,10 @@ impl Fused {
 }
 
 impl OnDevice {
-    pub(crate) fn new(model: MaskedLm, device: Device) -> Self {
+    pub(crate) fn new(model: MaskedLm, device: Device) -> Result<Self> {
         let (weight, bias) = model.decoder();
-        let limit = Limit::of_tensor(&weight);
-        Self { model, head: DeviceHead::new(weight, bias), device, limit }
+        let limit = Limit::of_tensor(&weight)?;
+        Ok(Self { model, head: DeviceHead::new(weight, bias), device, limit })
     }
 }
 

@@ -243,8 +243,8 @@ mod tests {
     fn work_ends_between_two_batches() {
         let (shape, device) = (shape(0.5), Device::flex());
         let model = MaskedLm::init(&shape, 1, &device);
-        let fused = Predictor::new(model.clone(), &shape, device.clone());
-        let plain = Predictor::Device(Box::new(OnDevice::new(model, device)));
+        let fused = Predictor::new(model.clone(), &shape, device.clone()).expect("reads");
+        let plain = Predictor::Device(Box::new(OnDevice::new(model, device).expect("reads")));
         // A batch of each pass.
         let config = Config { run: Run { batch_tokens: Some(1) }, ..Config::default() };
         let part = part();
@@ -274,8 +274,8 @@ mod tests {
             let (config, device) =
                 (Config { measures: measures.into_iter().collect(), ..Config::default() }, Device::flex());
             let model = MaskedLm::init(&shape, 1, &device);
-            let fused = Predictor::new(model.clone(), &shape, device.clone());
-            let plain = Predictor::Device(Box::new(OnDevice::new(model, device)));
+            let fused = Predictor::new(model.clone(), &shape, device.clone()).expect("reads");
+            let plain = Predictor::Device(Box::new(OnDevice::new(model, device).expect("reads")));
             let [fused, plain] = [fused, plain].map(|model| {
                 let scorer = Scorer::new(&config, (&model, &shape), 4, Path::new("model"));
                 let (part, counted) = (part(), AtomicU64::new(0));

@@ -109,7 +109,7 @@ impl Online {
         let open: Vec<&mut Example> = batch.iter_mut().filter(|row| row.open).collect();
         let lines: Vec<Line> = open.iter().filter_map(|row| row.line.clone()).collect();
         let (columns, flops) = match self.config.mode {
-            OnlineMode::Step => self.first_pass(&lines, model, pass),
+            OnlineMode::Step => self.first_pass(&lines, model, pass)?,
             OnlineMode::Running => (lines.iter().map(|line| self.averages.column(line)).collect(), 0.0),
         };
         for ((row, line), column) in open.into_iter().zip(lines).zip(columns) {
@@ -176,7 +176,7 @@ impl Online {
         lines: &[Line],
         model: (&MaskedLm, &EncoderConfig),
         (rows, device): (usize, &Device),
-    ) -> (Vec<Vec<Option<f32>>>, f64) {
+    ) -> Result<(Vec<Vec<Option<f32>>>, f64)> {
         let hidden = |line: &Line| {
             let chosen = candidates::of(line, self.config.candidates, &self.config.mask);
             let inputs = std::iter::repeat(self.vocabulary.mask);
@@ -186,7 +186,7 @@ impl Online {
         let (reader, mut scores, mut flops) = (Reader::new(model, device), Vec::new(), 0.0);
         for part in examples.chunks(rows.max(1)) {
             if part.iter().any(|row| !row.positions.is_empty()) {
-                scores.extend(entropies(model.0, &reader.masked_states(part).0));
+                scores.extend(entropies(model.0, &reader.masked_states(part).0)?);
                 flops += forward_flops(part, model.1);
             }
         }
@@ -196,7 +196,7 @@ impl Online {
             example.positions.iter().for_each(|&position| column[position as usize] = scores.next());
             column
         };
-        (examples.iter().map(column).collect(), flops)
+        Ok((examples.iter().map(column).collect(), flops))
     }
 
     /// Spends the budget of a line among the tokens that have a score.

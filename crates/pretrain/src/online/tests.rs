@@ -76,7 +76,7 @@ fn the_highest_of_the_candidates_are_masked_and_the_budget_is_that_of_the_row() 
         }
     }
     let lines: Vec<Line> = batch.iter().filter_map(|row| row.line.clone()).collect();
-    let (columns, flops) = online.first_pass(&lines, (&model(), &config()), (4, &Device::flex()));
+    let (columns, flops) = online.first_pass(&lines, (&model(), &config()), (4, &Device::flex()))?;
     assert!(flops > 0.0);
     let scored: Vec<f32> = columns[0].iter().flatten().copied().collect();
     assert_eq!(scored.len(), 10, "half of the tokens were candidates");

@@ -197,11 +197,11 @@ impl Replica {
     fn learn_part(&self, part: &[Example], pass: Pass, wants_entropies: bool) -> Result<Lesson> {
         let mut forward = step::forward(self.model(), self.teacher.for_step(), part, pass);
         let seen = forward.seen.take().filter(|_| wants_entropies);
-        let entropies = seen.map_or_else(Vec::new, |seen| online::entropies(self.model(), &seen.masked()));
+        let entropies = seen.map(|seen| online::entropies(self.model(), &seen.masked())).transpose()?;
         let losses = forward.losses;
         losses.check()?;
         let gradients = Gradients::collect(self.model(), forward.backward(self.model()));
-        Ok(Lesson { losses, gradients, entropies })
+        Ok(Lesson { losses, gradients, entropies: entropies.unwrap_or_default() })
     }
 
     /// The student's body laid out for a step without tensors.

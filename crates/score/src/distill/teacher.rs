@@ -124,7 +124,7 @@ impl OnDevice {
             let ([n, _], [vocab_size, _]) = (hidden.dims(), self.model.decoder().0.dims());
             let at_once = (CHUNK_LOGITS / vocab_size).max(1);
             for start in (0..n).step_by(at_once) {
-                let logits = self.logits(hidden.clone().narrow(0, start, at_once.min(n - start)));
+                let logits = self.logits(hidden.clone().narrow(0, start, at_once.min(n - start)))?;
                 kept.par_extend(logits.par_chunks(vocab_size).map(&keep));
             }
             count(batch)?;
@@ -133,9 +133,9 @@ impl OnDevice {
     }
 
     /// `[n, hidden_size]` to `[n * vocab_size]`.
-    fn logits(&self, hidden: Tensor<2>) -> Vec<f32> {
+    fn logits(&self, hidden: Tensor<2>) -> Result<Vec<f32>> {
         let (weight, bias) = self.model.decoder();
         let logits = hidden.matmul(weight.transpose()) + bias.unsqueeze();
-        logits.try_into_vec_as().expect("a float tensor reads as f32")
+        Ok(logits.try_into_vec_as()?)
     }
 }
