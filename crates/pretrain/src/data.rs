@@ -216,7 +216,7 @@ impl EpochRows<'_> {
     /// Up to `batch_size` rows; fewer at the end of the epoch only, none after it. `share` of them have the masks of
     /// the run, the others those of its beginning, if it has such.
     pub(crate) fn batch(&mut self, batch_size: usize, share: f64) -> Result<Vec<Example>> {
-        let mut batch = Vec::with_capacity(batch_size);
+        let mut batch = Vec::with_capacity(batch_size.min(self.corpus.rows()));
         while batch.len() < batch_size {
             let Some(row) = self.next_row()? else { break };
             let changed = self.corpus.has_changed(self.part.tokens.row[row], self.epoch, share);

@@ -174,6 +174,18 @@ fn phases_have_something_to_learn() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_batch_larger_than_any_corpus_is_the_corpus() -> Result<()> {
+    let session = Session::new()?;
+    let model = session.train(
+        &session.fixture.masks(0, 1)?,
+        "model",
+        &["--set", "epochs=1", "--set", "batch_size=9223372036854775807"],
+    )?;
+    assert_eq!(json(&model.join("manifest.json"))?["stats"]["steps"], 1);
+    Ok(())
+}
+
 /// The pass that chooses masks costs about a third of what learning from them does.
 #[test]
 fn choosing_masks_in_training_is_charged_for() -> Result<()> {
