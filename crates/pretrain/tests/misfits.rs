@@ -174,6 +174,21 @@ fn phases_have_something_to_learn() -> Result<()> {
     Ok(())
 }
 
+/// What is computed with is f32.
+#[test]
+fn numbers_that_are_none_in_f32_are_refused() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    for (option, words) in [
+        ("eps=1e-300", "eps = 0.000"),
+        ("lr=1e300", "lr = 1000"),
+        ("objective.temperature=1e-300", "objective.temperature = 0.000"),
+    ] {
+        expect_failure(session.command(&masks, "model").args(["--set", option]), 2, words)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_batch_larger_than_any_corpus_is_the_corpus() -> Result<()> {
     let session = Session::new()?;

@@ -11,6 +11,7 @@ type Rule = (bool, &'static str, String, &'static str);
 
 const FRACTION: &str = "from 0 to 1";
 const ABOVE_0: &str = "finite and above 0";
+const ABOVE_0_IN_F32: &str = "a number above 0 that is one in f32";
 const AT_LEAST_0: &str = "finite and at least 0";
 
 /// Masks number their epochs with 16 bits.
@@ -87,13 +88,13 @@ impl Config {
         let share = |value: f64| (0.0..1.0).contains(&value);
         let room = self.decay != Decay::Wsd || self.warmup + self.cooldown <= 1.0;
         vec![
-            (is_above_0(self.lr), "lr", self.lr.to_string(), ABOVE_0),
+            (is_above_0_in_f32(self.lr), "lr", self.lr.to_string(), ABOVE_0_IN_F32),
             ((0.0..=1.0).contains(&self.warmup), "warmup", self.warmup.to_string(), FRACTION),
             ((0.0..=1.0).contains(&self.cooldown), "cooldown", self.cooldown.to_string(), FRACTION),
             (room, "cooldown", self.cooldown.to_string(), "at most what warmup leaves of the horizon"),
             (self.betas.into_iter().all(share), "betas", format!("{:?}", self.betas), "from 0, below 1"),
             (share(self.momentum), "momentum", self.momentum.to_string(), "from 0, below 1"),
-            (is_above_0(self.eps), "eps", self.eps.to_string(), ABOVE_0),
+            (is_above_0_in_f32(self.eps), "eps", self.eps.to_string(), ABOVE_0_IN_F32),
             (is_at_least_0(self.weight_decay), "weight_decay", self.weight_decay.to_string(), AT_LEAST_0),
             (is_at_least_0(self.clip), "clip", self.clip.to_string(), AT_LEAST_0),
         ]
@@ -128,7 +129,7 @@ fn objective_rules(objective: &ObjectiveConfig) -> Vec<Rule> {
             "finite and at least 0 each",
         ),
         (weights.iter().any(|w| *w > 0.0), "objective", format!("{weights:?}"), "above 0 somewhere"),
-        (is_above_0(temperature), "objective.temperature", temperature.to_string(), ABOVE_0),
+        (is_above_0_in_f32(temperature), "objective.temperature", temperature.to_string(), ABOVE_0_IN_F32),
         (
             layers == (objective.hidden > 0.0),
             "objective.hidden_layers",
@@ -145,6 +146,11 @@ fn fraction_rule((key, transfer): (&'static str, &Transfer)) -> Rule {
 
 fn is_above_0(value: f64) -> bool {
     value.is_finite() && value > 0.0
+}
+
+/// What is computed with is f32, in which a number may become 0 or infinite.
+fn is_above_0_in_f32(value: f64) -> bool {
+    is_above_0(f64::from(value as f32))
 }
 
 fn is_at_least_0(value: f64) -> bool {
