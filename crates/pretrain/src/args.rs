@@ -11,6 +11,12 @@ use entromask_pretrain::{Paths, Start};
 /// Hugging Face config.json; without dropout unless it says otherwise). Output: a Hugging Face folder with metrics.jsonl (losses in nats, one line a step).
 /// A killed or interrupted run resumes when it is started again.
 ///
+/// Keys of the configuration that flags bring along: with --init `init.layers` ([0, 2], a layer of that model for each of
+/// the student's) and `init.fresh_head` (true draws the head anew); with --init-masks `mask_transfer.mode` (after-init, anneal)
+/// and `mask_transfer.init_fraction` (of the horizon) or `init_tokens`; with a teacher the weights `objective.ce`, `kd`, `cos`
+/// and `hidden`, `objective.temperature`, `objective.positions` (masked, all), `objective.hidden_layers` ([[1, 2]], pairs of a
+/// student's and a teacher's layer), `transfer.mode` (complete, after-init, anneal) and `transfer.init_fraction` or `init_tokens`.
+///
 /// With --device cuda:0,1 (or vulkan:0,1) each device computes a shard of every batch; gradients are added up on the first.
 /// With --dtype bf16 (GPUs, and CPUs with `AVX512_BF16`) matrix products are bf16 and everything else is f32.
 ///

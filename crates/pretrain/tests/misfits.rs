@@ -201,6 +201,17 @@ fn a_batch_larger_than_any_corpus_is_the_corpus() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn help_names_what_flags_bring_along() -> Result<()> {
+    let session = Session::new()?;
+    let mut command = session.command(Path::new("masks"), "model");
+    let help = String::from_utf8(command.arg("--help").output()?.stdout)?;
+    for key in ["init.fresh_head", "transfer.mode", "mask_transfer.mode", "objective.hidden_layers"] {
+        assert!(help.contains(key), "{key}: {help}");
+    }
+    Ok(())
+}
+
 /// The pass that chooses masks costs about a third of what learning from them does.
 #[test]
 fn choosing_masks_in_training_is_charged_for() -> Result<()> {
