@@ -1,6 +1,7 @@
 //! The raw logits or hidden states of a few rows, to compare a model with other implementations.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use entromask_encoder::{Batch, Encoder, EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
 use entromask_tables::{TokenColumns, Tokens};
 use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
 
 use crate::model;
 
@@ -32,6 +34,23 @@ pub struct LogitsArgs {
     /// `--out` names the safetensors file to write.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Serialize)]
+struct LogitsReport {
+    /// The file.
+    out: PathBuf,
+    /// `logits` or `hidden`.
+    tensor: &'static str,
+    /// `[rows, seq_length, width]`
+    shape: Vec<usize>,
+}
+
+impl fmt::Display for LogitsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {:?}", self.out.display(), self.tensor, self.shape)
+    }
 }
 
 impl LogitsArgs {
@@ -67,14 +86,15 @@ pub fn write_logits(args: &LogitsArgs) -> Result<()> {
         (batch.clone(), "logits", logits(&model, &batch))
     };
     let (dims, values) = (batch.dims(), floats(values)?);
-    tracing::info!("{name} of {} rows, {:?}, go to {}", ids.len(), values.1, args.common.out()?.display());
+    let report = LogitsReport { out: args.common.out()?.into(), tensor: name, shape: values.1.clone() };
     let mask = ids.iter().flat_map(|row| (0..dims[1]).map(|s| i32::from(s < row.len())));
     let tensors = BTreeMap::from([
         (name, values),
         ("input_ids", ints(batch.input_ids.try_into_vec_as::<i32>()?.into_iter(), dims)),
         ("attention_mask", ints(mask, dims)),
     ]);
-    write(out, &tensors)
+    write(out, &tensors)?;
+    entromask_cli::emit(&args.common, &report, &report)
 }
 
 /// What is read is never written over.

@@ -269,7 +269,9 @@ fn logits_are_written_for_comparison() {
     let out = world.path("logits.safetensors");
     let mut command = world.command();
     command.arg("logits").arg("--tokens").arg(world.path("tokens")).arg("--model").arg(world.path("model"));
-    command.args(["--rows", "3"]).arg("--out").arg(&out).assert().success();
+    let done = command.args(["--rows", "3", "--json"]).arg("--out").arg(&out).assert().success();
+    let said: serde_json::Value = serde_json::from_slice(&done.get_output().stdout).expect("JSON");
+    assert_eq!((&said["tensor"], &said["shape"][2]), (&"logits".into(), &VOCAB.into()));
     let bytes = fs_err::read(out).expect("reads");
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
     assert_eq!(file.tensor("logits").expect("there").shape(), [3, 16, VOCAB]);
