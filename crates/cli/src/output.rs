@@ -54,8 +54,15 @@ impl OutputFile {
     /// # Errors
     /// If that cannot be written, as on a full disk; what was in its place stays there.
     pub fn publish(self, bytes: &[u8]) -> anyhow::Result<()> {
-        let written = fs::write(&self.beside, bytes).and_then(|()| fs::rename(&self.beside, &self.place));
+        let written = self.write_beside(bytes).and_then(|()| fs::rename(&self.beside, &self.place));
         written.with_context(|| format!("{}: cannot write", self.place.display()))
+    }
+
+    /// Synced, so that no crash leaves a name without its bytes.
+    fn write_beside(&self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut file = fs::File::create(&self.beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()
     }
 }
 
