@@ -47,6 +47,7 @@ mod workbench;
 pub use garbage::{Unlisted, unfinished, unlisted};
 pub use manifest::{Cost, Kind, MANIFEST, Manifest, Output, Tool, tool};
 pub use memory::peak_memory;
+pub use names::epoch_prefix;
 pub use recipe::{Input, Recipe};
 pub use remains::Remains;
 pub use shard::Shard;

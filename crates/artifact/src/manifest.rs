@@ -195,6 +195,16 @@ impl Manifest {
             .into())
     }
 
+    /// What the artifact was made from in this role.
+    pub fn input(&self, role: &str) -> Option<&Input> {
+        self.inputs.iter().find(|input| input.role == role)
+    }
+
+    /// Whether it was made from `source` in this role.
+    pub fn is_made_from(&self, role: &str, source: &Self) -> bool {
+        self.input(role).is_some_and(|input| input.content == source.content)
+    }
+
     /// Reads the manifest of the artifact in `dir`, of whatever kind.
     pub fn load_any(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join(MANIFEST);

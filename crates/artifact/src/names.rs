@@ -29,6 +29,11 @@ const OF_A_CLASSIFIER: [&str; 5] = [
     "special_tokens_map.json",
 ];
 
+/// How the names of the parts of an epoch begin, in masks and what belongs to them.
+pub fn epoch_prefix(epoch: u64) -> String {
+    format!("epoch-{epoch:03}")
+}
+
 /// Whether a stage gave `file`, a path below the artifact's folder, its name. Names that users give, too, as `README.md`,
 /// are not among them.
 pub(crate) fn is_of_a_stage(file: &Path) -> bool {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use entromask_artifact::{Manifest, Output};
+use entromask_artifact::{Manifest, Output, epoch_prefix};
 use entromask_fault::Fault;
 use entromask_random::{keyed, open_unit, shuffled};
 use entromask_tables::{Masks, Targets, TokenColumns, Tokens};
@@ -90,7 +90,7 @@ impl Beside {
 
     /// Path of a table that is what the manifest says.
     fn path(&self, part: usize, epoch: u64) -> Result<PathBuf> {
-        let output = self.manifest.parts(&format!("epoch-{epoch:03}")).nth(part);
+        let output = self.manifest.parts(&epoch_prefix(epoch)).nth(part);
         let missing = || {
             let (folder, kind) = (self.folder.display(), self.manifest.kind);
             Fault::input(format!("{folder}: no {kind} of epoch {epoch} for token part {part}"))

@@ -8,6 +8,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use entromask_artifact::Manifest;
 use entromask_encoder::{EncoderConfig, MaskedLm};
+use entromask_policy::budget;
 use entromask_random::{keyed, shuffled};
 use entromask_tables::{TokenColumns, Tokens};
 use entromask_training::{Evaluation, evaluate};
@@ -83,7 +84,7 @@ impl Validation {
 fn masked(table: &Tokens, row: usize, mask_id: u32) -> Option<Example> {
     let words = table.word.row(row);
     let maskable: Vec<u32> = (0..words.len() as u32).filter(|&i| words[i as usize].is_some()).collect();
-    let budget = ((RATE * maskable.len() as f64).round() as usize).max(1).min(maskable.len());
+    let budget = budget(RATE, maskable.len());
     let order = shuffled(maskable.len(), &mut keyed(SEED, "validation", table.row[row], 0));
     let mut positions: Vec<u32> = order[..budget].iter().map(|&i| maskable[i]).collect();
     positions.sort_unstable();

@@ -75,8 +75,7 @@ impl Sources {
 
     /// Content digest of the model whose entropies decide, if any do.
     pub(crate) fn scored_by(&self) -> Option<&str> {
-        let inputs = &self.entropy.as_ref()?.manifest.inputs;
-        Some(&inputs.iter().find(|input| input.role == "teacher")?.content)
+        Some(&self.entropy.as_ref()?.manifest.input("teacher")?.content)
     }
 
     /// Compares the files that are going to be read with their digests.
@@ -139,11 +138,10 @@ impl Artifact {
 
     /// Itself, if it has the entropies of these tokens.
     fn scoring(self, tokens: &Self) -> anyhow::Result<Self> {
-        let scored = self.manifest.inputs.iter().find(|input| input.role == "tokens");
-        if scored.is_some_and(|input| input.content == tokens.manifest.content) {
+        if self.manifest.is_made_from("tokens", &tokens.manifest) {
             return Ok(self);
         }
-        let scored = scored.map_or("nothing", |input| &input.content);
+        let scored = self.manifest.input("tokens").map_or("nothing", |input| &input.content);
         let (dir, wanted) = (self.dir.display(), tokens.dir.display());
         let found =
             format!("{dir}: scores the tokens {scored}, but {wanted} holds {}", tokens.manifest.content);
@@ -155,11 +153,11 @@ impl Artifact {
 
 fn vocabulary(tokens: &Artifact) -> anyhow::Result<Vocabulary> {
     let stats = &tokens.manifest.stats;
+    let number = |value: &serde_json::Value| u32::try_from(value.as_u64()?).ok();
     let special = stats["special"].as_object().into_iter().flat_map(|ids| ids.values());
-    let mut special: Vec<u32> = special.filter_map(|id| id.as_u64().map(|id| id as u32)).collect();
+    let mut special: Vec<u32> = special.filter_map(number).collect();
     special.sort_unstable();
     special.dedup();
-    let number = |value: &serde_json::Value| value.as_u64().map(|value| value as u32);
     match (number(&stats["vocab_size"]), number(&stats["special"]["mask"])) {
         (Some(size), Some(mask)) => Ok(Vocabulary { size, mask, special }),
         _ => Err(Fault::input(format!(

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use entromask_artifact::{Cost, OutputSpec, Status, Workbench, status, tool};
+use entromask_artifact::{Cost, OutputSpec, Status, Workbench, epoch_prefix, status, tool};
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
 use entromask_fault::Fault;
 use entromask_tables::{Masks, Ragged};
@@ -112,15 +112,11 @@ fn outputs(config: &Config, sources: &Sources, bench: &Workbench) -> Vec<OutputS
     let rows: Vec<u64> = sources.tokens.manifest.parts("part").map(|part| part.rows.unwrap_or(0)).collect();
     let of_epoch = |epoch: u16| {
         let part = move |(index, &rows): (usize, &u64)| {
-            OutputSpec::part(bench.part_name(&prefix(epoch), index), rows)
+            OutputSpec::part(bench.part_name(&epoch_prefix(epoch.into()), index), rows)
         };
         rows.iter().enumerate().map(part)
     };
     config.epoch_range().flat_map(of_epoch).collect()
-}
-
-fn prefix(epoch: u16) -> String {
-    format!("epoch-{epoch:03}")
 }
 
 /// A run at work.
@@ -160,7 +156,7 @@ impl Work<'_> {
         let (mut tally, mut overlap) = (Tally::default(), Overlap::new(&facts));
         for epoch in self.config.epoch_range() {
             check_interrupt()?;
-            let file = self.bench.part_name(&prefix(epoch), index);
+            let file = self.bench.part_name(&epoch_prefix(epoch.into()), index);
             let choices = choose(selector, part, epoch)?;
             tally.add_budgets(selector, &facts, &choices, epoch);
             let masks = masks(part, choices, epoch);

@@ -110,14 +110,13 @@ pub(super) fn optimizer((folder, earlier): (&Path, &Manifest), semantic: &serde_
 }
 
 pub(super) fn origin(tokens: &Manifest, masks: &Manifest, (folder, source): (&Path, &Path)) -> Result<()> {
-    let origin = content_of(masks, "tokens");
-    if origin == Some(tokens.content.as_str()) {
+    if masks.is_made_from("tokens", tokens) {
         return Ok(());
     }
     Err(Fault::input(format!(
         "{}: made from tokens with content {}, but {} has content {}",
         folder.display(),
-        origin.unwrap_or("unknown"),
+        masks.input("tokens").map_or("unknown", |input| &input.content),
         source.display(),
         tokens.content
     ))
@@ -144,7 +143,7 @@ pub(super) fn epochs(folder: &Path, found: Span, wanted: Span) -> Result<()> {
 /// Soft targets belong to masks and to a temperature.
 pub(super) fn targets(folder: &Path, targets: &Manifest, masks: &Manifest, config: &Config) -> Result<()> {
     let folder = folder.display();
-    if content_of(targets, "masks") != Some(masks.content.as_str()) {
+    if !targets.is_made_from("masks", masks) {
         return Err(Fault::input(format!("{folder}: made for other masks than those of --masks"))
             .remedy("make it for these with `entromask-score distill`")
             .into());
@@ -183,8 +182,4 @@ pub(super) fn span(span: Span, rows: usize, config: &Config, paths: &Paths) -> R
         .into());
     }
     Ok(())
-}
-
-fn content_of<'a>(manifest: &'a Manifest, role: &str) -> Option<&'a str> {
-    manifest.inputs.iter().find(|input| input.role == role).map(|input| input.content.as_str())
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use entromask_artifact::{
-    Cost, Input, Kind, Manifest, Output, OutputSpec, Recipe, Status, Workbench, status, tool,
+    Cost, Input, Kind, Manifest, Output, OutputSpec, Recipe, Status, Workbench, epoch_prefix, status, tool,
 };
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
 use entromask_encoder::{EncoderConfig, MaskedLm};
@@ -218,7 +218,7 @@ impl<'a> Job<'a> {
                 .remedy("select the masks again")
                 .into());
         };
-        Ok((first..first + epochs).map(|epoch| format!("epoch-{epoch:03}")).collect())
+        Ok((first..first + epochs).map(epoch_prefix).collect())
     }
 
     fn read_masks(&self, prefix: &str, index: usize, tokens: &Tokens) -> Result<Masks> {
@@ -286,8 +286,7 @@ fn finished(bench: &Workbench, name: &str, masks: &Masks) -> Option<Targets> {
 }
 
 fn check_masks(tokens: &Manifest, masks: &Manifest, args: &DistillArgs) -> Result<()> {
-    let origin = masks.inputs.iter().find(|input| input.role == "tokens");
-    if origin.is_some_and(|input| input.content == tokens.content) {
+    if masks.is_made_from("tokens", tokens) {
         return Ok(());
     }
     let (masks, tokens) = (args.masks.display(), args.tokens.display());
