@@ -16,6 +16,7 @@ STUDENT ?= modernbert-tiny# shape of the model: pipelines/student/
 TEACHER ?= mini#    who scores or teaches: pipelines/teacher/, or any Hugging Face folder
 SCORE   ?= kfold#   how entropy is measured: pipelines/score/
 SCORE_DTYPE ?= f32# bf16 multiplies faster, on CPUs with AVX512_BF16 and on GPUs
+TRAIN_DTYPE ?= f32# the same for pretraining and fine-tuning
 MASK    ?= mixed#   which tokens are masked: pipelines/mask/; the default is what docs/results.md recommends
 TRAIN   ?= mlm#     recipe: pipelines/train/
 KD      ?= kd#      recipe with distillation: pipelines/train/
@@ -39,7 +40,7 @@ DATA      ?= data
 PIPELINES ?= pipelines
 CARGO     ?= cargo
 
-choices := CORPUS STUDENT TEACHER SCORE SCORE_DTYPE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN
+choices := CORPUS STUDENT TEACHER SCORE SCORE_DTYPE TRAIN_DTYPE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN
 others  := DEVICE THREADS JOBS FLAGS DATA PIPELINES MODEL page GRID GOAL PLAN BUILD BIN TUNED PYTHON BENCH BENCH_TEXT BENCH_GLUE \
   GPU GPU_BUILDS BUNDLE GC
 origin_of_data := $(origin DATA)
@@ -113,9 +114,12 @@ on      = --device $(DEVICE) $(threads)
 first_device = $(firstword $(subst $(comma), ,$(DEVICE)))
 on_one  = --device $(first_device) $(threads)
 
-$(if $(filter f32 bf16,$(SCORE_DTYPE)),,$(error SCORE_DTYPE=$(SCORE_DTYPE): it is f32 or bf16))
+$(foreach v,SCORE_DTYPE TRAIN_DTYPE,$(if $(filter f32 bf16,$($(v))),,$(error $(v)=$($(v)): it is f32 or bf16)))
 score       = $(SCORE)$(if $(filter bf16,$(SCORE_DTYPE)),-bf16)
 score_dtype = $(if $(filter bf16,$(SCORE_DTYPE)),--dtype bf16)
+# $(call by,recipe): what is made by it is called so
+by          = $(1)$(if $(filter bf16,$(TRAIN_DTYPE)),-bf16)
+train_dtype = $(if $(filter bf16,$(TRAIN_DTYPE)),--dtype bf16)
 
 reference = $(if $(REFERENCE),--reference $(REFERENCE))
 # `select` refuses entropies that the policy would not read; without one it is random.
@@ -141,7 +145,7 @@ $(masks)/random/epochs-%/manifest.json: $(tokens)/manifest.json FORCE | $(BUILD)
 
 # $(call train,student,recipe,horizon in epochs,masks)
 train = $(call run,pretrain) --config $(PIPELINES)/train/$(2).toml --student $(PIPELINES)/student/$(1).toml \
-  --set epochs=$(3) --tokens $(tokens) --masks $(4) $(on)
+  --set epochs=$(3) --tokens $(tokens) --masks $(4) $(train_dtype) $(on)
 
 # ---- The teacher: `student = "…"` in its file names a model that the pipeline trains itself, `path = "…"` a folder ----
 teacher_file    := $(wildcard $(PIPELINES)/teacher/$(TEACHER).toml)
@@ -155,12 +159,12 @@ teacher_student := $(strip $(call teacher_key,student))
 teacher_epochs  := $(or $(strip $(call teacher_key,epochs)),$(total_epochs))
 # Folders of different models often have the same name.
 folder_name      = $(notdir $(1:%/=%))-$(shell printf %s '$(abspath $(1))' | sha256sum | cut -c1-8)
-teacher_name    := $(if $(teacher_file),$(TEACHER),$(call folder_name,$(TEACHER)))$(if $(teacher_student),-$(TRAIN)-e$(teacher_epochs))
-teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(TRAIN)/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
+teacher_name    := $(if $(teacher_file),$(TEACHER),$(call folder_name,$(TEACHER)))$(if $(teacher_student),-$(call by,$(TRAIN))-e$(teacher_epochs))
+teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(call by,$(TRAIN))/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
 teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/config.json)
 
 # Models trained on random masks, for any student: …/tiny-mlm/random-e4
-random_model = $(models)/$(1)-$(TRAIN)/random-e$(2)
+random_model = $(models)/$(1)-$(call by,$(TRAIN))/random-e$(2)
 define random_rule
 $(call random_model,$(1),$(2))/manifest.json: $(masks)/random/epochs-0-$(2)/manifest.json FORCE | $(BUILD)
 	$$(call train,$(1),$(TRAIN),$(2),$(masks)/random/epochs-0-$(2))
@@ -194,10 +198,10 @@ endef
 # ---- Entropy and masks by a teacher ------------------------------------------------------------------------------------
 teacher_entropy := $(DATA)/entropy/$(CORPUS)/$(teacher_name)/$(score)
 teacher_masks   := $(masks)/$(teacher_name)-$(score)-$(mask_name)/epochs-0-$(total_epochs)
-teacher_model   := $(models)/$(STUDENT)-$(TRAIN)/teacher-$(teacher_name)-$(score)-$(mask_name)-e$(total_epochs)$(if $(FIRST),-$(FIRST_MODE:after-init=after)-$(FIRST)-$(FIRST_UNTIL))
+teacher_model   := $(models)/$(STUDENT)-$(call by,$(TRAIN))/teacher-$(teacher_name)-$(score)-$(mask_name)-e$(total_epochs)$(if $(FIRST),-$(FIRST_MODE:after-init=after)-$(FIRST)-$(FIRST_UNTIL))
 first_masks     := $(if $(FIRST),$(masks)/$(FIRST)/epochs-0-$(total_epochs))
 kd_masks        := $(masks)/random/epochs-0-$(total_epochs)
-kd_model        := $(models)/$(STUDENT)-$(KD)/teacher-$(kd_name)-random-e$(total_epochs)
+kd_model        := $(models)/$(STUDENT)-$(call by,$(KD))/teacher-$(kd_name)-random-e$(total_epochs)
 
 $(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE | $(BUILD)
 	$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml $(score_dtype) --tokens $(tokens) --model $(teacher) $(on_one)
@@ -219,10 +223,10 @@ $(if $(cached),$(eval $(call targets_rule,$(kd_masks))))
 rounds  := $(shell seq 1 $(ROUNDS))
 lengths := r$(ROUNDS)x$(ROUND_EPOCHS)
 kd_part  = $(if $(filter $(KD),$(1)),-$(kd_name))
-self     = $(STUDENT)-$(1)/self-$(score)-$(mask_name)-$(lengths)$(kd_part)
+self     = $(STUDENT)-$(call by,$(1))/self-$(score)-$(mask_name)-$(lengths)$(kd_part)
 self_of  = $(DATA)/$(1)/$(CORPUS)/$(subst /,-,$(call self,$(2)))
 # The first round knows neither SCORE nor MASK, and its scores do not know MASK: others share them.
-first         = $(STUDENT)-$(1)/self-$(lengths)$(kd_part)
+first         = $(STUDENT)-$(call by,$(1))/self-$(lengths)$(kd_part)
 first_entropy = $(DATA)/entropy/$(CORPUS)/$(subst /,-,$(call first,$(1)))-$(score)/round-1
 # $(call self_model,recipe,round), and the entropies that masks of a round are made from
 self_model    = $(models)/$(if $(filter 0,$(2)),$(call first,$(1)),$(call self,$(1)))/round-$(2)
@@ -283,7 +287,7 @@ pretrain-%:
 # ---- What came out ---------------------------------------------------------------------------------------------------------
 model_ready := $(if $(filter $(DATA)/models/%,$(MODEL)),$(MODEL)/manifest.json,$(MODEL)/config.json)
 model_name  := $(or $(patsubst $(DATA)/models/%,%,$(filter $(DATA)/models/%,$(MODEL))),external/$(call folder_name,$(MODEL)))
-glue        := $(DATA)/glue/$(model_name)/$(GLUE)
+glue        := $(DATA)/glue/$(model_name)/$(call by,$(GLUE))
 ifeq ($(filter $(DATA)/models/%,$(MODEL))$(filter $(teacher),$(MODEL)),)
 $(MODEL)/config.json:
 	@echo "MODEL=$(MODEL): no model folder, there is no config.json" >&2; exit 3
@@ -292,7 +296,7 @@ page        ?= $(DATA)/report/$(subst /,-,$(model_name)).html
 
 glue: $(glue)/manifest.json ## Fine-tune the model of RUN (or MODEL) on the tasks of GLUE and print a table
 $(glue)/manifest.json: $(model_ready) FORCE | $(BUILD)
-	$(call run,glue) --config $(PIPELINES)/glue/$(GLUE).toml --model $(MODEL) $(on) $(if $(JOBS),--jobs $(JOBS))
+	$(call run,glue) --config $(PIPELINES)/glue/$(GLUE).toml --model $(MODEL) $(train_dtype) $(on) $(if $(JOBS),--jobs $(JOBS))
 
 # Where the files in pipelines/glue/ look for it, wherever DATA is.
 glue_data := data/glue-data

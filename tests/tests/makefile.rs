@@ -17,7 +17,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
@@ -27,6 +27,7 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["ablation", "GRID=nothing"], &["GRID=nothing", "cpu-first"]),
         (&["pretrain-random", "STUDNET=tiny"], &["there is no such variable"]),
         (&["pretrain-random", "SCORE_DTYPE=f16"], &["SCORE_DTYPE=f16", "f32 or bf16"]),
+        (&["glue", "TRAIN_DTYPE=f16"], &["TRAIN_DTYPE=f16", "f32 or bf16"]),
         // Make's shell would read it as octal.
         (&["pretrain-random", "ROUNDS=010"], &["ROUNDS=010", "without zeros"]),
         (&["pretrain-random", "ROUND_EPOCHS=08"], &["ROUND_EPOCHS=08", "without zeros"]),
@@ -166,6 +167,24 @@ fn scores_in_bf16_lie_beside_those_in_f32() -> Result<()> {
             assert!(line.contains("kfold-bf16") || line.contains("round-"), "{line}");
         }
         assert!(rounded.contains("--dtype bf16") && rounded.contains("-kfold-bf16-mixed"), "{rounded}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_trained_in_bf16_lies_beside_that_in_f32() -> Result<()> {
+    for run in ["random", "teacher-mask", "self-mask", "kd", "self-mask-kd"] {
+        let (code, printed) = make(&["--dry-run", "glue", &format!("RUN={run}"), "TRAIN_DTYPE=bf16"])?;
+        assert_eq!(code, Some(0), "{printed}");
+        let trained =
+            |line: &&str| line.contains("entromask-pretrain --") || line.contains("entromask-glue --");
+        assert!(printed.lines().filter(trained).count() > 1, "{printed}");
+        for line in printed.lines().filter(trained) {
+            let out = line.split_whitespace().skip_while(|word| *word != "--out").nth(1);
+            assert!(line.contains("--dtype bf16") && out.is_some_and(|out| out.contains("-bf16/")), "{line}");
+        }
+        let scoring = |line: &&str| line.contains("entromask-score --");
+        assert!(printed.lines().filter(scoring).all(|line| !line.contains("--dtype")), "{printed}");
     }
     Ok(())
 }
