@@ -77,7 +77,7 @@ fn copy(bench: &Workbench, file: &str, source: &Path) -> Result<()> {
 }
 
 fn stats(job: &Job, trained: &Trained) -> Value {
-    let counters = &trained.counters;
+    let (counters, (valid_rows, valid_positions)) = (&trained.counters, trained.validated);
     json!({
         "steps": counters.step,
         "first_epoch": job.span.first_epoch,
@@ -85,6 +85,8 @@ fn stats(job: &Job, trained: &Trained) -> Value {
         "tokens": counters.tokens,
         "parameters": trained.model.num_params(),
         "train_loss": counters.train_loss,
+        "valid_rows": valid_rows,
+        "valid_positions": valid_positions,
         "valid_loss": counters.valid.map(|score| score.loss),
         "valid_accuracy": counters.valid.map(|score| score.accuracy),
         "valid_perplexity": counters.valid.map(|score| score.perplexity),

@@ -37,6 +37,8 @@ pub(crate) struct Trained {
     pub model: MaskedLm,
     pub optimizer: Optimizer,
     pub counters: Counters,
+    /// Rows and masked positions of each validation.
+    pub validated: (usize, usize),
     pub metrics: PathBuf,
     pub speed: PathBuf,
     /// What was masked, where that was chosen while training ran.
@@ -288,6 +290,7 @@ impl<'a> Trainer<'a> {
             model: self.shards.into_model(),
             optimizer: self.optimizer,
             counters: self.counters,
+            validated: self.validation.size(),
             metrics,
             speed,
             masks: self.online.as_ref().map(|online| online.path().into()),

@@ -56,6 +56,11 @@ impl Validation {
         Ok(Self { examples })
     }
 
+    /// How many rows there are, and positions that are masked in them.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.examples.len(), self.examples.iter().map(|row| row.positions.len()).sum())
+    }
+
     /// Scores `model` with `batch_size` rows at a time. `None` if there are no held-out rows.
     pub(crate) fn score(
         &self,

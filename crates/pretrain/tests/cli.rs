@@ -155,6 +155,9 @@ fn the_folder_is_complete_and_verifies() -> Result<()> {
         (manifest.stats["tokens"].as_u64().unwrap_or(0), 24.into())
     );
     assert!(manifest.cost.flops > 0.0);
+    // Fewer rows than were asked for, with one masked token each.
+    let validated = ["valid_rows", "valid_positions"].map(|name| manifest.stats[name].as_u64());
+    assert_eq!(validated, [Some(6), Some(6)]);
     let tokenizer = json(&model.join("tokenizer_config.json"))?;
     assert_eq!((&tokenizer["mask_token"], &tokenizer["model_max_length"]), (&"[MASK]".into(), &8.into()));
     assert_eq!(json(&model.join("config.json"))?["vocab_size"], fixture::VOCAB_SIZE);

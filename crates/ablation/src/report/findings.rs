@@ -11,6 +11,7 @@ use super::costs::{self, Spent};
 use super::curve::{self, Point};
 use super::earlier::{Earlier, Here};
 use super::measure::{self, Group};
+use super::validated::Validated;
 use crate::execute::Standing;
 use crate::grid::{Choice, Grid, Run};
 use crate::plan::{Account, Plan, Program, RunStages};
@@ -82,6 +83,9 @@ pub struct RunFindings {
     pub valid_loss: Option<f64>,
     /// Share of these tokens that are the most probable one.
     pub valid_accuracy: Option<f64>,
+    /// On how many rows that was measured; unknown in older reports.
+    #[serde(default)]
+    pub validated: Option<Validated>,
     /// The validations.
     pub curve: Vec<Point>,
     /// What was spent until the model was there, by account.
@@ -266,6 +270,8 @@ impl Reader<'_> {
         found.recipe = Some(recipe_digest(&model.config));
         found.valid_loss = model.stats["valid_loss"].as_f64();
         found.valid_accuracy = model.stats["valid_accuracy"].as_f64();
+        let tokens = parts.iter().find(|(account, ..)| *account == Account::Corpus);
+        found.validated = Validated::of(model, tokens.map(|(.., tokens)| *tokens));
         found.costs = costs::by_account(&parts);
         found.curve = curve::read(&parts)?;
         Ok(())

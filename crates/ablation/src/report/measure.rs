@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::contrast::{Contrast, contrasts};
 use super::curve::{Axis, Point, loss_at, tokens_at};
 use super::findings::{RunFindings, System};
+use super::validated;
 
 /// Measures of one kind.
 #[derive(Clone, Debug, Serialize)]
@@ -60,12 +61,15 @@ pub(super) fn groups(
     equal_flops: Option<f64>,
 ) -> Vec<Group> {
     let title = "Validation loss at the end of training";
+    let same = validated::alike(systems, runs, &(0..systems.len()).collect::<Vec<_>>());
+    let same =
+        if same { ", the same for all runs on one corpus" } else { ", which are not the same for all runs" };
     let note = format!(
-        "Nats a masked token on one fixed random 15 % mask of the held-out rows, the same for all runs on one corpus{}.",
+        "Nats a masked token on one fixed random 15 % mask of the held-out rows{same}{}.",
         trained_on(runs)
     );
     let losses = lines(systems, runs, "validation loss", true, &|run| Some((run.valid_loss?, None)));
-    let mut groups = vec![losses_group(systems, title, note, losses)];
+    let mut groups = vec![losses_group((systems, runs), title, note, losses)];
     groups.extend(equal_flops.map(|flops| at_compute(systems, runs, flops)));
     groups.extend(glue.iter().map(|name| fine_tuning(systems, runs, name)));
     groups
@@ -115,7 +119,7 @@ fn at_compute(systems: &[System], runs: &[RunFindings], flops: f64) -> Group {
          for this budget may end elsewhere: where the two are at different parts of their schedules, nothing is said to be shown.",
         entromask_report::number::flops(flops)
     );
-    let mut group = losses_group(systems, "Validation loss at equal compute", note, lines);
+    let mut group = losses_group((systems, runs), "Validation loss at equal compute", note, lines);
     let part = |&system: &usize| part_of(&systems[system], runs, flops);
     group.contrasts.retain(|contrast| {
         let parts: Option<Vec<f64>> = contrast.pair.iter().chain(&contrast.reference).map(part).collect();
@@ -135,9 +139,16 @@ fn part_of(system: &System, runs: &[RunFindings], flops: f64) -> Option<f64> {
     (!parts.is_empty()).then(|| parts.iter().sum::<f64>() / parts.len() as f64)
 }
 
-fn losses_group(systems: &[System], title: &str, note: String, lines: Vec<Line>) -> Group {
+fn losses_group(
+    (systems, runs): (&[System], &[RunFindings]),
+    title: &str,
+    note: String,
+    lines: Vec<Line>,
+) -> Group {
     let contrasts = contrasts(systems, &lines, true);
-    Group { title: title.into(), note, lower_is_better: true, digits: 4, lines, contrasts }
+    let mut group = Group { title: title.into(), note, lower_is_better: true, digits: 4, lines, contrasts };
+    validated::withhold(systems, runs, &mut group);
+    group
 }
 
 fn fine_tuning(systems: &[System], runs: &[RunFindings], name: &str) -> Group {
@@ -246,7 +257,7 @@ fn mean_and_sd(values: &[(u64, f64)]) -> (Option<f64>, Option<f64>) {
 mod tests {
     use super::*;
     use crate::grid::Choice;
-    use crate::report::Point;
+    use crate::report::{Point, Validated};
 
     fn system(baseline: Option<usize>, runs: &[usize]) -> System {
         System {
@@ -334,6 +345,20 @@ mod tests {
         let means = group.lines.iter().filter_map(|line| Some(line.difference.as_ref()?.mean));
         let means: Vec<_> = means.map(|mean| (mean * 1e6).round() / 1e6).collect();
         assert_eq!(means, [-0.2, -0.5, -0.3]);
+    }
+
+    /// 1,024 rows and 12 of them are not one measure.
+    #[test]
+    fn losses_on_unlike_rows_have_no_verdict() {
+        let systems = [system(None, &[0, 1]), system(Some(0), &[2, 3])];
+        let mut runs = [run(0, 1, 6.0), run(0, 2, 6.5), run(1, 1, 5.8), run(1, 2, 6.31)];
+        assert_eq!(groups(&systems, &runs, &[], None)[0].lines[1].verdict, "better");
+        for (run, rows) in runs.iter_mut().zip([1024, 1024, 12, 12]) {
+            run.validated = Some(Validated { rows, positions: None });
+        }
+        let group = &groups(&systems, &runs, &[], None)[0];
+        assert_eq!(group.lines[1].verdict, "validated on other rows");
+        assert!(group.note.contains("not the same for all runs"), "{}", group.note);
     }
 
     #[test]

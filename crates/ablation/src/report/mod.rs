@@ -15,6 +15,7 @@ mod plot;
 mod provenance;
 mod scale;
 mod sections;
+mod validated;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ pub use curve::{Axis as Compute, Point};
 pub use earlier::Earlier;
 pub use findings::{Findings, RunFindings, System, read};
 pub use measure::{Group, Line};
+pub use validated::Validated;
 
 /// Writes the report as Markdown, HTML and JSON into `out`, its plots beside it, and returns the files' paths. `grid` is
 /// the grid's file, as the user named it.

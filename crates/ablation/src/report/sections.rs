@@ -10,7 +10,7 @@ use super::expenses;
 use super::findings::{Findings, System};
 use super::measure::{Group, Line};
 use super::plot::{self, Curve};
-use super::provenance;
+use super::{provenance, validated};
 
 /// The report about `findings`; `grid` is the grid's file.
 pub(super) fn document(findings: &Findings, grid: &Path) -> Document {
@@ -43,6 +43,7 @@ fn lead(findings: &Findings) -> Vec<String> {
     lead.extend(programs(findings));
     lead.extend(taken(findings));
     lead.extend(unlike(findings));
+    lead.extend(validated::in_words(findings));
     lead.extend(findings.unpaired.iter().map(|text| format!("Not compared: {text}.")));
     let missing: Vec<_> = runs
         .iter()
