@@ -115,11 +115,33 @@ fn a_report_takes_runs_that_another_one_has() -> Result<()> {
     let from = format!("Taken from {}, keys included: ", other.display());
     assert!(markdown.contains(&from) && markdown.contains("random (seed 1, 2)"), "{markdown}");
     assert!(!whole.report("micro.md")?.contains("Taken from"), "it has all of its own");
+    for words in ["Not replicates", "unlike rows"] {
+        assert!(!markdown.contains(words), "{words} is in {markdown}");
+    }
     // Written again from itself it says the same.
     let itself = world.data().join("report/micro.json");
     let report = world.command("report", "micro", &["--with"]).arg(&itself).output()?;
     ensure!(report.status.success(), "{}", said(&report));
     assert_eq!(world.report("micro.md")?, markdown);
+    Ok(())
+}
+
+/// Its model may be of the same recipe on masks of another one.
+#[test]
+fn a_taken_run_of_other_configurations_is_no_replicate() -> Result<()> {
+    let (whole, ..) = micro();
+    let world = World::new()?;
+    let mut other: Value = serde_json::from_str(&whole.report("micro.json")?)?;
+    let runs = other["runs"].as_array_mut().context("runs")?;
+    let masked = runs.iter_mut().find(|run| run["seed"] == 2 && run["system"] == 1).context("a run")?;
+    masked["lineage"] = "of other masks".into();
+    let path = world.folder.path().join("other.json");
+    fs::write(&path, other.to_string())?;
+    let report = world.command("report", "micro", &["--with"]).arg(&path).output()?;
+    ensure!(report.status.success(), "{}", said(&report));
+    let label = other["systems"][1]["label"].as_str().context("a label")?;
+    let markdown = world.report("micro.md")?;
+    assert!(markdown.contains(&format!("Not replicates: the models of {label} were")), "{markdown}");
     Ok(())
 }
 

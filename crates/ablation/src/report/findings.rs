@@ -77,6 +77,9 @@ pub struct RunFindings {
     /// Digest of the configuration that it was trained by, without the seed.
     #[serde(default)]
     pub recipe: Option<String>,
+    /// Digest of the configurations of all stages up to it, without the seed; unknown in older reports.
+    #[serde(default)]
+    pub lineage: Option<String>,
     /// What is missing, in words.
     pub missing: Option<String>,
     /// Validation loss on the fixed mask, in nats a masked token.
@@ -267,7 +270,8 @@ impl Reader<'_> {
         found.key = Some(model.key.clone());
         found.content = Some(model.content.clone());
         found.made_by = Some(model.tool.to_string());
-        found.recipe = Some(recipe_digest(&model.config));
+        found.recipe = Some(config_digest(&seedless(&model.config)));
+        found.lineage = Some(lineage_digest(&parts));
         found.valid_loss = model.stats["valid_loss"].as_f64();
         found.valid_accuracy = model.stats["valid_accuracy"].as_f64();
         let tokens = parts.iter().find(|(account, ..)| *account == Account::Corpus);
@@ -297,10 +301,20 @@ fn config_digest(config: &serde_json::Value) -> String {
     blake3::hash(config.to_string().as_bytes()).to_hex().to_string()
 }
 
-fn recipe_digest(config: &serde_json::Value) -> String {
+fn seedless(config: &serde_json::Value) -> serde_json::Value {
     let mut config = config.clone();
     config.as_object_mut().map(|object| object.remove("seed"));
-    config_digest(&config)
+    config
+}
+
+/// Only masks and models have the run's seed; that of a teacher, of scores or of the corpus is the same for all runs, or else
+/// they are of different ones.
+fn lineage_digest(parts: &[(Account, &Path, &Manifest)]) -> String {
+    let config = |(account, _, manifest): &(Account, &Path, &Manifest)| match account {
+        Account::Selection | Account::Training => seedless(&manifest.config),
+        Account::Corpus | Account::Teacher | Account::Scoring => manifest.config.clone(),
+    };
+    config_digest(&parts.iter().map(config).collect())
 }
 
 fn reason(standing: &Standing) -> Option<String> {
@@ -308,5 +322,39 @@ fn reason(standing: &Standing) -> Option<String> {
         Standing::UpToDate => None,
         Standing::Pending(reasons) => Some(reasons.join("; ")),
         Standing::Broken(why) => Some(why.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn manifest(config: &Value) -> Manifest {
+        let cost =
+            json!({"seconds": 0.0, "flops": 0.0, "tokens": 0, "device": "cpu", "peak_memory_bytes": 0});
+        let tool = json!({"name": "", "version": "", "git": "", "backends": []});
+        let manifest = json!({"kind": "model", "format": 1, "key": "", "config": config, "inputs": [],
+            "outputs": [], "content": "", "stats": {}, "cost": cost, "tool": tool});
+        serde_json::from_value(manifest).expect("a manifest")
+    }
+
+    /// What differs only in the seed of masks and training are replicates, and nothing else is.
+    #[test]
+    fn replicates_differ_in_nothing_but_the_seed_of_the_run() {
+        let digest = |[scores, masks, model]: [Value; 3]| {
+            let [scores, masks, model] = [scores, masks, model].map(|config| manifest(&config));
+            lineage_digest(&[
+                (Account::Scoring, Path::new("entropy"), &scores),
+                (Account::Selection, Path::new("masks"), &masks),
+                (Account::Training, Path::new("model"), &model),
+            ])
+        };
+        let masks = |seed: u64, temperature: f64| json!({"seed": seed, "temperature": temperature});
+        let one = digest([json!({"seed": 1}), masks(1, 1.0), json!({"seed": 1})]);
+        assert_eq!(one, digest([json!({"seed": 1}), masks(2, 1.0), json!({"seed": 2})]));
+        assert_ne!(one, digest([json!({"seed": 1}), masks(2, 0.5), json!({"seed": 2})]), "other masks");
+        assert_ne!(one, digest([json!({"seed": 2}), masks(2, 1.0), json!({"seed": 2})]), "other scores");
     }
 }

@@ -7,7 +7,7 @@ use super::contrast::Contrast;
 use super::curve::{self, Axis, Point};
 use super::document::{Cell, DASH, Document, Figure, Section, Table};
 use super::expenses;
-use super::findings::{Findings, System};
+use super::findings::{Findings, RunFindings, System};
 use super::measure::{Group, Line};
 use super::plot::{self, Curve};
 use super::{provenance, validated};
@@ -73,12 +73,14 @@ fn programs(findings: &Findings) -> Option<String> {
     })
 }
 
-/// Systems whose runs were trained by recipes that differ in more than the seed: their mean is no mean of replicates.
+/// Systems whose runs were made by configurations that differ in more than the seed: their mean is no mean of replicates.
 fn unlike(findings: &Findings) -> Option<String> {
     let of_system = |system: &System| {
         let runs = system.runs.iter().map(|&run| &findings.runs[run]);
-        let recipes: BTreeSet<_> = runs.filter_map(|run| run.recipe.as_deref()).collect();
-        recipes.len() > 1
+        let differ = |digest: fn(&RunFindings) -> Option<&str>| {
+            runs.clone().filter_map(digest).collect::<BTreeSet<_>>().len() > 1
+        };
+        differ(|run| run.recipe.as_deref()) || differ(|run| run.lineage.as_deref())
     };
     let labels: Vec<_> = findings
         .systems
@@ -88,8 +90,8 @@ fn unlike(findings: &Findings) -> Option<String> {
         .collect();
     (!labels.is_empty()).then(|| {
         format!(
-            "Not replicates: the models of {} were trained by configurations that differ in more than the seed, so their means \
-             and differences are of unlike runs.",
+            "Not replicates: the models of {} were made by configurations (of the training, the masks or the scores behind \
+             them) that differ in more than the seed, so their means and differences are of unlike runs.",
             labels.join("; ")
         )
     })
@@ -276,7 +278,6 @@ fn drawn(findings: &Findings, system: &System) -> Curve {
 mod tests {
     use super::*;
     use crate::grid::Choice;
-    use crate::report::RunFindings;
 
     fn system(index: usize, strategy: &str, data: f64, baselines: &[usize]) -> System {
         System {
