@@ -194,6 +194,18 @@ impl Workbench {
 
     /// Hashes the outputs and writes the manifest. `cost.seconds` is filled in here, and what shards noted is added.
     pub fn publish(self, outputs: Vec<OutputSpec>, stats: Value, cost: Cost) -> anyhow::Result<Manifest> {
+        self.publish_then(outputs, stats, cost, || Ok(()))
+    }
+
+    /// [`Workbench::publish`], then `clear` what nothing is lost with any more, before others are let in: they would take it for
+    /// the state of work to go on with.
+    pub fn publish_then(
+        self,
+        outputs: Vec<OutputSpec>,
+        stats: Value,
+        cost: Cost,
+        clear: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Manifest> {
         let outputs =
             outputs.into_iter().map(|spec| self.describe(spec)).collect::<anyhow::Result<Vec<_>>>()?;
         let cost = self.with_notes(Cost {
@@ -215,6 +227,7 @@ impl Workbench {
         };
         self.write_manifest(&manifest)?;
         self.clock.forget();
+        clear()?;
         Ok(manifest)
     }
 
@@ -363,6 +376,19 @@ mod tests {
         let first = open(folder.path(), 0.15)?;
         assert!(open(folder.path(), 0.15).is_err());
         drop(first);
+        open(folder.path(), 0.15).map(drop)
+    }
+
+    #[test]
+    fn nobody_is_let_in_before_all_is_cleared() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let bench = open(folder.path(), 0.15)?;
+        let clear = || {
+            assert!(matches!(status(folder.path(), &recipe(0.15))?, Status::UpToDate(_)));
+            assert!(open(folder.path(), 0.15).is_err(), "it still is at work");
+            Ok(())
+        };
+        bench.publish_then(vec![], Value::Null, Cost::default(), clear)?;
         open(folder.path(), 0.15).map(drop)
     }
 

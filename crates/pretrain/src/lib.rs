@@ -74,16 +74,29 @@ pub struct Report {
 /// Faults of class usage (configuration), input (artifacts), device, failed (divergence, disk), interrupted.
 pub fn run(config: &Config, paths: &Paths, compute: Compute) -> Result<Report> {
     let job = Job::resolve(config, paths, compute.dtype)?;
-    if let Status::UpToDate(manifest) = status(&paths.out, &job.recipe)? {
-        tracing::debug!("{}: up to date", paths.out.display());
-        return Ok(Report::new(&paths.out, &manifest, true));
-    }
+    finished(&job)?.map_or_else(|| make(&job, compute), Ok)
+}
+
+/// The model, if it is up to date.
+fn finished(job: &Job) -> Result<Option<Report>> {
+    let out = &job.paths.out;
+    let Status::UpToDate(manifest) = status(out, &job.recipe)? else { return Ok(None) };
+    tracing::debug!("{}: up to date", out.display());
+    Ok(Some(Report::new(out, &manifest, true)))
+}
+
+/// Trains the model, unless another process has while this one was on its way to the lock.
+fn make(job: &Job, compute: Compute) -> Result<Report> {
     let devices = entromask_device::open_all(compute.device, compute.dtype)?;
     let program = tool("entromask-pretrain", env!("CARGO_PKG_VERSION"), &entromask_device::compiled());
-    let bench = Workbench::open(&paths.out, job.recipe.clone(), program)?;
-    let trained = train::train(&job, &bench, &devices, compute.device)?;
-    let manifest = publish::publish(&job, bench, &trained, compute.device)?;
-    Ok(Report::new(&paths.out, &manifest, false))
+    let bench = Workbench::open(&job.paths.out, job.recipe.clone(), program)?;
+    if let Some(report) = finished(job)? {
+        bench.discard(&[]);
+        return Ok(report);
+    }
+    let trained = train::train(job, &bench, &devices, compute.device)?;
+    let manifest = publish::publish(job, bench, &trained, compute.device)?;
+    Ok(Report::new(&job.paths.out, &manifest, false))
 }
 
 /// What [`run`] would make, for `--dry-run`.
@@ -112,6 +125,41 @@ impl fmt::Display for Report {
         if let (Some(loss), Some(accuracy)) = (self.valid_loss, self.valid_accuracy) {
             write!(f, ", validation loss {loss:.4} nats, accuracy {:.2} %", 100.0 * accuracy)?;
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+
+    const STUDENT: &str = "hidden_size = 8\nnum_hidden_layers = 1\nnum_attention_heads = 2\nintermediate_size = 16\n\
+                           max_position_embeddings = 8\n";
+
+    /// Of two processes that find no model the second gets the lock when the first has made it.
+    #[test]
+    fn what_another_process_has_made_meanwhile_is_not_made_again() -> Result<()> {
+        let fixture = Fixture::new()?;
+        let (compute, config) =
+            (Compute { device: "cpu", dtype: "f32" }, Config { epochs: 1, ..Config::default() });
+        let paths = Paths {
+            student: fixture.file("student.toml", STUDENT)?,
+            tokens: fixture.tokens(),
+            masks: fixture.masks(0, 1)?,
+            first_masks: None,
+            teacher: None,
+            targets: None,
+            start: Start::Random,
+            out: fixture.path("model"),
+        };
+        assert!(!run(&config, &paths, compute)?.up_to_date);
+        let made = || Ok::<_, anyhow::Error>(std::fs::metadata(paths.out.join("manifest.json"))?.modified()?);
+        let before = made()?;
+        let late = make(&Job::resolve(&config, &paths, compute.dtype)?, compute)?;
+        assert!(late.up_to_date && before == made()?);
+        let left = std::fs::read_dir(&paths.out)?.flatten().map(|entry| entry.file_name());
+        assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".elapsed-")));
         Ok(())
     }
 }

@@ -43,13 +43,13 @@ pub(crate) fn publish(job: &Job, bench: Workbench, trained: &Trained, device: &s
         device: device.into(),
         ..Cost::default()
     };
-    let manifest = bench.publish(outputs, stats(job, trained), cost)?;
-    // Only now is nothing lost with them.
-    trained.checkpoints.clear()?;
-    fs::remove_file(&trained.metrics)?;
-    fs::remove_file(&trained.speed)?;
-    trained.masks.as_ref().map_or(Ok(()), fs::remove_file)?;
-    Ok(manifest)
+    // Only when it is published is nothing lost with them.
+    bench.publish_then(outputs, stats(job, trained), cost, || {
+        trained.checkpoints.clear()?;
+        let logs = [&trained.metrics, &trained.speed].into_iter().chain(&trained.masks);
+        logs.into_iter().try_for_each(fs::remove_file)?;
+        Ok(())
+    })
 }
 
 fn write_model(job: &Job, bench: &Workbench, trained: &Trained) -> Result<Vec<OutputSpec>> {
