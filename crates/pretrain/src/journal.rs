@@ -8,6 +8,7 @@ use entromask_artifact::peak_memory;
 use entromask_training::{Kept, MetricsLog};
 use serde::Serialize;
 
+use crate::counters::Counters;
 use crate::validation::Score;
 
 /// File names in the run's folder and in the published model.
@@ -42,6 +43,8 @@ struct ValidationRow {
     step: u64,
     epoch: f64,
     tokens: u64,
+    /// Operations of this round so far.
+    flops: f64,
     valid_loss: f64,
     valid_accuracy: f64,
     valid_perplexity: f64,
@@ -99,7 +102,9 @@ impl Journal {
         Ok(())
     }
 
-    pub(crate) fn validation(&mut self, step: u64, epoch: f64, tokens: u64, score: &Score) -> Result<()> {
+    /// Writes a validation down.
+    pub(crate) fn validation(&mut self, epoch: f64, counters: &Counters, score: &Score) -> Result<()> {
+        let Counters { step, tokens, flops, .. } = *counters;
         let Score { loss: valid_loss, accuracy: valid_accuracy, perplexity: valid_perplexity } = *score;
         tracing::info!(
             "step {step} validation loss {valid_loss:.4} accuracy {:.2} %",
@@ -109,6 +114,7 @@ impl Journal {
             step,
             epoch,
             tokens,
+            flops,
             valid_loss,
             valid_accuracy,
             valid_perplexity,

@@ -255,8 +255,7 @@ impl<'a> Trainer<'a> {
         let Some(score) = score else { return Ok(false) };
         let rise = job.config.run.divergence;
         let best = self.counters.count_validation(score, (rise > 0.0).then_some(rise))?;
-        let Counters { step, tokens, .. } = self.counters;
-        self.journal.validation(step, job.plan.epochs(step), tokens, &score)?;
+        self.journal.validation(job.plan.epochs(self.counters.step), &self.counters, &score)?;
         self.pause(began);
         Ok(best)
     }

@@ -218,6 +218,14 @@ fn a_teacher_is_charged_for_where_it_is_asked() -> Result<()> {
     assert!((asked(with("complete", "transfer.mode=complete")?) - 1.0).abs() < 1e-9);
     let late = asked(with("late", "transfer={mode='after-init',init_fraction=0.5}")?);
     assert!((0.4..0.6).contains(&late), "{late}");
+    // At step 40 of 96 the teacher has not been asked yet.
+    let so_far = |out: &str, step: u64| -> Result<f64> {
+        let rows = rows(&session.fixture.path(out))?;
+        let row = rows.iter().find(|row| row["step"] == step && row.get("valid_loss").is_some());
+        row.context("a validation")?["flops"].as_f64().context("operations")
+    };
+    let found = [("late", 40), ("alone", 0), ("alone", 96)].map(|(out, step)| so_far(out, step).ok());
+    assert_eq!(found, [so_far("alone", 40).ok(), Some(0.0), Some(alone)]);
     let less = asked(with("less", "transfer={mode='anneal',init_fraction=0.5}")?);
     assert!((less + late - 1.0).abs() < 0.1, "{less}");
     Ok(())

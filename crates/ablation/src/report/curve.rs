@@ -1,9 +1,11 @@
 //! Learning curves: the validation loss over tokens and over compute.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use entromask_artifact::Manifest;
 use entromask_report::metrics::{Metrics, Validation};
+use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::costs::Spent;
@@ -48,7 +50,8 @@ impl Point {
 }
 
 /// The validations of a run. What stages before training took is charged before the first step; what comes between two
-/// rounds, between them. Within a round, compute is in proportion to tokens.
+/// rounds, between them. Within a round, operations are those that its log tells, and seconds in proportion to them; where the
+/// log does not tell, both are in proportion to tokens.
 ///
 /// # Errors
 /// A [`Fault`](entromask_fault::Fault) of class input if a log cannot be read.
@@ -57,8 +60,9 @@ pub(super) fn read(parts: &[(Account, &Path, &Manifest)]) -> anyhow::Result<Vec<
     for (account, folder, manifest) in parts.iter().filter(|(account, ..)| account.is_charged()) {
         let spent = Spent::of(manifest);
         if *account == Account::Training {
-            let metrics = Metrics::read(&folder.join("metrics.jsonl"))?;
-            let new = round(&metrics, manifest, before, points.last());
+            let log = folder.join("metrics.jsonl");
+            let (metrics, operations) = (Metrics::read(&log)?, operations(&log)?);
+            let new = round((&metrics, &operations), manifest, before, points.last());
             points.extend(new);
         }
         before = before.and(spent);
@@ -66,15 +70,43 @@ pub(super) fn read(parts: &[(Account, &Path, &Manifest)]) -> anyhow::Result<Vec<
     Ok(points)
 }
 
+/// A line of the log.
+#[derive(Deserialize)]
+struct Row {
+    step: u64,
+    valid_loss: Option<f64>,
+    flops: Option<f64>,
+}
+
+/// The operations of its round before each validation of a log; older logs do not tell.
+fn operations(log: &Path) -> anyhow::Result<BTreeMap<u64, f64>> {
+    let text = fs::read_to_string(log)?;
+    let rows = text.lines().filter_map(|line| serde_json::from_str::<Row>(line).ok());
+    let validations = rows.filter(|row| row.valid_loss.is_some());
+    Ok(validations.filter_map(|row| Some((row.step, row.flops?))).collect())
+}
+
 /// The validations of one round; its log may begin with those of the rounds before. What is spent between two rounds does
 /// not change the loss, so a round begins with the loss of the one before.
-fn round(metrics: &Metrics, manifest: &Manifest, before: Spent, last: Option<&Point>) -> Vec<Point> {
+fn round(
+    (metrics, operations): (&Metrics, &BTreeMap<u64, f64>),
+    manifest: &Manifest,
+    before: Spent,
+    last: Option<&Point>,
+) -> Vec<Point> {
     let (spent, own) = (Spent::of(manifest), manifest.cost.tokens as f64);
     let earlier = manifest.stats["tokens"].as_f64().unwrap_or(own) - own;
     let start = last.map(|last| Point { flops: before.flops, seconds: before.seconds, ..*last });
-    let new = metrics.validations.iter().filter(|valid| last.is_none_or(|last| valid.step > last.step));
+    let is_new = |valid: &&Validation| last.is_none_or(|last| valid.step > last.step);
+    let new = metrics.validations.iter().filter(is_new);
+    let is_told = spent.flops > 0.0 && new.clone().all(|valid| operations.contains_key(&valid.step));
     let point = |valid: &Validation| {
-        let share = ((valid.tokens as f64 - earlier) / own.max(1.0)).clamp(0.0, 1.0);
+        let share = if is_told {
+            operations[&valid.step] / spent.flops
+        } else {
+            (valid.tokens as f64 - earlier) / own.max(1.0)
+        };
+        let share = share.clamp(0.0, 1.0);
         Point {
             step: valid.step,
             tokens: valid.tokens as f64,
@@ -188,12 +220,37 @@ mod tests {
 
     #[test]
     fn between_two_rounds_the_loss_stays() {
-        let mut curve = round(&log(&[(0, 10.0), (5, 8.0)]), &manifest(50, 50), Spent::default(), None);
+        let (first, none) = (log(&[(0, 10.0), (5, 8.0)]), BTreeMap::new());
+        let mut curve = round((&first, &none), &manifest(50, 50), Spent::default(), None);
         let spent = Spent { flops: 130.0, seconds: 13.0 };
-        let new = round(&log(&[(0, 10.0), (5, 8.0), (10, 7.0)]), &manifest(50, 100), spent, curve.last());
+        let second = log(&[(0, 10.0), (5, 8.0), (10, 7.0)]);
+        let new = round((&second, &none), &manifest(50, 100), spent, curve.last());
         curve.extend(new);
         let shown: Vec<_> = curve.iter().map(|point| (point.step, point.flops, point.loss)).collect();
         assert_eq!(shown, [(0, 0.0, 10.0), (5, 100.0, 8.0), (5, 130.0, 8.0), (10, 230.0, 7.0)]);
         assert_eq!(loss_at(&curve, Axis::Flops, 120.0), Some(8.0), "nothing is learned while it scores");
+    }
+
+    /// The teacher begins at half of the tokens, and takes two thirds of all operations.
+    #[test]
+    fn operations_are_those_of_the_log() -> anyhow::Result<()> {
+        let text = "{\"step\":0,\"tokens\":0,\"valid_loss\":10.0,\"flops\":0.0}\n{\"step\":5,\"loss\":9.0}\n\
+                    {\"step\":5,\"tokens\":50,\"valid_loss\":8.0,\"flops\":20.0}\n\
+                    {\"step\":10,\"tokens\":100,\"valid_loss\":7.0,\"flops\":100.0}\n";
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(file.path(), text)?;
+        let metrics = log(&[(0, 10.0), (5, 8.0), (10, 7.0)]);
+        let places = |operations| {
+            let points = round((&metrics, &operations), &manifest(100, 100), Spent::default(), None);
+            points.iter().map(|point| (point.flops, point.seconds)).collect::<Vec<_>>()
+        };
+        assert_eq!(places(operations(file.path())?), [(0.0, 0.0), (20.0, 2.0), (100.0, 10.0)]);
+        fs::write(file.path(), text.replace("flops", "other"))?;
+        assert_eq!(
+            places(operations(file.path())?),
+            [(0.0, 0.0), (50.0, 5.0), (100.0, 10.0)],
+            "an older log"
+        );
+        Ok(())
     }
 }
