@@ -68,6 +68,7 @@ impl Begin {
             Start::Continue(folder) => return Self::after(job, folder, metrics, device),
         };
         let counters = Counters { step: job.first_step(), ..Counters::default() };
+        warn_of_a_late_start(job, &counters);
         Ok(Self {
             model,
             optimizer: Optimizer::new(job.config.optimizer()),
@@ -134,6 +135,21 @@ impl Teacher {
             Self::Model(teacher) => Some(&teacher.config),
             _ => None,
         }
+    }
+}
+
+/// Masks decide where a run is in its schedule, also with the weights of another model, whose optimizer is not there to go on.
+fn warn_of_a_late_start(job: &Job, counters: &Counters) {
+    let Done { at, total, .. } = counters.done(job.config.budget, job.plan.steps());
+    if at > 0.0 {
+        let rate = job.config.schedule(total).between(at, at + 1.0);
+        tracing::warn!(
+            "{}: begins with epoch {}, so that with --init the schedule begins at step {at} of {total}: at once with the \
+             learning rate {rate:.2e}, without warmup, and with an optimizer that has seen no gradient; to begin anew take masks \
+             with first_epoch = 0, to go on name the round before with --continue-from",
+            job.paths.masks.display(),
+            job.span.first_epoch
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
-use session::{Session, expect_failure, json, read};
+use session::{Session, expect_failure, json, read, stderr};
 
 /// A folder with files of `model`: another tool's, since it has no manifest.
 fn copy(session: &Session, model: &Path, name: &str) -> Result<PathBuf> {
@@ -132,6 +132,26 @@ fn rounds_keep_their_optimizer() -> Result<()> {
     let running = ["--set", "optimizer=muon", "--set", "online.mode=running"];
     let mut command = session.command(&session.fixture.masks(1, 1)?, "third");
     expect_failure(command.arg("--continue-from").arg(&first).args(running), 2, "online.mode")?;
+    Ok(())
+}
+
+/// Weights without their optimizer begin in the midst of the schedule if their masks do.
+#[test]
+fn weights_that_begin_late_are_warned_of() -> Result<()> {
+    let session = Session::new()?;
+    let first = session.train(&session.fixture.masks(0, 1)?, "first", &[])?;
+    let said = |masks: &Path, more: &[&str]| -> Result<String> {
+        let output = session.command(masks, "second").arg("--init").arg(&first).args(more).output()?;
+        anyhow::ensure!(output.status.success(), "{}", stderr(&output));
+        Ok(stderr(&output))
+    };
+    let (later, anew) = (session.fixture.masks(1, 1)?, session.fixture.masks(0, 1)?);
+    let late = said(&later, &[])?;
+    assert!(late.contains("begins at step 24 of 96") && late.contains("first_epoch = 0"), "{late}");
+    // With a budget of tokens it begins anew.
+    for text in [said(&anew, &[])?, said(&later, &["--set", "budget={tokens=500}"])?] {
+        assert!(!text.contains("--continue-from"), "{text}");
+    }
     Ok(())
 }
 
