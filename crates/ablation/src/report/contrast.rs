@@ -27,24 +27,38 @@ pub struct Contrast {
 /// A system and its baseline, as indices into [`Findings::systems`](super::Findings::systems).
 pub type Pair = [usize; 2];
 
+/// What the runs of a system have, by seed.
+type Values = Vec<(u64, f64)>;
+
 /// All contrasts of some measures, `lines` of which hold the values of all systems.
 pub(super) fn contrasts(systems: &[System], lines: &[Line], lower_is_better: bool) -> Vec<Contrast> {
-    let pairs = comparable(systems);
     let mut measures: Vec<&str> = lines.iter().map(|line| line.measure.as_str()).collect();
     measures.dedup();
-    let of_measure = |measure: &&str| {
-        let values = |system: usize| {
-            let line = lines.iter().find(|line| line.measure == *measure && line.system == system);
-            line.map(|line| &line.values[..]).unwrap_or_default()
+    let of_measure = |measure: &str| {
+        let values = |system: usize, _: &[usize]| {
+            let line = lines.iter().find(|line| line.measure == measure && line.system == system);
+            line.map(|line| line.values.clone()).unwrap_or_default()
         };
-        let contrast = |&(pair, reference): &(Pair, Pair)| {
-            let change = change(pair.map(values), reference.map(values))?;
-            let verdict = verdict(&change, lower_is_better).into();
-            Some(Contrast { measure: (*measure).to_owned(), pair, reference, change, verdict })
-        };
-        pairs.iter().filter_map(contrast).collect::<Vec<_>>()
+        contrasts_of(systems, measure, lower_is_better, &values)
     };
-    measures.iter().flat_map(of_measure).collect()
+    measures.into_iter().flat_map(of_measure).collect()
+}
+
+/// All contrasts of one measure; `values` are those of a system where these four are held against each other, by seed.
+pub(super) fn contrasts_of(
+    systems: &[System],
+    measure: &str,
+    lower_is_better: bool,
+    values: &dyn Fn(usize, &[usize]) -> Values,
+) -> Vec<Contrast> {
+    let contrast = |(pair, reference): (Pair, Pair)| {
+        let four = [pair, reference].concat();
+        let of = |pair: Pair| pair.map(|system| values(system, &four));
+        let change = change(&of(pair), &of(reference))?;
+        let verdict = verdict(&change, lower_is_better).into();
+        Some(Contrast { measure: measure.to_owned(), pair, reference, change, verdict })
+    };
+    comparable(systems).into_iter().filter_map(contrast).collect()
 }
 
 /// Pairs, each with an earlier one that it can be held against: what tells its two systems apart tells those of the other apart,
@@ -80,11 +94,11 @@ fn nearest(pairs: &[Pair], distance: impl Fn(Pair) -> Option<usize>) -> Option<(
 }
 
 /// None without a seed that all four have, and where both pairs have the same values: what was varied does not bear on them.
-fn change(pair: [&[(u64, f64)]; 2], reference: [&[(u64, f64)]; 2]) -> Option<Difference> {
+fn change(pair: &[Values; 2], reference: &[Values; 2]) -> Option<Difference> {
     let at = |values: &[(u64, f64)], seed| {
         values.iter().find(|(found, _)| *found == seed).map(|(_, value)| *value)
     };
-    let within = |[system, baseline]: [&[(u64, f64)]; 2], seed| Some(at(system, seed)? - at(baseline, seed)?);
+    let within = |[system, baseline]: &[Values; 2], seed| Some(at(system, seed)? - at(baseline, seed)?);
     let seeds = pair[0].iter().map(|(seed, _)| *seed);
     let values: Vec<f64> =
         seeds.filter_map(|seed| Some(within(pair, seed)? - within(reference, seed)?)).collect();
@@ -195,15 +209,15 @@ mod tests {
 
     #[test]
     fn seeds_are_paired_over_all_four() {
-        let reference = [&[(1, 5.0), (2, 6.0), (3, 7.0)][..], &[(1, 5.5), (2, 6.25), (3, 7.5)]];
-        let pair = [&[(2, 4.0), (1, 3.0)][..], &[(1, 4.0), (2, 4.765_625), (3, 5.0)]];
-        let found = change(pair, reference).expect("two seeds");
+        let reference = [vec![(1, 5.0), (2, 6.0), (3, 7.0)], vec![(1, 5.5), (2, 6.25), (3, 7.5)]];
+        let pair = [vec![(2, 4.0), (1, 3.0)], vec![(1, 4.0), (2, 4.765_625), (3, 5.0)]];
+        let found = change(&pair, &reference).expect("two seeds");
         assert_eq!(found.values, [-0.765_625 + 0.25, -1.0 + 0.5]);
         assert_eq!(
             (verdict(&found, true), verdict(&found, false)),
             ("better than there", "worse than there")
         );
-        assert!(change(reference, reference).is_none());
-        assert!(change([&[], &[]], reference).is_none());
+        assert!(change(&reference, &reference).is_none());
+        assert!(change(&[vec![], vec![]], &reference).is_none());
     }
 }

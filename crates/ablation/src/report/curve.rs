@@ -9,7 +9,6 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::costs::Spent;
-use super::findings::RunFindings;
 use crate::plan::Account;
 
 /// One validation.
@@ -134,11 +133,6 @@ fn value_at(curve: &[Point], axis: Axis, place: f64, value: fn(&Point) -> f64) -
     let Some(low) = low else { return (high.at(axis) <= place).then_some(value(high)) };
     let share = ((place - low.at(axis)) / (high.at(axis) - low.at(axis))).min(1.0);
     Some(value(low) + share * (value(high) - value(low)))
-}
-
-/// Where the curve ends that ends first.
-pub(super) fn shortest(runs: &[RunFindings], axis: Axis) -> Option<f64> {
-    runs.iter().filter_map(|run| run.curve.last()).map(|point| point.at(axis)).reduce(f64::min)
 }
 
 /// The mean over runs of the validations that all of them have; runs of one system are validated at the same steps.

@@ -35,8 +35,6 @@ pub struct Findings {
     pub groups: Vec<Group>,
     /// All stages.
     pub stages: Vec<StageFindings>,
-    /// Operations at which losses are compared at equal compute; none without complete runs.
-    pub equal_flops: Option<f64>,
     /// Which runs have nothing to be compared with, in words.
     pub unpaired: Vec<String>,
 }
@@ -184,17 +182,15 @@ pub fn read(
     for report in earlier {
         report.fill(&Here { grid, plan, systems: &systems, data }, &mut runs, &mut stages)?;
     }
-    let equal_flops = curve::shortest(&runs, curve::Axis::Flops);
     Ok(Findings {
         name: grid.name.clone(),
         title: grid.title.clone(),
         about: grid.about.clone(),
         data: data.into(),
-        groups: measure::groups(&systems, &runs, &grid.glue, equal_flops),
+        groups: measure::groups(&systems, &runs, &grid.glue),
         stages,
         systems,
         runs,
-        equal_flops,
         unpaired: grid.unpaired(),
     })
 }

@@ -3,8 +3,8 @@
 use entromask_report::compare::Difference;
 use serde::Serialize;
 
+use super::compute;
 use super::contrast::{Contrast, contrasts};
-use super::curve::{Axis, Point, loss_at, tokens_at};
 use super::findings::{RunFindings, System};
 use super::validated;
 
@@ -34,6 +34,9 @@ pub struct Line {
     pub floor: Option<f64>,
     /// The system.
     pub system: usize,
+    /// Operations where it is measured, if that is not the end of each run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_flops: Option<f64>,
     /// Value by seed, of the runs that are there.
     pub values: Vec<(u64, f64)>,
     /// Runs that there should be.
@@ -51,15 +54,10 @@ pub struct Line {
 }
 
 /// Value of a run, and what knows nothing gets.
-type Value<'a> = dyn Fn(&RunFindings) -> Option<(f64, Option<f64>)> + 'a;
+pub(super) type Value<'a> = dyn Fn(&RunFindings) -> Option<(f64, Option<f64>)> + 'a;
 
 /// All groups: losses, then fine-tuning by configuration.
-pub(super) fn groups(
-    systems: &[System],
-    runs: &[RunFindings],
-    glue: &[String],
-    equal_flops: Option<f64>,
-) -> Vec<Group> {
+pub(super) fn groups(systems: &[System], runs: &[RunFindings], glue: &[String]) -> Vec<Group> {
     let title = "Validation loss at the end of training";
     let same = validated::alike(systems, runs, &(0..systems.len()).collect::<Vec<_>>());
     let same =
@@ -69,8 +67,9 @@ pub(super) fn groups(
         trained_on(runs)
     );
     let losses = lines(systems, runs, "validation loss", true, &|run| Some((run.valid_loss?, None)));
-    let mut groups = vec![losses_group((systems, runs), title, note, losses)];
-    groups.extend(equal_flops.map(|flops| at_compute(systems, runs, flops)));
+    let contrasts = contrasts(systems, &losses, true);
+    let mut groups = vec![losses_group((systems, runs), title, note, (losses, contrasts))];
+    groups.extend(compute::group(systems, runs));
     groups.extend(glue.iter().map(|name| fine_tuning(systems, runs, name)));
     groups
 }
@@ -89,63 +88,13 @@ fn trained_on(runs: &[RunFindings]) -> String {
     }
 }
 
-/// The loss where so much was spent. A run that was still waiting for its teacher then has none.
-fn at_compute(systems: &[System], runs: &[RunFindings], flops: f64) -> Group {
-    let at = |run: &RunFindings| Some((loss_at(&run.curve, Axis::Flops, flops)?, None));
-    let mut lines = lines(systems, runs, "validation loss", true, &at);
-    let has_curve = |system: usize| systems[system].runs.iter().any(|&run| !runs[run].curve.is_empty());
-    for line in &mut lines {
-        if line.values.is_empty() && has_curve(line.system) {
-            line.verdict = "not begun by then".into();
-        } else if let Some(against) = line.against
-            && line.difference.is_none()
-            && part_of(&systems[against], runs, flops).is_none()
-            && has_curve(against)
-        {
-            line.verdict = "its baseline had not begun by then".into();
-        }
-        let parts = line
-            .against
-            .map(|against| [line.system, against].map(|system| part_of(&systems[system], runs, flops)));
-        if let Some([Some(own), Some(others)]) = parts
-            && (own - others).abs() > SAME_PART
-        {
-            line.verdict = format!("at {:.0} % of its tokens, beside {:.0} %", 100.0 * own, 100.0 * others);
-        }
-    }
-    let note = format!(
-        "The same loss when {} were spent, the teacher's training and all scoring included: where the cheapest run ends. \
-         Between validations it is interpolated. The learning rate of a longer run has not fallen yet there, and a run planned \
-         for this budget may end elsewhere: where the two are at different parts of their schedules, nothing is said to be shown.",
-        entromask_report::number::flops(flops)
-    );
-    let mut group = losses_group((systems, runs), "Validation loss at equal compute", note, lines);
-    let part = |&system: &usize| part_of(&systems[system], runs, flops);
-    group.contrasts.retain(|contrast| {
-        let parts: Option<Vec<f64>> = contrast.pair.iter().chain(&contrast.reference).map(part).collect();
-        parts.is_some_and(|parts| parts.iter().all(|other| (other - parts[0]).abs() <= SAME_PART))
-    });
-    group
-}
-
-/// How far apart parts of schedules may be, to compare losses there.
-const SAME_PART: f64 = 0.05;
-
-/// The share of its tokens that a system has seen when `flops` were spent, on average over its runs.
-fn part_of(system: &System, runs: &[RunFindings], flops: f64) -> Option<f64> {
-    let curves = system.runs.iter().map(|&run| &runs[run].curve);
-    let part = |curve: &Vec<Point>| Some(tokens_at(curve, flops)? / curve.last()?.tokens);
-    let parts: Vec<f64> = curves.filter_map(part).collect();
-    (!parts.is_empty()).then(|| parts.iter().sum::<f64>() / parts.len() as f64)
-}
-
-fn losses_group(
+/// A group of losses, as far as they are of the same rows.
+pub(super) fn losses_group(
     (systems, runs): (&[System], &[RunFindings]),
     title: &str,
     note: String,
-    lines: Vec<Line>,
+    (lines, contrasts): (Vec<Line>, Vec<Contrast>),
 ) -> Group {
-    let contrasts = contrasts(systems, &lines, true);
     let mut group = Group { title: title.into(), note, lower_is_better: true, digits: 4, lines, contrasts };
     validated::withhold(systems, runs, &mut group);
     group
@@ -181,36 +130,50 @@ fn fine_tuning(systems: &[System], runs: &[RunFindings], name: &str) -> Group {
 }
 
 fn lines(systems: &[System], runs: &[RunFindings], measure: &str, lower: bool, value: &Value) -> Vec<Line> {
-    let values = |system: &System| -> Vec<(u64, f64)> {
-        let found = system.runs.iter().map(|&run| &runs[run]);
-        found.filter_map(|run| Some((run.seed, value(run)?.0))).collect()
-    };
-    let line = |index: usize, against: Option<usize>| {
-        let system = &systems[index];
-        let own = values(system);
-        let baseline = against.map(|baseline| values(&systems[baseline]));
-        let difference = baseline.and_then(|baseline| paired(&own, &baseline));
-        let (mean, sd) = mean_and_sd(&own);
-        Line {
-            measure: measure.into(),
-            floor: system.runs.iter().find_map(|&run| value(&runs[run])?.1),
-            system: index,
-            wanted: system.runs.len(),
-            verdict: verdict((system, runs), &own, difference.as_ref(), lower),
-            values: own,
-            mean,
-            sd,
-            against,
-            difference,
-        }
-    };
-    let comparisons = systems.iter().enumerate().flat_map(|(index, system)| {
+    comparisons(systems).map(|pair| line((systems, runs), pair, (measure, lower), value)).collect()
+}
+
+/// Each system with each of its baselines, and with nothing where it has none.
+pub(super) fn comparisons(systems: &[System]) -> impl Iterator<Item = (usize, Option<usize>)> {
+    systems.iter().enumerate().flat_map(|(index, system)| {
         let none = system.baselines.is_empty().then_some(None);
         none.into_iter()
             .chain(system.baselines.iter().copied().map(Some))
             .map(move |against| (index, against))
-    });
-    comparisons.map(|(index, against)| line(index, against)).collect()
+    })
+}
+
+/// One measure, of which lower is better or not, of a system beside one of its baselines.
+pub(super) fn line(
+    (systems, runs): (&[System], &[RunFindings]),
+    (index, against): (usize, Option<usize>),
+    (measure, lower): (&str, bool),
+    value: &Value,
+) -> Line {
+    let system = &systems[index];
+    let own = values(system, runs, value);
+    let baseline = against.map(|baseline| values(&systems[baseline], runs, value));
+    let difference = baseline.and_then(|baseline| paired(&own, &baseline));
+    let (mean, sd) = mean_and_sd(&own);
+    Line {
+        measure: measure.into(),
+        floor: system.runs.iter().find_map(|&run| value(&runs[run])?.1),
+        system: index,
+        at_flops: None,
+        wanted: system.runs.len(),
+        verdict: verdict((system, runs), &own, difference.as_ref(), lower),
+        values: own,
+        mean,
+        sd,
+        against,
+        difference,
+    }
+}
+
+/// The value of each run of a system that has one, by seed.
+pub(super) fn values(system: &System, runs: &[RunFindings], value: &Value) -> Vec<(u64, f64)> {
+    let found = system.runs.iter().map(|&run| &runs[run]);
+    found.filter_map(|run| Some((run.seed, value(run)?.0))).collect()
 }
 
 /// Own less baseline, over seeds that both have.
@@ -257,7 +220,7 @@ fn mean_and_sd(values: &[(u64, f64)]) -> (Option<f64>, Option<f64>) {
 mod tests {
     use super::*;
     use crate::grid::Choice;
-    use crate::report::{Point, Validated};
+    use crate::report::Validated;
 
     fn system(baseline: Option<usize>, runs: &[usize]) -> System {
         System {
@@ -279,7 +242,7 @@ mod tests {
         let systems = [system(None, &[0, 1, 2]), system(Some(0), &[5, 3, 4])];
         let runs =
             [run(0, 1, 6.0), run(0, 2, 6.5), run(0, 3, 7.0), run(1, 1, 5.8), run(1, 2, 6.2), run(1, 3, 6.75)];
-        let groups = groups(&systems, &runs, &[], None);
+        let groups = groups(&systems, &runs, &[]);
         let line = &groups[0].lines[1];
         let difference = line.difference.as_ref().expect("three pairs");
         let [low, high] = difference.t.expect("three pairs");
@@ -290,56 +253,13 @@ mod tests {
         assert_eq!((groups[0].lines[0].verdict.as_str(), groups[0].lines[0].sd), ("baseline", Some(0.5)));
     }
 
-    #[test]
-    fn a_run_that_has_not_begun_at_some_compute_is_not_missing() {
-        let at = |flops: f64, loss: f64| Point { step: 0, tokens: 0.0, flops, seconds: 0.0, loss };
-        let systems = [system(None, &[0]), system(Some(0), &[1]), system(Some(0), &[2])];
-        let mut runs = [run(0, 1, 6.0), run(1, 1, 5.0), run(2, 1, 5.0)];
-        runs[0].curve = vec![at(0.0, 10.0), at(4.0, 6.0)];
-        runs[1].curve = vec![at(9.0, 10.0), at(13.0, 5.0)];
-        runs[2].missing = Some("a model".into());
-        let group = at_compute(&systems, &runs, 2.0);
-        assert_eq!(group.lines[0].mean, Some(8.0));
-        let verdicts: Vec<_> = group.lines.iter().map(|line| line.verdict.as_str()).collect();
-        assert_eq!(verdicts, ["baseline", "not begun by then", "missing"]);
-        let systems = [system(Some(1), &[0]), system(None, &[1])];
-        let group = at_compute(&systems, &runs, 2.0);
-        assert_eq!(group.lines[0].verdict, "its baseline had not begun by then");
-    }
-
-    /// Of two runs of one budget one was trained by half when the other was done.
-    #[test]
-    fn nothing_is_shown_between_different_parts_of_two_schedules() {
-        let at = |tokens: f64, flops: f64, loss: f64| Point {
-            step: tokens as u64,
-            tokens,
-            flops,
-            seconds: 0.0,
-            loss,
-        };
-        let systems = [system(None, &[0, 1]), system(Some(0), &[2, 3]), system(Some(0), &[4, 5])];
-        let mut runs =
-            [run(0, 1, 6.0), run(0, 2, 6.0), run(1, 1, 5.0), run(1, 2, 5.0), run(2, 1, 5.0), run(2, 2, 5.0)];
-        for (index, run) in runs.iter_mut().enumerate() {
-            let loss = 6.0 + 0.01 * index as f64;
-            let more = if index < 2 { 1.0 } else { 2.0 };
-            // The last system is trained for as many operations, on as many tokens.
-            let more = if index > 3 { 1.0 } else { more };
-            run.curve = vec![at(0.0, 0.0, 10.0), at(4.0, 4.0, loss), at(4.0 * more, 4.0 * more, loss)];
-        }
-        let group = at_compute(&systems, &runs, 4.0);
-        assert_eq!(group.lines[1].verdict, "at 50 % of its tokens, beside 100 %");
-        assert!(group.lines[1].difference.is_some());
-        assert_eq!(group.lines[2].verdict, "seeds do not differ: nothing shown");
-    }
-
     /// 6.0, 5.8 and 5.5: the third lies 0.5 below the first and 0.3 below the second.
     #[test]
     fn a_system_is_compared_with_each_of_its_baselines() {
         let third = System { baselines: vec![0, 1], ..system(Some(0), &[2]) };
         let systems = [system(None, &[0]), system(Some(0), &[1]), third];
         let runs = [run(0, 1, 6.0), run(1, 1, 5.8), run(2, 1, 5.5)];
-        let group = &groups(&systems, &runs, &[], None)[0];
+        let group = &groups(&systems, &runs, &[])[0];
         let found: Vec<_> = group.lines.iter().map(|line| (line.system, line.against)).collect();
         assert_eq!(found, [(0, None), (1, Some(0)), (2, Some(0)), (2, Some(1))]);
         let means = group.lines.iter().filter_map(|line| Some(line.difference.as_ref()?.mean));
@@ -352,11 +272,11 @@ mod tests {
     fn losses_on_unlike_rows_have_no_verdict() {
         let systems = [system(None, &[0, 1]), system(Some(0), &[2, 3])];
         let mut runs = [run(0, 1, 6.0), run(0, 2, 6.5), run(1, 1, 5.8), run(1, 2, 6.31)];
-        assert_eq!(groups(&systems, &runs, &[], None)[0].lines[1].verdict, "better");
+        assert_eq!(groups(&systems, &runs, &[])[0].lines[1].verdict, "better");
         for (run, rows) in runs.iter_mut().zip([1024, 1024, 12, 12]) {
             run.validated = Some(Validated { rows, positions: None });
         }
-        let group = &groups(&systems, &runs, &[], None)[0];
+        let group = &groups(&systems, &runs, &[])[0];
         assert_eq!(group.lines[1].verdict, "validated on other rows");
         assert!(group.note.contains("not the same for all runs"), "{}", group.note);
     }
@@ -364,7 +284,7 @@ mod tests {
     #[test]
     fn a_system_without_its_baseline_is_no_baseline() {
         let alone = System { is_baseline: false, ..system(None, &[0]) };
-        let group = &groups(&[alone], &[run(0, 1, 6.0)], &[], None)[0];
+        let group = &groups(&[alone], &[run(0, 1, 6.0)], &[])[0];
         assert_eq!(group.lines[0].verdict, "its baseline is not in the grid");
     }
 
@@ -373,7 +293,7 @@ mod tests {
         let systems = [system(None, &[0]), system(Some(0), &[1, 2]), system(Some(0), &[3])];
         let mut runs = [run(0, 1, 6.0), run(1, 1, 5.0), run(1, 2, 5.0), run(2, 1, 4.0)];
         (runs[3].valid_loss, runs[3].missing) = (None, Some("a model".into()));
-        let group = &groups(&systems, &runs, &["probe".into()], None);
+        let group = &groups(&systems, &runs, &["probe".into()]);
         let verdicts: Vec<_> = group[0].lines.iter().map(|line| line.verdict.as_str()).collect();
         assert_eq!(verdicts, ["baseline", "one seed: nothing shown", "missing"]);
         assert_eq!((group[0].lines[1].values.len(), group[0].lines[1].wanted), (2, 2));

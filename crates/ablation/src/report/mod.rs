@@ -1,5 +1,6 @@
 //! What came out of a grid: tables with paired differences, learning curves, costs, and where each number is from.
 
+mod compute;
 mod contrast;
 mod costs;
 mod curve;

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use entromask_report::number::flops;
+
 use super::contrast::Contrast;
 use super::curve::{self, Axis, Point};
 use super::document::{Cell, DASH, Document, Figure, Section, Table};
@@ -120,6 +122,7 @@ fn section(findings: &Findings, group: &Group) -> Section {
         "run",
         "floor#",
         "n#",
+        "at#",
         "value#",
         "against",
         "difference#",
@@ -128,6 +131,9 @@ fn section(findings: &Findings, group: &Group) -> Section {
         "verdict",
     ]);
     table.rows = group.lines.iter().map(|line| row(findings, group, line)).collect();
+    if group.lines.iter().all(|line| line.at_flops.is_none()) {
+        table.drop_column(4);
+    }
     if group.lines.iter().all(|line| line.floor.is_none()) {
         table.drop_column(2);
     }
@@ -214,6 +220,7 @@ fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
         system.label.clone().into(),
         line.floor.map_or(DASH.into(), |floor| format!("{floor:.1}")).into(),
         count.into(),
+        line.at_flops.map_or(DASH.into(), flops).into(),
         value.into(),
         line.against.map_or(DASH, |baseline| &findings.systems[baseline].label).into(),
         difference.map_or(DASH.into(), |difference| format!("{:+.digits$}", difference.mean)).into(),
@@ -309,7 +316,7 @@ mod tests {
             (1..).zip(losses).map(run).collect::<Vec<_>>()
         };
         let runs: Vec<RunFindings> = losses.iter().enumerate().flat_map(run).collect();
-        let groups = super::super::measure::groups(&systems, &runs, &[], None);
+        let groups = super::super::measure::groups(&systems, &runs, &[]);
         let findings = Findings {
             name: "data".into(),
             title: "Data".into(),
@@ -319,7 +326,6 @@ mod tests {
             runs,
             groups,
             stages: vec![],
-            equal_flops: None,
             unpaired: vec![],
         };
         let document = document(&findings, Path::new("pipelines/grid/data.toml"));
