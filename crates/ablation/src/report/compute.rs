@@ -1,6 +1,7 @@
 //! The loss where two systems have spent as much.
 
 use super::contrast::contrasts_of;
+use super::costs::without;
 use super::curve::{Axis, Point, loss_at, tokens_at};
 use super::findings::{RunFindings, System};
 use super::measure::{Group, Line, comparisons, line, losses_group, values};
@@ -15,14 +16,14 @@ const NOTE: &str = "The same loss when as many operations were spent, the teache
                     planned for this budget may end elsewhere: where the two are at different parts of their schedules, \
                     nothing is said to be shown.";
 
-/// Losses at equal compute; none without a run that was trained.
-pub(super) fn group(systems: &[System], runs: &[RunFindings]) -> Option<Group> {
+/// Losses at equal compute, but for the training of the teachers that are `uncharged`; none without a run that was trained.
+pub(super) fn group(systems: &[System], runs: &[RunFindings], uncharged: &[String]) -> Option<Group> {
     let at = Spending { systems, runs };
     let lines: Vec<Line> = comparisons(systems).filter_map(|pair| at.line(pair)).collect();
     let contrasts = contrasts_of(systems, MEASURE, true, &|system, four| at.comparable(system, four));
     let is_there = lines.iter().any(|line| !line.values.is_empty());
-    let group =
-        || losses_group((systems, runs), "Validation loss at equal compute", NOTE.into(), (lines, contrasts));
+    let (title, note) = ("Validation loss at equal compute", format!("{NOTE}{}", without(uncharged)));
+    let group = || losses_group((systems, runs), title, note, (lines, contrasts));
     is_there.then(group)
 }
 
@@ -142,12 +143,12 @@ mod tests {
         ];
         runs[2].missing = Some("a model".into());
         let systems = [system(None, &[0]), system(Some(0), &[1]), system(Some(0), &[2])];
-        let found = group(&systems, &runs).expect("curves");
+        let found = group(&systems, &runs, &[]).expect("curves");
         assert_eq!(verdicts(&found), ["baseline", "not begun by then", "missing"]);
         let systems = [system(Some(1), &[0]), system(None, &[1])];
-        let found = group(&systems, &runs).expect("curves");
+        let found = group(&systems, &runs, &[]).expect("curves");
         assert_eq!(verdicts(&found), ["its baseline had not begun by then", "baseline"]);
-        assert!(group(&[system(None, &[2])], &runs).is_none(), "nothing was trained");
+        assert!(group(&[system(None, &[2])], &runs, &[]).is_none(), "nothing was trained");
     }
 
     /// Of two runs of one budget one was trained by half when the other was done.
@@ -162,7 +163,7 @@ mod tests {
                 run(index / 2, 1 + index as u64 % 2, &[(0.0, 10.0), (4.0, loss), (end, loss)])
             })
             .collect();
-        let found = group(&systems, &runs).expect("curves");
+        let found = group(&systems, &runs, &[]).expect("curves");
         assert_eq!(found.lines[1].verdict, "at 50 % of its tokens, beside 100 %");
         assert!(found.lines[1].difference.is_some());
         assert_eq!(found.lines[2].verdict, "seeds do not differ: nothing shown");
@@ -183,7 +184,7 @@ mod tests {
             run(2, 1, &[(0.0, 10.0), (10.0, 5.0)]),
             run(3, 1, &[(0.0, 10.0), (1.0, 10.0)]),
         ];
-        let found = group(&systems, &runs).expect("curves");
+        let found = group(&systems, &runs, &[]).expect("curves");
         let at = |line: &Line| (line.system, line.against, line.at_flops, line.mean);
         let expected = [
             (0, None, Some(8.0), Some(6.0)),

@@ -48,6 +48,17 @@ impl Account {
     }
 }
 
+/// A sentence on teachers whose training nobody is charged, to follow others; nothing where there are none.
+pub(super) fn without(uncharged: &[String]) -> String {
+    if uncharged.is_empty() {
+        return String::new();
+    }
+    let names = uncharged.join(", ");
+    format!(
+        " Not included is the training of {names}: it was done elsewhere, at a cost that is not known here."
+    )
+}
+
 /// What the parts of a run took, by account.
 pub(super) fn by_account(parts: &[(Account, &Path, &Manifest)]) -> BTreeMap<String, Spent> {
     let mut costs: BTreeMap<String, Spent> = BTreeMap::new();

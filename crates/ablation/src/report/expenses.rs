@@ -2,7 +2,7 @@
 
 use entromask_report::number::{duration, flops};
 
-use super::costs::Spent;
+use super::costs::{Spent, without};
 use super::document::{Cell, DASH, Section, Table};
 use super::findings::{Findings, RunFindings, System};
 use crate::plan::Account;
@@ -26,8 +26,9 @@ pub(super) fn section(findings: &Findings) -> Section {
     let note = format!(
         "Operations by formula, and seconds on the threads that each stage had, mean over seeds. Each run is charged what it \
          would cost by itself; shared stages were made once, and the whole grid took {}. `against` is operations beside the \
-         first baseline's, without fine-tuning.",
-        shown(total)
+         first baseline's, without fine-tuning.{}",
+        shown(total),
+        without(&findings.uncharged)
     );
     Section { notes: vec![note], tables: vec![table], ..Section::new("Cost") }
 }

@@ -1,6 +1,6 @@
 //! The numbers behind a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use entromask_artifact::Manifest;
@@ -35,6 +35,8 @@ pub struct Findings {
     pub groups: Vec<Group>,
     /// All stages.
     pub stages: Vec<StageFindings>,
+    /// Teachers that were trained elsewhere, so that nobody knows here at what cost.
+    pub uncharged: Vec<String>,
     /// Which runs have nothing to be compared with, in words.
     pub unpaired: Vec<String>,
 }
@@ -182,15 +184,17 @@ pub fn read(
     for report in earlier {
         report.fill(&Here { grid, plan, systems: &systems, data }, &mut runs, &mut stages)?;
     }
+    let uncharged = uncharged(grid, plan);
     Ok(Findings {
         name: grid.name.clone(),
         title: grid.title.clone(),
         about: grid.about.clone(),
         data: data.into(),
-        groups: measure::groups(&systems, &runs, &grid.glue),
+        groups: measure::groups(&systems, &runs, &grid.glue, &uncharged),
         stages,
         systems,
         runs,
+        uncharged,
         unpaired: grid.unpaired(),
     })
 }
@@ -222,6 +226,16 @@ pub(super) fn systems(grid: &Grid) -> Vec<System> {
     let baselines: Vec<Vec<usize>> = systems.iter().map(of).collect();
     systems.iter_mut().zip(baselines).for_each(|(system, baselines)| system.baselines = baselines);
     systems
+}
+
+/// The teachers of runs that no stage trains.
+fn uncharged(grid: &Grid, plan: &Plan) -> Vec<String> {
+    let is_foreign = |(run, stages): &(&Run, &RunStages)| {
+        let trained = stages.timeline.iter().any(|(account, _)| *account == Account::Teacher);
+        !run.choice.teacher.is_empty() && !trained
+    };
+    let names = plan.of(grid).filter(is_foreign).map(|(run, _)| run.choice.teacher.clone());
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 struct Reader<'a> {
@@ -352,5 +366,19 @@ mod tests {
         assert_eq!(one, digest([json!({"seed": 1}), masks(2, 1.0), json!({"seed": 2})]));
         assert_ne!(one, digest([json!({"seed": 1}), masks(2, 0.5), json!({"seed": 2})]), "other masks");
         assert_ne!(one, digest([json!({"seed": 2}), masks(2, 1.0), json!({"seed": 2})]), "other scores");
+    }
+
+    #[test]
+    fn a_teacher_from_elsewhere_is_not_charged() -> anyhow::Result<()> {
+        let pipelines = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines");
+        let model = tempfile::tempdir()?;
+        std::fs::write(model.path().join("config.json"), "{}")?;
+        let (file, name) = (model.path().join("test.toml"), model.path().display().to_string());
+        let axes = format!("strategy = \"high\"\nsource = \"teacher\"\nteacher = [\"mini\", {name:?}]");
+        std::fs::write(&file, format!("title = \"t\"\n[axes]\n{axes}\n"))?;
+        let grid = Grid::load(&file, &pipelines)?;
+        let plan = Plan::new(&grid, Path::new("data"), &pipelines)?;
+        assert_eq!(uncharged(&grid, &plan), [name]);
+        Ok(())
     }
 }

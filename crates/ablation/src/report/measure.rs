@@ -57,7 +57,12 @@ pub struct Line {
 pub(super) type Value<'a> = dyn Fn(&RunFindings) -> Option<(f64, Option<f64>)> + 'a;
 
 /// All groups: losses, then fine-tuning by configuration.
-pub(super) fn groups(systems: &[System], runs: &[RunFindings], glue: &[String]) -> Vec<Group> {
+pub(super) fn groups(
+    systems: &[System],
+    runs: &[RunFindings],
+    glue: &[String],
+    uncharged: &[String],
+) -> Vec<Group> {
     let title = "Validation loss at the end of training";
     let same = validated::alike(systems, runs, &(0..systems.len()).collect::<Vec<_>>());
     let same =
@@ -69,7 +74,7 @@ pub(super) fn groups(systems: &[System], runs: &[RunFindings], glue: &[String]) 
     let losses = lines(systems, runs, "validation loss", true, &|run| Some((run.valid_loss?, None)));
     let contrasts = contrasts(systems, &losses, true);
     let mut groups = vec![losses_group((systems, runs), title, note, (losses, contrasts))];
-    groups.extend(compute::group(systems, runs));
+    groups.extend(compute::group(systems, runs, uncharged));
     groups.extend(glue.iter().map(|name| fine_tuning(systems, runs, name)));
     groups
 }
@@ -242,7 +247,7 @@ mod tests {
         let systems = [system(None, &[0, 1, 2]), system(Some(0), &[5, 3, 4])];
         let runs =
             [run(0, 1, 6.0), run(0, 2, 6.5), run(0, 3, 7.0), run(1, 1, 5.8), run(1, 2, 6.2), run(1, 3, 6.75)];
-        let groups = groups(&systems, &runs, &[]);
+        let groups = groups(&systems, &runs, &[], &[]);
         let line = &groups[0].lines[1];
         let difference = line.difference.as_ref().expect("three pairs");
         let [low, high] = difference.t.expect("three pairs");
@@ -259,7 +264,7 @@ mod tests {
         let third = System { baselines: vec![0, 1], ..system(Some(0), &[2]) };
         let systems = [system(None, &[0]), system(Some(0), &[1]), third];
         let runs = [run(0, 1, 6.0), run(1, 1, 5.8), run(2, 1, 5.5)];
-        let group = &groups(&systems, &runs, &[])[0];
+        let group = &groups(&systems, &runs, &[], &[])[0];
         let found: Vec<_> = group.lines.iter().map(|line| (line.system, line.against)).collect();
         assert_eq!(found, [(0, None), (1, Some(0)), (2, Some(0)), (2, Some(1))]);
         let means = group.lines.iter().filter_map(|line| Some(line.difference.as_ref()?.mean));
@@ -272,11 +277,11 @@ mod tests {
     fn losses_on_unlike_rows_have_no_verdict() {
         let systems = [system(None, &[0, 1]), system(Some(0), &[2, 3])];
         let mut runs = [run(0, 1, 6.0), run(0, 2, 6.5), run(1, 1, 5.8), run(1, 2, 6.31)];
-        assert_eq!(groups(&systems, &runs, &[])[0].lines[1].verdict, "better");
+        assert_eq!(groups(&systems, &runs, &[], &[])[0].lines[1].verdict, "better");
         for (run, rows) in runs.iter_mut().zip([1024, 1024, 12, 12]) {
             run.validated = Some(Validated { rows, positions: None });
         }
-        let group = &groups(&systems, &runs, &[])[0];
+        let group = &groups(&systems, &runs, &[], &[])[0];
         assert_eq!(group.lines[1].verdict, "validated on other rows");
         assert!(group.note.contains("not the same for all runs"), "{}", group.note);
     }
@@ -284,7 +289,7 @@ mod tests {
     #[test]
     fn a_system_without_its_baseline_is_no_baseline() {
         let alone = System { is_baseline: false, ..system(None, &[0]) };
-        let group = &groups(&[alone], &[run(0, 1, 6.0)], &[])[0];
+        let group = &groups(&[alone], &[run(0, 1, 6.0)], &[], &[])[0];
         assert_eq!(group.lines[0].verdict, "its baseline is not in the grid");
     }
 
@@ -293,7 +298,7 @@ mod tests {
         let systems = [system(None, &[0]), system(Some(0), &[1, 2]), system(Some(0), &[3])];
         let mut runs = [run(0, 1, 6.0), run(1, 1, 5.0), run(1, 2, 5.0), run(2, 1, 4.0)];
         (runs[3].valid_loss, runs[3].missing) = (None, Some("a model".into()));
-        let group = &groups(&systems, &runs, &["probe".into()]);
+        let group = &groups(&systems, &runs, &["probe".into()], &[]);
         let verdicts: Vec<_> = group[0].lines.iter().map(|line| line.verdict.as_str()).collect();
         assert_eq!(verdicts, ["baseline", "one seed: nothing shown", "missing"]);
         assert_eq!((group[0].lines[1].values.len(), group[0].lines[1].wanted), (2, 2));

@@ -6,6 +6,7 @@ use std::path::Path;
 use entromask_report::number::flops;
 
 use super::contrast::Contrast;
+use super::costs::without;
 use super::curve::{self, Axis, Point};
 use super::document::{Cell, DASH, Document, Figure, Section, Table};
 use super::expenses;
@@ -239,14 +240,14 @@ fn curves(findings: &Findings) -> Section {
     let systems = findings.systems.iter().map(|system| drawn(findings, system));
     let drawn: Vec<_> = systems.filter(|curve| curve.points.len() > 1).collect();
     let mut section = Section::new("Learning curves");
-    section.notes.push(
+    section.notes.push(format!(
         "Validation loss on the fixed mask, mean over the seeds that are there. At equal compute, the training of the teacher \
          and its scoring stand before the first step, also where a run begins without them; a model's own scoring stands \
          before the round that it is for. A lone run would pay all of it. Operations are by \
          formula; seconds are those of the machine that made each stage, on the threads that it had, beside whatever else the \
-         machine did: they say roughly what to expect, and compare runs only where all were made side by side."
-            .into(),
-    );
+         machine did: they say roughly what to expect, and compare runs only where all were made side by side.{}",
+        without(&findings.uncharged)
+    ));
     if drawn.is_empty() {
         section.notes.push("Missing: no run has a curve yet.".into());
         return section;
@@ -316,7 +317,7 @@ mod tests {
             (1..).zip(losses).map(run).collect::<Vec<_>>()
         };
         let runs: Vec<RunFindings> = losses.iter().enumerate().flat_map(run).collect();
-        let groups = super::super::measure::groups(&systems, &runs, &[]);
+        let groups = super::super::measure::groups(&systems, &runs, &[], &[]);
         let findings = Findings {
             name: "data".into(),
             title: "Data".into(),
@@ -326,6 +327,7 @@ mod tests {
             runs,
             groups,
             stages: vec![],
+            uncharged: vec!["bert".into()],
             unpaired: vec![],
         };
         let document = document(&findings, Path::new("pipelines/grid/data.toml"));
@@ -333,5 +335,7 @@ mod tests {
         let row = "| mixed 0.5 − random 0.5 | mixed 1 − random 1 | 2 | +0.2050 | +0.1415 to +0.2685 | +0.2000 to +0.2100 | **worse than there** |";
         assert!(text.contains(CONTRASTS) && text.contains(row), "{text}");
         assert!(!text.contains("mixed 1 − random 1 | mixed"), "{text}");
+        let uncharged = text.matches("Not included is the training of bert:").count();
+        assert_eq!(uncharged, 2, "with the curves and the costs: {text}");
     }
 }
