@@ -1,6 +1,7 @@
 //! What is measured, and how much systems differ in it.
 
 use entromask_report::compare::Difference;
+use entromask_report::number::short;
 use serde::Serialize;
 
 use super::compute;
@@ -85,11 +86,11 @@ fn trained_on(runs: &[RunFindings]) -> String {
     let (Some(least), Some(most)) = (ends().reduce(f64::min), ends().reduce(f64::max)) else {
         return String::new();
     };
-    let [least, most] = [least, most].map(|tokens| format!("{:.1}", tokens / 1e6));
+    let [least, most] = [least, most].map(short);
     if least == most {
-        format!(", after {least} M tokens")
+        format!(", after {least} tokens")
     } else {
-        format!(", after {least} to {most} M tokens")
+        format!(", after {least} to {most} tokens")
     }
 }
 
@@ -225,7 +226,7 @@ fn mean_and_sd(values: &[(u64, f64)]) -> (Option<f64>, Option<f64>) {
 mod tests {
     use super::*;
     use crate::grid::Choice;
-    use crate::report::Validated;
+    use crate::report::{Point, Validated};
 
     fn system(baseline: Option<usize>, runs: &[usize]) -> System {
         System {
@@ -284,6 +285,16 @@ mod tests {
         let group = &groups(&systems, &runs, &[], &[])[0];
         assert_eq!(group.lines[1].verdict, "validated on other rows");
         assert!(group.note.contains("not the same for all runs"), "{}", group.note);
+    }
+
+    #[test]
+    fn a_small_corpus_has_some_tokens() {
+        let after = |tokens: f64| {
+            let curve = vec![Point { step: 2, tokens, flops: 0.0, seconds: 0.0, loss: 6.0 }];
+            RunFindings { curve, ..run(0, 1, 6.0) }
+        };
+        assert_eq!(trained_on(&[after(14_120.0), after(14_120.0)]), ", after 14.1 k tokens");
+        assert_eq!(trained_on(&[after(14_120.0), after(20.7e6)]), ", after 14.1 k to 20.7 M tokens");
     }
 
     #[test]
