@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
@@ -7,7 +8,7 @@ use entromask_cli::{CommonArgs, EXIT_CODES_HELP, OutputArgs, emit};
 use entromask_fault::Fault;
 use serde_json::json;
 
-use crate::execute::{Options, Outcome, Standing, check, execute};
+use crate::execute::{BECOME, Options, Outcome, Standing, become_program, check, execute, launcher};
 use crate::grid::{Catalogue, Grid};
 use crate::plan::{Place, Plan};
 use crate::prose;
@@ -62,6 +63,15 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Become a stage's program, which stops when the grid does
+    #[command(name = BECOME, hide = true)]
+    Become {
+        /// The grid's process
+        parent: u32,
+        /// The stage's command
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -103,6 +113,17 @@ impl Args {
         CommonArgs { output: self.output.clone(), ..CommonArgs::default() }
     }
 
+    /// Becomes another program, if that was asked for. To be called before anything waits for signals, since those would be lost.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if it cannot be started.
+    pub fn become_program(&self) -> anyhow::Result<()> {
+        match &self.command {
+            Command::Become { parent, command } => Err(become_program(*parent, command)),
+            _ => Ok(()),
+        }
+    }
+
     /// Does what was asked for.
     pub fn run(&self) -> anyhow::Result<()> {
         let common = self.common();
@@ -111,6 +132,7 @@ impl Args {
             Command::Run { where_, jobs, dry_run: false } => Experiment::new(where_, *jobs)?.run(&common),
             Command::Report { where_, earlier } => Experiment::new(where_, None)?.report(&common, earlier),
             Command::Page { file, out } => page(&common, file, out.as_deref()),
+            Command::Become { .. } => self.become_program(),
         }
     }
 }
@@ -131,7 +153,8 @@ impl<'a> Experiment<'a> {
         if threads == 0 {
             return Err(Fault::usage("--threads 0").remedy("give at least one thread").into());
         }
-        let place = Place { bin: bin(at)?, device: at.device.clone(), threads: Some(threads) };
+        let (bin, device) = (bin(at)?, at.device.clone());
+        let place = Place { bin, device, threads: Some(threads), launcher: launcher() };
         Ok(Self { at, grid, plan, place, jobs })
     }
 

@@ -7,5 +7,6 @@ use entromask_ablation::command::Args;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    entromask_cli::main(&args.common(), || args.run())
+    let became = args.become_program();
+    entromask_cli::main(&args.common(), || became.and_then(|()| args.run()))
 }

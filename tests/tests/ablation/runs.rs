@@ -70,6 +70,39 @@ fn killed_at_any_moment_it_goes_on_to_the_same_artifacts() -> Result<()> {
     Ok(())
 }
 
+/// Otherwise it would go on unseen, and the next start would wait for it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stage_ends_with_a_grid_that_is_killed() -> Result<()> {
+    let world = World::new()?;
+    let (bin, note) = (world.folder.path().join("bin"), world.folder.path().join("stage"));
+    fs::create_dir(&bin)?;
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--dry-run*) echo '{{\"up_to_date\": false, \"reasons\": []}}'; exit;; esac\n\
+         echo $$ > {0}.tmp; mv {0}.tmp {0}; exec sleep 600\n",
+        note.display()
+    );
+    let program = bin.join("entromask-tokenize");
+    fs::write(&program, script)?;
+    fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
+    let mut command = world.command("run", "micro", &["--bin"]);
+    let mut grid = command.arg(&bin).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let within_a_minute = |happened: &dyn Fn() -> bool| {
+        (0..1200).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            happened()
+        })
+    };
+    ensure!(within_a_minute(&|| note.exists()), "no stage has begun");
+    let stage = Path::new("/proc").join(fs::read_to_string(&note)?.trim()).join("cmdline");
+    let sleeps = || fs::read_to_string(&stage).is_ok_and(|line| line.starts_with("sleep"));
+    assert!(within_a_minute(&sleeps), "it is the program's own process");
+    grid.kill()?;
+    grid.wait()?;
+    assert!(within_a_minute(&|| !sleeps()), "it ends");
+    Ok(())
+}
+
 #[test]
 fn a_failed_run_is_named_and_the_others_go_on() -> Result<()> {
     let world = World::new()?;

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use entromask_cli::check_interrupt;
-use entromask_fault::Fault;
 use serde::Deserialize;
 
+use super::launch;
 use crate::plan::{Place, Plan, Stage};
 
 /// Where a stage stands.
@@ -30,7 +30,7 @@ struct Answer {
 /// Asks each stage of `plan` whether there is work; nothing is made.
 ///
 /// # Errors
-/// A [`Fault`] of class input if a program cannot be started, and of class interrupted if the user asked to stop: whoever
+/// A [`Fault`](entromask_fault::Fault) of class input if a program cannot be started, and of class interrupted if the user asked to stop: whoever
 /// goes on from half of the answers would take what is there for missing.
 pub fn check(plan: &Plan, place: &Place, data: &Path) -> anyhow::Result<Vec<Standing>> {
     let mut standings = Vec::with_capacity(plan.stages.len());
@@ -52,10 +52,8 @@ fn ask(stage: &Stage, place: &Place) -> anyhow::Result<Standing> {
     let mut command = Command::new(&program);
     command.args(args).args(["--dry-run", "--json", "-q"]);
     // A group of its own: Ctrl-C must not end it, since that would look like a stage that cannot run.
-    let output = command.process_group(0).output().map_err(|error| {
-        Fault::input(format!("{}: cannot be started: {error}", program.display()))
-            .remedy("build the stages with `make build`, or name their folder with --bin")
-    })?;
+    let output =
+        command.process_group(0).output().map_err(|error| launch::cannot_be_started(&program, &error))?;
     if !output.status.success() {
         return Ok(Standing::Broken(String::from_utf8_lossy(&output.stderr).trim().into()));
     }

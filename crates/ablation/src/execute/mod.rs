@@ -2,6 +2,7 @@
 
 mod check;
 mod estimate;
+mod launch;
 mod process;
 mod queue;
 
@@ -14,6 +15,7 @@ use entromask_cli::interrupted;
 use crate::plan::{Place, Plan};
 pub use check::{Standing, check};
 use estimate::Estimate;
+pub(crate) use launch::{BECOME, become_program, launcher};
 use process::{Exit, Log};
 use queue::Queue;
 

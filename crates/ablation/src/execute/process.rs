@@ -2,16 +2,17 @@
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
 use entromask_cli::{StopsWithUs, interrupted};
-use entromask_fault::{Class, Fault};
+use entromask_fault::Class;
 use fs_err as fs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::launch;
 use crate::plan::{Place, Stage};
 
 /// How often a program is looked after.
@@ -91,14 +92,12 @@ pub(super) fn call(stage: &Stage, place: &Place, log: &Log) -> anyhow::Result<Ex
 fn run(stage: &Stage, place: &Place, log: &Path) -> anyhow::Result<ExitStatus> {
     let (program, args) = stage.command(place);
     let file = fs::File::create(log)?.into_parts().0;
-    let mut command = Command::new(&program);
+    let mut command = launch::command(place.launcher.as_deref(), &program);
     command.args(args).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     // A group of its own: Ctrl-C reaches this process only, which passes it on once. A second signal would end a stage at
     // once.
-    let child = command.process_group(0).spawn().map_err(|error| {
-        Fault::input(format!("{}: cannot be started: {error}", program.display()))
-            .remedy("build the stages with `make build`, or name their folder with --bin")
-    })?;
+    let child =
+        command.process_group(0).spawn().map_err(|error| launch::cannot_be_started(&program, &error))?;
     wait(child)
 }
 
@@ -192,7 +191,7 @@ mod tests {
             args: vec![],
             class: String::new(),
         };
-        let place = Place { bin: folder.path().into(), device: "cpu".into(), threads: None };
+        let place = Place { bin: folder.path().into(), device: "cpu".into(), threads: None, launcher: None };
         let log = Log::new(folder.path(), "masks/a");
         fs::write(log.path(), "what was said before")?;
         let exit = call(&stage, &place, &log)?;

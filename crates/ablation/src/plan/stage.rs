@@ -44,6 +44,8 @@ pub struct Place {
     pub device: String,
     /// Threads of each stage; the stage's own choice without.
     pub threads: Option<usize>,
+    /// The program that becomes a stage's, so that it ends with the grid; without, the stage's own is called.
+    pub launcher: Option<PathBuf>,
 }
 
 impl Program {
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn scoring_has_the_first_of_several_devices() {
-        let place = Place { bin: "bin".into(), device: "cuda:0,1".into(), threads: None };
+        let place = Place { bin: "bin".into(), device: "cuda:0,1".into(), threads: None, launcher: None };
         let args = |program| {
             let stage =
                 Stage { program, out: "out".into(), inputs: vec![], args: vec![], class: String::new() };
