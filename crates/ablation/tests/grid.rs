@@ -133,6 +133,7 @@ fn every_axis_is_in_some_path() -> anyhow::Result<()> {
         ("student", "\"tiny\"", "\"small\""),
         ("train", "\"mlm\"", "\"cpu\""),
         ("epochs", "4", "8"),
+        ("dtype", "\"f32\"", "\"bf16\""),
         ("teacher", "\"mini\"", "\"small\""),
         ("score", "\"kfold\"", "\"unmasked\""),
         ("rate", "0.15", "0.3"),
@@ -156,6 +157,27 @@ fn every_axis_is_in_some_path() -> anyhow::Result<()> {
     let grid = load(&format!("{}{rounds}", base.replace("\"teacher\"", "\"self\"")))?;
     let plan = plan(&grid);
     assert_ne!(plan.stages[plan.runs[0].model].out, plan.stages[plan.runs[1].model].out);
+    Ok(())
+}
+
+/// Also what is random, or said by a teacher: in bf16 nothing is shared with f32 but tokens and random masks.
+#[test]
+fn all_that_computes_with_a_model_has_its_type() -> anyhow::Result<()> {
+    let grid = load(&PRODUCT.replace("[axes]", "[axes]\ndtype = [\"f32\", \"bf16\"]"))?;
+    let plan = plan(&grid);
+    for (run, stages) in plan.of(&grid) {
+        let all = stages
+            .timeline
+            .iter()
+            .map(|(_, stage)| *stage)
+            .chain(stages.glue.iter().map(|(_, stage)| *stage));
+        for stage in all.map(|stage| &plan.stages[stage]) {
+            let computes = !matches!(stage.program, Program::Tokenize | Program::Select);
+            let is_bf16 = run.choice.get(Axis::Dtype) == "bf16";
+            assert_eq!(stage.args.contains(&"--dtype".into()), computes && is_bf16, "{stage:?}");
+        }
+    }
+    assert!(labels(&grid).contains(&"1 sample, in bf16, by itself".into()), "{:?}", labels(&grid));
     Ok(())
 }
 

@@ -18,6 +18,8 @@ pub enum Axis {
     Train,
     /// Passes over the corpus.
     Epochs,
+    /// Type of the matrix products of scoring, training and fine-tuning: `f32` or `bf16`.
+    Dtype,
     /// Who scores or teaches: `pipelines/teacher/`, or a Hugging Face folder.
     Teacher,
     /// How entropy is measured: `pipelines/score/`.
@@ -43,13 +45,14 @@ pub enum Axis {
     Freezing,
 }
 
-const ALL: [Axis; 17] = [
+const ALL: [Axis; 18] = [
     Axis::Seed,
     Axis::Corpus,
     Axis::Data,
     Axis::Student,
     Axis::Train,
     Axis::Epochs,
+    Axis::Dtype,
     Axis::Teacher,
     Axis::Score,
     Axis::Rate,
@@ -90,6 +93,7 @@ impl Axis {
     pub(super) fn phrase(self, value: &str) -> String {
         match self {
             Self::Strategy | Self::Schedule => value.into(),
+            Self::Dtype => format!("in {value}"),
             Self::Source if value == "self" => "by itself".into(),
             Self::Source => format!("by a {value}"),
             Self::Distillation => format!("with {value}"),

@@ -23,6 +23,9 @@ pub struct Choice {
     pub train: String,
     /// Passes over the corpus.
     pub epochs: u64,
+    /// Type of matrix products.
+    #[serde(default)]
+    pub dtype: Dtype,
     /// Who scores or teaches; empty where nobody does.
     pub teacher: String,
     /// How entropy is measured; empty where it is not.
@@ -60,6 +63,17 @@ pub enum Source {
     Own,
 }
 
+/// Type of the matrix products of all stages that compute with a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// As everything else.
+    #[default]
+    F32,
+    /// Less exact, and faster where the device has units for it.
+    Bf16,
+}
+
 /// When the teacher's masks or guidance are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -86,6 +100,7 @@ impl Default for Choice {
             student: "modernbert-tiny".into(),
             train: "mlm".into(),
             epochs: 4,
+            dtype: Dtype::F32,
             teacher: "mini".into(),
             score: "kfold".into(),
             rate: None,
@@ -111,6 +126,7 @@ impl Choice {
             Axis::Student => self.student = name(axis, value)?,
             Axis::Train => self.train = name(axis, value)?,
             Axis::Epochs => self.epochs = epochs(value)?,
+            Axis::Dtype => self.dtype = Dtype::parse(value)?,
             Axis::Teacher => self.teacher = name(axis, value)?,
             Axis::Score => self.score = name(axis, value)?,
             Axis::Rate => self.rate = Some(share(axis, value)?),
@@ -142,6 +158,7 @@ impl Choice {
             Axis::Student => self.student.clone(),
             Axis::Train => self.train.clone(),
             Axis::Epochs => self.epochs.to_string(),
+            Axis::Dtype => unless("f32", text(&self.dtype)),
             Axis::Teacher => self.teacher.clone(),
             Axis::Score => self.score.clone(),
             Axis::Rate => self.rate.map(number).unwrap_or_default(),
@@ -231,6 +248,12 @@ impl Choice {
         Err(Fault::usage(format!("epochs = {epochs} with rounds = {further}"))
             .remedy(format!("{rounds} rounds with the first one have to divide the epochs"))
             .into())
+    }
+}
+
+impl Dtype {
+    fn parse(value: &Value) -> anyhow::Result<Self> {
+        one_of(Axis::Dtype, value, &[Self::F32, Self::Bf16])
     }
 }
 

@@ -35,7 +35,7 @@ use std::path::Path;
 
 pub use axis::Axis;
 pub use catalogue::{Catalogue, Teacher};
-pub use choice::{Choice, Source, Transfer};
+pub use choice::{Choice, Dtype, Source, Transfer};
 
 /// A grid, expanded.
 #[derive(Clone, Debug)]

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::names::{Names, recipe, text, tokens_name, transfer};
+use super::names::{Names, recipe, text, tokens_name, transfer, typed};
 use super::{Account, Program, RunStages, Stage};
-use crate::grid::{Axis, Catalogue, Choice, Grid, Source, Teacher, Transfer};
+use crate::grid::{Axis, Catalogue, Choice, Dtype, Grid, Source, Teacher, Transfer};
 
 /// The seed of a teacher that the pipeline trains: there is one teacher, whatever the seed of the student.
 const TEACHER_SEED: u64 = 1;
@@ -81,10 +81,11 @@ impl<'a> Builder<'a> {
     fn by_teacher(&mut self, choice: &Choice, teacher: Option<&Path>, done: &mut Timeline) -> usize {
         let model = teacher.expect("a teacher was made");
         let own = self.names.teacher_folder(choice);
-        let out = self.names.entropy_folder(choice).join(&own).join(&choice.score);
+        let score = typed(&choice.score, choice);
+        let out = self.names.entropy_folder(choice).join(&own).join(&score);
         let entropy = self.score(choice, model, out, done);
         let epochs = [0, choice.epochs];
-        let folder = format!("{}-by-{own}-{}", choice.strategy, choice.score);
+        let folder = format!("{}-by-{own}-{score}", choice.strategy);
         let selection = Selection {
             strategy: &choice.strategy,
             choice,
@@ -167,19 +168,16 @@ impl<'a> Builder<'a> {
 
     fn score(&mut self, choice: &Choice, model: &Path, out: PathBuf, done: &mut Timeline) -> PathBuf {
         let tokens = self.names.tokens_folder(choice);
+        let mut args = vec!["--config".into(), self.names.config("score", &choice.score)];
+        args.extend(products(choice));
+        args.extend(["--tokens".into(), text(&tokens), "--model".into(), text(model)]);
+        let scorer = if choice.source == Source::Own { &choice.student } else { &choice.teacher };
         let draft = Draft {
             program: Program::Score,
             out: out.clone(),
-            args: vec![
-                "--config".into(),
-                self.names.config("score", &choice.score),
-                "--tokens".into(),
-                text(&tokens),
-                "--model".into(),
-                text(model),
-            ],
+            args,
             inputs: vec![tokens, model.into()],
-            class: if choice.source == Source::Own { choice.student.clone() } else { choice.teacher.clone() },
+            class: typed(scorer, choice),
         };
         self.add(draft, done, Account::Scoring);
         out
@@ -241,6 +239,7 @@ impl<'a> Builder<'a> {
         let tokens = self.names.tokens_folder(choice);
         let mut args = vec!["--config".into(), self.names.config("train", recipe(choice))];
         args.extend(["--student".into(), self.names.config("student", &choice.student)]);
+        args.extend(products(choice));
         args.extend([set("epochs", choice.epochs), set("seed", choice.seed)].into_iter().flatten());
         if choice.transfer != Transfer::Complete {
             let phase = |key: &str| {
@@ -258,7 +257,7 @@ impl<'a> Builder<'a> {
             args.extend([flag.into(), text(path)]);
             inputs.push(path.into());
         }
-        let class = format!("{} {} {}", choice.student, recipe(choice), tokens_name(choice));
+        let class = format!("{} {} {}", choice.student, typed(recipe(choice), choice), tokens_name(choice));
         let draft = Draft { program: Program::Pretrain, out: out.into(), inputs, args, class };
         self.add(draft, done, Account::Training)
     }
@@ -270,12 +269,13 @@ impl<'a> Builder<'a> {
         let out = self.names.about(&model, "glue").join(format!("{name}{frozen}"));
         let mut args =
             vec!["--config".into(), self.names.config("glue", name), "--model".into(), text(&model)];
+        args.extend(products(choice));
         if !choice.freezing.is_empty() {
             args.extend(set("recipe.freeze", &choice.freezing));
         }
         // What a grid compares may lead to a choice, so only one half of the dev rows is looked at.
         args.extend(set("recipe.halves", true));
-        let class = format!("{} {name}", choice.student);
+        let class = format!("{} {}", choice.student, typed(name, choice));
         let draft = Draft { program: Program::Glue, out, inputs: vec![model], args, class };
         self.add(draft, &mut Timeline::new(), Account::Training)
     }
@@ -318,7 +318,16 @@ fn teachers_choice(choice: &Choice, student: String, epochs: u64) -> Choice {
         corpus: choice.corpus.clone(),
         data: choice.data,
         train: choice.train.clone(),
+        dtype: choice.dtype,
         ..Choice::default()
+    }
+}
+
+/// The type of matrix products, for stages that compute with a model.
+fn products(choice: &Choice) -> Vec<String> {
+    match choice.dtype {
+        Dtype::F32 => Vec::new(),
+        Dtype::Bf16 => vec!["--dtype".into(), "bf16".into()],
     }
 }
 

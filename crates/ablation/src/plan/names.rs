@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Value;
 
-use crate::grid::{Axis, Catalogue, Choice, Grid, Teacher, Transfer};
+use crate::grid::{Axis, Catalogue, Choice, Dtype, Grid, Teacher, Transfer};
 
 /// Names of artifacts below a data folder.
 pub(super) struct Names<'a> {
@@ -50,7 +50,8 @@ impl<'a> Names<'a> {
         } else {
             format!("-from-{}{}", self.teacher_folder(choice), transfer(choice))
         };
-        let above = format!("{}-{}{guide}-e{}", choice.student, recipe(choice), choice.epochs);
+        let recipe = typed(recipe(choice), choice);
+        let above = format!("{}-{recipe}{guide}-e{}", choice.student, choice.epochs);
         let corpus = self.data.join("models").join(tokens_name(choice));
         corpus.join(above).join(format!("{masks}-s{}", choice.seed))
     }
@@ -66,7 +67,7 @@ impl<'a> Names<'a> {
         let name = Path::new(&choice.teacher).file_name().unwrap_or_default().to_string_lossy();
         match self.catalogue.teacher(&choice.teacher) {
             Ok(Teacher::Own { epochs, .. }) => {
-                format!("{name}-{}-e{}", choice.train, epochs.unwrap_or(choice.epochs))
+                format!("{name}-{}-e{}", typed(&choice.train, choice), epochs.unwrap_or(choice.epochs))
             }
             // Folders of different models often have the same name.
             _ => format!("{name}-{}", &blake3::hash(choice.teacher.as_bytes()).to_hex()[..8]),
@@ -108,6 +109,14 @@ pub(super) fn transfer(choice: &Choice) -> String {
     match choice.transfer {
         Transfer::Complete => String::new(),
         _ => format!("-{}-{}", choice.get(Axis::Transfer), choice.init_fraction),
+    }
+}
+
+/// What `name` makes in the type of the choice's matrix products.
+pub(super) fn typed(name: &str, choice: &Choice) -> String {
+    match choice.dtype {
+        Dtype::F32 => name.into(),
+        Dtype::Bf16 => format!("{name}-bf16"),
     }
 }
 

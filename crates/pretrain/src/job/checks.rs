@@ -105,7 +105,7 @@ pub(super) fn optimizer((folder, earlier): (&Path, &Manifest), semantic: &serde_
     }
     let folder = folder.display();
     Err(Fault::usage(format!("optimizer = \"{now}\": {folder} was trained with {before}"))
-        .remedy("keep the optimizer in all rounds, or begin anew with --init")
+        .remedy("keep the optimizer in all rounds, or begin anew with --init and masks from epoch 0 on")
         .into())
 }
 
