@@ -12,9 +12,12 @@ const FEW_DOCUMENTS: u64 = 100;
 /// Rows that are filled less, on average, are poorly filled.
 const POOR: f64 = 0.5;
 
+/// With a larger share of unknown tokens a vocabulary is not that of the text.
+const MANY_UNKNOWN: f64 = 0.01;
+
 /// All doubts.
 pub(crate) fn doubts(config: &Config, counts: &Counts) -> impl Iterator<Item = String> {
-    [held_out(config, counts), filling(config, counts)].into_iter().flatten()
+    [held_out(config, counts), filling(config, counts), unknown(counts)].into_iter().flatten()
 }
 
 /// Whether about as much is held out as was asked for.
@@ -75,6 +78,19 @@ fn filling(config: &Config, counts: &Counts) -> Option<String> {
     })
 }
 
+/// Whether the vocabulary can express the text.
+fn unknown(counts: &Counts) -> Option<String> {
+    let (unknown, all) = (counts.unknown + counts.valid_unknown, counts.maskable + counts.valid_maskable);
+    let share = unknown as f64 / all as f64;
+    (share > MANY_UNKNOWN).then(|| {
+        format!(
+            "{:.1} % of the tokens are unknown to the tokenizer, and nothing is learned from them; use one for the \
+             language of the text, or learn one with `entromask-tokenize vocabulary`",
+            100.0 * share
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,10 +103,12 @@ mod tests {
             rows,
             tokens,
             maskable: tokens,
+            unknown: 0,
             docs,
             valid_rows,
             valid_tokens,
             valid_maskable: valid_tokens,
+            valid_unknown: 0,
             valid_docs,
             vocab_size: 5,
             special,

@@ -29,6 +29,8 @@ pub(crate) struct Split<'a> {
     /// Of `tokens`.
     text_bytes: usize,
     ship: SyncSender<Part>,
+    /// Id of the token for what the vocabulary cannot express.
+    pub(crate) unknown: Option<u32>,
     pub(crate) counts: SplitCounts,
     /// The parts so far, in order.
     pub(crate) outputs: Vec<OutputSpec>,
@@ -48,7 +50,7 @@ impl<'a> Split<'a> {
         ship: SyncSender<Part>,
     ) -> Self {
         let (tokens, counts, outputs) = (Tokens::default(), SplitCounts::default(), Vec::new());
-        Self { bench, prefix, shard_rows, tokens, text_bytes: 0, ship, counts, outputs }
+        Self { bench, prefix, shard_rows, tokens, text_bytes: 0, ship, unknown: None, counts, outputs }
     }
 
     /// Adds a row; a full part is shipped.
@@ -61,6 +63,7 @@ impl<'a> Split<'a> {
         self.counts.rows += 1;
         self.counts.tokens += row.ids.len() as u64;
         self.counts.maskable += row.maskable() as u64;
+        self.counts.unknown += row.ids.iter().filter(|&&id| Some(id) == self.unknown).count() as u64;
         if self.tokens.rows() == self.shard_rows { self.ship() } else { Ok(()) }
     }
 

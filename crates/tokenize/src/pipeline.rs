@@ -148,10 +148,12 @@ impl Pipeline<'_> {
             rows: kept.rows,
             tokens: kept.tokens,
             maskable: kept.maskable,
+            unknown: kept.unknown,
             docs: kept.docs,
             valid_rows: held_out.rows,
             valid_tokens: held_out.tokens,
             valid_maskable: held_out.maskable,
+            valid_unknown: held_out.unknown,
             valid_docs: held_out.docs,
             vocab_size: self.encoder.vocab_size(),
             special: self.encoder.special().clone(),
@@ -176,7 +178,8 @@ struct Lane<'a> {
 impl<'a> Lane<'a> {
     fn new(pipeline: &Pipeline<'a>, prefix: &'static str, parts: SyncSender<Part>) -> Self {
         let packer = Packer::new(pipeline.encoder, Packing::from(pipeline.config));
-        let split = Split::new(pipeline.bench, prefix, pipeline.config.shard_rows(), parts);
+        let mut split = Split::new(pipeline.bench, prefix, pipeline.config.shard_rows(), parts);
+        split.unknown = pipeline.encoder.special().unk;
         Self { packer, split, empty: 0 }
     }
 

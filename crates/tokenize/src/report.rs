@@ -21,6 +21,8 @@ pub struct SplitCounts {
     pub tokens: u64,
     /// Tokens that may be masked.
     pub maskable: u64,
+    /// Tokens of the text that the vocabulary cannot express.
+    pub unknown: u64,
     /// Documents.
     pub docs: u64,
 }
@@ -34,6 +36,9 @@ pub struct Counts {
     pub tokens: u64,
     /// Its tokens that may be masked.
     pub maskable: u64,
+    /// Of these the unknown tokens, which say nothing of their text. Manifests of earlier versions do not count them.
+    #[serde(default)]
+    pub unknown: u64,
     /// Its documents.
     pub docs: u64,
     /// Rows of the held-out split.
@@ -42,6 +47,9 @@ pub struct Counts {
     pub valid_tokens: u64,
     /// Its tokens that may be masked.
     pub valid_maskable: u64,
+    /// Of these the unknown tokens.
+    #[serde(default)]
+    pub valid_unknown: u64,
     /// Its documents.
     pub valid_docs: u64,
     /// One more than the greatest token id.
@@ -140,6 +148,7 @@ impl Counts {
             (self.skipped.empty, "document", "without a token"),
             (self.long_documents, "document", "packed in pieces"),
             (self.dropped_rows, "row", "too short"),
+            (self.unknown + self.valid_unknown, "token", "unknown to the tokenizer"),
             (self.replaced_invalid_utf8, "invalid UTF-8 sequence", "replaced"),
         ];
         let found = counts.into_iter().filter(|(count, ..)| *count > 0);

@@ -130,6 +130,23 @@ fn a_small_corpus_is_reported_in_few_words_with_what_is_doubtful() {
 }
 
 #[test]
+fn a_text_that_the_vocabulary_cannot_express_is_doubted() {
+    let bench = Bench::new();
+    let tokenizer = format!("tokenizer={}", support::tokenizer("wordpiece").display());
+    let text = "😀 or 🦀, all unknown. ".repeat(10) + "\n\n" + &"and words that are known. ".repeat(300);
+    for (text, percent) in [(text.as_str(), "1.1 %"), (&text[text.find("\n\n").unwrap()..], "")] {
+        bench.write("corpus.txt", text.as_bytes());
+        let done = bench.run("out", &["--set", &tokenizer, "--set", "valid_fraction=0"]);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        let unknown = if percent.is_empty() { 0 } else { 20 };
+        assert_eq!(bench.manifest("out").stats["unknown"], unknown);
+        let doubt = format!("{percent} of the tokens are unknown to the tokenizer");
+        assert_eq!(done.stderr.contains(&doubt), unknown > 0, "{}", done.stderr);
+        assert_eq!(done.stdout.contains("20 tokens unknown"), unknown > 0, "{}", done.stdout);
+    }
+}
+
+#[test]
 fn threads_and_batches_do_not_change_a_byte() {
     let bench = Bench::new();
     assert_eq!(bench.run("one", &["--threads", "1"]).code, 0);
