@@ -24,6 +24,7 @@
 //! filled (about 20 bytes a token) and while it is written (about 40), and its text, which is short but where words are
 //! very long: one that a WordPiece tokenizer does not know is one token.
 
+mod alphabet;
 mod cache;
 mod config;
 mod corpus;

@@ -4,8 +4,6 @@
 //! are learned from the training documents by Hugging Face `tokenizers`. Special tokens come first, in their old order.
 //! The same text gives the same vocabulary.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -23,19 +21,13 @@ use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::models::wordpiece::WordPieceTrainer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{
-    AddedToken, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
-    PreTokenizer, Tokenizer,
-};
+use tokenizers::{AddedToken, NormalizedString, Normalizer, PreTokenizedString, PreTokenizer, Tokenizer};
 
+use crate::alphabet::{Alphabet, Characters};
 use crate::filter::{Fate, Filter};
 use crate::normalization::{self, Letters};
 use crate::report::counted;
 use crate::{Config, Corpus, Document, Source, TextEncoder};
-
-/// Characters that WordPiece vocabularies keep, the most frequent ones; rarer ones become the unknown token. As in Hugging
-/// Face's `BertWordPieceTokenizer`. Byte-level vocabularies have all 256 bytes.
-const ALPHABET: usize = 1_000;
 
 /// Memory is taken for as many tokens as are asked for, and no tokenizer in use has a tenth of these.
 const MAX_SIZE: usize = 1 << 24;
@@ -81,8 +73,10 @@ pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::R
     let mut tokenizer = model.untrained()?;
     tracing::info!("{} {}", model.name, normalization::describe(&tokenizer)?);
     let texts = Texts { config, corpus: &corpus };
-    let count = |prefix: String| anyhow::Ok((prefix, texts.count_characters(&tokenizer)?));
-    let mut trainer = model.trainer(size, model.prefix().map(count).transpose()?)?;
+    let count = |prefix: String| anyhow::Ok((prefix, texts.count_characters(&tokenizer)?.alphabet(size)));
+    let alphabet = model.prefix().map(count).transpose()?;
+    let doubt = alphabet.as_ref().and_then(|(_, alphabet)| alphabet.doubt());
+    let mut trainer = model.trainer(size, alphabet)?;
     let mut letters = Letters::default();
     let (outcome, documents, bytes) = texts.read_by(|texts| {
         let texts = texts.inspect(|text| letters.count(text));
@@ -94,7 +88,7 @@ pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::R
             .remedy("check `files`, `format` and the lengths in the corpus config")
             .into());
     }
-    if let Some(doubt) = letters.doubt(&tokenizer)? {
+    for doubt in doubt.into_iter().chain(letters.doubt(&tokenizer)?) {
         tracing::warn!("{doubt}");
     }
     model.write(&tokenizer, files)?;
@@ -188,7 +182,7 @@ impl Model {
                 format!("{size} tokens: {letters} letters and {} special tokens come first", special.len());
             return Err(Fault::usage(found).remedy("choose some thousands").into());
         }
-        let Some((prefix, Alphabet { kept, inside })) = alphabet else {
+        let Some((prefix, Alphabet { kept, inside, .. })) = alphabet else {
             let mut trainer = BpeTrainer::builder()
                 .vocab_size(size)
                 .min_frequency(MIN_FREQUENCY)
@@ -271,46 +265,6 @@ fn renumber(processor: &mut Value, tokenizer: &Tokenizer) {
     }
 }
 
-/// The characters of a corpus.
-#[derive(Default)]
-struct Alphabet {
-    /// The most frequent ones.
-    kept: BTreeSet<char>,
-    /// Those of them that stand inside of words.
-    inside: BTreeSet<char>,
-}
-
-/// How often each character begins a word, and how often it stands inside of one.
-#[derive(Default)]
-struct Characters(HashMap<char, [u64; 2]>);
-
-impl Characters {
-    fn with(mut self, words: &PreTokenizedString) -> Self {
-        for (word, _, _) in words.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-            for (index, c) in word.chars().enumerate() {
-                self.0.entry(c).or_default()[usize::from(index > 0)] += 1;
-            }
-        }
-        self
-    }
-
-    fn and(mut self, others: Self) -> Self {
-        for (c, [first, inside]) in others.0 {
-            let sum = self.0.entry(c).or_default();
-            *sum = [sum[0] + first, sum[1] + inside];
-        }
-        self
-    }
-
-    fn alphabet(self) -> Alphabet {
-        let mut all: Vec<(char, [u64; 2])> = self.0.into_iter().collect();
-        all.sort_unstable_by_key(|&(c, [first, inside])| (Reverse(first + inside), c));
-        all.truncate(ALPHABET);
-        let inside = all.iter().filter(|(_, [_, inside])| *inside > 0).map(|&(c, _)| c).collect();
-        Alphabet { kept: all.into_iter().map(|(c, _)| c).collect(), inside }
-    }
-}
-
 /// The training documents.
 struct Texts<'a> {
     config: &'a Config,
@@ -318,7 +272,7 @@ struct Texts<'a> {
 }
 
 impl Texts<'_> {
-    fn count_characters(&self, tokenizer: &Tokenizer) -> anyhow::Result<Alphabet> {
+    fn count_characters(&self, tokenizer: &Tokenizer) -> anyhow::Result<Characters> {
         let words = |text: String| -> tokenizers::Result<PreTokenizedString> {
             let mut normalized = NormalizedString::from(text);
             tokenizer.get_normalizer().map_or(Ok(()), |by| by.normalize(&mut normalized))?;
@@ -331,7 +285,7 @@ impl Texts<'_> {
             let counts = counts.try_fold(Characters::default, |counts, words| Ok(counts.with(&words?)));
             counts.try_reduce(Characters::default, |some, more| Ok(some.and(more)))
         })?;
-        Ok(counted.map_err(|error: tokenizers::Error| anyhow!(error))?.alphabet())
+        counted.map_err(|error: tokenizers::Error| anyhow!(error))
     }
 
     /// What `consume` makes of the texts, with their number and bytes.

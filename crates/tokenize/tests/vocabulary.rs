@@ -89,6 +89,24 @@ fn the_cased_pattern_keeps_accents() {
 }
 
 #[test]
+fn an_alphabet_grows_where_much_of_the_text_would_be_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("corpus.txt");
+    // 2,500 Chinese characters, one of which is as frequent as all others.
+    let text: Vec<String> = ('一'..).take(2500).map(|c| format!("{c}的")).collect();
+    std::fs::write(&file, text.concat()).unwrap();
+    let size = |size: usize| {
+        let out = folder.path().join(size.to_string());
+        let pattern = support::workspace("data/tokenizers/cased-pattern");
+        learn(&support::config(std::slice::from_ref(&file)), &pattern, size, &out).unwrap().vocab_size
+    };
+    // All but one character in a thousand, and then as many as there is room for.
+    assert_eq!(size(8192), 2496 + 5);
+    assert_eq!(size(2000), 1500 + 5);
+    assert_eq!(size(1100), 1000 + 5);
+}
+
+#[test]
 fn the_same_text_gives_the_same_bytes() {
     for family in ["wordpiece", "byte_bpe"] {
         let folder = tempfile::tempdir().unwrap();
