@@ -17,9 +17,9 @@ use fs_err as fs;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::models::wordpiece::WordPieceTrainer;
+use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizedString, Normalizer, PreTokenizedString, PreTokenizer, Tokenizer};
 
@@ -125,16 +125,16 @@ impl Model {
                 .into());
         }
         // Also checks that it is a tokenizer with a mask token.
-        TextEncoder::load(like)?;
+        let encoder = TextEncoder::load(like)?;
         let files = TextEncoder::files(like)?;
         let read = |file: &PathBuf| anyhow::Ok(serde_json::from_slice(&fs::read(file)?)?);
         let config = files.iter().find(|file| file.ends_with("tokenizer_config.json"));
-        let model = Self {
-            tokenizer: read(&files[0])?,
-            config: config.map(read).transpose()?,
-            name: files[0].display().to_string(),
-        };
-        let kind = model.kind();
+        let mut tokenizer: Value = read(&files[0])?;
+        // Older files do not say it, and without tokens it cannot be told.
+        let kind = kind(encoder.tokenizer());
+        tokenizer["model"]["type"] = kind.into();
+        let model =
+            Self { tokenizer, config: config.map(read).transpose()?, name: files[0].display().to_string() };
         let known = match kind {
             "WordPiece" => model.prefix().is_some(),
             "BPE" => model.prefix().is_none() && model.text("end_of_word_suffix").is_none(),
@@ -146,10 +146,6 @@ impl Model {
         Err(Fault::usage(format!("{}: a vocabulary of the kind {kind}", model.name))
             .remedy("name a WordPiece or a byte-level BPE tokenizer with --like")
             .into())
-    }
-
-    fn kind(&self) -> &str {
-        self.tokenizer["model"]["type"].as_str().unwrap_or("nameless")
     }
 
     /// What pieces inside of words begin with.
@@ -233,6 +229,16 @@ impl Model {
             file.publish((serde_json::to_string_pretty(&value)? + "\n").as_bytes())?;
         }
         Ok(())
+    }
+}
+
+/// The name of a vocabulary's kind in a `tokenizer.json`.
+fn kind(tokenizer: &Tokenizer) -> &'static str {
+    match tokenizer.get_model() {
+        ModelWrapper::BPE(_) => "BPE",
+        ModelWrapper::WordPiece(_) => "WordPiece",
+        ModelWrapper::WordLevel(_) => "WordLevel",
+        ModelWrapper::Unigram(_) => "Unigram",
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use entromask_tokenize::{Config, TextEncoder, learn};
+use serde_json::Value;
 use support::{encoder, tokenizer};
 
 const SIZE: usize = 400;
@@ -118,6 +119,32 @@ fn the_same_text_gives_the_same_bytes() {
         let first = bytes("0");
         // Hashes differ from map to map.
         assert!((1..5).all(|n| bytes(&n.to_string()) == first), "{family}");
+    }
+}
+
+/// The tokenizer of a family, alone in a folder, after `change` of its `tokenizer.json`.
+fn alone(family: &str, folder: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
+    let file = tokenizer(family).join("tokenizer.json");
+    let mut json = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    change(&mut json);
+    let copy = folder.join(family);
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::write(copy.join("tokenizer.json"), json.to_string()).unwrap();
+    copy
+}
+
+#[test]
+fn older_files_that_do_not_name_the_kind_are_patterns_too() {
+    for family in ["wordpiece", "byte_bpe"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, config) = learned(family, &folder.path().join("new"));
+        let nameless = |json: &mut Value| {
+            json["model"].as_object_mut().unwrap().remove("type").expect("it is named");
+        };
+        let pattern = alone(family, folder.path(), nameless);
+        learn(&config, &pattern, SIZE, &folder.path().join("again")).unwrap();
+        let tokens = |name: &str| std::fs::read(folder.path().join(name).join("tokenizer.json")).unwrap();
+        assert_eq!(tokens("new"), tokens("again"), "{family}");
     }
 }
 
