@@ -111,7 +111,8 @@ impl fmt::Display for Learned {
 /// The tokenizer that a new one is like.
 struct Model {
     tokenizer: Value,
-    config: Option<Value>,
+    /// With the roles of the special tokens.
+    config: Value,
     name: String,
 }
 
@@ -127,14 +128,12 @@ impl Model {
         // Also checks that it is a tokenizer with a mask token.
         let encoder = TextEncoder::load(like)?;
         let files = TextEncoder::files(like)?;
-        let read = |file: &PathBuf| anyhow::Ok(serde_json::from_slice(&fs::read(file)?)?);
-        let config = files.iter().find(|file| file.ends_with("tokenizer_config.json"));
-        let mut tokenizer: Value = read(&files[0])?;
+        let mut tokenizer = read(&files[0])?;
         // Older files do not say it, and without tokens it cannot be told.
         let kind = kind(encoder.tokenizer());
         tokenizer["model"]["type"] = kind.into();
-        let model =
-            Self { tokenizer, config: config.map(read).transpose()?, name: files[0].display().to_string() };
+        let config = config(&encoder, &files)?;
+        let model = Self { tokenizer, config, name: files[0].display().to_string() };
         let known = match kind {
             "WordPiece" => model.prefix().is_some(),
             "BPE" => model.prefix().is_none() && model.text("end_of_word_suffix").is_none(),
@@ -223,13 +222,30 @@ impl Model {
         if let Some(added) = tokenizer["added_tokens"].as_array_mut() {
             added.retain(|token| special.iter().any(|special| token["content"] == special.content));
         }
-        let mut config = self.config.clone().unwrap_or_else(|| json!({}));
-        config.as_object_mut().and_then(|config| config.remove("added_tokens_decoder"));
-        for (file, value) in [(files.config, config), (files.tokenizer, tokenizer)] {
-            file.publish((serde_json::to_string_pretty(&value)? + "\n").as_bytes())?;
+        for (file, value) in [(files.config, &self.config), (files.tokenizer, &tokenizer)] {
+            file.publish((serde_json::to_string_pretty(value)? + "\n").as_bytes())?;
         }
         Ok(())
     }
+}
+
+fn read(file: &Path) -> anyhow::Result<Value> {
+    Ok(serde_json::from_slice(&fs::read(file)?)?)
+}
+
+/// The `tokenizer_config.json` among `files`, with the roles of the special tokens: it may leave them to another file, or to
+/// their usual names.
+fn config(encoder: &TextEncoder, files: &[PathBuf]) -> anyhow::Result<Value> {
+    let file = files.iter().find(|file| file.ends_with("tokenizer_config.json"));
+    let mut config = file.map_or_else(|| Ok(json!({})), |file| read(file))?;
+    let roles = encoder.special().tokenizer_config(encoder.tokenizer());
+    if let (Some(config), Value::Object(roles)) = (config.as_object_mut(), roles) {
+        config.remove("added_tokens_decoder");
+        for (role, name) in roles {
+            config.entry(role).or_insert(name);
+        }
+    }
+    Ok(config)
 }
 
 /// The name of a vocabulary's kind in a `tokenizer.json`.

@@ -149,6 +149,19 @@ fn older_files_that_do_not_name_the_kind_are_patterns_too() {
 }
 
 #[test]
+fn roles_that_no_configuration_names_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let pattern = alone("wordpiece", folder.path(), |_| ());
+    let out = folder.path().join("new");
+    learn(&corpus(folder.path()), &pattern, SIZE, &out).unwrap();
+    let config = std::fs::read(out.join("tokenizer_config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    for (role, name) in [("mask_token", "[MASK]"), ("cls_token", "[CLS]"), ("unk_token", "[UNK]")] {
+        assert_eq!(config[role], name);
+    }
+}
+
+#[test]
 fn what_cannot_be_learned_is_refused_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let (config, out) = (corpus(folder.path()), folder.path().join("new"));
