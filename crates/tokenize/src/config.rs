@@ -143,14 +143,23 @@ impl Config {
     /// # Errors
     /// A [`Fault`] of class usage that names the key and its value.
     pub fn validate(&self) -> anyhow::Result<()> {
+        self.validate_without_tokenizer()?;
+        if self.tokenizer.as_os_str().is_empty() {
+            return Err(Fault::usage("tokenizer = \"\"")
+                .remedy("name a tokenizer.json or its folder")
+                .into());
+        }
+        Ok(())
+    }
+
+    /// As [`Config::validate`], for what needs no tokenizer.
+    pub(crate) fn validate_without_tokenizer(&self) -> anyhow::Result<()> {
         let check = |fine: bool, found: String, remedy: &str| {
             if fine { Ok(()) } else { Err(Fault::usage(found).remedy(remedy)) }
         };
         check(!self.files.is_empty(), "files = []".into(), "name at least one file or glob")?;
         let is_known = self.format() == Format::Text || self.documents == Documents::BlankLine;
         check(is_known, "documents = \"file\"".into(), "leave it out: it is for `format = \"text\"`")?;
-        let tokenizer = self.tokenizer.as_os_str();
-        check(!tokenizer.is_empty(), "tokenizer = \"\"".into(), "name a tokenizer.json or its folder")?;
         let length = format!("seq_len = {}", self.seq_len);
         check((8..=32_768).contains(&self.seq_len), length, "choose 8 to 32768 tokens")?;
         let share = format!("valid_fraction = {}", self.valid_fraction);

@@ -56,7 +56,7 @@ pub struct Learned {
 /// WordPiece nor BPE, or letters and special tokens are more than `size`, or that is more than 2^24; of class input if
 /// files are missing or there is no text.
 pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::Result<Learned> {
-    config.validate()?;
+    config.validate_without_tokenizer()?;
     if size > MAX_SIZE {
         return Err(Fault::usage(format!("--size {size}"))
             .remedy(format!("choose some thousands, at most {MAX_SIZE}"))

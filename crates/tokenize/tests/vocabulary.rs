@@ -21,7 +21,9 @@ fn corpus(folder: &Path) -> Config {
     let text = (0..80).map(document).collect::<Vec<_>>().join("\n\n");
     let file = folder.join("corpus.txt");
     std::fs::write(&file, text).unwrap();
-    Config { valid_fraction: 0.1, ..support::config(&[file]) }
+    // It need not be there, nor be named.
+    let tokenizer = PathBuf::new();
+    Config { valid_fraction: 0.1, tokenizer, ..support::config(&[file]) }
 }
 
 fn learned(family: &str, out: &Path) -> (TextEncoder, Config) {
