@@ -11,7 +11,7 @@ use std::sync::mpsc::{IntoIter, SendError, SyncSender, sync_channel};
 use std::thread;
 
 use anyhow::anyhow;
-use entromask_cli::{OutputFile, check_interrupt};
+use entromask_cli::{OutputFile, interrupted};
 use entromask_fault::Fault;
 use fs_err as fs;
 use rayon::prelude::*;
@@ -324,7 +324,10 @@ impl Texts<'_> {
     fn read(&self, texts: &SyncSender<String>) -> anyhow::Result<(u64, u64)> {
         let (mut filter, mut documents, mut bytes) = (Filter::new(self.config), 0, 0);
         let outcome = self.corpus.read(&Source::default(), &mut |document: Document| {
-            check_interrupt()?;
+            if interrupted() {
+                let remedy = "run the same command again, which begins anew";
+                return Err(Fault::interrupted().remedy(remedy).into());
+            }
             if filter.decide(&document) == Fate::Train {
                 documents += 1;
                 bytes += document.text.len() as u64;

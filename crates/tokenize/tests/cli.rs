@@ -274,30 +274,6 @@ fn bad_configurations_are_usage_errors() {
 }
 
 #[test]
-fn a_vocabulary_says_what_becomes_of_accents() {
-    let bench = Bench::new();
-    bench.write("corpus.txt", "Müller über Äpfel\n\n".repeat(20).as_bytes());
-    for (like, warned) in [("bert-base-uncased", true), ("cased-pattern", false)] {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("entromask-tokenize"));
-        command.args(["vocabulary", "--size", "60", "--config"]).arg(bench.path("config.toml"));
-        command.arg("--like").arg(support::workspace("data/tokenizers").join(like));
-        let output = command.arg("--out").arg(bench.path(like)).output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{stderr}");
-        assert!(stderr.contains(if warned {
-            "lower-cases, strips accents"
-        } else {
-            "keeps case, keeps accents"
-        }));
-        assert_eq!(
-            stderr.contains("lose their accents") && stderr.contains("cased-pattern"),
-            warned,
-            "{stderr}"
-        );
-    }
-}
-
-#[test]
 fn an_error_is_seen_whatever_the_logs_are_filtered_by() {
     let bench = Bench::new();
     let mut command = bench.command("refused", &["--set", "seq_len=4"]);

@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use entromask_tokenize::{Config, TextEncoder, learn};
 use serde_json::Value;
@@ -193,4 +194,50 @@ fn what_cannot_be_learned_is_refused_and_nothing_is_written() {
     learned("byte_bpe", &out);
     let error = learn(&config, &tokenizer("byte_bpe"), SIZE, &PathBuf::from(&out)).unwrap_err();
     assert!(error.to_string().contains("there is a tokenizer already"), "{error}");
+}
+
+/// `entromask-tokenize vocabulary` for a `corpus.txt` in `folder`.
+fn command(folder: &Path, like: &str, out: &str) -> Command {
+    let files = format!("files=['{}']", folder.join("corpus.txt").display());
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("entromask-tokenize"));
+    command.args(["vocabulary", "--size", "60", "--set", &files, "--like"]);
+    command.arg(support::workspace("data/tokenizers").join(like)).arg("--out").arg(folder.join(out));
+    command
+}
+
+#[test]
+fn a_vocabulary_says_what_becomes_of_accents() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("corpus.txt"), "Müller über Äpfel\n\n".repeat(20)).unwrap();
+    for (like, manner, warned) in [
+        ("bert-base-uncased", "lower-cases, strips accents", true),
+        ("cased-pattern", "keeps case, keeps accents", false),
+    ] {
+        let output = command(folder.path(), like, like).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && stderr.contains(manner), "{stderr}");
+        let doubts = stderr.contains("lose their accents") && stderr.contains("cased-pattern");
+        assert_eq!(doubts, warned, "{stderr}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_vocabulary_does_not_promise_to_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let text: Vec<String> = (0..400_000).map(|n| format!("Document {n} says: so be it.")).collect();
+    std::fs::write(folder.path().join("corpus.txt"), text.join("\n\n")).unwrap();
+    let out = folder.path().join("out");
+    let mut command = command(folder.path(), "bert-base-uncased", "out");
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("starts");
+    while !out.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "ended before it read");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("which begins anew") && !stderr.contains("to resume"), "{stderr}");
+    assert!(support::files(&out).is_empty());
 }
