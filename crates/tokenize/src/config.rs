@@ -58,7 +58,7 @@ pub enum InvalidUtf8 {
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Files or globs, relative to the working folder, in this order; the files of a glob in the order of their names. A
-    /// wildcard stands for no hidden name.
+    /// wildcard stands for no hidden name, and a file that several of them name is read once.
     pub files: Vec<String>,
     /// Layout of the files; absent: text, and files of JSON lines are refused. Compression (none, gzip, zstd) is recognised
     /// by content.

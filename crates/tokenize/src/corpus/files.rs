@@ -1,12 +1,13 @@
 //! Which files a list of paths and globs means.
 
+use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 use entromask_fault::Fault;
 
 use super::open::missing;
 
-/// The files that `patterns` name, in the given order, those of a glob sorted.
+/// The files that `patterns` name, in the given order, those of a glob sorted. One that several name is read once.
 pub(super) fn find(patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for pattern in patterns {
@@ -17,6 +18,9 @@ pub(super) fn find(patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
             files.extend(matching(pattern)?);
         }
     }
+    let mut known = HashSet::new();
+    // What has no canonical path is named when it is opened.
+    files.retain(|file| known.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
     Ok(files)
 }
 
@@ -72,11 +76,8 @@ mod tests {
         assert_eq!(names(&["z.md", "?.txt", "c[1].txt"])?, ["z.md", "a.txt", "b.txt", "c[1].txt"]);
         assert_eq!(names(&["*.txt"])?, ["a.txt", "b.txt", "c[1].txt"], "none that is hidden");
         assert_eq!(names(&["**/*.txt"])?, ["a.txt", "b.txt", "c[1].txt"], "nor in what is hidden");
-        assert_eq!(
-            names(&[".*.txt", ".old/*", ".c.txt"])?,
-            [".c.txt", "d.txt", ".c.txt"],
-            "unless it is said"
-        );
+        assert_eq!(names(&[".*.txt", ".old/*", ".c.txt"])?, [".c.txt", "d.txt"], "unless it is said");
+        assert_eq!(names(&["b.txt", "*.txt", ".old/../b.txt"])?, ["b.txt", "a.txt", "c[1].txt"], "each once");
         Ok(())
     }
 
