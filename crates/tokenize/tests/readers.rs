@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
 use entromask_tokenize::{Config, Corpus, Documents, Format, Source};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
+use parquet::basic::{BrotliLevel, Compression};
 use parquet::file::properties::WriterProperties;
 
 const DOCUMENTS: [&str; 4] = [
@@ -66,6 +66,7 @@ fn every_layout_and_compression_gives_the_same_rows() {
     let text = DOCUMENTS.join("\n\n").into_bytes();
     let table = parquet(strings(), Compression::UNCOMPRESSED);
     let snappy = parquet(strings(), Compression::SNAPPY);
+    let brotli = parquet(strings(), Compression::BROTLI(BrotliLevel::default()));
     let bytes = parquet(Arc::new(BinaryArray::from_iter_values(DOCUMENTS)), Compression::LZ4_RAW);
     let files = [
         ("a.txt", Format::Text, text.clone()),
@@ -79,6 +80,7 @@ fn every_layout_and_compression_gives_the_same_rows() {
         ("b.parquet.gz", Format::Parquet, gzip(&table)),
         ("c.parquet.zst", Format::Parquet, zstd(&table)),
         ("snappy.parquet", Format::Parquet, snappy),
+        ("brotli.parquet", Format::Parquet, brotli),
         ("bytes.parquet", Format::Parquet, bytes),
     ];
     let mut expected = None;
