@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BinaryArray, DictionaryArray, RecordBatch, StringArray};
+use arrow::datatypes::Int32Type;
 use entromask_tokenize::{Config, Corpus, Documents, Format, Source};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{BrotliLevel, Compression};
@@ -66,6 +67,8 @@ fn every_layout_and_compression_gives_the_same_rows() {
     let text = DOCUMENTS.join("\n\n").into_bytes();
     let table = parquet(strings(), Compression::UNCOMPRESSED);
     let snappy = parquet(strings(), Compression::SNAPPY);
+    let categories: DictionaryArray<Int32Type> = DOCUMENTS.into_iter().collect();
+    let categories = parquet(Arc::new(categories), Compression::UNCOMPRESSED);
     let brotli = parquet(strings(), Compression::BROTLI(BrotliLevel::default()));
     let bytes = parquet(Arc::new(BinaryArray::from_iter_values(DOCUMENTS)), Compression::LZ4_RAW);
     let files = [
@@ -82,6 +85,7 @@ fn every_layout_and_compression_gives_the_same_rows() {
         ("snappy.parquet", Format::Parquet, snappy),
         ("brotli.parquet", Format::Parquet, brotli),
         ("bytes.parquet", Format::Parquet, bytes),
+        ("categories.parquet", Format::Parquet, categories),
     ];
     let mut expected = None;
     for (name, format, bytes) in files {

@@ -5,7 +5,9 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
 use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use entromask_fault::Fault;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -32,8 +34,9 @@ pub(super) fn read(path: &Path, column: &str, utf8: Utf8, source: &Source, take:
     let mut row = 1;
     for batch in reader {
         let batch = batch.map_err(|error| damaged(path, &error))?;
+        let values = plain(batch.column(0)).map_err(|error| damaged(path, &error))?;
         // A document that is null has no text, as in JSON lines.
-        for bytes in strings(batch.column(0), path, column, &data_type)? {
+        for bytes in strings(&values, path, column, &data_type)? {
             let place = |_| format!("{}: row {row}", path.display());
             let text = utf8.decode(bytes.unwrap_or_default().to_vec(), source, place)?;
             pieces::split(text, take)?;
@@ -79,6 +82,14 @@ fn seekable(path: &Path) -> anyhow::Result<File> {
     std::io::copy(&mut decompress(path, &uncounted)?, &mut plain).map_err(|error| damaged(path, &error))?;
     plain.rewind()?;
     Ok(plain)
+}
+
+/// A column of categories, as pandas calls them, as one of their values.
+fn plain(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match array.data_type() {
+        DataType::Dictionary(_, values) => cast(array, values),
+        _ => Ok(array.clone()),
+    }
 }
 
 type Strings<'a> = Box<dyn Iterator<Item = Option<&'a [u8]>> + 'a>;
