@@ -178,9 +178,9 @@ fn blank(c: char) -> bool {
     format || c.is_whitespace() || c.is_control() || matches!(c, '▁' | '\u{feff}' | '\u{fff9}'..='\u{fffd}')
 }
 
-/// Text with what tokenizers treat differently: punctuation inside words, other scripts, accents, several lines.
-const PROBE: &str =
-    "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 – 中文字 и ещё?\nNext line.\nThe end";
+/// Text with what tokenizers treat differently: punctuation inside words, digits, other scripts, accents, several lines.
+const PROBE: &str = "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 or 10 000 3 – 中文字 и ещё?\n\
+                     Next line.\nThe end";
 
 /// Finds out how the tokenizer treats text out of its context, by cutting a text and encoding both sides.
 pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<Traits> {

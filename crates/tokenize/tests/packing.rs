@@ -252,6 +252,17 @@ fn added_tokens_that_reach_across_spaces_are_found() {
     }
 }
 
+#[test]
+fn rules_for_digits_that_reach_across_spaces_are_found() {
+    for pattern in [r"(?<=\d) (?=\d{3})", r"(?<=\d) (?=\d)"] {
+        let encoder = support::changed("byte_bpe", |tokenizer| {
+            let rule = json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": ""});
+            tokenizer["normalizer"] = rule;
+        });
+        check_encoded_as_a_whole(&encoder, "a million is 1 000 000, and a row of numbers 1 2 3 4 5");
+    }
+}
+
 /// Metaspace puts a space before a chunk that begins with a line feed, unless a normalizer makes that a space.
 #[test]
 fn line_feeds_that_are_no_spaces_to_a_tokenizer_begin_no_chunk() {
