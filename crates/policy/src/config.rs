@@ -31,7 +31,8 @@ pub struct Config {
     /// see 1 − margin. Temperatures are in the measure's unit: nats, and for `margin` and `normalized` shares of 1.
     #[serde(skip_serializing_if = "is_default_measure")]
     pub measure: String,
-    /// Mask all pieces of a word or none; a word's score is the greatest or the mean score of its pieces.
+    /// Mask all pieces of a word or none, but for those that are excluded; a word's score is the greatest or the mean score of
+    /// its pieces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whole_word: Option<WordScore>,
     /// Largest share of a budget for occurrences of one token id, in (0, 1]; one occurrence is always allowed.

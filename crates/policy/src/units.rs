@@ -118,15 +118,21 @@ impl Units {
         for pieces in row.word.chunk_by(|a, b| a == b) {
             let range = first..first + pieces.len();
             first = range.end;
-            if pieces[0].is_none() || range.clone().any(|i| is_excluded(excluded, row.input_ids[i])) {
+            if pieces[0].is_none() {
                 continue;
             }
+            // A word may be all that stands between two spaces: a comma is no reason to spare what it follows.
+            let range = range.filter(|&i| !is_excluded(excluded, row.input_ids[i]));
             let word = self.words.last().map_or(0, |last| last + 1);
             range.clone().for_each(|i| self.push(begin + i as u32, row.input_ids[i], word));
+            let size = self.places.len() as u32 - self.starts.last().copied().unwrap_or(0);
+            if size == 0 {
+                continue;
+            }
             self.starts.push(self.places.len() as u32);
             if row.scores.are_there() {
                 let scores = range.map(|i| row.scores.at(i, row.input_ids[i]));
-                self.scores.push(score.of(scores));
+                self.scores.push(score.of(scores, size as usize));
             }
         }
     }
@@ -139,11 +145,10 @@ impl Units {
 }
 
 impl WordScore {
-    fn of(self, pieces: impl ExactSizeIterator<Item = f32>) -> f32 {
-        let n = pieces.len() as f32;
+    fn of(self, pieces: impl Iterator<Item = f32>, size: usize) -> f32 {
         match self {
             Self::Max => pieces.fold(f32::NEG_INFINITY, f32::max),
-            Self::Mean => pieces.sum::<f32>() / n,
+            Self::Mean => pieces.sum::<f32>() / size as f32,
         }
     }
 }

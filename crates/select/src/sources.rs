@@ -70,6 +70,10 @@ impl Sources {
             // The first versions found other classes in such a vocabulary.
             semantic["classes_by"] = "tokenizer".into();
         }
+        if !semantic["whole_word"].is_null() && !semantic["exclude"].is_null() {
+            // Masks of the first version spared the whole word that an excluded piece is in.
+            semantic["excluded_by"] = "piece".into();
+        }
         Ok(Recipe { kind: Kind::Masks, format: Kind::Masks.format(), config: semantic, inputs })
     }
 

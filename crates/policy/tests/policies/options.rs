@@ -191,3 +191,14 @@ fn a_word_too_long_for_the_budget_is_passed_over() {
     let choice = row.select(&config, 0);
     assert_eq!((choice.rows[0].0.as_slice(), choice.short), (&[7, 8, 9][..], 0));
 }
+
+/// A word of XLM-R is all that stands between two spaces: "hello," has a comma.
+#[test]
+fn an_excluded_piece_does_not_spare_its_word() {
+    let config = config(r#"{"rate": 0.5, "policy": {"name": "high"}, "whole_word": "mean"}"#);
+    let mut row = TestRow::of_words(&[3, 1, 2]);
+    row.scores = [None, Some(2.0), Some(9.0), Some(3.0), Some(1.0), Some(0.5), Some(0.5), None].to_vec();
+    row.excluded = (0..300).map(|id| id == 202 || id == 204).collect();
+    let choice = row.select(&config, 0);
+    assert_eq!((choice.rows[0].0.as_slice(), choice.short), (&[1, 3][..], 1));
+}

@@ -59,7 +59,10 @@ pub fn units(config: &Config, row: &TestRow) -> Vec<Unit> {
     for position in maskable {
         words.entry(row.word[position].expect("maskable")).or_default().push(position);
     }
-    words.retain(|_, pieces| !pieces.iter().any(|&piece| excluded(piece)));
+    for pieces in words.values_mut() {
+        pieces.retain(|&piece| !excluded(piece));
+    }
+    words.retain(|_, pieces| !pieces.is_empty());
     let unit = |pieces: Vec<usize>| {
         let scores: Vec<f32> = pieces.iter().map(|&piece| score(piece)).collect();
         let score = match aggregate {

@@ -140,6 +140,9 @@ fn excluded_classes_are_never_masked() -> Result<()> {
     let world = World::new()?;
     let set = ["--set", r#"exclude=["punctuation", "digits"]"#, "--set", "rate=0.9"];
     world.bare("out").args(set).assert().success();
+    assert!(world.manifest("out")?.config.get("excluded_by").is_none(), "it has the key that it had");
+    world.bare("words").args(set).args(["--set", "whole_word=max"]).assert().success();
+    assert_eq!(world.manifest("words")?.config["excluded_by"], "piece");
     let report = world.report("out")?;
     let masked = |class: &str| {
         let mut classes = report["classes"].as_array().into_iter().flatten();
