@@ -16,7 +16,7 @@ pub enum Class {
     Capital,
     /// Digits and other numerals only.
     Digits,
-    /// Neither letters nor digits.
+    /// Neither letters, nor marks that belong to letters, nor digits.
     Punctuation,
     /// Bytes of a character, and what has no text.
     Other,
@@ -49,6 +49,7 @@ impl Class {
         let mut letters = text.chars().filter(|c| c.is_alphanumeric()).peekable();
         match letters.peek() {
             None if text.is_empty() || text.contains(char::REPLACEMENT_CHARACTER) => Self::Other,
+            None if text.chars().all(is_mark) => Self::Word,
             None => Self::Punctuation,
             Some(_) if text.chars().all(char::is_numeric) => Self::Digits,
             Some(first) if first.is_uppercase() => Self::Capital,
@@ -63,4 +64,10 @@ impl Class {
         }
         Err(refuse("exclude", self.name(), "\"punctuation\" or \"digits\""))
     }
+}
+
+/// A mark that belongs to the letter before it, as a virama: the standard library escapes it only where nothing is before it.
+fn is_mark(c: char) -> bool {
+    let is_escaped = |text: &str| text.escape_debug().count() > text.chars().count();
+    is_escaped(&c.to_string()) && !is_escaped(&format!("a{c}"))
 }

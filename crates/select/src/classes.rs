@@ -15,6 +15,8 @@ pub struct Entries {
     classes: Vec<Class>,
     /// The first versions found the same classes.
     pub(crate) told_by_names: bool,
+    /// A mark that belongs to a letter is an entry of its own, as Hindi's virama.
+    pub(crate) has_marks: bool,
 }
 
 impl Entries {
@@ -38,12 +40,15 @@ impl Entries {
         let size = vocabulary.iter().map(|(_, id)| *id as usize + 1).max().unwrap_or(0);
         let mut entries = Self {
             told_by_names: spelling == Spelling::told_by(&vocabulary),
+            has_marks: false,
             names: vec![String::new(); size],
             classes: vec![Class::Other; size],
         };
         for (name, id) in vocabulary {
-            let id = id as usize;
-            entries.classes[id] = Class::of(&spelling.text_of(&name));
+            let (id, text) = (id as usize, spelling.text_of(&name));
+            entries.classes[id] = Class::of(&text);
+            entries.has_marks |=
+                entries.classes[id] == Class::Word && !text.chars().any(char::is_alphanumeric);
             entries.names[id] = name;
         }
         entries
@@ -142,6 +147,7 @@ mod tests {
         assert_eq!(classes(&["▁", "<0x0A>"]), [Class::Other; 2]);
         let maltese = ["Ġ", "Ċ", "ĉ"];
         assert_eq!(classes(&maltese), [Class::Capital, Class::Capital, Class::Word]);
+        assert_eq!(classes(&["##\u{94d}", "\u{301}", "\u{e49}"]), [Class::Word; 3], "parts of letters");
     }
 
     #[test]
@@ -178,6 +184,16 @@ mod tests {
             Class::Punctuation,
         ];
         assert_eq!(classes(&names, &tokenizer), wanted);
+    }
+
+    #[test]
+    fn marks_alone_are_found_in_any_spelling() {
+        let has_marks = |names: &[&str], tokenizer: &Value| {
+            Entries::new(names.iter().map(ToString::to_string).zip(0..).collect(), tokenizer).has_marks
+        };
+        let bytes = json!({"decoder": {"type": "ByteLevel"}});
+        assert!(has_marks(&["##\u{94d}"], &Value::Null) && has_marks(&["à¥į"], &bytes));
+        assert!(!has_marks(&["é", "##ing", "-"], &Value::Null) && !has_marks(&["Ã©", "é"], &bytes));
     }
 
     #[test]

@@ -8,9 +8,9 @@ use entromask_fault::Fault;
 use crate::classes::Entries;
 use crate::part::MARGIN;
 use crate::stage::Paths;
-use entromask_policy::Config;
 use entromask_policy::corruption::Vocabulary;
 use entromask_policy::policies::Basis;
+use entromask_policy::{Class, Config};
 
 const TOKENIZER: &str = "tokenizer.json";
 
@@ -73,6 +73,10 @@ impl Sources {
         if !semantic["whole_word"].is_null() && !semantic["exclude"].is_null() {
             // Masks of the first version spared the whole word that an excluded piece is in.
             semantic["excluded_by"] = "piece".into();
+        }
+        if config.exclude.contains(&Class::Punctuation) && self.entries.has_marks {
+            // Once these were punctuation.
+            semantic["marks"] = "word".into();
         }
         Ok(Recipe { kind: Kind::Masks, format: Kind::Masks.format(), config: semantic, inputs })
     }

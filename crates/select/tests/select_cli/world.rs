@@ -108,7 +108,7 @@ pub fn make_tokens(out: &Path, name: &str) -> Result<Manifest> {
 /// Every tenth id from 200 on is punctuation, the next one a number.
 fn tokenizer() -> Value {
     let name = |id: u32| match id % 10 {
-        0 => char::from_u32(0x2000 + id).map(String::from).unwrap_or_default(),
+        0 => char::from_u32(0x2200 + id).map(String::from).unwrap_or_default(),
         1 => id.to_string(),
         _ => format!("w{}", "x".repeat(id as usize)),
     };
