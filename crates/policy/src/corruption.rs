@@ -1,8 +1,11 @@
 //! What the model sees at the masked positions.
 
+use std::collections::BTreeSet;
+
 use entromask_random::{below, open_unit};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::config::refuse;
 
@@ -63,6 +66,14 @@ impl Corruption {
 }
 
 impl Vocabulary {
+    /// The ids among the special tokens by role, as manifests of tokens have them under `stats.special`, ascending.
+    pub fn special_of(roles: &Value) -> Vec<u32> {
+        let of_role = |id: &Value| id.as_array().cloned().unwrap_or_else(|| vec![id.clone()]);
+        let ids = roles.as_object().into_iter().flat_map(|roles| roles.values().flat_map(of_role));
+        let ids: BTreeSet<u32> = ids.filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect();
+        ids.into_iter().collect()
+    }
+
     fn draw(&self, rng: &mut impl Rng) -> u32 {
         let mut id = below(self.size as usize - self.special.len(), rng) as u32;
         for &special in &self.special {
@@ -96,6 +107,13 @@ mod tests {
         assert!((share(&|id| id == 7) - 0.1 - 0.1 / 44.0).abs() < 0.01);
         assert!(seen.iter().all(|id| *id == 4 || (5..49).contains(id)));
         assert!((5..49).all(|id| seen.contains(&id)), "every ordinary token can be drawn");
+    }
+
+    #[test]
+    fn special_tokens_are_those_of_all_roles() {
+        let roles =
+            serde_json::json!({"pad": 1, "unk": null, "cls": 0, "mask": 4, "bos": 0, "other": [9, 3]});
+        assert_eq!(Vocabulary::special_of(&roles), [0, 1, 3, 4, 9]);
     }
 
     #[test]

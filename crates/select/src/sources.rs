@@ -161,11 +161,8 @@ impl Artifact {
 
 fn vocabulary(tokens: &Artifact) -> anyhow::Result<Vocabulary> {
     let stats = &tokens.manifest.stats;
+    let special = Vocabulary::special_of(&stats["special"]);
     let number = |value: &serde_json::Value| u32::try_from(value.as_u64()?).ok();
-    let special = stats["special"].as_object().into_iter().flat_map(|ids| ids.values());
-    let mut special: Vec<u32> = special.filter_map(number).collect();
-    special.sort_unstable();
-    special.dedup();
     match (number(&stats["vocab_size"]), number(&stats["special"]["mask"])) {
         (Some(size), Some(mask)) => Ok(Vocabulary { size, mask, special }),
         _ => Err(Fault::input(format!(

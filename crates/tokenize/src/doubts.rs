@@ -98,7 +98,7 @@ mod tests {
 
     /// Counts of two splits: rows, tokens, documents.
     fn counts([rows, tokens, docs]: [u64; 3], [valid_rows, valid_tokens, valid_docs]: [u64; 3]) -> Counts {
-        let special = SpecialTokens { pad: None, unk: None, cls: None, sep: None, mask: 4 };
+        let special = SpecialTokens { mask: 4, ..SpecialTokens::default() };
         Counts {
             rows,
             tokens,

@@ -11,6 +11,7 @@ use crate::doubts::doubts;
 use crate::parts::DiskGuard;
 use crate::pipeline::Pipeline;
 use crate::report::counted;
+use crate::special::has_others;
 use crate::{Config, Corpus, Counts, Report, TextEncoder};
 
 /// What a run needs besides its configuration.
@@ -64,10 +65,15 @@ pub fn recipe(config: &Config) -> anyhow::Result<Recipe> {
         Input::files("tokenizer", &config.tokenizer, &files, "check `tokenizer` in the corpus config")?;
     let corpus =
         Input::files("corpus", &label, Corpus::find(config)?.files(), "check `files` in the corpus config")?;
+    let mut semantic = config.semantic()?;
+    if has_others(&files[0])? {
+        // Once only the five usual roles were special, and a text might spell other tokens out.
+        semantic["special"] = "all".into();
+    }
     Ok(Recipe {
         kind: Kind::Tokens,
         format: Kind::Tokens.format(),
-        config: config.semantic()?,
+        config: semantic,
         inputs: vec![tokenizer, corpus],
     })
 }

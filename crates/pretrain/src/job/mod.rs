@@ -1,6 +1,5 @@
 //! A run before it starts: inputs checked against each other, and the recipe that follows.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -177,13 +176,10 @@ impl Job {
 
     /// The vocabulary as far as masks need it.
     pub(crate) fn vocabulary(&self) -> Vocabulary {
-        let special = self.tokens.stats["special"].as_object().into_iter().flatten();
-        let ids = special.filter_map(|(_, id)| u32::try_from(id.as_u64()?).ok());
-        let special: BTreeSet<u32> = ids.collect();
         Vocabulary {
             size: self.facts.vocab_size as u32,
             mask: self.facts.special.mask,
-            special: special.into_iter().collect(),
+            special: Vocabulary::special_of(&self.tokens.stats["special"]),
         }
     }
 
