@@ -87,7 +87,8 @@ impl Spelling {
         let affix = |key: &str| tokenizer["model"][key].as_str().map(str::to_owned);
         Self {
             byte_level: parts.iter().any(|part| part.contains("\"ByteLevel\"")),
-            prefix: affix("continuing_subword_prefix").filter(|prefix| prefix != "##"),
+            prefix: affix("continuing_subword_prefix")
+                .filter(|prefix| !["", "##"].contains(&prefix.as_str())),
             suffix: affix("end_of_word_suffix").filter(|suffix| !suffix.is_empty()),
         }
     }
@@ -184,6 +185,18 @@ mod tests {
             Class::Punctuation,
         ];
         assert_eq!(classes(&names, &tokenizer), wanted);
+    }
+
+    #[test]
+    fn what_the_first_versions_read_off_the_vocabulary_is_told() {
+        let told = |names: &[&str], tokenizer: &Value| {
+            Entries::new(names.iter().map(ToString::to_string).zip(0..).collect(), tokenizer).told_by_names
+        };
+        let model = json!({"continuing_subword_prefix": "", "end_of_word_suffix": ""});
+        let bytes = json!({"model": model, "decoder": {"type": "ByteLevel"}});
+        assert!(told(&["Ġ", "Ċ", "ĉ"], &bytes) && !told(&["Ġ", "Ċ"], &bytes));
+        let pieces = json!({"model": {"continuing_subword_prefix": "##"}});
+        assert!(told(&["the", "##s"], &pieces) && !told(&["Ġ", "Ċ", "ĉ"], &pieces));
     }
 
     #[test]
