@@ -15,10 +15,11 @@ use crate::task::Task;
 pub fn classes(task: &Task, names: &[String], folder: &Path) -> anyhow::Result<Vec<usize>> {
     let class = |name: &String| task.labels.iter().position(|label| label.eq_ignore_ascii_case(name));
     let found: Vec<_> = names.iter().filter_map(class).collect();
+    let is_whole = names.len() == task.outputs();
     let mut distinct = found.clone();
     distinct.sort_unstable();
     distinct.dedup();
-    if distinct.len() == task.outputs() || task.is_regression() {
+    if is_whole && distinct.len() == task.outputs() || task.is_regression() {
         return Ok(if task.is_regression() { vec![0] } else { found });
     }
     let (path, labels) = (folder.join("config.json"), task.labels.join(", "));
@@ -46,8 +47,11 @@ mod tests {
         for assumed in [&["LABEL_0", "LABEL_1", "LABEL_2"][..], &[]] {
             assert_eq!(of(assumed)?, [0, 1, 2]);
         }
-        for wrong in [["entailment", "neutral", "other"], ["neutral", "neutral", "entailment"]] {
-            let error = of(&wrong).unwrap_err().to_string();
+        let one_more = ["other", "entailment", "neutral", "contradiction"];
+        for wrong in
+            [&["entailment", "neutral", "other"][..], &["neutral", "neutral", "entailment"], &one_more]
+        {
+            let error = of(wrong).unwrap_err().to_string();
             assert!(error.contains("folder/config.json") && error.contains(wrong[2]), "{error}");
         }
         assert_eq!(classes(Task::named("STS-B")?, &["LABEL_0".into()], Path::new(""))?, [0]);
