@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
-use entromask_cli::{CommonArgs, EXIT_CODES_HELP, OutputFile, emit, hide_refused, long_version};
+use entromask_cli::{
+    CommonArgs, EXIT_CODES_HELP, OutputFile, emit, hide_refused, long_version, stop_with_parent,
+};
 
 use crate::answers::{Answers, trained_length};
 use crate::config::Config;
@@ -13,7 +15,7 @@ use crate::data::{Survey, read};
 use crate::stage::{Job, recipe, run, run_shard};
 use crate::submission::{self, Submission};
 use crate::task::Task;
-use crate::workers::{Worker, stop_with_parent};
+use crate::workers::Worker;
 
 /// Fine-tune a model on GLUE tasks and print its dev scores
 ///
@@ -48,8 +50,11 @@ struct TuneArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// Do the runs of one worker
-    #[arg(long, value_name = "I/N", hide = true)]
+    #[arg(long, value_name = "I/N", hide = true, requires = "parent")]
     shard: Option<Shard>,
+    /// The process that the worker ends with
+    #[arg(long, value_name = "PID", hide = true, requires = "shard")]
+    parent: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -185,8 +190,8 @@ impl Args {
         if common.dry_run {
             return entromask_cli::plan(common, out, &[&job.model], || recipe(&job));
         }
-        if let Some(shard) = self.tune.shard {
-            stop_with_parent()?;
+        if let (Some(shard), Some(parent)) = (self.tune.shard, self.tune.parent) {
+            stop_with_parent(parent)?;
             return run_shard(&job, out, shard);
         }
         let summary = run(&job, out, &self.workers()?)?;
@@ -222,6 +227,8 @@ impl Args {
         let mut found: Vec<OsString> = vec![
             "--shard".into(),
             format!("{}/{jobs}", index + 1).into(),
+            "--parent".into(),
+            std::process::id().to_string().into(),
             "--device".into(),
             device.into(),
             "--threads".into(),

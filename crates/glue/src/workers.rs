@@ -46,22 +46,6 @@ pub(crate) fn run(plan: &Plan, out: &Path, workers: &[Worker]) -> anyhow::Result
     Ok(())
 }
 
-/// In a worker: ask it to stop when who has started it is gone, which cannot say so itself when it is killed.
-///
-/// # Errors
-/// If the system refuses.
-#[cfg(target_os = "linux")]
-pub(crate) fn stop_with_parent() -> anyhow::Result<()> {
-    Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?)
-}
-
-/// Only Linux tells.
-#[cfg(not(target_os = "linux"))]
-#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
-pub(crate) fn stop_with_parent() -> anyhow::Result<()> {
-    Ok(())
-}
-
 /// Logs the runs that were finished meanwhile, and takes them off the list.
 fn tell(plan: &Plan, out: &Path, units: &mut Vec<Unit>) {
     units.retain(|unit| match plan.finished(out, *unit) {

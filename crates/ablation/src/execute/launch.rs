@@ -4,10 +4,11 @@
 //! program. So a stage begins as this program, asks, and becomes the stage's.
 
 use std::ffi::OsString;
-use std::os::unix::process::{CommandExt, parent_id};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use entromask_cli::stop_with_parent;
 use entromask_fault::Fault;
 
 /// How this program is called to become a stage's.
@@ -28,12 +29,8 @@ pub(super) fn command(launcher: Option<&Path>, program: &Path) -> Command {
 
 /// Becomes the program that `words` call, which is asked to stop when `parent` is gone. Returns only if that fails.
 pub(crate) fn become_program(parent: u32, words: &[OsString]) -> anyhow::Error {
-    if let Err(error) = stop_with_parent() {
+    if let Err(error) = stop_with_parent(parent) {
         return error;
-    }
-    // It may have been gone before it could be asked for.
-    if parent_id() != parent {
-        return Fault::interrupted().into();
     }
     let Some((program, args)) = words.split_first() else {
         return Fault::usage(format!("{BECOME}: no program")).into();
@@ -45,15 +42,4 @@ pub(crate) fn become_program(parent: u32, words: &[OsString]) -> anyhow::Error {
 pub(super) fn cannot_be_started(program: &Path, error: &std::io::Error) -> Fault {
     Fault::input(format!("{}: cannot be started: {error}", program.display()))
         .remedy("build the stages with `make build`, or name their folder with --bin")
-}
-
-#[cfg(target_os = "linux")]
-fn stop_with_parent() -> anyhow::Result<()> {
-    Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
-fn stop_with_parent() -> anyhow::Result<()> {
-    Ok(())
 }

@@ -251,3 +251,13 @@ fn workers_end_with_a_parent_that_is_killed() -> anyhow::Result<()> {
     assert!(within_a_minute(&|| !locks.iter().any(taken)), "both end");
     Ok(())
 }
+
+/// The system tells nothing of a parent that was gone before the worker asked.
+#[test]
+fn a_worker_whose_parent_is_gone_already_does_nothing() {
+    let world = World::new();
+    let mut worker = world.stage("out", &[]);
+    // Nobody's parent.
+    worker.args(["--shard", "1/1", "--parent", "0"]).assert().code(130);
+    assert!(!world.path("out").exists());
+}
