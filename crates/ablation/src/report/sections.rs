@@ -46,7 +46,7 @@ fn lead(findings: &Findings) -> Vec<String> {
     lead.extend(programs(findings));
     lead.extend(taken(findings));
     lead.extend(unlike(findings));
-    lead.extend(validated::in_words(findings));
+    lead.extend(validated::in_words(&findings.systems, runs));
     lead.extend(findings.unpaired.iter().map(|text| format!("Not compared: {text}.")));
     let missing: Vec<_> = runs
         .iter()

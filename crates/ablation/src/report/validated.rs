@@ -4,7 +4,7 @@ use entromask_artifact::Manifest;
 use entromask_report::number::{count, counted};
 use serde::{Deserialize, Serialize};
 
-use super::findings::{Findings, RunFindings, System};
+use super::findings::{RunFindings, System};
 use super::measure::Group;
 
 /// What stands in the place of a verdict.
@@ -56,8 +56,7 @@ pub(super) fn withhold(systems: &[System], runs: &[RunFindings], group: &mut Gro
 }
 
 /// Which runs were validated on how many rows, if not all were on the same.
-pub(super) fn in_words(findings: &Findings) -> Option<String> {
-    let (systems, runs) = (&findings.systems, &findings.runs);
+pub(super) fn in_words(systems: &[System], runs: &[RunFindings]) -> Option<String> {
     if alike(systems, runs, &(0..systems.len()).collect::<Vec<_>>()) {
         return None;
     }
@@ -84,9 +83,12 @@ pub(super) fn in_words(findings: &Findings) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use entromask_report::compare::Difference;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::grid::Choice;
+    use crate::report::contrast::Contrast;
 
     fn manifest(config: &Value, stats: &Value) -> Manifest {
         let cost =
@@ -108,5 +110,58 @@ mod tests {
         assert_eq!((older.rows, newer.positions), (300, Some(4000)));
         assert!(older.is_like(newer) && !newer.is_like(Validated { positions: Some(4001), ..newer }));
         assert!(!older.is_like(Validated { rows: 12, positions: None }));
+    }
+
+    /// Each system has two runs, but for the last one, whose only run was validated on other rows.
+    fn last_one_differs(labels: &[&str]) -> (Vec<System>, Vec<RunFindings>) {
+        let (all, other) =
+            (Validated { rows: 1024, positions: Some(19_660) }, Validated { rows: 12, positions: None });
+        let (mut systems, mut runs) = (vec![], vec![]);
+        for (system, label) in labels.iter().enumerate() {
+            let (count, validated) = if system + 1 < labels.len() { (2, all) } else { (1, other) };
+            let run = RunFindings { system, validated: Some(validated), ..RunFindings::default() };
+            systems.push(System {
+                label: (*label).into(),
+                choice: Choice::default(),
+                baselines: vec![],
+                is_baseline: true,
+                runs: (runs.len()..runs.len() + count).collect(),
+            });
+            runs.extend(std::iter::repeat_n(run, count));
+        }
+        (systems, runs)
+    }
+
+    #[test]
+    fn only_contrasts_of_like_rows_are_kept() {
+        let (systems, runs) = last_one_differs(&["a", "b", "c", "d", "e"]);
+        let contrast = |pair, reference| Contrast {
+            measure: "loss".into(),
+            pair,
+            reference,
+            change: Difference::new(vec![0.1]),
+            verdict: String::new(),
+        };
+        let contrasts = vec![contrast([3, 2], [1, 0]), contrast([4, 2], [1, 0]), contrast([3, 2], [1, 4])];
+        let mut group = Group {
+            title: String::new(),
+            note: String::new(),
+            lower_is_better: true,
+            digits: 4,
+            lines: vec![],
+            contrasts,
+        };
+        withhold(&systems, &runs, &mut group);
+        let kept: Vec<_> = group.contrasts.iter().map(|kept| (kept.pair, kept.reference)).collect();
+        assert_eq!(kept, [([3, 2], [1, 0])]);
+    }
+
+    #[test]
+    fn who_was_validated_on_what_is_said_once_a_system() {
+        let (systems, runs) = last_one_differs(&["random", "mixed", "high"]);
+        let said = in_words(&systems, &runs).expect("they are unlike");
+        let kinds = "On 1,024 rows (19,660 masked tokens): random; mixed. On 12 rows: high. A difference";
+        assert!(said.contains(kinds), "{said}");
+        assert_eq!(in_words(&systems[..2], &runs[..4]), None);
     }
 }
