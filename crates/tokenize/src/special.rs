@@ -79,6 +79,11 @@ impl SpecialTokens {
         id == self.mask || roles.contains(&Some(id)) || self.other.binary_search(&id).is_ok()
     }
 
+    /// Whether there are others than the five that are known by usual names.
+    pub(crate) fn has_others(&self) -> bool {
+        self.bos.is_some() || self.eos.is_some() || !self.other.is_empty()
+    }
+
     /// A `tokenizer_config.json` with which `transformers` finds the roles again.
     pub(crate) fn tokenizer_config(&self, tokenizer: &Tokenizer) -> Value {
         let mut map = Map::from_iter([("tokenizer_class".to_string(), json!("PreTrainedTokenizerFast"))]);
@@ -94,14 +99,6 @@ impl SpecialTokens {
         }
         Value::Object(map)
     }
-}
-
-/// Whether the tokenizer has special tokens of other roles than the five that are known by usual names.
-pub(crate) fn has_others(file: &Path) -> anyhow::Result<bool> {
-    let (configured, described) = (configured(file)?, Described::read(file));
-    let names = described.names(&configured);
-    let roles = roles(&configured, |name| names.contains(name));
-    Ok(names.into_iter().any(|name| !roles.contains(&Some(name))))
 }
 
 /// The names of the five roles: as configured, else the usual ones that are known.

@@ -11,7 +11,6 @@ use crate::doubts::doubts;
 use crate::parts::DiskGuard;
 use crate::pipeline::Pipeline;
 use crate::report::counted;
-use crate::special::has_others;
 use crate::{Config, Corpus, Counts, Report, TextEncoder};
 
 /// What a run needs besides its configuration.
@@ -28,11 +27,12 @@ pub struct Options {
 /// # Errors
 /// [`Fault`]s that name the file, what was found and the remedy; nothing half-written is left behind.
 pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
-    let recipe = recipe(config)?;
+    config.validate()?;
+    let encoder = TextEncoder::load(&config.tokenizer)?;
+    let recipe = recipe_with(config, &encoder)?;
     if let Status::UpToDate(manifest) = status(&options.out, &recipe)? {
         return Report::new(options.out.clone(), &manifest);
     }
-    let encoder = TextEncoder::load(&config.tokenizer)?;
     check_length(config, &encoder)?;
     let corpus = Corpus::find(config)?;
     let bench =
@@ -56,9 +56,13 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
     })
 }
 
-/// What the artifact would be made of; also checks the configuration and that the files are there.
+/// What the artifact would be made of; also checks the configuration, the tokenizer and that the files are there.
 pub fn recipe(config: &Config) -> anyhow::Result<Recipe> {
     config.validate()?;
+    recipe_with(config, &TextEncoder::load(&config.tokenizer)?)
+}
+
+fn recipe_with(config: &Config, encoder: &TextEncoder) -> anyhow::Result<Recipe> {
     let label = PathBuf::from(config.files.join(", "));
     let files = TextEncoder::files(&config.tokenizer)?;
     let tokenizer =
@@ -66,7 +70,7 @@ pub fn recipe(config: &Config) -> anyhow::Result<Recipe> {
     let corpus =
         Input::files("corpus", &label, Corpus::find(config)?.files(), "check `files` in the corpus config")?;
     let mut semantic = config.semantic()?;
-    if has_others(&files[0])? {
+    if encoder.special().has_others() {
         // Once only the five usual roles were special, and a text might spell other tokens out.
         semantic["special"] = "all".into();
     }

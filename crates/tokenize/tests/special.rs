@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 
 use entromask_artifact::{Kind, Manifest};
-use entromask_tokenize::{Config, TextEncoder};
+use entromask_tokenize::{Config, TextEncoder, recipe};
 use serde_json::{Value, json};
 
 /// The byte-level tokenizer with tokens named in Llama's manner, a reserved one among them.
@@ -63,4 +63,19 @@ fn where_there_are_no_others_nothing_is_said_of_them() {
         assert!(manifest.config.get("special").is_none(), "{family}");
         assert_eq!(manifest.stats["special"].as_object().unwrap().len(), 5, "{family}");
     }
+}
+
+/// Where a usual name is an ordinary piece of the vocabulary, the added token with the other usual name has no role.
+#[test]
+fn a_token_that_a_piece_took_the_role_from_is_told_in_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut json = support::description("byte_bpe");
+    let vocabulary = json["model"]["vocab"].as_object_mut().unwrap();
+    let piece = vocabulary.len();
+    vocabulary.insert("[CLS]".into(), piece.into());
+    std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+    let config = Config { tokenizer: folder.path().into(), ..config(folder.path()) };
+    let special = TextEncoder::load(folder.path()).unwrap().special().clone();
+    assert_eq!((special.cls, &special.other), (Some(piece as u32), &vec![0]));
+    assert_eq!(recipe(&config).unwrap().config["special"], "all");
 }

@@ -28,10 +28,15 @@ pub fn encoder(family: &str) -> TextEncoder {
     TextEncoder::load(&tokenizer(family)).unwrap()
 }
 
+/// The `tokenizer.json` of a family.
+pub fn description(family: &str) -> Value {
+    let file = tokenizer(family).join("tokenizer.json");
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
 /// The tokenizer of a family after `change` of its `tokenizer.json`.
 pub fn changed(family: &str, change: impl FnOnce(&mut Value)) -> TextEncoder {
-    let file = tokenizer(family).join("tokenizer.json");
-    let mut json: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let mut json = description(family);
     change(&mut json);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
