@@ -41,6 +41,8 @@ pub struct TextEncoder {
     /// Special tokens before and behind a text.
     around: [Vec<u32>; 2],
     traits: Traits,
+    /// The first version found the same traits.
+    as_first_probed: bool,
     caches: Caches,
 }
 
@@ -82,8 +84,8 @@ impl TextEncoder {
         let special = SpecialTokens::find(&tokenizer, &file)?;
         let around = around(&tokenizer, &special)?;
         let (traits, caches) = (Traits::default(), Caches::new());
-        let mut encoder = Self { tokenizer, file, special, around, traits, caches };
-        encoder.traits = crate::pack::probe(&encoder)?;
+        let mut encoder = Self { tokenizer, file, special, around, traits, as_first_probed: true, caches };
+        (encoder.traits, encoder.as_first_probed) = crate::pack::probe(&encoder)?;
         Ok(encoder)
     }
 
@@ -128,6 +130,11 @@ impl TextEncoder {
 
     pub(crate) fn traits(&self) -> Traits {
         self.traits
+    }
+
+    /// Whether the first version found the same traits; else it may have made other tokens.
+    pub(crate) fn is_as_first_probed(&self) -> bool {
+        self.as_first_probed
     }
 
     /// Encodes documents on all cores; the result is that of encoding each at once.

@@ -182,19 +182,29 @@ fn blank(c: char) -> bool {
 const PROBE: &str = "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 or 10 000 3 – 中文字 и ещё?\n\
                      Next line.\nThe end";
 
-/// Finds out how the tokenizer treats text out of its context, by cutting a text and encoding both sides.
-pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<Traits> {
-    let ids = |text: &str| encoder.encode_once(text).map(|pieces| pieces.ids);
+/// What the text was in the first version; tokens by which it decides otherwise have another key now.
+const FIRST_PROBE: &str =
+    "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 – 中文字 и ещё?\nNext line.\nThe end";
+
+/// How the tokenizer treats text out of its context, and whether the first version took it for that.
+pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<(Traits, bool)> {
+    let traits = probe_by(encoder, PROBE)?;
+    Ok((traits, traits == probe_by(encoder, FIRST_PROBE)?))
+}
+
+/// Finds it out by cutting `text` and encoding both sides.
+fn probe_by(encoder: &TextEncoder, text: &str) -> anyhow::Result<Traits> {
+    let ids = |part: &str| encoder.encode_once(part).map(|pieces| pieces.ids);
     let leading_space_counts = ids(" the")? != ids("the")? || ids(" 1")? != ids("1")?;
-    let pieces = encoder.encode_once(PROBE)?;
+    let pieces = encoder.encode_once(text)?;
     let words_by_space = pieces.word.iter().all(|word| *word == pieces.word[0]);
     let between_words = Traits { leading_space_counts, words_by_space, ..Traits::default() };
     // Chunks start with the space before their first word, whether it counts or not.
     let chunked = Traits { cut: Cut::AtSpace, leading_space_counts: true, ..between_words };
     let holds = |traits: Traits| -> anyhow::Result<bool> {
-        let cutter = Cutter { text: PROBE, pieces: &pieces, traits };
+        let cutter = Cutter { text, pieces: &pieces, traits };
         for place in (1..pieces.len()).filter(|&place| cutter.clean(place)) {
-            let [left, right] = [0..place, place..pieces.len()].map(|range| ids(&PROBE[cutter.slice(range)]));
+            let [left, right] = [0..place, place..pieces.len()].map(|range| ids(&text[cutter.slice(range)]));
             if [left?, right?].concat() != pieces.ids {
                 return Ok(false);
             }
@@ -204,17 +214,17 @@ pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<Traits> {
     let chunks = !words_by_space
         && !reaches_across_spaces(encoder)
         && holds(chunked)?
-        && chunks_make_up(&pieces, encoder)?;
+        && chunks_make_up(text, &pieces, encoder)?;
     let cut = if holds(between_words)? { Cut::BetweenWords } else { Cut::AtSpace };
     Ok(Traits { cut, chunks, ..between_words })
 }
 
-/// True if the chunks that a text is encoded in have the tokens and the words of the whole. They begin at line feeds, too,
+/// True if the chunks that `text` is encoded in have the tokens and the words of the whole. They begin at line feeds, too,
 /// which may lie within a word of the tokenizer's, or get a space before them that is not in the text.
-fn chunks_make_up(whole: &Pieces, encoder: &TextEncoder) -> anyhow::Result<bool> {
+fn chunks_make_up(text: &str, whole: &Pieces, encoder: &TextEncoder) -> anyhow::Result<bool> {
     let (mut joined, mut next_word) = (Pieces::default(), 0);
-    for range in chunks(PROBE, 1) {
-        let chunk = encoder.encode_once(&PROBE[range.clone()])?;
+    for range in chunks(text, 1) {
+        let chunk = encoder.encode_once(&text[range.clone()])?;
         joined.extend(&chunk, 0..chunk.len(), range.start, &mut next_word);
     }
     let same_word =

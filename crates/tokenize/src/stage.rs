@@ -74,6 +74,10 @@ fn recipe_with(config: &Config, encoder: &TextEncoder) -> anyhow::Result<Recipe>
         // Once only the five usual roles were special, and a text might spell other tokens out.
         semantic["special"] = "all".into();
     }
+    if !encoder.is_as_first_probed() {
+        // Once rules for digits that reach across spaces were overlooked.
+        semantic["probe"] = "digits".into();
+    }
     Ok(Recipe {
         kind: Kind::Tokens,
         format: Kind::Tokens.format(),

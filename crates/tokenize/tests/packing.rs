@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::LazyLock;
 
-use entromask_tokenize::{Document, Packer, Packing, Piece, Pieces, Row, TextEncoder};
+use entromask_tokenize::{Config, Document, Packer, Packing, Piece, Pieces, Row, TextEncoder, recipe};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -255,11 +255,33 @@ fn added_tokens_that_reach_across_spaces_are_found() {
 #[test]
 fn rules_for_digits_that_reach_across_spaces_are_found() {
     for pattern in [r"(?<=\d) (?=\d{3})", r"(?<=\d) (?=\d)"] {
-        let encoder = support::changed("byte_bpe", |tokenizer| {
-            let rule = json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": ""});
-            tokenizer["normalizer"] = rule;
-        });
+        let encoder = support::changed("byte_bpe", |tokenizer| tokenizer["normalizer"] = taken_out(pattern));
         check_encoded_as_a_whole(&encoder, "a million is 1 000 000, and a row of numbers 1 2 3 4 5");
+    }
+}
+
+/// A rule that takes what `pattern` matches out of the text.
+fn taken_out(pattern: &str) -> serde_json::Value {
+    json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": ""})
+}
+
+/// The first version overlooked them, and its tokens must not pass for those of now.
+#[test]
+fn only_rules_for_digits_that_reach_across_spaces_are_told_in_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = folder.path().join("corpus.txt");
+    std::fs::write(&corpus, "one").unwrap();
+    let mut config = support::config(&[corpus]);
+    let marker = |config: &Config| recipe(config).unwrap().config.get("probe").cloned();
+    for family in support::FAMILIES {
+        config.tokenizer = support::tokenizer(family);
+        assert_eq!(marker(&config), None, "{family}");
+    }
+    config.tokenizer = folder.path().into();
+    for (pattern, expected) in [(r"(?<=\d) (?=\d)", Some("digits")), (r"\d(?=x)", None)] {
+        let change = |tokenizer: &mut serde_json::Value| tokenizer["normalizer"] = taken_out(pattern);
+        support::write_changed("byte_bpe", folder.path(), change);
+        assert_eq!(marker(&config), expected.map(Into::into), "{pattern}");
     }
 }
 

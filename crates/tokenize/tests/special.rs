@@ -69,11 +69,12 @@ fn where_there_are_no_others_nothing_is_said_of_them() {
 #[test]
 fn a_token_that_a_piece_took_the_role_from_is_told_in_the_key() {
     let folder = tempfile::tempdir().unwrap();
-    let mut json = support::description("byte_bpe");
-    let vocabulary = json["model"]["vocab"].as_object_mut().unwrap();
-    let piece = vocabulary.len();
-    vocabulary.insert("[CLS]".into(), piece.into());
-    std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+    let mut piece = 0;
+    support::write_changed("byte_bpe", folder.path(), |tokenizer| {
+        let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+        piece = vocabulary.len();
+        vocabulary.insert("[CLS]".into(), piece.into());
+    });
     let config = Config { tokenizer: folder.path().into(), ..config(folder.path()) };
     let special = TextEncoder::load(folder.path()).unwrap().special().clone();
     assert_eq!((special.cls, &special.other), (Some(piece as u32), &vec![0]));

@@ -28,19 +28,19 @@ pub fn encoder(family: &str) -> TextEncoder {
     TextEncoder::load(&tokenizer(family)).unwrap()
 }
 
-/// The `tokenizer.json` of a family.
-pub fn description(family: &str) -> Value {
-    let file = tokenizer(family).join("tokenizer.json");
-    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
-}
-
 /// The tokenizer of a family after `change` of its `tokenizer.json`.
 pub fn changed(family: &str, change: impl FnOnce(&mut Value)) -> TextEncoder {
-    let mut json = description(family);
-    change(&mut json);
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+    write_changed(family, folder.path(), change);
     TextEncoder::load(folder.path()).unwrap()
+}
+
+/// Writes the `tokenizer.json` of a family to `folder` after a `change`.
+pub fn write_changed(family: &str, folder: &Path, change: impl FnOnce(&mut Value)) {
+    let file = tokenizer(family).join("tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    change(&mut json);
+    std::fs::write(folder.join("tokenizer.json"), json.to_string()).unwrap();
 }
 
 /// A configuration for short tests: small rows, no held-out split.
