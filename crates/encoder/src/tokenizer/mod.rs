@@ -20,6 +20,9 @@ pub const USUAL_NAMES: [(&str, [&str; 2]); 5] = [
     ("mask_token", ["[MASK]", "<mask>"]),
 ];
 
+/// Roles that tokenizers in the manner of Llama have instead of `cls_token` and `sep_token`.
+pub const ENDS: [&str; 2] = ["bos_token", "eos_token"];
+
 /// Files of the tokenizer in the folder `model`, if it is another than that of the tokens in `tokens`: with another
 /// vocabulary, without a token that was added to the corpus's, or with another token for the mask, the unknown or the ends of a text. `special` has the ids of the corpus's.
 ///
@@ -56,11 +59,11 @@ fn bytes(file: &Path) -> Result<Vec<u8>> {
     fs_err::read(file).map_err(|error| unreadable(error).into())
 }
 
-/// Whether the tokens that were added to `ours` have the same ids in `theirs`, but for the special ones.
+/// Whether the tokens that were added to `ours` have the same ids in `theirs`, but for those of the five usual roles.
 fn same_added(theirs: &Source, ours: &Source, special: &Value) -> Result<bool> {
     let theirs = theirs.ids()?;
-    let is_special = |id: u64| special.as_object().into_iter().flatten().any(|(_, role)| role == id);
-    let known = |(token, id): (String, u64)| is_special(id) || theirs.get(&token) == Some(&id);
+    let is_usual = |id: u64| USUAL_NAMES.iter().any(|(role, _)| id_of(special, role) == Some(id));
+    let known = |(token, id): (String, u64)| is_usual(id) || theirs.get(&token) == Some(&id);
     Ok(ours.ids()?.into_iter().all(known))
 }
 
@@ -68,14 +71,21 @@ fn same_added(theirs: &Source, ours: &Source, special: &Value) -> Result<bool> {
 /// equal; one that names a token which is not there is not.
 fn same_special(model: &Path, theirs: &Source, special: &Value) -> Result<bool> {
     let (configured, ids) = (configured(model)?, theirs.ids()?);
-    let agree = |(role, usual): &(&str, [&str; 2])| {
-        let Some(ours) = special[role.trim_end_matches("_token")].as_u64() else { return true };
-        match configured.get(*role).and_then(content) {
+    let agree = |(role, usual): (&str, &[&str])| {
+        let Some(ours) = id_of(special, role) else { return true };
+        match configured.get(role).and_then(content) {
             Some(name) => ids.get(name) == Some(&ours),
             None => usual.iter().find_map(|&name| ids.get(name)).is_none_or(|&id| id == ours),
         }
     };
-    Ok(USUAL_NAMES.iter().filter(|(role, _)| *role != "pad_token").all(agree))
+    let usual = USUAL_NAMES.iter().map(|(role, usual)| (*role, usual.as_slice()));
+    let stand_in_rows = usual.filter(|(role, _)| *role != "pad_token");
+    Ok(stand_in_rows.chain(ENDS.map(|role| (role, [].as_slice()))).all(agree))
+}
+
+/// The id of the token that `special` has for a role, which is named as in a `tokenizer_config.json`.
+fn id_of(special: &Value, role: &str) -> Option<u64> {
+    special[role.trim_end_matches("_token")].as_u64()
 }
 
 #[cfg(test)]
@@ -104,6 +114,29 @@ mod tests {
         }
         let (model, corpus) = (with_added(Some("duncan"))?, with_added(None)?);
         assert!(foreign(model.path(), corpus.path(), &serde_json::json!({}))?.is_none(), "no row has it");
+        Ok(())
+    }
+
+    #[test]
+    fn begin_and_end_must_not_be_exchanged() -> Result<()> {
+        let (model, corpus) = (with_added(Some("<|end|>"))?, with_added(Some("<|end|>"))?);
+        let ids = Source::find(corpus.path()).expect("has one").ids()?;
+        let special = serde_json::json!({"bos": ids["<s>"], "eos": ids["<|end|>"]});
+        for (bos, eos, is_foreign) in [("<s>", "<|end|>", false), ("<|end|>", "<s>", true)] {
+            let config = serde_json::json!({"bos_token": bos, "eos_token": {"content": eos}});
+            fs_err::write(model.path().join("tokenizer_config.json"), config.to_string())?;
+            assert_eq!(foreign(model.path(), corpus.path(), &special)?.is_some(), is_foreign, "{bos}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tokens_of_other_roles_must_have_the_same_ids() -> Result<()> {
+        let (corpus, model) = (with_added(Some("<|end|>"))?, with_added(Some("<|begin|>"))?);
+        let id = Source::find(corpus.path()).expect("has one").ids()?["<|end|>"];
+        for special in [serde_json::json!({"eos": id}), serde_json::json!({"other": [id]})] {
+            assert!(foreign(model.path(), corpus.path(), &special)?.is_some(), "{special}");
+        }
         Ok(())
     }
 }
