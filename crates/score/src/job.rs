@@ -16,6 +16,7 @@ use crate::pass::Work;
 use crate::predictor::Predictor;
 use crate::scorer::Scorer;
 use crate::stats::Stats;
+use crate::tokenizer::TeacherTokenizer;
 use crate::{Compute, Config, Paths, model};
 
 /// Missing parts that are named one by one.
@@ -30,6 +31,8 @@ pub(crate) struct Job<'a> {
     inputs: Vec<Input>,
     /// The model has another tokenizer than the corpus.
     carried: bool,
+    /// And that has special tokens of other roles than the usual ones.
+    has_others: bool,
 }
 
 /// A model on its device.
@@ -78,11 +81,19 @@ impl<'a> Job<'a> {
         if let Some(files) = &own {
             inputs.push(Input::files("teacher_tokenizer", &paths.model, files, "check `--model`")?);
         }
-        Ok(Self { config, paths, compute, tokens, inputs, carried: own.is_some() })
+        let (carried, mut has_others) = (own.is_some(), false);
+        if carried {
+            has_others = TeacherTokenizer::load(&paths.model)?.has_others;
+        }
+        Ok(Self { config, paths, compute, tokens, inputs, carried, has_others })
     }
 
     pub(crate) fn recipe(&self) -> Result<Recipe> {
-        let config = self.config.semantic(&self.compute.dtype, self.carried)?;
+        let mut config = self.config.semantic(&self.compute.dtype, self.carried)?;
+        if self.has_others {
+            // Once only the usual ones were special, and a text might spell others out.
+            config["special"] = "all".into();
+        }
         Ok(Recipe {
             kind: Kind::Entropy,
             format: Kind::Entropy.format(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use entromask_encoder::tokenizer::{Source, USUAL_NAMES, configured, content};
+use entromask_encoder::tokenizer::{ENDS, Source, USUAL_NAMES, configured, content};
 use entromask_fault::Fault;
 use tokenizers::{Encoding, Tokenizer};
 
@@ -21,6 +21,8 @@ pub(crate) struct TeacherTokenizer {
     pub(crate) around: [Vec<u32>; 2],
     /// Tokens that structure a row and are never scored.
     controls: BTreeSet<u32>,
+    /// Some of these are of other roles than the usual ones.
+    pub(crate) has_others: bool,
     /// It does not split text into words itself.
     words_by_space: bool,
 }
@@ -53,12 +55,17 @@ impl TeacherTokenizer {
             Some(name) => tokenizer.token_to_id(name),
             None => usual.into_iter().find_map(|name| tokenizer.token_to_id(name)),
         };
-        let [pad, _, cls, sep, mask] = USUAL_NAMES.map(id);
+        let [pad, unk, cls, sep, mask] = USUAL_NAMES.map(id);
         let mask_id = mask.ok_or_else(|| no_mask(&file))?;
         let around = around(&tokenizer, &file, [cls, sep])?;
-        let controls = [pad, cls, sep, mask].into_iter().flatten().collect();
+        let usual: BTreeSet<u32> = [pad, cls, sep, mask].into_iter().flatten().collect();
+        let ends = ENDS.map(|role| configured.get(role).and_then(content));
+        let mut controls = marked(&tokenizer, ends);
+        controls.extend(usual.iter().chain(around.iter().flatten()));
+        controls.retain(|&id| Some(id) != unk);
+        let has_others = controls.len() > usual.len();
         let words_by_space = !splits(&tokenizer, &file)?;
-        Ok(Self { tokenizer, file, mask_id, around, controls, words_by_space })
+        Ok(Self { tokenizer, file, mask_id, around, controls, has_others, words_by_space })
     }
 
     /// The tokens of `text`, without those around it.
@@ -142,6 +149,13 @@ fn around(tokenizer: &Tokenizer, file: &Path, roles: [Option<u32>; 2]) -> Result
     Ok([before.to_vec(), behind.to_vec()])
 }
 
+/// Added tokens that are special by themselves or because they are the `ends` of a text.
+fn marked(tokenizer: &Tokenizer, ends: [Option<&str>; 2]) -> BTreeSet<u32> {
+    let added = tokenizer.get_added_tokens_decoder().into_iter();
+    let special = added.filter(|(_, token)| token.special || ends.contains(&Some(&token.content)));
+    special.map(|(id, _)| id).collect()
+}
+
 fn no_mask(file: &Path) -> anyhow::Error {
     Fault::input(format!("{}: the tokenizer has no mask token", file.display()))
         .remedy("use a masked language model, or name its `mask_token` in tokenizer_config.json")
@@ -176,6 +190,23 @@ mod tests {
             assert_eq!(words.len(), 7, "split = {split}: {pieces:?}");
             assert!(pieces.len() > words.len(), "words of several pieces");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn special_tokens_of_all_roles_have_no_word() -> Result<()> {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tokenizers/byte_bpe");
+        let folder = tempfile::tempdir()?;
+        let text = fs_err::read_to_string(from.join("tokenizer.json"))?.replace("</s>", "<|end|>");
+        fs_err::write(folder.path().join("tokenizer.json"), text)?;
+        fs_err::write(folder.path().join("tokenizer_config.json"), r#"{"eos_token": "<|end|>"}"#)?;
+        let of = |dir: &Path| -> Result<(bool, Vec<bool>)> {
+            let tokenizer = TeacherTokenizer::load(dir)?;
+            let pieces = tokenizer.encode("<unk><|end|>")?;
+            Ok((tokenizer.has_others, pieces.iter().map(|piece| piece.word.is_some()).collect()))
+        };
+        assert_eq!(of(folder.path())?, (true, vec![true, false]));
+        assert!(!of(&from)?.0);
         Ok(())
     }
 

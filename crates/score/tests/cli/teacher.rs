@@ -242,6 +242,20 @@ fn the_tokenizer_and_the_rule_decide_the_key() {
 }
 
 #[test]
+fn special_tokens_of_other_roles_are_told_in_the_key() {
+    let world = world(64);
+    world.score("out", &[]).assert().success();
+    assert!(world.manifest("out").config.get("special").is_none());
+    world.edit_json("model/tokenizer.json", |tokenizer| {
+        let mut added = tokenizer["added_tokens"][0].clone();
+        (added["content"], added["id"]) = (json!("<|reserved|>"), json!(4096));
+        tokenizer["added_tokens"].as_array_mut().expect("a list").push(added);
+    });
+    world.score("others", &[]).assert().success();
+    assert_eq!(world.manifest("others").config["special"], "all");
+}
+
+#[test]
 fn who_scores_is_told_of_another_tokenizer_and_who_needs_the_corpus_s_what_to_do() {
     let world = world(64);
     let told = world.score("out", &["--set", "carry=mean"]).assert().success();
