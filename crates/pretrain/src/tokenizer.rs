@@ -33,12 +33,17 @@ fn tokenizer_config(special: &Map<String, Value>, longest: usize) -> Value {
     Value::Object(config)
 }
 
-/// `pad_token` and so on, by the ids that the tokens artifact names.
+/// `pad_token` and so on, by the ids that the tokens artifact names; those without a role are a list.
 fn special_tokens(tokenizer: &Value, ids: &Value) -> Map<String, Value> {
+    let text = |id: &Value| text_of(tokenizer, id.as_u64()?);
     let named = ids.as_object().into_iter().flatten();
-    named
-        .filter_map(|(name, id)| Some((format!("{name}_token"), json!(text_of(tokenizer, id.as_u64()?)?))))
-        .collect()
+    let mut special: Map<String, Value> =
+        named.filter_map(|(name, id)| Some((format!("{name}_token"), json!(text(id)?)))).collect();
+    if let Some(other) = ids["other"].as_array() {
+        let other: Vec<&str> = other.iter().filter_map(text).collect();
+        special.insert("additional_special_tokens".into(), json!(other));
+    }
+    special
 }
 
 fn text_of(tokenizer: &Value, id: u64) -> Option<&str> {
@@ -60,5 +65,14 @@ mod tests {
             json!({"added_tokens": [{"id": 0, "content": "[PAD]"}, {"id": 103, "content": "[MASK]"}]});
         let special = special_tokens(&tokenizer, &json!({"pad": 0, "mask": 103, "unk": null, "cls": 7}));
         assert_eq!(Value::Object(special), json!({"pad_token": "[PAD]", "mask_token": "[MASK]"}));
+    }
+
+    #[test]
+    fn special_tokens_without_a_role_are_a_list() {
+        let tokenizer =
+            json!({"added_tokens": [{"id": 1, "content": "<|end|>"}, {"id": 5, "content": "<|x|>"}]});
+        let special = special_tokens(&tokenizer, &json!({"eos": 1, "other": [5]}));
+        let expected = json!({"eos_token": "<|end|>", "additional_special_tokens": ["<|x|>"]});
+        assert_eq!(Value::Object(special), expected);
     }
 }
