@@ -83,12 +83,6 @@ impl Corpus {
         Tokens::read(&self.dir.join(&part.file), columns)
     }
 
-    /// The ids of the special tokens.
-    pub fn special(&self) -> Vec<u32> {
-        let ids = self.manifest.stats["special"].as_object().into_iter().flat_map(|ids| ids.values());
-        ids.filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
-    }
-
     /// ln of the vocabulary's size: the largest possible entropy in nats.
     pub fn ln_vocabulary(&self) -> Option<f64> {
         self.manifest.stats["vocab_size"].as_u64().filter(|&size| size > 0).map(|size| (size as f64).ln())
