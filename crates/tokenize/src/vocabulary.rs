@@ -57,16 +57,7 @@ pub struct Learned {
 /// files are missing or there is no text.
 pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::Result<Learned> {
     config.validate_without_tokenizer()?;
-    if size > MAX_SIZE {
-        return Err(Fault::usage(format!("--size {size}"))
-            .remedy(format!("choose some thousands, at most {MAX_SIZE}"))
-            .into());
-    }
-    if out.join("tokenizer.json").exists() {
-        return Err(Fault::usage(format!("{}: there is a tokenizer already", out.display()))
-            .remedy("name another folder, or delete it")
-            .into());
-    }
+    check_target(size, out)?;
     let model = Model::load(like)?;
     let corpus = Corpus::find(config)?;
     let files = Files::create(out)?;
@@ -97,6 +88,20 @@ pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::R
         tracing::warn!("{vocab_size} tokens, not {size}: the text has no more pairs that occur twice");
     }
     Ok(Learned { out: out.to_owned(), vocab_size, documents, bytes })
+}
+
+fn check_target(size: usize, out: &Path) -> anyhow::Result<()> {
+    if size > MAX_SIZE {
+        return Err(Fault::usage(format!("--size {size}"))
+            .remedy(format!("choose some thousands, at most {MAX_SIZE}"))
+            .into());
+    }
+    if out.join("tokenizer.json").exists() {
+        return Err(Fault::usage(format!("{}: there is a tokenizer already", out.display()))
+            .remedy("name another folder, or delete it")
+            .into());
+    }
+    Ok(())
 }
 
 impl fmt::Display for Learned {
