@@ -18,6 +18,7 @@ is the peak of each process, and not that of a GPU. The last lines are the table
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import tempfile
@@ -215,6 +216,7 @@ def run(args: argparse.Namespace, shape: str, steps: int, folder: Path) -> tuple
     command += ["--tokens", args.tokens, "--masks", args.masks, "--out", out, "--quiet"]
     command += ["--device", args.device, "--dtype", args.dtype]
     wall, busy = spent(*command)
+    os.sync()  # else the model is still being written while the next process is timed
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     cost = json.loads((out / "manifest.json").read_text())["cost"]
     work = cost["flops"] / cost["tokens"]
