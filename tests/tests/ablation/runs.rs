@@ -1,6 +1,5 @@
 //! Each stage once, in whatever order, after kills and failures.
 
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -83,8 +82,7 @@ fn a_stage_ends_with_a_grid_that_is_killed() -> Result<()> {
         note.display()
     );
     let program = bin.join("entromask-tokenize");
-    fs::write(&program, script)?;
-    fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
+    write_program(&program, &script)?;
     let mut command = world.command("run", "micro", &["--bin"]);
     let mut grid = command.arg(&bin).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let within_a_minute = |happened: &dyn Fn() -> bool| {
@@ -151,14 +149,21 @@ fn a_corpus_without_rows_to_validate_on_is_named_when_it_is_made() -> Result<()>
     Ok(())
 }
 
+/// Another process writes it: a program that a test beside this one has open for writing cannot be started.
+fn write_program(path: &Path, text: &str) -> Result<()> {
+    let write = ["-c", "printf %s \"$1\" > \"$0\" && chmod +x \"$0\""];
+    let status = Command::new("sh").args(write).arg(path).arg(text).status()?;
+    ensure!(status.success(), "{}: {status}", path.display());
+    Ok(())
+}
+
 /// Stages that say what the real ones say, half a second late.
 fn slow_programs(folder: &Path) -> Result<PathBuf> {
     let slow = folder.join("slow");
     fs::create_dir(&slow)?;
     for stage in ["tokenize", "score", "select", "pretrain", "glue"] {
         let (name, real) = (format!("entromask-{stage}"), binaries().join(format!("entromask-{stage}")));
-        fs::write(slow.join(&name), format!("#!/bin/sh\nsleep 0.5\nexec {} \"$@\"\n", real.display()))?;
-        fs::set_permissions(slow.join(&name), std::fs::Permissions::from_mode(0o755))?;
+        write_program(&slow.join(&name), &format!("#!/bin/sh\nsleep 0.5\nexec {} \"$@\"\n", real.display()))?;
     }
     Ok(slow)
 }

@@ -178,12 +178,20 @@ mod tests {
         assert_eq!(last_words(cut).as_deref(), Some(cut));
     }
 
+    /// Another process writes it. What a test beside this one starts just then has the files that are open here until it
+    /// becomes another program, and one that is open for writing cannot be started.
+    fn write_program(path: &Path, text: &str) -> anyhow::Result<()> {
+        let write = ["-c", "printf %s \"$1\" > \"$0\" && chmod +x \"$0\""];
+        let status = std::process::Command::new("sh").args(write).arg(path).arg(text).status()?;
+        anyhow::ensure!(status.success(), "{}: {status}", path.display());
+        Ok(())
+    }
+
     /// A stage program that is this script.
     fn call_script(script: &str) -> anyhow::Result<(Exit, String)> {
         let folder = tempfile::tempdir()?;
         let program = folder.path().join("entromask-select");
-        fs::write(&program, format!("#!/bin/sh\n{script}\n"))?;
-        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        write_program(&program, &format!("#!/bin/sh\n{script}\n"))?;
         let stage = Stage {
             program: crate::plan::Program::Select,
             out: folder.path().join("masks"),
