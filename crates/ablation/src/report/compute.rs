@@ -108,17 +108,7 @@ impl Spending<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grid::Choice;
-
-    fn system(baseline: Option<usize>, runs: &[usize]) -> System {
-        System {
-            label: String::new(),
-            choice: Choice::default(),
-            baselines: baseline.into_iter().collect(),
-            is_baseline: baseline.is_none(),
-            runs: runs.to_vec(),
-        }
-    }
+    use crate::report::measure::tests::system;
 
     /// Losses by operations; a step takes one of them.
     fn run(system: usize, seed: u64, curve: &[(f64, f64)]) -> RunFindings {

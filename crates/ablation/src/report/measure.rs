@@ -223,12 +223,12 @@ fn mean_and_sd(values: &[(u64, f64)]) -> (Option<f64>, Option<f64>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::grid::Choice;
     use crate::report::{Point, Validated};
 
-    fn system(baseline: Option<usize>, runs: &[usize]) -> System {
+    pub(in crate::report) fn system(baseline: Option<usize>, runs: &[usize]) -> System {
         System {
             label: String::new(),
             choice: Choice::default(),
