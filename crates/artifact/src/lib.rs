@@ -2,7 +2,7 @@
 //!
 //! A stage describes what it would make as a [`Recipe`]: kind, format version, resolved semantic configuration and the
 //! content digests of its inputs. The digest of the recipe is the artifact's *key*. Equal key means "up to date"
-//! ([`status`]); otherwise the stage opens a [`Workbench`], writes parts whose names carry the key, and publishes the
+//! ([`status`]); otherwise the stage begins at a [`Workbench`], writes parts whose names carry the key, and publishes the
 //! [`Manifest`]. A killed stage leaves complete parts of its key behind, which the next run takes over if they still have the
 //! digests that were noted beside them.
 //!
@@ -15,11 +15,12 @@
 //! 4. Device, batch size, host, time and revision are recorded but are not part of the key.
 //!
 //! ```
-//! use entromask_artifact::{Cost, Kind, OutputSpec, Recipe, Status, Workbench, status, tool};
+//! use entromask_artifact::{Begun, Cost, Kind, OutputSpec, Recipe, Status, Workbench, status, tool};
 //! # fn main() -> anyhow::Result<()> {
 //! let folder = tempfile::tempdir()?;
 //! let recipe = Recipe { kind: Kind::Masks, format: 1, config: serde_json::json!({"rate": 0.15}), inputs: vec![] };
-//! let bench = Workbench::open(folder.path(), recipe.clone(), tool("example", "0.1.0", &["cpu"]))?;
+//! let begun = Workbench::begin(folder.path(), recipe.clone(), tool("example", "0.1.0", &["cpu"]))?;
+//! let Begun::Work(bench) = begun else { return Ok(()) };
 //! let part = bench.part_name("part", 0);
 //! bench.write(&part, |path| Ok(std::fs::write(path, b"bytes")?))?;
 //! bench.publish(vec![OutputSpec::part(part, 1)], serde_json::Value::Null, Cost::default())?;
@@ -53,4 +54,4 @@ pub use remains::Remains;
 pub use shard::Shard;
 pub use spec::OutputSpec;
 pub use status::{Status, status};
-pub use workbench::Workbench;
+pub use workbench::{Begun, Workbench};

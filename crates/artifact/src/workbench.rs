@@ -1,5 +1,6 @@
 //! A stage at work: the folder's lock, atomic parts, and the manifest at the end.
 
+mod begin;
 mod publish;
 
 use std::io::{ErrorKind, Write};
@@ -21,6 +22,8 @@ use crate::shard::{self, Shard};
 use crate::spec::OutputSpec;
 use crate::status::announce;
 
+pub use begin::Begun;
+
 /// An artifact's folder while its stage works on it. Dropping it releases the lock and keeps the finished parts.
 #[derive(Debug)]
 pub struct Workbench {
@@ -35,7 +38,8 @@ pub struct Workbench {
 }
 
 impl Workbench {
-    /// Creates the folder if needed and takes its lock.
+    /// Creates the folder if needed and takes its lock. A stage that has asked for its status before it had the lock goes by
+    /// [`Workbench::begin`] instead.
     ///
     /// # Errors
     /// A [`Fault`](entromask_fault::Fault) of class usage if the folder cannot be created or written, is one of the recipe's inputs or

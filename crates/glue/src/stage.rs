@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use entromask_artifact::{Cost, OutputSpec, Recipe, Shard, Status, Workbench, status, tool};
+use entromask_artifact::{Begun, Cost, OutputSpec, Recipe, Shard, Status, Workbench, status, tool};
 use entromask_cli::{Progress, check_interrupt};
 use entromask_tables::Scores;
 use fs_err as fs;
@@ -52,15 +52,20 @@ pub struct Job {
 pub fn run(job: &Job, out: &Path, workers: &[workers::Worker]) -> anyhow::Result<Summary> {
     let plan = Plan::new(job)?;
     if let Status::UpToDate(_) = status(out, &plan.recipe())? {
-        tracing::info!("{}: up to date", out.display());
-        return Ok(serde_json::from_slice(&fs::read(out.join(RESULTS))?)?);
+        return made(out);
     }
     if !workers.is_empty() {
         workers::run(&plan, out, workers)?;
     }
-    let bench = Workbench::open(out, plan.recipe(), this_tool())?;
+    let Begun::Work(bench) = Workbench::begin(out, plan.recipe(), this_tool())? else { return made(out) };
     plan.fine_tune(&bench, &plan.units())?;
-    plan.publish(bench)
+    plan.publish(*bench)
+}
+
+/// What was made before, or by another process.
+fn made(out: &Path) -> anyhow::Result<Summary> {
+    tracing::info!("{}: up to date", out.display());
+    Ok(serde_json::from_slice(&fs::read(out.join(RESULTS))?)?)
 }
 
 /// Does the runs of one shard and publishes nothing. Runs whose origin is not finished yet are left for later.
@@ -69,7 +74,8 @@ pub fn run(job: &Job, out: &Path, workers: &[workers::Worker]) -> anyhow::Result
 /// As [`run`].
 pub fn run_shard(job: &Job, out: &Path, shard: Shard) -> anyhow::Result<()> {
     let plan = Plan::new(job)?;
-    let bench = Workbench::open_shard(out, plan.recipe(), this_tool(), shard, &job.device)?;
+    let begun = Workbench::begin_shard(out, plan.recipe(), this_tool(), shard, &job.device)?;
+    let Begun::Work(bench) = begun else { return Ok(()) };
     let units: Vec<_> = plan.units().into_iter().enumerate().filter(|(index, _)| shard.has(*index)).collect();
     plan.fine_tune(&bench, &units.into_iter().map(|(_, unit)| unit).collect::<Vec<_>>())
 }

@@ -31,7 +31,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use entromask_artifact::{Manifest, Recipe, Status, Workbench, status, tool};
+use entromask_artifact::{Begun, Manifest, Recipe, Status, Workbench, status, tool};
 use serde::Serialize;
 
 pub use config::{
@@ -74,28 +74,29 @@ pub struct Report {
 /// Faults of class usage (configuration), input (artifacts), device, failed (divergence, disk), interrupted.
 pub fn run(config: &Config, paths: &Paths, compute: Compute) -> Result<Report> {
     let job = Job::resolve(config, paths, compute.dtype)?;
-    finished(&job)?.map_or_else(|| make(&job, compute), Ok)
+    match status(&job.paths.out, &job.recipe)? {
+        Status::UpToDate(manifest) => Ok(finished(&job, &manifest)),
+        _ => make(&job, compute),
+    }
 }
 
-/// The model, if it is up to date.
-fn finished(job: &Job) -> Result<Option<Report>> {
+/// The model that is up to date.
+fn finished(job: &Job, manifest: &Manifest) -> Report {
     let out = &job.paths.out;
-    let Status::UpToDate(manifest) = status(out, &job.recipe)? else { return Ok(None) };
     tracing::debug!("{}: up to date", out.display());
-    Ok(Some(Report::new(out, &manifest, true)))
+    Report::new(out, manifest, true)
 }
 
 /// Trains the model, unless another process has while this one was on its way to the lock.
 fn make(job: &Job, compute: Compute) -> Result<Report> {
     let devices = entromask_device::open_all(compute.device, compute.dtype)?;
     let program = tool("entromask-pretrain", env!("CARGO_PKG_VERSION"), &entromask_device::compiled());
-    let bench = Workbench::open(&job.paths.out, job.recipe.clone(), program)?;
-    if let Some(report) = finished(job)? {
-        bench.discard(&[]);
-        return Ok(report);
-    }
+    let bench = match Workbench::begin(&job.paths.out, job.recipe.clone(), program)? {
+        Begun::UpToDate(manifest) => return Ok(finished(job, &manifest)),
+        Begun::Work(bench) => bench,
+    };
     let trained = train::train(job, &bench, &devices, compute.device)?;
-    let manifest = publish::publish(job, bench, &trained, compute.device)?;
+    let manifest = publish::publish(job, *bench, &trained, compute.device)?;
     Ok(Report::new(&job.paths.out, &manifest, false))
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use entromask_artifact::{Cost, Shard, Status, Workbench, status};
+use entromask_artifact::{Begun, Cost, Manifest, Shard, Status, Workbench, status};
 use entromask_cli::CommonArgs;
 use serde::Serialize;
 
@@ -92,9 +92,12 @@ pub fn run(config: &Config, paths: &Paths, compute: &Compute) -> Result<Report> 
     }
     let teacher = job.teacher()?;
     job.verify(None)?;
-    let bench = Workbench::open(&paths.out, job.recipe()?, this_tool())?;
+    let bench = match Workbench::begin(&paths.out, job.recipe()?, this_tool())? {
+        Begun::UpToDate(manifest) => return Ok(made(*manifest, paths)),
+        Begun::Work(bench) => bench,
+    };
     let total = job.score(&teacher, &bench, None)?;
-    publish(&job, &total, paths, bench, &compute.device)
+    publish(&job, &total, paths, *bench, &compute.device)
 }
 
 /// Makes the parts of one shard and no manifest. Other shards may be at work on the same folder at the same time.
@@ -114,8 +117,10 @@ pub fn run_shard(config: &Config, paths: &Paths, compute: &Compute, shard: Shard
     }
     let teacher = job.teacher()?;
     job.verify(Some(shard))?;
-    let bench = Workbench::open_shard(&paths.out, job.recipe()?, this_tool(), shard, &compute.device)?;
-    Ok(report(job.score(&teacher, &bench, Some(shard))?.made))
+    match Workbench::begin_shard(&paths.out, job.recipe()?, this_tool(), shard, &compute.device)? {
+        Begun::UpToDate(_) => Ok(report(0)),
+        Begun::Work(bench) => Ok(report(job.score(&teacher, &bench, Some(shard))?.made)),
+    }
 }
 
 /// Writes the manifest once the shards have made all parts. No model is loaded; statistics are counted
@@ -130,9 +135,12 @@ pub fn finalize(config: &Config, paths: &Paths, compute: &Compute) -> Result<Rep
     }
     job.verify(None)?;
     let reader = job.reader()?;
-    let bench = Workbench::open(&paths.out, job.recipe()?, this_tool())?;
+    let bench = match Workbench::begin(&paths.out, job.recipe()?, this_tool())? {
+        Begun::UpToDate(manifest) => return Ok(made(*manifest, paths)),
+        Begun::Work(bench) => bench,
+    };
     let total = job.sum_up(&reader, &bench)?;
-    publish(&job, &total, paths, bench, "")
+    publish(&job, &total, paths, *bench, "")
 }
 
 /// Says what [`run`] would do.
@@ -144,11 +152,14 @@ pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths, compute: &Co
 
 fn up_to_date(job: &Job<'_>, paths: &Paths) -> Result<Option<Report>> {
     Ok(match status(&paths.out, &job.recipe()?)? {
-        Status::UpToDate(manifest) => {
-            Some(Report { out: paths.out.clone(), up_to_date: true, stats: manifest.stats })
-        }
+        Status::UpToDate(manifest) => Some(made(*manifest, paths)),
         _ => None,
     })
+}
+
+/// What was made before, or by another process.
+fn made(manifest: Manifest, paths: &Paths) -> Report {
+    Report { out: paths.out.clone(), up_to_date: true, stats: manifest.stats }
 }
 
 /// `device` is what this process computed with, if it did.

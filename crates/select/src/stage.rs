@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use entromask_artifact::{Cost, OutputSpec, Status, Workbench, epoch_prefix, status, tool};
+use entromask_artifact::{Begun, Cost, OutputSpec, Status, Workbench, epoch_prefix, status, tool};
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
 use entromask_fault::Fault;
 use entromask_tables::{Masks, Ragged};
@@ -70,12 +70,16 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
     check_read(config, paths)?;
     let sources = Sources::load(config, paths)?;
     let recipe = sources.recipe(config)?;
+    let report = |up_to_date, stats| Report { out: paths.out.clone(), up_to_date, stats };
     if let Status::UpToDate(manifest) = status(&paths.out, &recipe)? {
-        return Ok(Report { out: paths.out.clone(), up_to_date: true, stats: manifest.stats });
+        return Ok(report(true, manifest.stats));
     }
     sources.verify()?;
-    let bench =
-        Workbench::open(&paths.out, recipe, tool("entromask-select", env!("CARGO_PKG_VERSION"), &[]))?;
+    let program = tool("entromask-select", env!("CARGO_PKG_VERSION"), &[]);
+    let bench = match Workbench::begin(&paths.out, recipe, program)? {
+        Begun::UpToDate(manifest) => return Ok(report(true, manifest.stats)),
+        Begun::Work(bench) => bench,
+    };
     let tally = Work { sources: &sources, config, bench: &bench }.select_all()?;
     let cost = Cost { tokens: tally.maskable, device: "cpu".into(), ..Cost::default() };
     let outputs = outputs(config, &sources, &bench);
@@ -84,7 +88,7 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
         stats["scored_by"] = model.into();
     }
     let manifest = bench.publish(outputs, stats, cost)?;
-    Ok(Report { out: paths.out.clone(), up_to_date: false, stats: manifest.stats })
+    Ok(report(false, manifest.stats))
 }
 
 /// Says what [`run`] would do.

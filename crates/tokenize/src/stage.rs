@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use entromask_artifact::{Cost, Input, Kind, Manifest, OutputSpec, Recipe, Status, Workbench, status, tool};
+use entromask_artifact::{
+    Begun, Cost, Input, Kind, Manifest, OutputSpec, Recipe, Status, Workbench, status, tool,
+};
 use entromask_fault::Fault;
 use entromask_tables::{TokenColumns, Tokens};
 
@@ -35,8 +37,11 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
     }
     check_length(config, &encoder)?;
     let corpus = Corpus::find(config)?;
-    let bench =
-        Workbench::open(&options.out, recipe, tool("entromask-tokenize", env!("CARGO_PKG_VERSION"), &[]))?;
+    let program = tool("entromask-tokenize", env!("CARGO_PKG_VERSION"), &[]);
+    let bench = match Workbench::begin(&options.out, recipe, program)? {
+        Begun::UpToDate(manifest) => return Report::new(options.out.clone(), &manifest),
+        Begun::Work(bench) => bench,
+    };
     let guard = DiskGuard { min_free_bytes: options.min_free_bytes };
     guard.check(&options.out)?;
     let started = Instant::now();
@@ -47,7 +52,7 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
         return Err(error);
     }
     let seconds = started.elapsed().as_secs_f64();
-    let manifest = publish(bench, &encoder, &counts, parts)?;
+    let manifest = publish(*bench, &encoder, &counts, parts)?;
     Ok(Report {
         up_to_date: false,
         tokens_per_second: Some((counts.tokens + counts.valid_tokens) as f64 / seconds),

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use entromask_artifact::{
-    Cost, Input, Kind, Manifest, Output, OutputSpec, Recipe, Status, Workbench, epoch_prefix, status, tool,
+    Begun, Cost, Input, Kind, Manifest, Output, OutputSpec, Recipe, Status, Workbench, epoch_prefix, status,
+    tool,
 };
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
 use entromask_encoder::{EncoderConfig, MaskedLm};
@@ -105,8 +106,10 @@ pub fn distill(args: &DistillArgs) -> Result<()> {
         return report(true, *manifest);
     }
     let program = tool("entromask-score distill", env!("CARGO_PKG_VERSION"), &entromask_device::compiled());
-    let bench = Workbench::open(out, recipe, program)?;
-    report(false, job.run(bench)?)
+    match Workbench::begin(out, recipe, program)? {
+        Begun::UpToDate(manifest) => report(true, *manifest),
+        Begun::Work(bench) => report(false, job.run(*bench)?),
+    }
 }
 
 impl DistillConfig {
