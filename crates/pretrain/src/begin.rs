@@ -104,12 +104,6 @@ impl Teacher {
         }
         let Some(folder) = &job.paths.teacher else { return Ok(Self::Nobody) };
         let (model, config) = MaskedLm::from_pretrained(folder, device)?;
-        check_vocabulary(folder, config.vocab_size, job.student.vocab_size)?;
-        check_positions(job, folder, &config)?;
-        if job.config.objective.needs_hidden_states() {
-            check_width(config.hidden_size, job.student.hidden_size)?;
-        }
-        check_depths(job, &config)?;
         Ok(Self::of(model.with_products(products), config))
     }
 
@@ -173,50 +167,6 @@ fn used_up(manifest: &Manifest, counters: &Counters, steps: u64) -> bool {
     let budget: Option<Budget> = serde_json::from_value(manifest.config["budget"].clone()).unwrap_or(None);
     let Done { at, total, .. } = counters.done(budget, steps);
     budget.is_some() && at >= total
-}
-
-fn check_vocabulary(folder: &Path, found: usize, wanted: usize) -> Result<()> {
-    if found == wanted {
-        return Ok(());
-    }
-    Err(Fault::input(format!(
-        "{}: knows {found} tokens, the corpus has {wanted}: another tokenizer",
-        folder.display()
-    ))
-    .remedy("distil from a teacher with the tokenizer of the corpus")
-    .into())
-}
-
-fn check_positions(job: &Job, folder: &Path, teacher: &EncoderConfig) -> Result<()> {
-    let (folder, most) = (folder.display(), teacher.max_seq_length());
-    let longest = job.tokens.config["seq_len"].as_u64().unwrap_or(0) as usize;
-    if longest <= most {
-        return Ok(());
-    }
-    Err(Fault::input(format!("{folder}: reads {most} tokens, but rows have up to {longest}"))
-        .remedy("tokenize with a smaller seq_len, or distil from another teacher")
-        .into())
-}
-
-fn check_width(found: usize, wanted: usize) -> Result<()> {
-    if found == wanted {
-        return Ok(());
-    }
-    Err(Fault::usage(format!(
-        "objective.cos and objective.hidden: the teacher's width is {found}, the student's {wanted}"
-    ))
-    .remedy("set them to 0, or choose models of one width")
-    .into())
-}
-
-/// Depths as `objective.hidden_layers` counts them: 0 is the embeddings.
-fn check_depths(job: &Job, teacher: &EncoderConfig) -> Result<()> {
-    let most = [job.student.depths(), teacher.depths()];
-    let beyond = |pair: &&[usize; 2]| pair[0] > most[0] || pair[1] > most[1];
-    let Some(pair) = job.config.objective.hidden_layers.iter().find(beyond) else { return Ok(()) };
-    Err(Fault::usage(format!("objective.hidden_layers: {pair:?} is not in the models"))
-        .remedy(format!("the student's layers end with {}, the teacher's with {}", most[0], most[1]))
-        .into())
 }
 
 /// The weights of a model from elsewhere, as far as the configuration asks for them.

@@ -58,6 +58,11 @@ fn a_teacher_reads_rows_as_long_as_the_corpus_has_them() -> Result<()> {
     };
     shorten(&teacher, 4)?;
     expect_failure(&mut distill(), 3, "reads 4 tokens, but rows have up to 8")?;
+    expect_failure(distill().arg("--dry-run"), 3, "reads 4 tokens")?;
+    assert!(
+        !session.fixture.path("model").exists(),
+        "its shape is known before there is a folder to work in"
+    );
     Ok(())
 }
 

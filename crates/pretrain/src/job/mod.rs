@@ -16,6 +16,7 @@ use crate::plan::Plan;
 use crate::student::shape;
 
 mod checks;
+mod guide;
 
 /// What the user names.
 #[derive(Clone, Debug)]
@@ -147,6 +148,9 @@ impl Job {
             checks::optimizer((folder, earlier), &semantic)?;
         }
         let inputs = inputs(paths, &tokens, &masks, &extra)?;
+        if let Some(teacher) = &paths.teacher {
+            guide::check(teacher, &config.objective, &student, &tokens)?;
+        }
         let recipe = Recipe { kind: Kind::Model, format: Kind::Model.format(), config: semantic, inputs };
         Ok(Self {
             config: config.clone(),

@@ -1,0 +1,67 @@
+//! Whether a teacher's shape is one that can guide the student: known from its config.json, so before any work.
+
+use std::path::Path;
+
+use anyhow::Result;
+use entromask_artifact::Manifest;
+use entromask_encoder::EncoderConfig;
+use entromask_fault::Fault;
+
+use crate::config::ObjectiveConfig;
+
+/// Refuses the teacher in `folder` if it cannot read the rows of `tokens`, or not be compared with `student`.
+pub(super) fn check(
+    folder: &Path,
+    objective: &ObjectiveConfig,
+    student: &EncoderConfig,
+    tokens: &Manifest,
+) -> Result<()> {
+    let teacher = EncoderConfig::from_pretrained(folder)?;
+    check_vocabulary(folder, teacher.vocab_size, student.vocab_size)?;
+    check_positions(folder, &teacher, tokens)?;
+    if objective.needs_hidden_states() {
+        check_width(teacher.hidden_size, student.hidden_size)?;
+    }
+    check_depths(objective, student, &teacher)
+}
+
+fn check_vocabulary(folder: &Path, found: usize, wanted: usize) -> Result<()> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Fault::input(format!("{}: knows {found} tokens, the corpus has {wanted}", folder.display()))
+        .remedy("distil from a teacher with as many tokens as the tokenizer of the corpus has")
+        .into())
+}
+
+fn check_positions(folder: &Path, teacher: &EncoderConfig, tokens: &Manifest) -> Result<()> {
+    let (folder, most) = (folder.display(), teacher.max_seq_length());
+    let longest = tokens.config["seq_len"].as_u64().unwrap_or(0) as usize;
+    if longest <= most {
+        return Ok(());
+    }
+    Err(Fault::input(format!("{folder}: reads {most} tokens, but rows have up to {longest}"))
+        .remedy("tokenize with a smaller seq_len, or distil from another teacher")
+        .into())
+}
+
+fn check_width(found: usize, wanted: usize) -> Result<()> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Fault::usage(format!(
+        "objective.cos and objective.hidden: the teacher's width is {found}, the student's {wanted}"
+    ))
+    .remedy("set them to 0, or choose models of one width")
+    .into())
+}
+
+/// Depths as `objective.hidden_layers` counts them: 0 is the embeddings.
+fn check_depths(objective: &ObjectiveConfig, student: &EncoderConfig, teacher: &EncoderConfig) -> Result<()> {
+    let most = [student.depths(), teacher.depths()];
+    let beyond = |pair: &&[usize; 2]| pair[0] > most[0] || pair[1] > most[1];
+    let Some(pair) = objective.hidden_layers.iter().find(beyond) else { return Ok(()) };
+    Err(Fault::usage(format!("objective.hidden_layers: {pair:?} is not in the models"))
+        .remedy(format!("the student's layers end with {}, the teacher's with {}", most[0], most[1]))
+        .into())
+}
