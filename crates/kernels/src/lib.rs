@@ -42,7 +42,7 @@ mod weights;
 pub use activation::Activation;
 pub use attention::{Attention, Queries};
 pub use backward::{
-    AttentionTape, DropFactors, Heads, LinearGradient, NormGradient, NormTape, Span, TrainedLinear,
+    AttentionTape, DropFactors, Heads, LinearGradient, NormGradient, NormTape, Span, Tile, TrainedLinear,
     TrainedNorm, TrainedVocabulary, VocabularyGradient,
 };
 pub use bf16::has_bf16_products;

@@ -35,7 +35,7 @@ pub(crate) struct ViewMut<'a> {
 }
 
 /// Widths are rounded up to this many values, the widest panel.
-const WIDEST_PANEL: usize = 32;
+pub(crate) const WIDEST_PANEL: usize = 32;
 
 /// 4 KiB: rows that lie so far apart share a set of the first-level cache.
 const ALIAS: usize = 1024;

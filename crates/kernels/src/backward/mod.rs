@@ -7,11 +7,13 @@ mod activation;
 mod attention;
 mod linear;
 mod norm;
+mod tile;
 mod vocabulary;
 
-pub use attention::{AttentionTape, DropFactors, Heads, Span};
+pub use attention::{AttentionTape, DropFactors};
 pub use linear::{LinearGradient, TrainedLinear};
 pub use norm::{NormGradient, NormTape, TrainedNorm};
+pub use tile::{Heads, Span, Tile};
 pub use vocabulary::{TrainedVocabulary, VocabularyGradient};
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use entromask_kernels::Matrix;
+use entromask_kernels::{Matrix, Tile};
 use entromask_random::keyed;
 use rand::Rng;
 
@@ -55,6 +55,9 @@ pub(super) struct Mask(Option<Matrix>);
 /// Heads of a layer at most, whose draws must differ.
 const HEADS: u64 = 1 << 16;
 
+/// Heads of all layers at most.
+const ALL_HEADS: u64 = 1 << 32;
+
 impl Rates {
     pub(super) fn of(config: &EncoderConfig) -> Self {
         let (hidden, attention) = (config.hidden_dropout_prob, config.attention_probs_dropout_prob);
@@ -100,10 +103,10 @@ impl Draws {
 }
 
 impl Site {
-    /// Draws the factors of the probabilities of a head of the row numbered `row`.
-    pub(super) fn of_head(&self, row: usize, head: usize, factors: &mut Matrix) {
-        let rows = 0..factors.rows();
-        self.draw(row, self.depth * HEADS + head as u64, factors, rows);
+    /// Draws the factors of the probabilities of a tile of a head of the row numbered `row`.
+    pub(super) fn of_tile(&self, row: usize, head: usize, tile: &Tile, factors: &mut Matrix) {
+        let key = self.depth * HEADS + head as u64 + tile.queries.start as u64 * ALL_HEADS;
+        self.draw(row, key, factors, 0..tile.queries.len());
     }
 
     fn draw(&self, row: usize, key: u64, factors: &mut Matrix, rows: Range<usize>) {
@@ -188,29 +191,31 @@ mod tests {
     }
 
     #[test]
-    fn each_row_place_head_and_step_has_its_own_draws() {
+    fn each_row_place_head_tile_and_step_has_its_own_draws() {
         let draws = |seed, depth| Draws {
             dropout: Dropout { seed, first_row: 0 },
             rates: Rates::of(&EncoderConfig::default()),
             depth,
         };
-        let factors = |site: Option<Site>, row, head| {
+        let factors = |site: Option<Site>, row, head, first| {
+            let tile = Tile { queries: first..first + 8, tokens: 0..16 };
             let mut factors = Matrix::default();
             factors.reshape(8, 16);
-            site.expect("BERT drops there").of_head(row, head, &mut factors);
+            site.expect("BERT drops there").of_tile(row, head, &tile, &mut factors);
             factors.to_vec()
         };
-        let first = factors(draws(1, 0).attention(), 0, 0);
+        let first = factors(draws(1, 0).attention(), 0, 0, 0);
         let others = [
-            factors(draws(2, 0).attention(), 0, 0),
-            factors(draws(1, 1).attention(), 0, 0),
-            factors(draws(1, 0).attention(), 1, 0),
-            factors(draws(1, 0).attention(), 0, 1),
-            factors(draws(1, 0).output(), 0, 0),
-            factors(draws(1, 0).attention_output(), 0, 0),
-            factors(draws(1, 0).embeddings(), 0, 0),
+            factors(draws(2, 0).attention(), 0, 0, 0),
+            factors(draws(1, 1).attention(), 0, 0, 0),
+            factors(draws(1, 0).attention(), 1, 0, 0),
+            factors(draws(1, 0).attention(), 0, 1, 0),
+            factors(draws(1, 0).attention(), 0, 0, 8),
+            factors(draws(1, 0).output(), 0, 0, 0),
+            factors(draws(1, 0).attention_output(), 0, 0, 0),
+            factors(draws(1, 0).embeddings(), 0, 0, 0),
         ];
-        assert_eq!(first, factors(draws(1, 0).attention(), 0, 0));
+        assert_eq!(first, factors(draws(1, 0).attention(), 0, 0, 0));
         assert!(others.iter().all(|other| *other != first));
         assert!(draws(1, 0).activated().is_none());
     }

@@ -1,7 +1,7 @@
 //! A layer and its backward pass.
 
 use entromask_kernels::{
-    Activation, AttentionTape, DropFactors, Heads, LinearGradient, Matrix, NormGradient, NormTape,
+    Activation, AttentionTape, DropFactors, Heads, LinearGradient, Matrix, NormGradient, NormTape, Tile,
     TrainedLinear, TrainedNorm,
 };
 
@@ -192,8 +192,9 @@ impl Layer {
             of.places.turn(&of.rotations[rotation], Direction::Forward, query, key_value);
         }
         let site = draws.and_then(Draws::attention);
-        let factors =
-            site.map(|site| move |row: usize, head: usize, to: &mut Matrix| site.of_head(row, head, to));
+        let factors = site.map(|site| {
+            move |row: usize, head: usize, tile: &Tile, to: &mut Matrix| site.of_tile(row, head, tile, to)
+        });
         let factors = factors.as_ref().map(|factors| factors as DropFactors<'_>);
         attention.forward((query, key_value), &of.places.spans, self.heads, factors, context);
         self.attention_output.forward(context, output);

@@ -8,31 +8,31 @@ use entromask_random::{keyed, normals};
 
 use super::*;
 
-/// The loss with dropout whose draws are always the same, as a function of the parameters, has the gradient that is
-/// computed: along a random direction, by central differences.
 #[test]
 fn gradients_with_dropout_are_those_of_finite_differences() {
-    for config in families().into_iter().map(|config| config.with_dropout(0.3)) {
-        let device = Device::flex().autodiff();
-        let model = MaskedLm::init(&config, 3, &device);
-        let (rows, mut lanes) = (rows(), Lanes::default());
-        let mut direction = Shift { step: 1.0, ..Shift::default() };
-        let _ = model.clone().map(&mut direction);
-        let (_, gradients) = dropped(&model, &config, &rows, &mut lanes);
-        let gradients = by_path(&model, &gradients);
-        let slope: f64 = gradients.iter().map(|(path, values)| dot(values, &direction.drawn[path])).sum();
-        let loss_at = |step: f32| {
-            let moved = model.clone().map(&mut Shift { step, ..Shift::default() });
-            dropped(&moved, &config, &rows, &mut Lanes::default()).0
-        };
-        let step = 1e-4;
-        let found = (loss_at(step) - loss_at(-step)) / (2.0 * f64::from(step));
-        assert!(
-            (found - slope).abs() < 0.003 * slope.abs().max(10.0),
-            "{:?}: {found} {slope}",
-            config.model_type
-        );
+    for config in families() {
+        assert_slope(&config.with_dropout(0.3), &rows());
     }
+}
+
+/// The loss with dropout whose draws are always the same, as a function of the parameters, has the gradient that is
+/// computed: along a random direction, by central differences.
+pub(super) fn assert_slope(config: &EncoderConfig, rows: &Rows) {
+    let device = Device::flex().autodiff();
+    let model = MaskedLm::init(config, 3, &device);
+    let mut direction = Shift { step: 1.0, ..Shift::default() };
+    let _ = model.clone().map(&mut direction);
+    let (_, gradients) = dropped(&model, config, rows, &mut Lanes::default());
+    let gradients = by_path(&model, &gradients);
+    let slope: f64 = gradients.iter().map(|(path, values)| dot(values, &direction.drawn[path])).sum();
+    let loss_at = |step: f32| {
+        let moved = model.clone().map(&mut Shift { step, ..Shift::default() });
+        dropped(&moved, config, rows, &mut Lanes::default()).0
+    };
+    let step = 1e-4;
+    let found = (loss_at(step) - loss_at(-step)) / (2.0 * f64::from(step));
+    let name = config.model_type;
+    assert!((found - slope).abs() < 0.003 * slope.abs().max(10.0), "{name:?}: {found} {slope}");
 }
 
 #[test]
