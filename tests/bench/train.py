@@ -7,7 +7,7 @@
 
 Both train a BERT with random weights on masked rows of the corpus: batches of rows padded to the longest, logits at the
 masked positions only, AdamW without decay on norms and biases, gradients clipped at 1, no dropout, all threads. PyTorch has
-its scaled dot-product attention and its fused AdamW, autocast with bf16, TF32 for the products of f32 on a GPU, as our
+its scaled dot-product attention, without a mask where all rows of a batch are as long, and its fused AdamW, autocast with bf16, TF32 for the products of f32 on a GPU, as our
 backend for CUDA has it, and torch.compile on request beside itself without. Both sides' time is that of the steps, ours by
 its own speed.jsonl, without the first, which lays memory out. On a GPU kernels are chosen and compiled while the first
 steps run: there it is the second half of the steps. CPU seconds of ours are those of the whole process less those of one
@@ -24,10 +24,11 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import torch
-from score import SHAPES, allow_tf32, say_that_compile_fails, spent, stats
+from score import ATTENTION, SHAPES, allow_tf32, say_that_compile_fails, spent, stats
 from transformers import BertConfig, BertForMaskedLM
 
 STEPS = {"tiny": 60, "mini": 20, "small": 8, "medium": 6, "base": 6}
@@ -36,6 +37,16 @@ COLUMNS = (
     "| shape | PyTorch tokens/s | compiled | ours tokens/s | **ratio** | of CPU seconds | utilisation: PyTorch, ours "
     "| PyTorch memory | ours |"
 )
+
+
+class Batch(NamedTuple):
+    """Masked ids, what attention may see, if not all of it, flat masked positions, what stands there; and the real tokens."""
+
+    seen: torch.Tensor
+    mask: torch.Tensor | None
+    flat: torch.Tensor
+    labels: torch.Tensor
+    tokens: int
 
 
 def main() -> None:
@@ -82,7 +93,8 @@ def compare(args: argparse.Namespace, shape: str) -> str:
     batches = masked_batches(args, args.steps or (STEPS_ON_GPU if args.on_gpu else STEPS)[shape])
     theirs = [Torch(shape, args, compiled) for compiled in ([False, True] if args.compile else [False])]
     for side in theirs:
-        side.train(batches[:1])  # allocates, and compiles where that is asked for
+        # Allocates, and compiles where that is asked for: one with a mask and one without, if there are both.
+        side.train(list({batch.mask is None: batch for batch in batches}.values()))
     turns = [([side.train(batches) for side in theirs], ours(args, shape, len(batches))) for _ in range(args.turns)]
     rates = [statistics.median(turn[0][side][0] for turn in turns) for side in range(len(theirs))]
     best = rates.index(max(rates))
@@ -101,9 +113,9 @@ def first_use(args: argparse.Namespace, shape: str) -> float:
         return run(args, shape, 2, Path(folder))[0]
 
 
-def masked_batches(args: argparse.Namespace, steps: int) -> list[tuple[torch.Tensor, ...]]:
-    """Masked ids and attention mask, flat masked positions, and what stands there, of each batch: `steps` of them, or as many
-    full ones as there are in the first part for each epoch; those of the first epoch come again and again."""
+def masked_batches(args: argparse.Namespace, steps: int) -> list[Batch]:
+    """`steps` batches, or as many full ones as there are in the first part for each epoch; those of the first epoch come
+    again and again."""
     tokens = pq.read_table(min(args.tokens.glob("part-*.parquet")), columns=["input_ids"])["input_ids"]
     masks = pq.read_table(min(args.masks.glob("*.parquet")), columns=["positions", "inputs"])
     size = args.batch
@@ -111,7 +123,7 @@ def masked_batches(args: argparse.Namespace, steps: int) -> list[tuple[torch.Ten
     columns = (tokens, masks["positions"], masks["inputs"])
     rows = list(zip(*(column.slice(0, count).to_pylist() for column in columns), strict=True))
     starts = range(0, count, size)
-    epoch = [tuple(tensor.to(args.torch_device) for tensor in batch(rows[start : start + size])) for start in starts]
+    epoch = [to(args.torch_device, batch(rows[start : start + size])) for start in starts]
     return (epoch * epochs(args.masks))[:steps]
 
 
@@ -119,16 +131,24 @@ def epochs(masks: Path) -> int:
     return json.loads((masks / "manifest.json").read_text())["config"].get("epochs", 1)
 
 
-def batch(rows: list) -> tuple[torch.Tensor, ...]:
-    longest = max(len(ids) for ids, _, _ in rows)
-    seen, real = torch.zeros(len(rows), longest, dtype=torch.long), torch.zeros(len(rows), longest, dtype=torch.long)
+def to(device: str, batch: Batch) -> Batch:
+    return Batch(*(part.to(device) if isinstance(part, torch.Tensor) else part for part in batch))
+
+
+def batch(rows: list) -> Batch:
+    """transformers takes a mask with four dimensions as it is, and so need not look, in each step, whether it hides anything,
+    for which it would wait for the device."""
+    lengths = [len(ids) for ids, _, _ in rows]
+    longest = max(lengths)
+    seen, real = torch.zeros(len(rows), longest, dtype=torch.long), torch.zeros(len(rows), longest, dtype=torch.bool)
     flat, labels = [], []
     for index, (ids, positions, inputs) in enumerate(rows):
-        seen[index, : len(ids)], real[index, : len(ids)] = torch.tensor(ids), 1
+        seen[index, : len(ids)], real[index, : len(ids)] = torch.tensor(ids), True
         seen[index, positions] = torch.tensor(inputs)
         flat += [index * longest + position for position in positions]
         labels += [ids[position] for position in positions]
-    return seen, real, torch.tensor(flat), torch.tensor(labels)
+    mask = None if min(lengths) == longest else real[:, None, None, :].expand(-1, -1, longest, -1).contiguous()
+    return Batch(seen, mask, torch.tensor(flat), torch.tensor(labels), sum(lengths))
 
 
 class Torch:
@@ -140,7 +160,7 @@ class Torch:
         config = BertConfig(
             vocab_size=stats(args.tokens)["vocab_size"], num_hidden_layers=layers, hidden_size=width,
             num_attention_heads=width // 64, intermediate_size=4 * width,
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="sdpa",
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation=ATTENTION,
         )
         self.model = BertForMaskedLM(config).train().to(self.device)
         decayed = [p for name, p in self.model.named_parameters() if p.dim() > 1]
@@ -149,9 +169,11 @@ class Torch:
         self.optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98), eps=1e-6, fused=True)
         self.loss = self.plain_loss
 
-    def plain_loss(self, seen, real, flat, labels) -> torch.Tensor:
+    def plain_loss(self, seen, mask, flat, labels) -> torch.Tensor:
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.bf16):
-            hidden = self.model.bert(input_ids=seen, attention_mask=real).last_hidden_state.flatten(0, 1)[flat]
+            states = self.model.bert(input_ids=seen, attention_mask=mask).last_hidden_state
+            # Its gradient is added up without sorting positions, as that of an index in brackets is not on a GPU.
+            hidden = states.flatten(0, 1).index_select(0, flat)
             return torch.nn.functional.cross_entropy(self.model.cls(hidden), labels)
 
     def train(self, batches: list) -> tuple[float, float]:
@@ -177,12 +199,12 @@ class Torch:
         began, busy = time.perf_counter(), time.process_time()
         self.steps(measured)
         wall, busy = time.perf_counter() - began, time.process_time() - busy
-        tokens = sum(int(real.sum()) for _, real, _, _ in measured)
+        tokens = sum(batch.tokens for batch in measured)
         return tokens / wall, tokens / busy
 
     def steps(self, batches: list) -> None:
-        for seen, real, flat, labels in batches:
-            self.loss(seen, real, flat, labels).backward()
+        for seen, mask, flat, labels, _ in batches:
+            self.loss(seen, mask, flat, labels).backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad()
