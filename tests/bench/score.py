@@ -89,7 +89,7 @@ def main() -> None:
     if args.first_use:
         print("; ".join(f"{shape} {first_use(args, shape):.0f} s" for shape in args.shapes))
         return
-    allow_tf32(args.torch_device)
+    allow_tf32(args.device)
     lines = [columns(args), "|---" * columns(args).count("| ") + "|"]
     print("\n".join(lines), flush=True)
     for shape in args.shapes:
@@ -125,7 +125,7 @@ def arguments() -> argparse.Namespace:
 
 
 def allow_tf32(device: str) -> None:
-    """Our f32 products on CUDA are TF32 where the GPU has it, so PyTorch's may be, too."""
+    """Our f32 products on CUDA are TF32 where the GPU has it, so PyTorch's may be, too; not so those of our other backends."""
     if device.startswith("cuda"):
         torch.set_float32_matmul_precision("high")
 
