@@ -134,7 +134,8 @@ fn rounds_keep_their_optimizer() -> Result<()> {
     };
     expect_failure(&mut second("optimizer=adamw")?, 2, "was trained with muon")?;
     assert!(second("optimizer=muon")?.status()?.success());
-    let running = ["--set", "optimizer=muon", "--set", "online.mode=running"];
+    let running =
+        ["--set", "optimizer=muon", "--set", "online={mode=\"running\",mask={policy={name=\"high\"}}}"];
     let mut command = session.command(&session.fixture.masks(1, 1)?, "third");
     expect_failure(command.arg("--continue-from").arg(&first).args(running), 2, "online.mode")?;
     Ok(())
@@ -246,7 +247,7 @@ fn choosing_masks_in_training_is_charged_for() -> Result<()> {
         let model = session.train(&masks, out, more)?;
         json(&model.join("manifest.json"))?["cost"]["flops"].as_f64().context("a number")
     };
-    let masked = ["--set", "online.mask.rate=0.3", "--set"];
+    let masked = ["--set", "online.mask={policy={name=\"high\"},rate=0.3}", "--set"];
     let running = flops("running", &[&masked[..], &["online.mode=running"]].concat())?;
     let step = flops("step", &[&masked[..], &["online.mode=step"]].concat())?;
     assert!((1.2..1.5).contains(&(step / running)), "{step} {running}");

@@ -135,7 +135,7 @@ fn every_option_resumes_to_the_same_bits() -> Result<()> {
 fn a_run_goes_on_only_with_all_rows_that_it_has_logged() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 4)?;
-    let options = sets(&["online.mode=running", "online.mask.rate=0.3"]);
+    let options = sets(&["online.mode=running", "online.mask={policy={name=\"high\"},rate=0.3}"]);
     let mut child = session.started(&masks, "model", 20, &options)?;
     child.kill()?;
     child.wait()?;
@@ -237,7 +237,8 @@ fn masks_change_when_the_first_phase_is_over() -> Result<()> {
 fn online_masks_are_written_down_and_their_age_is_logged() -> Result<()> {
     let session = Session::new()?;
     let masks = session.fixture.masks(0, 4)?;
-    let options = sets(&["online.mode=running", "online.refresh=4", "online.mask.rate=0.3"]);
+    let options =
+        sets(&["online.mode=running", "online.refresh=4", "online.mask={policy={name=\"high\"},rate=0.3}"]);
     let model = session.train(&masks, "model", &options)?;
     let text = std::fs::read_to_string(model.join("masks.jsonl"))?;
     let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
@@ -344,10 +345,12 @@ fn contradictions_are_named() -> Result<()> {
     let path = masks.to_str().context("utf-8")?;
     expect_failure(&mut run(&["--init-masks", path]), 2, "mask_transfer")?;
     expect_failure(&mut run(&sets(&["init.fresh_head=true"])), 2, "--init")?;
-    expect_failure(&mut run(&sets(&["online.mask.policy={name=\"reducible\"}"])), 2, "online.mask.policy")?;
+    let policy = "online.mask.policy.name";
+    expect_failure(&mut run(&sets(&[&format!("{policy}=reducible")])), 2, policy)?;
+    expect_failure(&mut run(&sets(&["online.refresh=9"])), 2, "online.mask.policy.name = random")?;
     expect_failure(&mut run(&sets(&["online.candidates=0"])), 2, "online.candidates")?;
     expect_failure(
-        &mut run(&[&["--init-masks", path][..], &sets(&["online.refresh=9"])].concat()),
+        &mut run(&[&["--init-masks", path][..], &sets(&["online.mask.policy.name=high"])].concat()),
         2,
         "[online]",
     )?;

@@ -18,7 +18,8 @@ pub struct OnlineConfig {
     pub refresh: u64,
     /// `running`: weight of the earlier average when a token is scored again.
     pub decay: f64,
-    /// Which tokens to mask, as in `pipelines/mask/`.
+    /// Which tokens to mask, as in `pipelines/mask/`, by a policy that reads entropies: others would pay for scores that they do
+    /// not read.
     pub mask: entromask_policy::Config,
 }
 
@@ -57,8 +58,12 @@ impl OnlineConfig {
             ("refresh", "0".into(), "at least 1")
         } else if !(0.0..1.0).contains(&self.decay) {
             ("decay", self.decay.to_string(), "from 0, below 1")
-        } else if matches!(basis, Basis::Excess | Basis::Rarity { .. }) {
-            ("mask.policy", self.mask.policy.name(), "one that needs nothing but entropies")
+        } else if basis != Basis::Measure {
+            (
+                "mask.policy.name",
+                self.mask.policy.name(),
+                "one that reads entropies and nothing else, as \"high\" or \"sample\"",
+            )
         } else if self.mask.measure != usual.measure || !self.mask.exclude.is_empty() {
             ("mask", "measure or exclude".into(), "without them: they need tables")
         } else if self.mask.budget != Scope::Row {
