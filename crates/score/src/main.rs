@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
-use entromask_cli::{CommonArgs, hide_refused, long_version};
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP, hide_refused, long_version};
 use entromask_score::{
     Config, DistillArgs, FidelityArgs, LogitsArgs, Paths, distill, dry_run, fidelity, finalize, run,
     run_shard, write_logits,
@@ -45,12 +45,13 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Writes the raw logits of the first rows to a safetensors file, to compare a model with other implementations
-    #[command(mut_args(|arg| hide_refused(arg, LogitsArgs::UNUSED)))]
+    #[command(mut_args(|arg| hide_refused(arg, LogitsArgs::UNUSED)), after_help = EXIT_CODES_HELP)]
     Logits(Box<LogitsArgs>),
     /// Writes a teacher's most probable tokens at masked positions, to train a student without it (pretrain --targets)
+    #[command(after_help = EXIT_CODES_HELP)]
     Distill(Box<DistillArgs>),
     /// Compares kfold and unmasked scores of a sample with exact ones, and says whether the configured ones can be trusted
-    #[command(mut_args(|arg| hide_refused(arg, FidelityArgs::UNUSED)))]
+    #[command(mut_args(|arg| hide_refused(arg, FidelityArgs::UNUSED)), after_help = EXIT_CODES_HELP)]
     Fidelity(Box<FidelityArgs>),
 }
 
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
 fn after_help() -> String {
     let example = "entromask-score --tokens data/tokens/sample --model data/models/sample/modernbert-tiny-mlm/self-r3x1/round-0 \
                    --out data/entropy/x";
-    format!("Example: {example}\n\n{}", entromask_cli::EXIT_CODES_HELP)
+    format!("Example: {example}\n\n{EXIT_CODES_HELP}")
 }
 
 impl Args {
