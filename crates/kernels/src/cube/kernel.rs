@@ -4,8 +4,6 @@ use burn_cubecl::cubecl;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::SUMS;
-
 /// Below any logit, yet finite: shading languages know no infinity.
 const LOWEST_LOGIT: f32 = -1e30;
 
