@@ -5,12 +5,17 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 # Where the compiler of kernels through NVRTC looks for CUDA's headers when nothing tells it, and one that it includes.
 CUDA_PLACES = ("/usr/local/cuda", "/opt/cuda", "/usr")
 CUDA_HEADER = "include/cuda_fp16.h"
 TAIL = 15
+# The commands that run now, of all threads; none begins once they were told to end. A signal may come while the lock is held.
+RUNNING: set[subprocess.Popen] = set()
+STOPPED = threading.Event()
+LOCK = threading.RLock()
 
 
 class Failed(Exception):
@@ -24,14 +29,18 @@ class Failed(Exception):
 
 def call(*command, timeout: float, device: str = "cpu", kernels: str = "") -> str:
     """What the command prints. It gets a process group of its own: what it starts must not outlive it, since that would
-    disturb whatever is measured next. Which kernels it compiles and chooses is kept by the name `kernels`, so that those
+    disturb whatever is measured next. The session stays the same, so that whoever ends all of it misses nothing. Which kernels it compiles and chooses is kept by the name `kernels`, so that those
     who run side by side do not wait for each other."""
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     environment = os.environ | cuda_of_wheels() | quiet | {"ENTROMASK_TEST_DEVICE": device}
     environment |= {"CUBECL_ENVIRONMENT": re.sub(r"[^\w.-]+", "-", kernels)} if kernels else {}
     parts = [str(part) for part in command]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-    process = subprocess.Popen(parts, env=environment, start_new_session=True, **pipes)
+    with LOCK:
+        if STOPPED.is_set():
+            raise Failed("not begun: stopped", "", "")
+        process = subprocess.Popen(parts, env=environment, process_group=0, **pipes)
+        RUNNING.add(process)
     why = ""
     try:
         output, errors = process.communicate(timeout=timeout)
@@ -42,9 +51,21 @@ def call(*command, timeout: float, device: str = "cpu", kernels: str = "") -> st
     except BaseException:
         kill(process)
         raise
+    finally:
+        RUNNING.discard(process)
+    why = "stopped" if STOPPED.is_set() else why
     if why or process.returncode:
         raise Failed(why or f"exit {process.returncode}", output, errors)
     return output
+
+
+def stop(*_) -> None:
+    """For a signal: ends all commands, those of other threads too, which nothing else would interrupt."""
+    with LOCK:
+        STOPPED.set()
+        for process in list(RUNNING):
+            kill(process)
+    raise KeyboardInterrupt
 
 
 def kill(process: subprocess.Popen) -> None:

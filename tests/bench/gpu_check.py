@@ -15,6 +15,7 @@ other, as far as the budget of time reaches: no command goes beyond it then, and
 
 What fails is noted, with the last lines that it printed, and the rest goes on. The exit code is 1 if anything failed. The
 report is written to --out after each step, so that it has all that was found if this is killed; last in it is a short table.
+SIGTERM and SIGINT end what runs, and the report is printed.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from pathlib import Path
 
 import torch
 from checks import TESTS, Build, Sample, device_tests, exact_losses, exact_scores, logits, losses, rounding, scores
-from command import Failed, call
+from command import Failed, call, stop
 from score import checkpoint, stats
 
 HERE = Path(__file__).parent
@@ -49,10 +50,21 @@ LEAST = 30
 
 
 def main() -> int:
-    # As a stop by hand, so that the command that is running then is ended, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for end in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(end, stop)
     args = arguments()
     builds = [Build(name, Path(folder), args.device or name.split("-")[0]) for name, folder in args.binaries]
+    try:
+        everything(args, builds)
+    except KeyboardInterrupt:
+        builds[-1].failed += 1
+        note(builds[-1], "the rest", "FAILED: stopped", 0.0)
+        write(args.out, builds)
+    print(report(builds))
+    return int(any(build.failed for build in builds))
+
+
+def everything(args: argparse.Namespace, builds: list[Build]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = checkpoint("mini", Path(folder) / "mini", stats(args.tokens)["vocab_size"])
         shutil.copy(args.tokens / "tokenizer.json", model)
@@ -62,8 +74,6 @@ def main() -> int:
         for dtype in args.dtypes:
             for build in (build for build in builds if dtype in build.dtypes):
                 speeds(args, builds, build, dtype)
-    print(report(builds))
-    return int(any(build.failed for build in builds))
 
 
 def arguments() -> argparse.Namespace:
@@ -93,9 +103,17 @@ def several() -> list[str]:
 def check(args: argparse.Namespace, builds: list[Build], build: Build, sample: Sample) -> None:
     """The CPU computes what all are compared with before, and what it has to check itself one after the other."""
     attempt(build, "scores and losses on the CPU", lambda: f"{exact_scores(build, sample).name}, {exact_losses(build, sample)[-1]:.3f}")
-    with ThreadPoolExecutor(1 if build.on_cpu else None) as pool:
+    # A signal interrupts only the wait for the threads, which end then by themselves, as their commands were ended.
+    pool = ThreadPoolExecutor(1 if build.on_cpu else None)
+    try:
         for what, step in steps(args, build, sample).items():
             pool.submit(attempt, build, what, step).add_done_callback(lambda _: write(args.out, builds))
+    finally:
+        try:
+            pool.shutdown()
+        except KeyboardInterrupt:
+            pool.shutdown()
+            raise
 
 
 def steps(args: argparse.Namespace, build: Build, sample: Sample) -> dict[str, Callable[[], str]]:
