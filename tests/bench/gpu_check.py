@@ -27,6 +27,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,8 @@ PEAKS = {
 }
 # A measurement with less time left than this, in seconds, is not begun.
 LEAST = 30
+# Checks run side by side, and each notes what it found and writes the report.
+NOTES = threading.RLock()
 
 
 def main() -> int:
@@ -140,16 +143,18 @@ def backend(device: str) -> str:
 
 def attempt(build: Build, what: str, step: Callable[[], str]) -> None:
     """Whatever goes wrong is the result of this step alone; the check of a model's tensors ends with SystemExit."""
-    began = time.perf_counter()
-    build.checks += 1
+    began, failed, tails = time.perf_counter(), 0, []
     try:
         result = step()
     except (Exception, SystemExit) as error:
-        build.failed += 1
         kind = "" if isinstance(error, Failed | AssertionError) else f"{type(error).__name__}: "
-        result = f"FAILED: {kind}{error}"
-        build.tails += tail(f"{build.name}, {what}", error)
-    note(build, what, result, time.perf_counter() - began)
+        result, failed = f"FAILED: {kind}{error}", 1
+        tails = tail(f"{build.name}, {what}", error)
+    with NOTES:
+        build.checks += 1
+        build.failed += failed
+        build.tails += tails
+        note(build, what, result, time.perf_counter() - began)
 
 
 def tail(title: str, error: BaseException) -> list[str]:
@@ -164,11 +169,15 @@ def note(build: Build, what: str, result: str, seconds: float) -> None:
 
 
 def write(out: Path, builds: list[Build]) -> None:
-    """Beside and renamed: one who is killed here leaves the report as it was before."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    """Beside and renamed: one who is killed here leaves the report as it was before. It is printed at last in any case."""
     beside = out.with_name(out.name + ".new")
-    beside.write_text(report(builds) + "\n")
-    os.replace(beside, out)
+    try:
+        with NOTES:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(report(builds) + "\n")
+            os.replace(beside, out)
+    except OSError as error:
+        print(f"the report is not written: {error}", file=sys.stderr, flush=True)
 
 
 def report(builds: list[Build]) -> str:
