@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,13 +95,19 @@ class Build:
 
 @dataclass
 class Sample:
-    """What is computed: a random model on tokens with random masks; and where files may go, and how long it may take."""
+    """What is computed: a random model on tokens with random masks; and where files may go, and how long a command may take."""
 
     tokens: Path
     masks: Path
     model: Path
     folder: Path
-    timeout: int
+    most: float
+    # When none may go on any more, by time.monotonic().
+    end: float = float("inf")
+
+    @property
+    def timeout(self) -> float:
+        return max(min(self.most, self.end - time.monotonic()), 0.0)
 
 
 def device_tests(build: Build, sample: Sample, name: str) -> str:

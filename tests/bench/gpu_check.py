@@ -11,7 +11,8 @@ in f32 and bf16, against those of the CPU; losses of some training steps, in f32
 several GPUs at once where there are some. On CUDA f32 is allowed what TF32 explains, since matrix products of f32 use it.
 Beside them the programs run once as they will be measured, which says how long a first use takes. Then tests/bench/score.py
 and tests/bench/train.py for some shapes, in f32 and bf16, the latter with PyTorch as it is and compiled, one after the
-other, as far as the budget of time reaches: no command goes beyond it then, and what is not begun is noted as left out.
+other, as far as the budget of time reaches: no command goes beyond it, checks end when most of it has passed, so that some
+is left for the speed, and what is not begun is noted as left out.
 
 What fails is noted, with the last lines that it printed, and the rest goes on. The exit code is 1 if anything failed. The
 report is written to --out after each step, so that it has all that was found if this is killed; last in it is a short table.
@@ -48,6 +49,8 @@ PEAKS = {
 }
 # A measurement with less time left than this, in seconds, is not begun.
 LEAST = 30
+# What checks of a build may take of the time that is left.
+FOR_CHECKS = 0.6
 # Checks run side by side, and each notes what it found and writes the report.
 NOTES = threading.RLock()
 
@@ -73,6 +76,7 @@ def everything(args: argparse.Namespace, builds: list[Build]) -> None:
         shutil.copy(args.tokens / "tokenizer.json", model)
         sample = Sample(args.tokens, args.masks, model, Path(folder), args.timeout)
         for build in builds:
+            sample.end = args.end if args.budget is None else time.monotonic() + FOR_CHECKS * (args.end - time.monotonic())
             check(args, builds, build, sample)
         for dtype in args.dtypes:
             for build in (build for build in builds if dtype in build.dtypes):
@@ -90,10 +94,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", nargs="+", default=["mini", "base"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--timeout", type=int, default=1200, help="seconds for one command; tuning takes most of them")
-    parser.add_argument("--budget", type=float, help="seconds after which no speed is measured any more (default: no end)")
+    parser.add_argument("--budget", type=float, help="seconds that all of it may take (default: no end)")
     parser.add_argument("--bench", nargs=argparse.REMAINDER, default=[], help="further options of score.py and train.py")
     args = parser.parse_args()
-    args.end = time.monotonic() + (args.budget or float("inf"))
+    args.end = time.monotonic() + (float("inf") if args.budget is None else args.budget)
     return args
 
 
@@ -105,6 +109,9 @@ def several() -> list[str]:
 
 def check(args: argparse.Namespace, builds: list[Build], build: Build, sample: Sample) -> None:
     """The CPU computes what all are compared with before, and what it has to check itself one after the other."""
+    if args.end - time.monotonic() < LEAST:
+        note(build, "checks", "left out: no time", 0.0)
+        return
     attempt(build, "scores and losses on the CPU", lambda: f"{exact_scores(build, sample).name}, {exact_losses(build, sample)[-1]:.3f}")
     # A signal interrupts only the wait for the threads, which end then by themselves, as their commands were ended.
     pool = ThreadPoolExecutor(1 if build.on_cpu else None)
@@ -131,7 +138,7 @@ def steps(args: argparse.Namespace, build: Build, sample: Sample) -> dict[str, C
             options = ["--device", build.device, "--dtype", dtype, "--shapes", *args.shapes, "--first-use", *args.bench]
             kernels = kernels_of(build, what, dtype)
             step = lambda command=command, options=options, kernels=kernels: call(  # noqa: E731
-                sys.executable, *command, *options, timeout=args.timeout, kernels=kernels
+                sys.executable, *command, *options, timeout=sample.timeout, kernels=kernels
             )
             steps[f"first use, {what}, {dtype}"] = step
     return steps
