@@ -92,6 +92,8 @@ def arguments() -> argparse.Namespace:
 
 def compare(args: argparse.Namespace, shape: str) -> str:
     batches = masked_batches(args, args.steps or (STEPS_ON_GPU if args.on_gpu else STEPS)[shape])
+    if len(batches) < 2:
+        raise SystemExit(f"there are too few masked rows for two batches of {args.batch}: take a smaller --batch, or more rows")
     theirs = [Torch(shape, args, compiled) for compiled in ([False, True] if args.compile else [False])]
     for side in theirs:
         # Allocates, and compiles where that is asked for: one with a mask and one without, if there are both.
@@ -103,7 +105,7 @@ def compare(args: argparse.Namespace, shape: str) -> str:
     busy = statistics.median(turn[0][best][1] for turn in turns)
     used = [f"{rate * work / args.peak / 1e10:.1f} %" if args.peak else "–" for rate in (rates[best], our_rate)]
     columns = [f"{rates[0]:,.0f}", f"{rates[1]:,.0f}" if rates[1:] and rates[1] else "–", f"{our_rate:,.0f}"]
-    columns += [f"**{our_rate / rates[best]:.2f}**", f"{our_busy / busy:.2f}", ", ".join(used)]
+    columns += [f"**{our_rate / rates[best]:.2f}**", f"{our_busy / busy:.2f}" if our_busy > 0 else "too noisy", ", ".join(used)]
     columns += [f"{amount:,.0f} MiB" for amount in (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, memory)]
     return f"| {shape} | " + " | ".join(columns) + " |"
 
@@ -215,13 +217,15 @@ class Torch:
 
 def ours(args: argparse.Namespace, shape: str, steps: int) -> tuple[float, float, float, float]:
     """Tokens a second, and a second of all processors; MiB; operations a token."""
+    if args.torch_device.startswith("cuda"):
+        torch.cuda.empty_cache()  # else PyTorch keeps what it had at most, and a large shape of ours may lack it
     with tempfile.TemporaryDirectory() as folder:
         first, all_steps = (run(args, shape, count, Path(folder)) for count in (1, steps))
         rows = [json.loads(line) for line in (Path(folder) / f"model-{steps}" / "speed.jsonl").read_text().splitlines()]
     busy, tokens = (more - less for more, less in zip(all_steps[1:3], first[1:3], strict=True))
     later = rows[len(rows) // 2 if args.on_gpu else 1 :]
     steady = sum(row["tokens_per_second"] * row["seconds"] for row in later) / sum(row["seconds"] for row in later)
-    return steady, tokens / busy, *all_steps[3:]
+    return steady, tokens / busy if busy > 0 else 0.0, *all_steps[3:]
 
 
 def run(args: argparse.Namespace, shape: str, steps: int, folder: Path) -> tuple[float, float, float, float, float]:
