@@ -11,7 +11,7 @@ side in the best of some batch sizes, scaled dot-product attention, the head at 
 mode, all threads, bf16 on request, and with --compile torch.compile as well, of which the faster counts. With --onednn
 it is measured a third time on the CPU, its dense layers taken to oneDNN beforehand (torch.utils.mkldnn): that is not
 what PyTorch does with a model by itself, but faster where MKL does not use the processor's widest vectors. On a GPU it
-finds its batches there, and multiplies f32 in TF32, as our backend for CUDA does. Its time is that of computing alone.
+finds its batches there, and multiplies f32 in TF32 if ours is CUDA, which does so. Its time is that of computing alone.
 
 Ours is that of a process, which also starts, loads the model, reads, writes and hashes. Each turn has two: with all rows,
 and with the first ones only. On the CPU these are one row, and the ratio is that of the whole process; that without the

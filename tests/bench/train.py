@@ -7,10 +7,10 @@
 
 Both train a BERT with random weights on masked rows of the corpus: batches of rows padded to the longest, logits at the
 masked positions only, AdamW without decay on norms and biases, gradients clipped at 1, no dropout, all threads. PyTorch has
-its scaled dot-product attention, without a mask where all rows of a batch are as long, and its fused AdamW, autocast with
-bf16, TF32 for the products of f32 beside our backend for CUDA, which has it, and torch.compile on request beside itself
-without. Both sides' time is that of the steps, ours by its own speed.jsonl, without the first, which lays memory out. On a
-GPU kernels are chosen and compiled while the first steps run: there it is the second half of the steps. CPU seconds of ours
+its scaled dot-product attention, without a mask where all rows of a batch are as long, its fused AdamW, autocast with bf16,
+TF32 for the products of f32 beside our backend for CUDA, which has it, and torch.compile on request beside itself without.
+Both sides' time is that of the steps, ours by its own speed.jsonl, without the first, which lays memory out. On a GPU
+kernels are chosen and compiled while the first steps run: there it is the second half of the steps. CPU seconds of ours
 are those of the whole process less those of one that makes a single step. There are as many steps as the epochs of the
 masks have full batches for, at most; PyTorch sees the first epoch again and again.
 The ratio is to the faster of PyTorch's two. Utilisation is the share of --peak that the model's operations come to. Memory
