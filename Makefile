@@ -379,9 +379,11 @@ gpu-bundle-%: FORCE
 	CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target)/$* $(PYTHON) tests/bench/gpu_bundle.py $(BUNDLE)/$* --cargo $(CARGO) \
 	  $(call gpu_features,$*)
 
-gpu-check: $(if $(BUILD),gpu-bundle) $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Check scoring and training of GPU_BUILDS against the CPU and PyTorch, and measure them
+# As many epochs of masks as the steps of a turn need on the sample, of which one has 14 batches of 256 rows.
+gpu_masks := $(masks)/random/epochs-0-9
+gpu-check: $(if $(BUILD),gpu-bundle) $(tokens)/manifest.json $(gpu_masks)/manifest.json ## Check scoring and training of GPU_BUILDS against the CPU and PyTorch, and measure them
 	$(PYTHON) tests/bench/gpu_check.py --binaries $(foreach build,$(GPU_BUILDS),$(build)=$(BUNDLE)/$(build)) \
-	  --tokens $(tokens) --masks $(masks)/random/epochs-0-1 --out $(DATA)/report/gpu.md $(GPU)
+	  --tokens $(tokens) --masks $(gpu_masks) --out $(DATA)/report/gpu.md $(GPU)
 GPU ?=
 
 bench-train: $(tokens)/manifest.json $(masks)/random/epochs-0-1/manifest.json ## Measure pretraining against a PyTorch loop, in turns
