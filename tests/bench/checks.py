@@ -71,7 +71,8 @@ class Build:
     lines: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     tails: list[str] = field(default_factory=list)
-    ratios: list[str] = field(default_factory=list)
+    # Rows of the last table: what was measured, what was found, and the command.
+    measured: list[tuple[str, str, str]] = field(default_factory=list)
     checks: int = 0
     failed: int = 0
 

@@ -21,11 +21,14 @@ SIGTERM and SIGINT end what runs, and the report is printed.
 
 import argparse
 import datetime
+import functools
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -35,6 +38,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+import transformers
 from checks import TESTS, Build, Sample, device_tests, exact_losses, exact_scores, logits, losses, rounding, scores
 from command import Failed, call, stop
 from score import checkpoint, stats
@@ -195,18 +199,38 @@ def report(builds: list[Build]) -> str:
 
 
 def header() -> list[str]:
-    gpu = [torch.cuda.get_device_name(0), f"CUDA {torch.version.cuda}"] if torch.cuda.is_available() else ["no CUDA device"]
-    versions = [f"torch {torch.__version__}", f"Python {platform.python_version()}"]
-    today = datetime.date.today().isoformat()
     table = ["| build | device | check | result | seconds |", "|---|---|---|---|---|"]
-    return [f"{today}: {', '.join(gpu + versions)}", "", f"`{' '.join(sys.argv)}`", "", *table]
+    return [f"{today()}: {versions()}", "", f"`{shlex.join(sys.argv)}`", "", *table]
+
+
+def today() -> str:
+    return datetime.date.today().isoformat()
+
+
+@functools.cache
+def versions() -> str:
+    gpu = ["no CUDA device"]
+    if torch.cuda.is_available():
+        gpu = [torch.cuda.get_device_name(0), *driver(), f"CUDA {torch.version.cuda}"]
+    names = [f"torch {torch.__version__}", f"transformers {transformers.__version__}", f"Python {platform.python_version()}"]
+    return ", ".join(gpu + names)
+
+
+def driver() -> list[str]:
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return [f"driver {subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]}"]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return []
 
 
 def summary(builds: list[Build]) -> list[str]:
-    lines = ["| build | device | checks passed | ours to PyTorch (the faster of its two where compiled) |", "|---|---|---|---|"]
+    """As docs/benchmarks.md has it."""
+    lines = [f"{versions()}:", "", "| date | build, device | what | found | command |", "|---|---|---|---|---|"]
     for build in builds:
-        passed = f"{build.checks - build.failed} of {build.checks}"
-        lines.append(f"| {build.name} | {build.device} | {passed} | {'; '.join(build.ratios) or 'not measured'} |")
+        passed = f"{build.checks - build.failed} of {build.checks} passed"
+        rows = [("checks and measurements", passed, shlex.join(sys.argv)), *build.measured]
+        lines += [f"| {today()} | {build.name}, {build.device} | {what} | {found} | `{command}` |" for what, found, command in rows]
     return lines
 
 
@@ -234,14 +258,14 @@ def speed(args: argparse.Namespace, build: Build, what: str, command: list, dtyp
     options = ["--device", build.device, "--dtype", dtype, "--shapes", *args.shapes, *peak(build, dtype)]
     options += [*([] if build.on_cpu else ["--compile"]), *args.bench]
     timeout = min(args.timeout, args.end - time.monotonic())
-    title = f"{what}, {dtype}"
+    title, line = f"{what}, {dtype}", shlex.join(str(part) for part in [*command, *options])
     try:
         output = call(sys.executable, *command, *options, timeout=timeout, kernels=kernels_of(build, what, dtype))
     except Failed as failed:
-        keep(build, title, failed.output, "not all of it")
+        keep(build, title, failed.output, "not all of it", line)
         raise
     remarks = [line for line in output.splitlines() if line.startswith("torch.compile")]
-    keep(build, title, output, "; ".join([settings(output), *remarks]))
+    keep(build, title, output, "; ".join([settings(output), *remarks]), line)
     return "; ".join(["done", *remarks])
 
 
@@ -256,13 +280,19 @@ def settings(output: str) -> str:
     return [line for line in output.splitlines() if not line.startswith("|")][-1]
 
 
-def keep(build: Build, what: str, output: str, remark: str) -> None:
+def keep(build: Build, what: str, output: str, remark: str, command: str) -> None:
     """The table, which is printed row by row and then again as a whole: each row once."""
     rows = list(dict.fromkeys(line for line in output.splitlines() if line.startswith("|")))
     if len(rows) > 2:
-        found = {row.split("|")[1].strip(): re.search(r"\*\*([^*]+)\*\*", row) for row in rows[2:]}
-        build.ratios.append(f"{what}: " + ", ".join(f"{shape} {ratio[1]}" for shape, ratio in found.items() if ratio))
+        names, _, *found = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows)
+        build.measured += [(f"{what}, {row[0]}", told(names, row), command) for row in found]
         build.tables += [f"{build.name}, {what}: {remark}", "", *rows, ""]
+
+
+def told(names: list[str], row: list[str]) -> str:
+    """A row without a table: each value behind what it is, but for those that were not measured."""
+    pairs = zip(names[1:], row[1:], strict=True)
+    return "; ".join(f"{name.strip('*')} {value}" for name, value in pairs if value.strip("–, "))
 
 
 if __name__ == "__main__":
