@@ -29,8 +29,9 @@ class Failed(Exception):
 
 def call(*command, timeout: float, device: str = "cpu", kernels: str = "") -> str:
     """What the command prints. It gets a process group of its own: what it starts must not outlive it, since that would
-    disturb whatever is measured next. The session stays the same, so that whoever ends all of it misses nothing. Which kernels it compiles and chooses is kept by the name `kernels`, so that those
-    who run side by side do not wait for each other."""
+    disturb whatever is measured next. The session stays the same, so that whoever ends all of it misses nothing. Which
+    kernels it compiles and chooses is kept by the name `kernels`, so that those who run side by side do not wait for each
+    other."""
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     environment = os.environ | cuda_of_wheels() | quiet | {"ENTROMASK_TEST_DEVICE": device}
     environment |= {"CUBECL_ENVIRONMENT": re.sub(r"[^\w.-]+", "-", kernels)} if kernels else {}
