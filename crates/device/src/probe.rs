@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use entromask_fault::Fault;
+use entromask_kernels::Products;
 
 use crate::Spec;
 
@@ -81,7 +82,7 @@ fn product(device: &Device, dtype: FloatDType) -> Vec<f32> {
         let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| value(i / shape[1], i % shape[1])).collect();
         Tensor::<2>::from_data(TensorData::new(values, shape), device).cast(dtype)
     };
-    let product = matrix([rows, inner], left).matmul(matrix([inner, columns], right));
+    let product = Products::AsTensors.matmul(matrix([rows, inner], left), matrix([inner, columns], right));
     product.try_into_vec_as().unwrap_or_default()
 }
 

@@ -42,15 +42,13 @@ fn plain(
     dropout: &Dropout,
     products: Products,
 ) -> Tensor<4> {
-    let ([_, _, _, head_size], dtype) = (query.dims(), value.dtype());
-    // Scaling the queries costs seq_length / head_size times less than scaling the scores.
-    let scores = products.matmul(query * (head_size as f64).powf(-0.5), key.swap_dims(2, 3));
-    let scores = scores.cast(FloatDType::F32);
+    let dtype = value.dtype();
+    let scores = products.scores(query, key).cast(FloatDType::F32);
     let scores = match hidden {
         Some(hidden) => scores.mask_fill(hidden, MASKED_SCORE),
         None => scores,
     };
-    products.matmul(dropout.forward(softmax(scores, 3)).cast(dtype), value)
+    products.attended(dropout.forward(softmax(scores, 3)).cast(dtype), value)
 }
 
 /// `[batch_size · length, heads · head_size]` to `[batch_size, heads, length, head_size]`.

@@ -1,8 +1,8 @@
 //! A decoder on a GPU, in blocks of tokens.
 
-use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::Products;
 use crate::cube::{SUMS, softmax_sums};
 use crate::head::{Details, Measures};
 use crate::peaks::Peaks;
@@ -43,7 +43,7 @@ impl Blocks {
     /// What the blocks reduce to for each row of `hidden` `[n, hidden_size]` and its target, `[n, blocks · SUMS]`.
     pub(crate) fn sums(&self, hidden: &Tensor<2>, targets: &Tensor<1, Int>) -> Tensor<2> {
         let sums = self.blocks.iter().map(|block| {
-            let logits = linear(hidden.clone(), block.weight.clone(), None);
+            let logits = Products::AsTensors.linear(hidden.clone(), block.weight.clone(), None);
             softmax_sums(logits, block.bias.clone(), targets.clone(), block.start)
         });
         Tensor::cat(sums.collect(), 1)

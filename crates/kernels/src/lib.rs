@@ -24,6 +24,8 @@ mod bf16;
 mod blocks;
 #[cfg(feature = "cube")]
 mod cube;
+#[cfg(feature = "cublas")]
+mod cublas;
 mod device_head;
 mod exponential;
 mod head;
@@ -37,6 +39,8 @@ mod prefetch;
 mod product;
 mod reference;
 mod softmax;
+#[cfg(any(feature = "cublas", test))]
+mod strided;
 mod weights;
 
 pub use activation::Activation;

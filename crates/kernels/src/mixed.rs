@@ -5,6 +5,9 @@
 use burn::tensor::module::linear;
 use burn::tensor::{FloatDType, Tensor};
 
+#[cfg(feature = "cublas")]
+use crate::cublas::{self, Placement};
+
 /// In what type matrix products are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Products {
@@ -25,9 +28,47 @@ impl Products {
     /// - output: `[..., m, n]`
     #[must_use]
     pub fn matmul<const D: usize>(self, left: Tensor<D>, right: Tensor<D>) -> Tensor<D> {
+        self.multiply(left, right, product)
+    }
+
+    /// Scores of attention: `query` · `key`ᵀ / √`head_size`.
+    ///
+    /// # Shapes
+    /// - query: `[batch_size, heads, n, head_size]`
+    /// - key: `[batch_size, heads, seq_length, head_size]`
+    /// - output: `[batch_size, heads, n, seq_length]`
+    #[must_use]
+    pub fn scores(self, query: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
+        let (scale, key) = ((query.dims()[3] as f64).powf(-0.5), key.swap_dims(2, 3));
+        #[cfg(feature = "cublas")]
+        if cublas::multiplies_on(&query.device()) {
+            let product = |query, key| cublas::matmul(query, key, scale as f32, Placement::Contiguous);
+            return self.multiply(query, key, product);
+        }
+        // Scaling the queries costs seq_length / head_size times less than scaling the scores.
+        self.matmul(query * scale, key)
+    }
+
+    /// What queries attend to: `weights` · `value`.
+    ///
+    /// # Shapes
+    /// - weights: `[batch_size, heads, n, seq_length]`
+    /// - value: `[batch_size, heads, seq_length, head_size]`
+    /// - output: `[batch_size, heads, n, head_size]`
+    #[must_use]
+    pub fn attended(self, weights: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+        self.multiply(weights, value, product_of_heads)
+    }
+
+    fn multiply<const D: usize>(
+        self,
+        left: Tensor<D>,
+        right: Tensor<D>,
+        product: impl FnOnce(Tensor<D>, Tensor<D>) -> Tensor<D>,
+    ) -> Tensor<D> {
         match self {
-            Self::AsTensors => left.matmul(right),
-            Self::Bf16 => self.operand(left).matmul(self.operand(right)).cast(FloatDType::F32),
+            Self::AsTensors => product(left, right),
+            Self::Bf16 => product(self.operand(left), self.operand(right)).cast(FloatDType::F32),
         }
     }
 
@@ -46,9 +87,9 @@ impl Products {
         bias: Option<Tensor<1>>,
     ) -> Tensor<D> {
         if self == Self::AsTensors {
-            return linear(input, weight, bias);
+            return dense(input, weight, bias);
         }
-        let product = linear(self.operand(input), self.operand(weight), None).cast(FloatDType::F32);
+        let product = dense(self.operand(input), self.operand(weight), None).cast(FloatDType::F32);
         match bias {
             Some(bias) => product + bias.unsqueeze(),
             None => product,
@@ -63,6 +104,39 @@ impl Products {
             Self::Bf16 => tensor.cast(FloatDType::BF16),
         }
     }
+}
+
+fn product<const D: usize>(left: Tensor<D>, right: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "cublas")]
+    if cublas::multiplies_on(&left.device()) {
+        return cublas::matmul(left, right, 1.0, Placement::Contiguous);
+    }
+    left.matmul(right)
+}
+
+/// So placed, where there is a choice, that heads need not be copied to be beside each other.
+fn product_of_heads(weights: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "cublas")]
+    if cublas::multiplies_on(&weights.device()) {
+        return cublas::matmul(weights, value, 1.0, Placement::BesideEachOther);
+    }
+    weights.matmul(value)
+}
+
+/// [`Products::linear`] in the type of the tensors.
+fn dense<const D: usize>(input: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    #[cfg(feature = "cublas")]
+    if cublas::multiplies_on(&input.device()) {
+        let (mut shape, [inputs, outputs]) = (input.dims(), weight.dims());
+        shape[D - 1] = outputs;
+        let input = input.reshape([-1, inputs as i64]);
+        let output = match bias {
+            Some(bias) => cublas::affine(input, weight, bias),
+            None => product(input, weight),
+        };
+        return output.reshape(shape);
+    }
+    linear(input, weight, bias)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! that one learning rate and one weight decay serve both.
 
 use burn::tensor::{Tensor, TensorData};
+use entromask_kernels::Products;
 
 use crate::adamw::Update;
 use crate::gradients::Gradient;
@@ -54,10 +55,14 @@ fn orthogonalized(matrix: Tensor<2>) -> Tensor<2> {
     let norm = scalars::sum(matrix.clone().square()).sqrt().clamp_min(1e-7);
     let [a, b, c] = COEFFICIENTS;
     (0..ITERATIONS).fold(matrix / norm.unsqueeze(), |x, _| {
-        let square = x.clone().matmul(x.clone().transpose());
-        let polynomial = square.clone().mul_scalar(b) + square.clone().matmul(square).mul_scalar(c);
-        x.clone().mul_scalar(a) + polynomial.matmul(x)
+        let square = product(x.clone(), x.clone().transpose());
+        let polynomial = square.clone().mul_scalar(b) + product(square.clone(), square).mul_scalar(c);
+        x.clone().mul_scalar(a) + product(polynomial, x)
     })
+}
+
+fn product(left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
+    Products::AsTensors.matmul(left, right)
 }
 
 fn stored(velocity: Tensor<1>, on_host: bool) -> Moments {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use entromask_encoder::{Buffers, CpuMaskedLm, EncoderConfig, Filling, MaskedLm, Wanted};
-use entromask_kernels::{Linear, Matrix};
+use entromask_kernels::{Linear, Matrix, Products};
 use rayon::prelude::*;
 
 use crate::batches::{CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, batches};
@@ -135,7 +135,7 @@ impl OnDevice {
     /// `[n, hidden_size]` to `[n * vocab_size]`.
     fn logits(&self, hidden: Tensor<2>) -> Result<Vec<f32>> {
         let (weight, bias) = self.model.decoder();
-        let logits = hidden.matmul(weight.transpose()) + bias.unsqueeze();
+        let logits = Products::AsTensors.matmul(hidden, weight.transpose()) + bias.unsqueeze();
         Ok(logits.try_into_vec_as()?)
     }
 }

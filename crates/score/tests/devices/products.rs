@@ -4,6 +4,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
+use entromask_kernels::Products;
 use entromask_random::{below, keyed, normals};
 
 use crate::device;
@@ -59,7 +60,7 @@ fn products_are_right() {
             // A decoder's weight is `[n, k]`.
             let turned = b.clone().transpose().mul_scalar(1.0).transpose();
             for (name, b) in [("", b), (", transposed", turned)] {
-                let (most, at) = worst(&read(a.clone().matmul(b)), &exact, dtype);
+                let (most, at) = worst(&read(Products::AsTensors.matmul(a.clone(), b)), &exact, dtype);
                 if most > 1e-3 {
                     wrong.push(format!("[{m}, {k}] · [{k}, {n}]{name}, {dtype:?}: off by {most} at {at}"));
                 }
@@ -67,6 +68,35 @@ fn products_are_right() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The way back of layers and of the heads of attention, which lie beside each other.
+#[test]
+fn gradients_of_products_are_right() {
+    let shapes = |m, k, n| [[1, m, 1, k], [1, k, 1, n], [1, m, 1, n]];
+    let heads = [[6, 40, 4, 32], [6, 32, 4, 24], [6, 40, 4, 24]];
+    for shapes in [shapes(200, 64, 96), shapes(33, 130, 7), heads] {
+        let data: [TensorData; 3] =
+            std::array::from_fn(|i| integers(shapes[i], ["left", "right", "weights"][i]));
+        let exact = gradients(&data, FloatDType::F32, &Device::flex());
+        let device = device();
+        for dtype in types(&device) {
+            for (found, exact) in gradients(&data, dtype, &device).iter().zip(&exact) {
+                let (most, at) = worst(found, exact, dtype);
+                assert!(most <= 1e-3, "{shapes:?}, {dtype:?}: off by {most} at {at}");
+            }
+        }
+    }
+}
+
+/// Of both factors, `[rows, length, heads, size]`, for the sum of their product with weights.
+fn gradients(data: &[TensorData; 3], dtype: FloatDType, device: &Device) -> [Vec<f32>; 2] {
+    let device = device.clone().autodiff();
+    let [left, right, weights] = data.clone().map(|data| Tensor::<4>::from_data(data, &device).cast(dtype));
+    let [left, right] = [left, right].map(Tensor::require_grad);
+    let [a, b, weights] = [left.clone(), right.clone(), weights].map(|tensor| tensor.swap_dims(1, 2));
+    let gradients = (Products::AsTensors.matmul(a, b) * weights).sum().backward();
+    [left, right].map(|factor| read(factor.grad(&gradients).expect("tracked")))
 }
 
 /// Queries of all positions, and of few; with and without padding.

@@ -1,0 +1,237 @@
+//! Matrix products on NVIDIA GPUs by cuBLASLt.
+//!
+//! burn times its own kernels for each shape of a product and, in 0.22.1, has none for the tensor cores of Hopper that fuse
+//! with what follows. NVIDIA's library needs no such search. It is looked for at run time, where the CUDA toolkit or PyTorch
+//! put it; without it burn multiplies.
+
+mod call;
+mod library;
+#[cfg(test)]
+mod tests;
+
+use std::sync::OnceLock;
+
+use burn::backend::autodiff::Autodiff;
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, binary};
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, DispatchDevice, TensorMetadata, backend_extension};
+use burn::tensor::{DType, Device, Shape, Tensor};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, cubecl};
+use cubecl::device_handle::DeviceHandle;
+use cubecl_common::device::Device as _;
+use cubecl_runtime::runtime::Runtime;
+
+use crate::strided::{self, Plan, Strided};
+
+use call::Call;
+use library::WORKSPACE;
+
+/// Where CUDA's kernels are launched from.
+type Server = <cubecl::cuda::CudaRuntime as Runtime>::Server;
+
+/// Whether products on `device` are cuBLASLt's.
+pub(crate) fn multiplies_on(device: &Device) -> bool {
+    static IS_PRESENT: OnceLock<bool> = OnceLock::new();
+    is_cuda(device.as_dispatch()) && *IS_PRESENT.get_or_init(library::is_present)
+}
+
+fn is_cuda(device: &DispatchDevice) -> bool {
+    match device {
+        DispatchDevice::Cube(device) => matches!(device, cubecl::Device::Cuda(_)),
+        DispatchDevice::Autodiff(device) => is_cuda(device),
+        _ => false,
+    }
+}
+
+/// How a product of four-dimensional tensors lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// As its shape says.
+    Contiguous,
+    /// The matrices of the second dimension beside each other, row by row, as heads are within hidden states.
+    BesideEachOther,
+}
+
+/// `left` · `right` · `scale` on a device that [`multiplies_on`] names.
+///
+/// # Shapes
+/// - left: `[..., m, k]`
+/// - right: `[..., k, n]`, with the same leading dimensions
+/// - output: `[..., m, n]`
+pub(crate) fn matmul<const D: usize>(
+    left: Tensor<D>,
+    right: Tensor<D>,
+    scale: f32,
+    placement: Placement,
+) -> Tensor<D> {
+    let (left, right) = (left.into_dispatch(), right.into_dispatch());
+    let beside = placement == Placement::BesideEachOther;
+    Tensor::from_dispatch(<Dispatch as CublasProduct>::cublas_product(left, right, scale, beside))
+}
+
+/// `input` · `weight` + `bias` on such a device.
+///
+/// # Shapes
+/// - input: `[rows, inputs]`
+/// - weight: `[inputs, outputs]`
+/// - bias: `[outputs]`
+/// - output: `[rows, outputs]`
+pub(crate) fn affine(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as CublasProduct>::cublas_affine(input, weight, bias))
+}
+
+#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
+pub trait CublasProduct: Backend {
+    #[fusion(dtype = left, shape = product_shape(left, right))]
+    fn cublas_product(
+        left: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        scale: f32,
+        beside_each_other: bool,
+    ) -> FloatTensor<Self>;
+
+    #[fusion(dtype = input, shape = product_shape(input, weight))]
+    fn cublas_affine(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+fn product_shape(left: &Shape, right: &Shape) -> Shape {
+    let mut shape = left.clone();
+    let last = shape.num_dims() - 1;
+    shape[last] = right[last];
+    shape
+}
+
+impl CublasProduct for CubeBackend {
+    fn cublas_product(
+        left: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        scale: f32,
+        beside_each_other: bool,
+    ) -> FloatTensor<Self> {
+        let mut shape = product_shape(&left.shape(), &right.shape());
+        if !beside_each_other {
+            let output = empty(&left, shape, left.dtype);
+            return multiply(left, right, None, scale, output);
+        }
+        shape.swap(1, 2);
+        let output = Self::float_swap_dims(empty(&left, shape, left.dtype), 1, 2);
+        multiply(left, right, None, scale, output)
+    }
+
+    fn cublas_affine(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let output = empty(&input, product_shape(&input.shape(), &weight.shape()), input.dtype);
+        multiply(input, weight, Some(into_contiguous(bias)), 1.0, output)
+    }
+}
+
+fn multiply(
+    left: CubeTensor,
+    right: CubeTensor,
+    bias: Option<CubeTensor>,
+    scale: f32,
+    output: CubeTensor,
+) -> CubeTensor {
+    if output.shape().num_elements() == 0 {
+        return output;
+    }
+    let cubecl::Device::Cuda(device) = &left.device else { unreachable!("asked for on CUDA only") };
+    let device = DeviceHandle::<Server>::new(device.to_id());
+    let (left, right) = (multipliable(left), multipliable(right));
+    let workspace = empty(&left, Shape::new([WORKSPACE]), DType::U8);
+    let plan = Plan::new(placed(&left), placed(&right), placed(&output)).expect("all are matrices");
+    let binding = |tensor: &CubeTensor| tensor.handle.clone().binding();
+    let call = Call {
+        plan,
+        scale,
+        is_bf16: left.dtype == DType::BF16,
+        left: binding(&left),
+        right: binding(&right),
+        bias: bias.as_ref().map(binding),
+        output: binding(&output),
+        workspace: binding(&workspace),
+    };
+    device.submit(move |server| call.run(server));
+    output
+}
+
+fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    empty_device_dtype(like.client.clone(), like.device.clone(), shape, dtype)
+}
+
+/// Copied where its rows and its columns lie apart.
+fn multipliable(tensor: CubeTensor) -> CubeTensor {
+    if strided::is_multipliable(placed(&tensor)) { tensor } else { into_contiguous(tensor) }
+}
+
+fn placed(tensor: &CubeTensor) -> Strided<'_> {
+    Strided { shape: tensor.meta.shape(), strides: tensor.meta.strides() }
+}
+
+impl<B: Backend + CublasProduct, C: CheckpointStrategy> CublasProduct for Autodiff<B, C> {
+    fn cublas_product(
+        left: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        scale: f32,
+        beside_each_other: bool,
+    ) -> FloatTensor<Self> {
+        let prepared = Product.prepare::<C>([left.node(), right.node()]).compute_bound().stateful();
+        let (a, b) = (left.primitive().clone(), right.primitive().clone());
+        let product = B::cublas_product(a, b, scale, beside_each_other);
+        match prepared {
+            OpsKind::Tracked(mut prepared) => {
+                let state = ([prepared.checkpoint(&left), prepared.checkpoint(&right)], scale);
+                prepared.finish(state, product)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(product),
+        }
+    }
+
+    fn cublas_affine(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let outputs = bias.shape().num_elements();
+        let bias = Self::float_reshape(bias, Shape::new([1, outputs]));
+        Self::float_add(Self::cublas_product(input, weight, 1.0, false), bias)
+    }
+}
+
+/// Its way back: two products.
+#[derive(Debug)]
+struct Product;
+
+impl<B: Backend + CublasProduct> Backward<B, 2> for Product {
+    /// Both factors, and the scale.
+    type State = ([NodeId; 2], f32);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (factors, scale) = ops.state;
+        let [left, right] = factors.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
+        let multiply = |left, right| B::cublas_product(left, right, scale, false);
+        binary::<B, _, _>(
+            ops.parents,
+            ops.node,
+            gradients,
+            |gradient| multiply(gradient, B::float_transpose(right)),
+            |gradient| multiply(B::float_transpose(left), gradient),
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! Against the CPU, in tensors that no kernel has to touch.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use super::*;
+
+/// Integers from −2 to 2, of which products are exact in every type.
+fn integers(shape: &[usize], first: usize) -> TensorData {
+    let count = shape.iter().product::<usize>();
+    TensorData::new(
+        (first..first + count).map(|i| (i * i % 5) as f32 - 2.0).collect::<Vec<_>>(),
+        shape.to_vec(),
+    )
+}
+
+fn device() -> Option<Device> {
+    let device =
+        std::env::var("ENTROMASK_TEST_DEVICE").is_ok_and(|name| name == "cuda").then(|| Device::cuda(0));
+    if device.as_ref().is_none_or(|device| !multiplies_on(device)) {
+        eprintln!("skipped: needs ENTROMASK_TEST_DEVICE=cuda and cuBLASLt");
+        return None;
+    }
+    device
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as().expect("reads as f32")
+}
+
+fn check<const D: usize>(data: [TensorData; 2], arrange: [fn(Tensor<D>) -> Tensor<D>; 2]) {
+    let Some(device) = device() else { return };
+    for dtype in [DType::F32, DType::BF16] {
+        let multiply = |device: &Device, multiply: fn(Tensor<D>, Tensor<D>) -> Tensor<D>| {
+            let place = |data: &TensorData| {
+                Tensor::<D>::from_data(data.clone().convert_dtype(dtype), (device, dtype))
+            };
+            let [left, right] = [0, 1].map(|i| arrange[i](place(&data[i])));
+            read(multiply(left, right))
+        };
+        assert_eq!(
+            multiply(&device, |left, right| matmul(left, right, 1.0, Placement::Contiguous)),
+            multiply(&Device::flex(), Tensor::matmul),
+            "{dtype:?}"
+        );
+    }
+}
+
+#[test]
+fn matrices_are_multiplied() {
+    for [m, k, n] in [[1, 1, 1], [5, 7, 3], [64, 32, 48], [33, 130, 257]] {
+        check::<2>([integers(&[m, k], 1), integers(&[k, n], 2)], [|left| left, |right| right]);
+        check::<2>([integers(&[m, k], 1), integers(&[n, k], 2)], [|left| left, Tensor::transpose]);
+        check::<2>([integers(&[k, m], 1), integers(&[k, n], 2)], [Tensor::transpose, |right| right]);
+        check::<2>([integers(&[k, m], 1), integers(&[n, k], 2)], [Tensor::transpose, Tensor::transpose]);
+    }
+}
+
+#[test]
+fn parts_of_matrices_are_multiplied() {
+    let part = |matrix: Tensor<2>| matrix.narrow(0, 3, 9).narrow(1, 5, 9);
+    check::<2>([integers(&[20, 30], 1), integers(&[20, 30], 2)], [part, part]);
+}
+
+/// As attention has them: heads beside each other.
+#[test]
+fn heads_are_multiplied() {
+    let heads = |hidden: Tensor<4>| hidden.swap_dims(1, 2);
+    let [batch_size, length, count, size] = [3, 10, 4, 16];
+    let hidden = |first| integers(&[batch_size, length, count, size], first);
+    check::<4>([hidden(1), hidden(2)], [heads, |keys| keys.swap_dims(1, 2).swap_dims(2, 3)]);
+    check::<4>([integers(&[batch_size, count, 5, length], 1), hidden(2)], [|scores| scores, heads]);
+}
