@@ -1,10 +1,14 @@
 """Runs the commands of gpu_check.py, so that one that fails or hangs says why and leaves nothing behind."""
 
+import atexit
+import ctypes.util
+import functools
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -33,7 +37,7 @@ def call(*command, timeout: float, device: str = "cpu", kernels: str = "") -> st
     kernels it compiles and chooses is kept by the name `kernels`, so that those who run side by side do not wait for each
     other."""
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    environment = os.environ | cuda_of_wheels() | quiet | {"ENTROMASK_TEST_DEVICE": device}
+    environment = os.environ | libraries_of_wheels() | quiet | {"ENTROMASK_TEST_DEVICE": device}
     environment |= {"CUBECL_ENVIRONMENT": re.sub(r"[^\w.-]+", "-", kernels)} if kernels else {}
     parts = [str(part) for part in command]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
@@ -90,13 +94,29 @@ def telling(text: str) -> list[str]:
     return [line for line in lines if line and not line.startswith(("|", "note: run with", "note: Some details"))]
 
 
-def cuda_of_wheels() -> dict[str, str]:
-    """Variables that point to the CUDA that PyTorch's wheels brought along, where none is installed: kernels that are
-    written in CUDA C++ need its headers and NVRTC when they run."""
+def libraries_of_wheels() -> dict[str, str]:
+    """Variables that point to what of CUDA PyTorch's wheels brought along, where it is not installed: kernels that are
+    written in CUDA C++ need its headers and NVRTC when they run, matrix products need cuBLASLt."""
     installed = any((Path(place) / CUDA_HEADER).exists() for place in CUDA_PLACES)
     wheels = [Path(site) / "nvidia" / "cu13" for site in sys.path]
     wheel = next((wheel for wheel in wheels if (wheel / CUDA_HEADER).exists()), None)
-    if "CUDA_PATH" in os.environ or installed or wheel is None:
+    if wheel is None:
         return {}
-    libraries = [str(wheel / "lib"), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-    return {"CUDA_PATH": str(wheel), "LD_LIBRARY_PATH": ":".join(libraries)}
+    if "CUDA_PATH" not in os.environ and not installed:
+        return {"CUDA_PATH": str(wheel), "LD_LIBRARY_PATH": search(str(wheel / "lib"))}
+    # Of a toolkit without cuBLASLt everything else is used.
+    return {} if ctypes.util.find_library("cublasLt") else {"LD_LIBRARY_PATH": search(alone(wheel / "lib"))}
+
+
+def search(place: str) -> str:
+    return ":".join([place, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
+
+
+@functools.cache
+def alone(place: Path) -> str:
+    """A folder with nothing but cuBLASLt of those in `place`."""
+    folder = tempfile.TemporaryDirectory()
+    for library in place.glob("libcublasLt.so*"):
+        (Path(folder.name) / library.name).symlink_to(library)
+    atexit.register(folder.cleanup)
+    return folder.name

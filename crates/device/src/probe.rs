@@ -33,7 +33,20 @@ pub(crate) fn first_use(mut device: Device, types: Types, spec: Spec) -> Result<
         check_exponential(&device)?;
         Ok(device)
     });
-    used.map_err(|reason| unavailable(spec, &reason))
+    let used = used.map_err(|reason| unavailable(spec, &reason))?;
+    #[cfg(feature = "cuda")]
+    look_for_cublas(&used, spec);
+    Ok(used)
+}
+
+#[cfg(feature = "cuda")]
+fn look_for_cublas(device: &Device, spec: Spec) {
+    if spec.backend == crate::Backend::Cuda && !entromask_kernels::cublas_multiplies_on(device) {
+        tracing::warn!(
+            "device `{spec}`: cuBLASLt was not found, so burn multiplies, which begins later and is slower; let LD_LIBRARY_PATH \
+             name the folder of libcublasLt.so, in the CUDA toolkit or in PyTorch's nvidia/cu13/lib"
+        );
+    }
 }
 
 const NO_BF16: &str = "it does not compute in bf16";

@@ -1,7 +1,7 @@
 //! Activation functions.
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu};
+use burn::tensor::{FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Activation functions, by their Hugging Face names.
@@ -27,8 +27,13 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Applies the function element by element.
+    /// Applies the function element by element. Of what is between, nothing is rounded to less than f32.
     pub(crate) fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        let dtype = x.dtype();
+        self.in_f32(x.cast(FloatDType::F32)).cast(dtype)
+    }
+
+    fn in_f32<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Gelu => gelu(x),
             Self::GeluNew | Self::GeluFast | Self::GeluPytorchTanh => gelu_approximate(x),

@@ -1,23 +1,18 @@
 //! Scaled dot-product attention, and what both kinds of encoder need around it.
 
 use burn::nn::Dropout;
-use burn::tensor::activation::softmax;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Device, FloatDType, Int, Tensor};
-use entromask_kernels::Products;
+use burn::tensor::{Bool, Device, Int, Tensor};
+use entromask_kernels::{Products, attention_weights};
 
 use crate::Batch;
-
-/// Far below any score, yet finite: a row that is all padding stays finite too.
-const MASKED_SCORE: f32 = -1e9;
 
 /// Attention of queries `[batch_size, heads, n, head_size]` to keys and values `[batch_size, heads, seq_length,
 /// head_size]`; `hidden`, `[batch_size, heads, n, seq_length]`, is true where a key must not be seen.
 ///
 /// On the CPU without automatic differentiation this is burn's fused operation and nothing is dropped. On GPUs that one
-/// takes f16 only (`cubek-attention` 0.3.1) and is many kernels for other types, which burn cannot fuse with each other
-/// as it does those below. Whatever the type of the tensors, the softmax is computed in f32.
+/// takes f16 only (`cubek-attention` 0.3.1) and is many kernels for other types.
 pub(crate) fn attend(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -42,13 +37,8 @@ fn plain(
     dropout: &Dropout,
     products: Products,
 ) -> Tensor<4> {
-    let dtype = value.dtype();
-    let scores = products.scores(query, key).cast(FloatDType::F32);
-    let scores = match hidden {
-        Some(hidden) => scores.mask_fill(hidden, MASKED_SCORE),
-        None => scores,
-    };
-    products.attended(dropout.forward(softmax(scores, 3)).cast(dtype), value)
+    let weights = attention_weights(products.scores(query, key), hidden);
+    products.attended(dropout.forward(weights), value)
 }
 
 /// `[batch_size · length, heads · head_size]` to `[batch_size, heads, length, head_size]`.
@@ -104,7 +94,7 @@ pub(crate) fn pick(hidden: Tensor<2>, places: Option<&Places>) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use burn::nn::DropoutConfig;
-    use burn::tensor::TensorData;
+    use burn::tensor::{FloatDType, TensorData};
     use entromask_random::{keyed, normals};
 
     use super::*;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::activation::Activation;
 use crate::attention::{Places, attend, hide_keys, merge_heads, padding, pick, split_heads};
-use crate::dense::{dense, flat};
+use crate::dense::{dense, flat, normed};
 use crate::rotation::Rotations;
 use crate::{Batch, EncoderConfig};
 
@@ -90,6 +90,8 @@ pub struct ModernBert {
     pub(crate) norm: LayerNorm,
     #[module(skip)]
     pub(crate) products: Products,
+    #[module(skip)]
+    epsilon: f64,
 }
 
 /// What is the same for all layers of a forward pass.
@@ -101,6 +103,8 @@ struct Pass<'a> {
     padding: Option<&'a Tensor<2, Bool>>,
     rotations: &'a Rotations,
     products: Products,
+    /// Of layer normalisation.
+    epsilon: f64,
 }
 
 impl ModernBert {
@@ -110,6 +114,7 @@ impl ModernBert {
             layers: (0..config.num_hidden_layers).map(|depth| Layer::blank(config, depth, device)).collect(),
             norm: norm(config, device),
             products: Products::default(),
+            epsilon: config.layer_norm_eps,
         }
     }
 
@@ -144,7 +149,7 @@ impl ModernBert {
         padding: Option<&'a Tensor<2, Bool>>,
         rotations: &'a Rotations,
     ) -> Pass<'a> {
-        Pass { dims: batch.dims(), padding, rotations, products: self.products }
+        Pass { dims: batch.dims(), padding, rotations, products: self.products, epsilon: self.epsilon }
     }
 
     pub(crate) fn word_embeddings(&self) -> Tensor<2> {
@@ -197,9 +202,10 @@ impl Layer {
 
     /// `hidden` is `[batch_size · seq_length, hidden_size]`; only `places` are computed if given.
     fn forward(&self, hidden: Tensor<2>, places: Option<&Places>, pass: Pass) -> Tensor<2> {
-        let seen = self.attention_norm.as_ref().map_or(hidden.clone(), |norm| norm.forward(hidden.clone()));
+        let normed = |norm, hidden| normed(norm, hidden, None, pass.epsilon);
+        let seen = self.attention_norm.as_ref().map_or(hidden.clone(), |norm| normed(norm, hidden.clone()));
         let attended = self.attention.forward(seen, places, pass) + pick(hidden, places);
-        self.mlp.forward(self.mlp_norm.forward(attended.clone()), pass.products) + attended
+        self.mlp.forward(normed(&self.mlp_norm, attended.clone()), pass.products) + attended
     }
 }
 

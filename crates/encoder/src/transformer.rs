@@ -22,7 +22,7 @@ use entromask_kernels::Products;
 
 use crate::activation::Activation;
 use crate::attention::{Places, attend, hide_keys, merge_heads, padding, pick, split_heads};
-use crate::dense::{dense, flat};
+use crate::dense::{dense, flat, normed};
 use crate::{Batch, EncoderConfig, Family};
 
 /// The body of BERT and its descendants, without a head.
@@ -36,6 +36,8 @@ pub struct Transformer {
     order: Vec<usize>,
     #[module(skip)]
     pub(crate) products: Products,
+    #[module(skip)]
+    epsilon: f64,
 }
 
 impl Transformer {
@@ -48,6 +50,7 @@ impl Transformer {
             norm: config.norm_first().then(|| norm(config, config.hidden_size, device)),
             order,
             products: Products::default(),
+            epsilon: config.layer_norm_eps,
         }
     }
 
@@ -80,7 +83,7 @@ impl Transformer {
 
     fn pass<'a>(&self, batch: &Batch, padding: Option<&'a Tensor<2, Bool>>) -> Pass<'a> {
         let [batch_size, _] = batch.dims();
-        Pass { batch_size, padding, products: self.products }
+        Pass { batch_size, padding, products: self.products, epsilon: self.epsilon }
     }
 
     pub(crate) fn word_embeddings(&self) -> Tensor<2> {
@@ -95,6 +98,8 @@ struct Pass<'a> {
     /// True at padding, `[batch_size, seq_length]`.
     padding: Option<&'a Tensor<2, Bool>>,
     products: Products,
+    /// Of layer normalisation.
+    epsilon: f64,
 }
 
 #[derive(Module, Debug)]
@@ -224,13 +229,16 @@ impl Layer {
     /// `hidden` is `[batch_size · seq_length, hidden_size]`; only `places` are computed if given.
     fn forward(&self, hidden: Tensor<2>, places: Option<&Places>, pass: Pass) -> Tensor<2> {
         if self.norm_first {
-            let seen = self.attention_norm.forward(hidden.clone());
+            let seen = normed(&self.attention_norm, hidden.clone(), None, pass.epsilon);
             let attended = self.attended(pick(seen.clone(), places), seen, pass) + pick(hidden, places);
-            return self.feed_forward(self.output_norm.forward(attended.clone()), pass.products) + attended;
+            let seen = normed(&self.output_norm, attended.clone(), None, pass.epsilon);
+            return self.feed_forward(seen, pass.products) + attended;
         }
         let at = pick(hidden.clone(), places);
-        let attended = self.attention_norm.forward(self.attended(at.clone(), hidden, pass) + at);
-        self.output_norm.forward(self.feed_forward(attended.clone(), pass.products) + attended)
+        let attended = self.attended(at.clone(), hidden, pass);
+        let attended = normed(&self.attention_norm, attended, Some(at), pass.epsilon);
+        let inner = self.feed_forward(attended.clone(), pass.products);
+        normed(&self.output_norm, inner, Some(attended), pass.epsilon)
     }
 
     /// `at` `[batch_size · n, hidden_size]` attends to `all` `[batch_size · seq_length, hidden_size]`.

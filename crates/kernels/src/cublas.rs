@@ -37,8 +37,9 @@ use library::WORKSPACE;
 /// Where CUDA's kernels are launched from.
 type Server = <cubecl::cuda::CudaRuntime as Runtime>::Server;
 
-/// Whether products on `device` are cuBLASLt's.
-pub(crate) fn multiplies_on(device: &Device) -> bool {
+/// Whether matrix products on `device` are cuBLASLt's: on NVIDIA GPUs, where the library was found.
+#[must_use]
+pub fn multiplies_on(device: &Device) -> bool {
     static IS_PRESENT: OnceLock<bool> = OnceLock::new();
     is_cuda(device.as_dispatch()) && *IS_PRESENT.get_or_init(library::is_present)
 }

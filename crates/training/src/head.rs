@@ -226,7 +226,7 @@ impl Sums {
     fn add(&mut self, hidden: &Tensor<2>, decoder: &Decoder, gradient: Tensor<2>, losses: ChunkLoss) {
         self.losses.push(losses);
         let ones = Tensor::ones([1, gradient.dims()[0]], &gradient.device());
-        let bias = ones.matmul(gradient.clone()).squeeze_dim(0);
+        let bias = Products::AsTensors.matmul(ones, gradient.clone()).squeeze_dim(0);
         let gradient = decoder.products.operand(gradient);
         self.hidden.push(decoder.products.matmul(gradient.clone(), decoder.weight.clone()));
         let weight = decoder.products.matmul(gradient.transpose(), hidden.clone());

@@ -6,6 +6,7 @@
 //! ```
 
 mod head;
+mod layers;
 mod products;
 
 use burn::tensor::Device;

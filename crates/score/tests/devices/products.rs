@@ -10,7 +10,7 @@ use entromask_random::{below, keyed, normals};
 use crate::device;
 
 /// f32, and bf16 where the device has it.
-fn types(device: &Device) -> Vec<FloatDType> {
+pub(crate) fn types(device: &Device) -> Vec<FloatDType> {
     let bf16 = device.supports_dtype(DType::BF16).then_some(FloatDType::BF16);
     [FloatDType::F32].into_iter().chain(bf16).collect()
 }
@@ -22,12 +22,12 @@ fn integers<const D: usize>(shape: [usize; D], purpose: &str) -> TensorData {
     TensorData::new((0..count).map(|_| below(5, &mut random) as f32 - 2.0).collect::<Vec<_>>(), shape)
 }
 
-fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("reads as f32")
 }
 
 /// The largest error beside what rounding to `dtype` explains, and where.
-fn worst(found: &[f32], exact: &[f32], dtype: FloatDType) -> (f32, usize) {
+pub(crate) fn worst(found: &[f32], exact: &[f32], dtype: FloatDType) -> (f32, usize) {
     assert_eq!(found.len(), exact.len());
     let unit = if dtype == FloatDType::BF16 { 1.0 / 256.0 } else { 1e-6 };
     let off = |(found, exact): (&f32, &f32)| match (found - exact).abs() - unit * exact.abs() {

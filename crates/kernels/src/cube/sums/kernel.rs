@@ -1,4 +1,4 @@
-//! The kernel itself.
+//! The reduction itself.
 
 use burn_cubecl::cubecl;
 use cubecl::ir::ElemType;

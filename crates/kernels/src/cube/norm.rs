@@ -1,0 +1,94 @@
+//! Layer normalisation in one pass.
+
+mod kernel;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::Tensor;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::{into_contiguous, into_contiguous_aligned};
+use burn_cubecl::ops::numeric::empty_device_dtype;
+
+use super::rows::{Shares, vector_size};
+
+/// `input` + `residual`, both `[n, width]`, with each row normalised, times `gamma` `[width]` and plus `beta` `[width]`.
+/// Computed in f32, whatever the type of the tensors, which all have.
+pub(crate) fn normalized(
+    input: Tensor<2>,
+    residual: Option<Tensor<2>>,
+    gamma: Tensor<1>,
+    beta: Option<Tensor<1>>,
+    epsilon: f64,
+) -> Tensor<2> {
+    let (has_residual, has_beta) = (residual.is_some(), beta.is_some());
+    let [input, residual] = [input.clone(), residual.unwrap_or(input)].map(Tensor::into_dispatch);
+    let [gamma, beta] = [gamma.clone(), beta.unwrap_or(gamma)].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(<Dispatch as NormalizedRows>::normalized_rows(
+        input,
+        residual,
+        gamma,
+        beta,
+        has_residual,
+        has_beta,
+        epsilon as f32,
+    ))
+}
+
+#[backend_extension(Cube, Fusion: cfg(feature = "fusion"))]
+pub trait NormalizedRows: Backend {
+    /// `residual` and `beta` are not read without their flags.
+    #[fusion(dtype = input, shape = input)]
+    fn normalized_rows(
+        input: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        has_residual: bool,
+        has_beta: bool,
+        epsilon: f32,
+    ) -> FloatTensor<Self>;
+}
+
+impl NormalizedRows for CubeBackend {
+    fn normalized_rows(
+        input: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        has_residual: bool,
+        has_beta: bool,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        let (input, residual) = (into_contiguous_aligned(input), into_contiguous_aligned(residual));
+        let (gamma, beta) = (into_contiguous(gamma), into_contiguous(beta));
+        let [rows, width] = input.shape().dims::<2>();
+        let client = input.client.clone();
+        let output = empty_device_dtype(client.clone(), input.device.clone(), input.shape(), input.dtype);
+        if rows == 0 {
+            return output;
+        }
+        let strides = [&input, &residual, &output].map(|tensor| tensor.meta.strides()[0]);
+        let vector_size = vector_size(&client, input.dtype, &[strides.as_slice(), &[width]].concat());
+        let shares =
+            Shares::new(width / vector_size, client.properties().hardware.max_units_per_cube as usize);
+        kernel::normalized::launch(
+            &client,
+            shares.cubes(rows),
+            shares.cube(),
+            vector_size,
+            input.clone().into_tensor_arg(),
+            residual.into_tensor_arg(),
+            gamma.into_tensor_arg(),
+            beta.into_tensor_arg(),
+            output.clone().into_tensor_arg(),
+            epsilon,
+            shares.units,
+            shares.vectors,
+            shares.rows,
+            has_residual,
+            has_beta,
+            burn::backend::cubecl::dtype_to_storage_type(input.dtype),
+        );
+        output
+    }
+}

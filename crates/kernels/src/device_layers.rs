@@ -1,0 +1,65 @@
+//! What a forward pass computes between its matrix products on any device.
+//!
+//! On GPUs each is one pass of a kernel, without automatic differentiation; elsewhere it is written in tensor operations,
+//! which the kernels are tested against.
+
+#[cfg(feature = "cube")]
+use burn::tensor::Device;
+use burn::tensor::activation::softmax;
+use burn::tensor::{Bool, FloatDType, Tensor, module};
+
+/// Far below any score, yet finite: a row that is all hidden stays finite too.
+const MASKED_SCORE: f32 = -1e9;
+
+/// Softmax of `scores` over the keys, without those that are `hidden`. Computed in f32, whatever the type of the scores, which
+/// the weights have. Where all keys are hidden all weigh the same.
+///
+/// # Shapes
+/// - scores, hidden, output: `[batch_size, heads, n, seq_length]`
+#[must_use]
+pub fn attention_weights(scores: Tensor<4>, hidden: Option<Tensor<4, Bool>>) -> Tensor<4> {
+    #[cfg(feature = "cube")]
+    if has_kernels(&scores.device()) {
+        return crate::cube::weights(scores, hidden);
+    }
+    let dtype = scores.dtype();
+    let scores = scores.cast(FloatDType::F32);
+    let scores = match hidden {
+        Some(hidden) => scores.mask_fill(hidden, MASKED_SCORE),
+        None => scores,
+    };
+    softmax(scores, 3).cast(dtype)
+}
+
+/// Layer normalisation of `input` + `residual` (Ba et al., 2016, <https://arxiv.org/abs/1607.06450>), computed in f32,
+/// whatever the type of the tensors.
+///
+/// # Shapes
+/// - input, residual, output: `[n, width]`
+/// - gamma, beta: `[width]`
+#[must_use]
+pub fn layer_norm(
+    input: Tensor<2>,
+    residual: Option<Tensor<2>>,
+    gamma: Tensor<1>,
+    beta: Option<Tensor<1>>,
+    epsilon: f64,
+) -> Tensor<2> {
+    #[cfg(feature = "cube")]
+    if has_kernels(&input.device()) {
+        return crate::cube::normalized(input, residual, gamma, beta, epsilon);
+    }
+    let dtype = input.dtype();
+    let input = input.cast(FloatDType::F32);
+    let sum = match residual {
+        Some(residual) => input + residual.cast(FloatDType::F32),
+        None => input,
+    };
+    let beta = beta.map(|beta| beta.cast(FloatDType::F32));
+    module::layer_norm(sum, gamma.cast(FloatDType::F32), beta, epsilon).cast(dtype)
+}
+
+#[cfg(feature = "cube")]
+fn has_kernels(device: &Device) -> bool {
+    *device != Device::flex() && !device.is_autodiff()
+}
