@@ -11,6 +11,12 @@ use crate::softmax::Online;
 /// Tokens of a block.
 pub(crate) const BLOCK: usize = 8_192;
 
+/// Odd numbers of tokens could not be read several at a time.
+const MULTIPLE: usize = 64;
+
+/// Below any logit, and within the range of bf16.
+const NO_LOGIT: f32 = -1e30;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {
     blocks: Vec<Block>,
@@ -19,8 +25,9 @@ pub(crate) struct Blocks {
 
 #[derive(Clone, Debug)]
 struct Block {
-    /// `[hidden_size, tokens]`.
+    /// `[hidden_size, tokens]`, or as many tokens more as make [`MULTIPLE`]s of them.
     weight: Tensor<2>,
+    /// So low where there is no token that its probability is 0.
     bias: Tensor<1>,
     /// First token.
     start: usize,
@@ -34,7 +41,8 @@ impl Blocks {
         let block = |start: usize| {
             let tokens = BLOCK.min(vocab_size - start);
             let rows = weight.clone().narrow(0, start, tokens);
-            Block { weight: rows.transpose(), bias: bias.clone().narrow(0, start, tokens), start, tokens }
+            let (rows, bias) = filled(rows, bias.clone().narrow(0, start, tokens));
+            Block { weight: rows.transpose(), bias, start, tokens }
         };
         let blocks = || (0..vocab_size).step_by(BLOCK).map(block).collect();
         (weight.device() != Device::flex()).then(|| Self { blocks: blocks(), vocab_size })
@@ -64,4 +72,16 @@ impl Blocks {
         }
         peaks.output(self.vocab_size)
     }
+}
+
+/// `weight` `[tokens, hidden_size]` and `bias` `[tokens]` with tokens that never come.
+fn filled(weight: Tensor<2>, bias: Tensor<1>) -> (Tensor<2>, Tensor<1>) {
+    let ([tokens, width], device) = (weight.dims(), weight.device());
+    let missing = tokens.next_multiple_of(MULTIPLE) - tokens;
+    if missing == 0 {
+        return (weight, bias);
+    }
+    let rows = Tensor::<2>::zeros([missing, width], &device).cast(weight.dtype());
+    let low = Tensor::<1>::full([missing], NO_LOGIT, &device).cast(bias.dtype());
+    (Tensor::cat(vec![weight, rows], 0), Tensor::cat(vec![bias, low], 0))
 }

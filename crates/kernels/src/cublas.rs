@@ -32,7 +32,7 @@ use cubecl_runtime::runtime::Runtime;
 use crate::strided::{self, Plan, Strided};
 
 use call::Call;
-use library::WORKSPACE;
+use library::{Types, WORKSPACE};
 
 /// Where CUDA's kernels are launched from.
 type Server = <cubecl::cuda::CudaRuntime as Runtime>::Server;
@@ -52,30 +52,33 @@ fn is_cuda(device: &DispatchDevice) -> bool {
     }
 }
 
-/// How a product of four-dimensional tensors lies in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Placement {
-    /// As its shape says.
-    Contiguous,
-    /// The matrices of the second dimension beside each other, row by row, as heads are within hidden states.
-    BesideEachOther,
+/// What a product is to be like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Manner {
+    /// What it is multiplied by.
+    pub scale: f32,
+    /// f32, whatever the type of the factors; theirs without.
+    pub is_widened: bool,
+    /// Of four dimensions, with the matrices of the second one beside each other in memory, row by row, as heads are within
+    /// hidden states.
+    pub is_interleaved: bool,
 }
 
-/// `left` · `right` · `scale` on a device that [`multiplies_on`] names.
+impl Default for Manner {
+    fn default() -> Self {
+        Self { scale: 1.0, is_widened: false, is_interleaved: false }
+    }
+}
+
+/// `left` · `right` on a device that [`multiplies_on`] names.
 ///
 /// # Shapes
 /// - left: `[..., m, k]`
 /// - right: `[..., k, n]`, with the same leading dimensions
 /// - output: `[..., m, n]`
-pub(crate) fn matmul<const D: usize>(
-    left: Tensor<D>,
-    right: Tensor<D>,
-    scale: f32,
-    placement: Placement,
-) -> Tensor<D> {
+pub(crate) fn matmul<const D: usize>(left: Tensor<D>, right: Tensor<D>, manner: Manner) -> Tensor<D> {
     let (left, right) = (left.into_dispatch(), right.into_dispatch());
-    let beside = placement == Placement::BesideEachOther;
-    Tensor::from_dispatch(<Dispatch as CublasProduct>::cublas_product(left, right, scale, beside))
+    Tensor::from_dispatch(<Dispatch as CublasProduct>::cublas_product(left, right, manner))
 }
 
 /// `input` · `weight` + `bias` on such a device.
@@ -92,13 +95,9 @@ pub(crate) fn affine(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Te
 
 #[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
 pub trait CublasProduct: Backend {
-    #[fusion(dtype = left, shape = product_shape(left, right))]
-    fn cublas_product(
-        left: FloatTensor<Self>,
-        right: FloatTensor<Self>,
-        scale: f32,
-        beside_each_other: bool,
-    ) -> FloatTensor<Self>;
+    #[fusion(dtype = manner.dtype(left), shape = product_shape(left, right))]
+    fn cublas_product(left: FloatTensor<Self>, right: FloatTensor<Self>, manner: Manner)
+    -> FloatTensor<Self>;
 
     #[fusion(dtype = input, shape = product_shape(input, weight))]
     fn cublas_affine(
@@ -106,6 +105,12 @@ pub trait CublasProduct: Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+}
+
+impl Manner {
+    fn dtype(&self, of_factors: DType) -> DType {
+        if self.is_widened { DType::F32 } else { of_factors }
+    }
 }
 
 fn product_shape(left: &Shape, right: &Shape) -> Shape {
@@ -119,17 +124,16 @@ impl CublasProduct for CubeBackend {
     fn cublas_product(
         left: FloatTensor<Self>,
         right: FloatTensor<Self>,
-        scale: f32,
-        beside_each_other: bool,
+        manner: Manner,
     ) -> FloatTensor<Self> {
-        let mut shape = product_shape(&left.shape(), &right.shape());
-        if !beside_each_other {
-            let output = empty(&left, shape, left.dtype);
-            return multiply(left, right, None, scale, output);
+        let (mut shape, dtype) = (product_shape(&left.shape(), &right.shape()), manner.dtype(left.dtype));
+        if !manner.is_interleaved {
+            let output = empty(&left, shape, dtype);
+            return multiply(left, right, None, manner.scale, output);
         }
         shape.swap(1, 2);
-        let output = Self::float_swap_dims(empty(&left, shape, left.dtype), 1, 2);
-        multiply(left, right, None, scale, output)
+        let output = Self::float_swap_dims(empty(&left, shape, dtype), 1, 2);
+        multiply(left, right, None, manner.scale, output)
     }
 
     fn cublas_affine(
@@ -161,7 +165,7 @@ fn multiply(
     let call = Call {
         plan,
         scale,
-        is_bf16: left.dtype == DType::BF16,
+        types: Types { of_factors: left.dtype, of_output: output.dtype },
         left: binding(&left),
         right: binding(&right),
         bias: bias.as_ref().map(binding),
@@ -189,15 +193,13 @@ impl<B: Backend + CublasProduct, C: CheckpointStrategy> CublasProduct for Autodi
     fn cublas_product(
         left: FloatTensor<Self>,
         right: FloatTensor<Self>,
-        scale: f32,
-        beside_each_other: bool,
+        manner: Manner,
     ) -> FloatTensor<Self> {
         let prepared = Product.prepare::<C>([left.node(), right.node()]).compute_bound().stateful();
-        let (a, b) = (left.primitive().clone(), right.primitive().clone());
-        let product = B::cublas_product(a, b, scale, beside_each_other);
+        let product = B::cublas_product(left.primitive().clone(), right.primitive().clone(), manner);
         match prepared {
             OpsKind::Tracked(mut prepared) => {
-                let state = ([prepared.checkpoint(&left), prepared.checkpoint(&right)], scale);
+                let state = ([prepared.checkpoint(&left), prepared.checkpoint(&right)], manner.scale);
                 prepared.finish(state, product)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(product),
@@ -211,7 +213,7 @@ impl<B: Backend + CublasProduct, C: CheckpointStrategy> CublasProduct for Autodi
     ) -> FloatTensor<Self> {
         let outputs = bias.shape().num_elements();
         let bias = Self::float_reshape(bias, Shape::new([1, outputs]));
-        Self::float_add(Self::cublas_product(input, weight, 1.0, false), bias)
+        Self::float_add(Self::cublas_product(input, weight, Manner::default()), bias)
     }
 }
 
@@ -226,13 +228,18 @@ impl<B: Backend + CublasProduct> Backward<B, 2> for Product {
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
         let (factors, scale) = ops.state;
         let [left, right] = factors.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
-        let multiply = |left, right| B::cublas_product(left, right, scale, false);
+        let manner = Manner { scale, ..Manner::default() };
+        // The gradient of a widened product is f32.
+        let narrow = |gradient, like: &FloatTensor<B>| B::float_cast(gradient, like.dtype().into());
         binary::<B, _, _>(
             ops.parents,
             ops.node,
             gradients,
-            |gradient| multiply(gradient, B::float_transpose(right)),
-            |gradient| multiply(B::float_transpose(left), gradient),
+            |gradient| B::cublas_product(narrow(gradient, &right), B::float_transpose(right), manner),
+            |gradient| {
+                let gradient = narrow(gradient, &left);
+                B::cublas_product(B::float_transpose(left), gradient, manner)
+            },
         );
     }
 }

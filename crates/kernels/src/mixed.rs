@@ -6,7 +6,7 @@ use burn::tensor::module::linear;
 use burn::tensor::{FloatDType, Tensor};
 
 #[cfg(feature = "cublas")]
-use crate::cublas::{self, Placement};
+use crate::cublas::{self, Manner};
 
 /// In what type matrix products are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,12 @@ impl Products {
     /// - output: `[..., m, n]`
     #[must_use]
     pub fn matmul<const D: usize>(self, left: Tensor<D>, right: Tensor<D>) -> Tensor<D> {
-        self.multiply(left, right, product)
+        let (left, right) = (self.operand(left), self.operand(right));
+        #[cfg(feature = "cublas")]
+        if cublas::multiplies_on(&left.device()) {
+            return cublas::matmul(left, right, self.manner());
+        }
+        self.widened(left.matmul(right))
     }
 
     /// Scores of attention: `query` · `key`ᵀ / √`head_size`.
@@ -42,8 +47,8 @@ impl Products {
         let (scale, key) = ((query.dims()[3] as f64).powf(-0.5), key.swap_dims(2, 3));
         #[cfg(feature = "cublas")]
         if cublas::multiplies_on(&query.device()) {
-            let product = |query, key| cublas::matmul(query, key, scale as f32, Placement::Contiguous);
-            return self.multiply(query, key, product);
+            let manner = Manner { scale: scale as f32, ..self.manner() };
+            return cublas::matmul(self.operand(query), self.operand(key), manner);
         }
         // Scaling the queries costs seq_length / head_size times less than scaling the scores.
         self.matmul(query * scale, key)
@@ -57,19 +62,13 @@ impl Products {
     /// - output: `[batch_size, heads, n, head_size]`
     #[must_use]
     pub fn attended(self, weights: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-        self.multiply(weights, value, product_of_heads)
-    }
-
-    fn multiply<const D: usize>(
-        self,
-        left: Tensor<D>,
-        right: Tensor<D>,
-        product: impl FnOnce(Tensor<D>, Tensor<D>) -> Tensor<D>,
-    ) -> Tensor<D> {
-        match self {
-            Self::AsTensors => product(left, right),
-            Self::Bf16 => product(self.operand(left), self.operand(right)).cast(FloatDType::F32),
+        #[cfg(feature = "cublas")]
+        if cublas::multiplies_on(&weights.device()) {
+            // So that heads need not be copied to be beside each other.
+            let manner = Manner { is_interleaved: true, ..self.manner() };
+            return cublas::matmul(self.operand(weights), self.operand(value), manner);
         }
+        self.matmul(weights, value)
     }
 
     /// `input` · `weight` + `bias`; the bias is added to what is f32 again.
@@ -86,13 +85,44 @@ impl Products {
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<D> {
-        if self == Self::AsTensors {
-            return dense(input, weight, bias);
+        let (input, weight) = (self.operand(input), self.operand(weight));
+        #[cfg(feature = "cublas")]
+        if cublas::multiplies_on(&input.device()) {
+            return self.linear_by_cublas(input, weight, bias);
         }
-        let product = dense(self.operand(input), self.operand(weight), None).cast(FloatDType::F32);
-        match bias {
-            Some(bias) => product + bias.unsqueeze(),
-            None => product,
+        if self == Self::AsTensors {
+            return linear(input, weight, bias);
+        }
+        plus(self.widened(linear(input, weight, None)), bias)
+    }
+
+    #[cfg(feature = "cublas")]
+    fn linear_by_cublas<const D: usize>(
+        self,
+        input: Tensor<D>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<D> {
+        let (mut shape, [inputs, outputs]) = (input.dims(), weight.dims());
+        shape[D - 1] = outputs;
+        let input = input.reshape([-1, inputs as i64]);
+        let output = match bias {
+            Some(bias) if self == Self::AsTensors => cublas::affine(input, weight, bias),
+            bias => plus(cublas::matmul(input, weight, self.manner()), bias),
+        };
+        output.reshape(shape)
+    }
+
+    #[cfg(feature = "cublas")]
+    fn manner(self) -> Manner {
+        Manner { is_widened: self == Self::Bf16, ..Manner::default() }
+    }
+
+    /// The product of operands, in the type that tensors have.
+    fn widened<const D: usize>(self, product: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::AsTensors => product,
+            Self::Bf16 => product.cast(FloatDType::F32),
         }
     }
 
@@ -106,37 +136,11 @@ impl Products {
     }
 }
 
-fn product<const D: usize>(left: Tensor<D>, right: Tensor<D>) -> Tensor<D> {
-    #[cfg(feature = "cublas")]
-    if cublas::multiplies_on(&left.device()) {
-        return cublas::matmul(left, right, 1.0, Placement::Contiguous);
+fn plus<const D: usize>(product: Tensor<D>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    match bias {
+        Some(bias) => product + bias.unsqueeze(),
+        None => product,
     }
-    left.matmul(right)
-}
-
-/// So placed, where there is a choice, that heads need not be copied to be beside each other.
-fn product_of_heads(weights: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-    #[cfg(feature = "cublas")]
-    if cublas::multiplies_on(&weights.device()) {
-        return cublas::matmul(weights, value, 1.0, Placement::BesideEachOther);
-    }
-    weights.matmul(value)
-}
-
-/// [`Products::linear`] in the type of the tensors.
-fn dense<const D: usize>(input: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
-    #[cfg(feature = "cublas")]
-    if cublas::multiplies_on(&input.device()) {
-        let (mut shape, [inputs, outputs]) = (input.dims(), weight.dims());
-        shape[D - 1] = outputs;
-        let input = input.reshape([-1, inputs as i64]);
-        let output = match bias {
-            Some(bias) => cublas::affine(input, weight, bias),
-            None => product(input, weight),
-        };
-        return output.reshape(shape);
-    }
-    linear(input, weight, bias)
 }
 
 #[cfg(test)]

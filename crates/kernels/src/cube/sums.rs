@@ -10,6 +10,8 @@ use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::prelude::{CubeCount, CubeDim};
 
+use super::rows::vector_size;
+
 /// What the kernel keeps of the logits of a row, in this order.
 pub(crate) const SUMS: usize = 6;
 
@@ -50,10 +52,11 @@ impl SoftmaxSums for CubeBackend {
         // Rows may lie apart, as CUDA likes them to.
         let (logits, bias, targets) =
             (into_contiguous_aligned(logits), into_contiguous(bias), into_contiguous(targets));
-        let [rows, _] = logits.shape().dims::<2>();
+        let [rows, tokens] = logits.shape().dims::<2>();
         let client = logits.client.clone();
         let shape = Shape::new([rows, SUMS]);
         let output = empty_device_dtype(client.clone(), logits.device.clone(), shape, DType::F32);
+        let vector_size = vector_size(&client, logits.dtype, &[tokens, logits.meta.strides()[0]]);
         let units = client.properties().hardware.max_cube_dim.0.min(UNITS);
         let units = 1 << units.ilog2();
         let types =
@@ -62,6 +65,7 @@ impl SoftmaxSums for CubeBackend {
             &client,
             CubeCount::Static(rows as u32, 1, 1),
             CubeDim::new_1d(units),
+            vector_size,
             logits.into_tensor_arg(),
             bias.into_tensor_arg(),
             targets.into_tensor_arg(),

@@ -9,7 +9,7 @@ use cudarc::cublaslt::result::CublasError;
 use cudarc::cublaslt::sys::cudaStream_t;
 
 use super::Server;
-use super::library::{Addresses, Key, launch};
+use super::library::{Addresses, Key, Types, launch};
 use crate::strided::Plan;
 
 /// A product, and where its tensors are.
@@ -17,7 +17,7 @@ pub(super) struct Call {
     pub(super) plan: Plan,
     /// What the product is multiplied by.
     pub(super) scale: f32,
-    pub(super) is_bf16: bool,
+    pub(super) types: Types,
     pub(super) left: BufferBinding,
     pub(super) right: BufferBinding,
     /// Added to each row.
@@ -58,8 +58,8 @@ impl Call {
 
     fn launch_all(&self, first: Addresses, queue: cudaStream_t) -> Result<(), ServerError> {
         for start in &self.plan.starts {
-            let at = first.behind(*start, if self.is_bf16 { 2 } else { 4 });
-            launch(Key::new(self.plan.geometry, self.is_bf16, at), at, self.scale, queue).map_err(failure)?;
+            let at = first.behind(*start, self.types);
+            launch(Key::new(self.plan.geometry, self.types, at), at, self.scale, queue).map_err(failure)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 
+use burn::tensor::DType;
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
 use sys::cublasLtMatmulDescAttributes_t as Of;
@@ -34,14 +35,21 @@ pub(super) struct Addresses {
     pub(super) workspace: u64,
 }
 
+/// f32 or bf16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Types {
+    pub(super) of_factors: DType,
+    pub(super) of_output: DType,
+}
+
 impl Addresses {
-    /// So many elements of `size` bytes behind these of the left factor, the right one and the output.
-    pub(super) fn behind(self, [left, right, output]: [usize; 3], size: usize) -> Self {
-        let bytes = |elements: usize| (elements * size) as u64;
+    /// So many elements behind these of the left factor, the right one and the output.
+    pub(super) fn behind(self, [left, right, output]: [usize; 3], types: Types) -> Self {
+        let bytes = |elements: usize, dtype: DType| (elements * dtype.size()) as u64;
         Self {
-            left: self.left + bytes(left),
-            right: self.right + bytes(right),
-            output: self.output + bytes(output),
+            left: self.left + bytes(left, types.of_factors),
+            right: self.right + bytes(right, types.of_factors),
+            output: self.output + bytes(output, types.of_output),
             ..self
         }
     }
@@ -51,18 +59,18 @@ impl Addresses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     geometry: Geometry,
-    is_bf16: bool,
+    types: Types,
     has_bias: bool,
     /// Of the left factor, the right one and the output, bytes.
     alignments: [u32; 3],
 }
 
 impl Key {
-    pub(super) fn new(geometry: Geometry, is_bf16: bool, at: Addresses) -> Self {
+    pub(super) fn new(geometry: Geometry, types: Types, at: Addresses) -> Self {
         // More than 256 bytes are of no use to it.
         let alignment = |address: u64| 1 << address.trailing_zeros().min(8);
         let alignments = [at.left, at.right, at.output].map(alignment);
-        Self { geometry, is_bf16, has_bias: at.bias.is_some(), alignments }
+        Self { geometry, types, has_bias: at.bias.is_some(), alignments }
     }
 }
 
@@ -126,10 +134,11 @@ struct Prepared {
 impl Prepared {
     fn new(handle: sys::cublasLtHandle_t, key: Key) -> Result<Self, CublasError> {
         let Geometry { m, n, k, batch, left, right, output } = key.geometry;
-        let kind = if key.is_bf16 { sys::cudaDataType::CUDA_R_16BF } else { sys::cudaDataType::CUDA_R_32F };
-        let layout = |rows, columns, matrices| layout(kind, [rows, columns], matrices, batch);
-        let (right_layout, left_layout, output_layout) =
-            (layout(n, k, right)?, layout(k, m, left)?, layout(n, m, output)?);
+        let layout = |dtype, shape, matrices| layout(dtype, shape, matrices, batch);
+        let Types { of_factors, of_output } = key.types;
+        let right_layout = layout(of_factors, [n, k], right)?;
+        let left_layout = layout(of_factors, [k, m], left)?;
+        let output_layout = layout(of_output, [n, m], output)?;
         let description = describe(key)?;
         let preference = prefer(key)?;
         // SAFETY: all were made above.
@@ -189,13 +198,14 @@ impl Prepared {
 
 /// `rows` and `columns` as the library has them before it transposes.
 fn layout(
-    kind: sys::cudaDataType,
+    dtype: DType,
     [rows, columns]: [usize; 2],
     matrices: Matrices,
     batch: usize,
 ) -> Result<sys::cublasLtMatrixLayout_t, CublasError> {
     let [rows, columns] = if matrices.is_transposed { [columns, rows] } else { [rows, columns] };
-    let layout = result::create_matrix_layout(kind, rows as u64, columns as u64, matrices.stride as i64)?;
+    let layout =
+        result::create_matrix_layout(kind(dtype), rows as u64, columns as u64, matrices.stride as i64)?;
     let (count, apart) = (batch as i32, matrices.apart as i64);
     let set = |part, value: *const c_void, size| {
         // SAFETY: the value is alive and has the size that the library wants for the part.
@@ -206,12 +216,18 @@ fn layout(
     Ok(layout)
 }
 
+fn kind(dtype: DType) -> sys::cudaDataType {
+    match dtype {
+        DType::BF16 => sys::cudaDataType::CUDA_R_16BF,
+        _ => sys::cudaDataType::CUDA_R_32F,
+    }
+}
+
 /// Sums are f32; factors that are f32 are rounded to TF32, as burn's kernels round them.
 fn describe(key: Key) -> Result<sys::cublasLtMatmulDesc_t, CublasError> {
-    let compute = if key.is_bf16 {
-        sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
-    } else {
-        sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
+    let compute = match key.types.of_factors {
+        DType::F32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
     };
     let description = result::create_matmul_desc(compute, sys::cudaDataType::CUDA_R_32F)?;
     set(description, Of::CUBLASLT_MATMUL_DESC_TRANSA, &i32::from(key.geometry.right.is_transposed))?;

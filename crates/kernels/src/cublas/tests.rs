@@ -38,7 +38,7 @@ fn check<const D: usize>(data: [TensorData; 2], arrange: [fn(Tensor<D>) -> Tenso
             read(multiply(left, right))
         };
         assert_eq!(
-            multiply(&device, |left, right| matmul(left, right, 1.0, Placement::Contiguous)),
+            multiply(&device, |left, right| matmul(left, right, Manner::default())),
             multiply(&Device::flex(), Tensor::matmul),
             "{dtype:?}"
         );
@@ -69,4 +69,19 @@ fn heads_are_multiplied() {
     let hidden = |first| integers(&[batch_size, length, count, size], first);
     check::<4>([hidden(1), hidden(2)], [heads, |keys| keys.swap_dims(1, 2).swap_dims(2, 3)]);
     check::<4>([integers(&[batch_size, count, 5, length], 1), hidden(2)], [|scores| scores, heads]);
+}
+
+#[test]
+fn products_of_bf16_may_be_f32_and_scaled_and_beside_each_other() {
+    let Some(device) = device() else { return };
+    let (left, right) = (integers(&[2, 3, 10, 16], 1), integers(&[2, 3, 16, 24], 2));
+    let place = |data: &TensorData, device: &Device, dtype: DType| {
+        Tensor::<4>::from_data(data.clone().convert_dtype(dtype), (device, dtype))
+    };
+    let exact = place(&left, &Device::flex(), DType::F32).matmul(place(&right, &Device::flex(), DType::F32));
+    let manner = Manner { scale: 0.015_625, is_widened: true, is_interleaved: true };
+    let [left, right] = [&left, &right].map(|data| place(data, &device, DType::BF16));
+    let found = matmul(left, right, manner);
+    assert_eq!(found.dtype(), DType::F32);
+    assert_eq!(read(found), read(exact * 0.015_625));
 }

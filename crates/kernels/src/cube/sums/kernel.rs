@@ -9,9 +9,9 @@ const LOWEST_LOGIT: f32 = -1e30;
 
 /// One cube a row: each unit keeps the sums of every `units`-th logit, then they are merged pairwise.
 #[cube(launch)]
-pub(super) fn softmax_sums<F: Float, B: Float, I: Numeric>(
-    logits: &Tensor<F>,
-    bias: &Tensor<B>,
+pub(super) fn softmax_sums<F: Float, N: Size, B: Float, I: Numeric>(
+    logits: &Tensor<Vector<F, N>>,
+    bias: &Tensor<Vector<B, N>>,
     targets: &Tensor<I>,
     output: &mut Tensor<f32>,
     start: u32,
@@ -21,34 +21,32 @@ pub(super) fn softmax_sums<F: Float, B: Float, I: Numeric>(
     let row = CUBE_POS_X as usize;
     let unit = UNIT_POS_X as usize;
     let count = comptime!(units as usize);
+    let size = logits.vector_size();
     let columns = logits.shape(1);
-    let first = row * logits.stride(0);
+    let first = row * logits.stride(0) / size;
     let mut highest = f32::new(LOWEST_LOGIT);
     let mut second = f32::new(LOWEST_LOGIT);
     let mut sum = f32::new(0.0);
     let mut weighted = f32::new(0.0);
     let mut squares = f32::new(0.0);
     let mut column = UNIT_POS_X as usize;
-    while column < columns {
-        let z = f32::cast_from(logits[first + column]) + f32::cast_from(bias[column]);
-        if z > highest {
-            let shift = highest - z;
-            let scale = shift.exp();
-            weighted = (weighted + shift * sum) * scale;
-            sum = sum * scale + f32::new(1.0);
-            squares = squares * scale * scale + f32::new(1.0);
-            second = highest;
-            highest = z;
-        } else {
-            let below = z - highest;
-            let share = below.exp();
-            sum += share;
-            weighted += below * share;
-            squares += share * share;
-            if z > second {
-                second = z;
-            }
+    while column < columns / size {
+        let z =
+            Vector::<f32, N>::cast_from(logits[first + column]) + Vector::<f32, N>::cast_from(bias[column]);
+        let before = highest;
+        #[unroll]
+        for j in 0..N::value() {
+            let logit = z.extract(j);
+            second = max(second, min(highest, logit));
+            highest = max(highest, logit);
         }
+        let shift = before - highest;
+        let scale = shift.exp();
+        let below = z - Vector::new(highest);
+        let shares = below.exp();
+        weighted = (weighted + shift * sum) * scale + (below * shares).vector_sum();
+        sum = sum * scale + shares.vector_sum();
+        squares = squares * scale * scale + (shares * shares).vector_sum();
         column += count;
     }
 
@@ -107,7 +105,9 @@ pub(super) fn softmax_sums<F: Float, B: Float, I: Numeric>(
         if target >= start {
             let place = (target - start) as usize;
             if place < columns {
-                logit = f32::cast_from(logits[first + place]) + f32::cast_from(bias[place]);
+                let (vector, at) = (place / size, place % size);
+                logit = f32::cast_from(logits[first + vector].extract_dynamic(at))
+                    + f32::cast_from(bias[vector].extract_dynamic(at));
             }
         }
         output[at + 5] = logit;
