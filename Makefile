@@ -337,6 +337,20 @@ build: ## Build the stage binaries (release)
 test: ## Build and run all tests
 	$(CARGO) test --locked --workspace
 
+# Beside the device tests, which need a GPU. The tests are told where the libraries are, and cargo is not: what it builds with may look
+# for them too.
+dry := $(or $(CARGO_TARGET_DIR),target)/cuda/dry
+test-dry-cuda: $(dry)/libcuda.so $(dry)/libcublasLt.so.13 ## Test without a GPU what is asked of CUDA and cuBLASLt (tests/dry_cuda)
+	CARGO_TARGET_DIR=$(dry:/dry=) $(CARGO) test --locked --release --workspace --features entromask-device/cuda --lib --no-run
+	LD_LIBRARY_PATH=$(abspath $(dry)) ENTROMASK_TEST_DEVICE=cuda CARGO_TARGET_DIR=$(dry:/dry=) \
+	  $(CARGO) test --locked --release --workspace --features entromask-device/cuda --lib cublas
+
+$(dry)/libcuda.so: tests/dry_cuda/cuda.c
+$(dry)/libcublasLt.so.13: tests/dry_cuda/cublaslt.c
+$(dry)/%:
+	mkdir -p $(@D)
+	$(or $(CC),cc) -O2 -shared -fPIC -o $@ $<
+
 check: ## What has to be clean before a commit: format, lints, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -439,5 +453,5 @@ columns = awk -F'\t' -v left=$(1) -v width=$$(tput cols 2>/dev/null || echo 100)
   printf "  %-" left "s %s\n", name, line }'
 
 FORCE:
-.PHONY: FORCE build test check parity bench bench-select bench-score bench-train bench-glue gpu-bundle gpu-check doctor gc clean help plan ablation results-page glue glue-data report pretrain-self-mask pretrain-random \
+.PHONY: FORCE build test test-dry-cuda check parity bench bench-select bench-score bench-train bench-glue gpu-bundle gpu-check doctor gc clean help plan ablation results-page glue glue-data report pretrain-self-mask pretrain-random \
   pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd
