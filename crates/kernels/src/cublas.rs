@@ -16,7 +16,7 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, binary};
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, TensorMetadata, backend_extension};
@@ -153,6 +153,7 @@ fn multiply(
     scale: f32,
     output: CubeTensor,
 ) -> CubeTensor {
+    check(&left, &right, bias.as_ref());
     if output.shape().num_elements() == 0 {
         return output;
     }
@@ -174,6 +175,17 @@ fn multiply(
     };
     device.submit(move |server| call.run(server));
     output
+}
+
+/// The library goes by addresses and what it is told.
+fn check(left: &CubeTensor, right: &CubeTensor, bias: Option<&CubeTensor>) {
+    let (a, b, last) = (left.shape(), right.shape(), left.shape().num_dims() - 1);
+    let fits = a[..last - 1] == b[..last - 1] && a[last] == b[last - 1] && a[last] > 0;
+    assert!(fits, "{a:?} does not multiply {b:?}");
+    assert!(matches!(left.dtype, DType::F32 | DType::BF16) && left.dtype == right.dtype, "{:?}", right.dtype);
+    if let Some(bias) = bias {
+        assert_eq!((bias.shape().num_elements(), bias.dtype), (b[last], left.dtype), "bias");
+    }
 }
 
 fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
@@ -199,8 +211,11 @@ impl<B: Backend + CublasProduct, C: CheckpointStrategy> CublasProduct for Autodi
         let product = B::cublas_product(left.primitive().clone(), right.primitive().clone(), manner);
         match prepared {
             OpsKind::Tracked(mut prepared) => {
-                let state = ([prepared.checkpoint(&left), prepared.checkpoint(&right)], manner.scale);
-                prepared.finish(state, product)
+                // A factor is needed for the gradient of the other one.
+                let (needs_left, needs_right) = (right.is_tracked(), left.is_tracked());
+                let factors = [(needs_left, &left), (needs_right, &right)]
+                    .map(|(needed, factor)| needed.then(|| prepared.checkpoint(factor)));
+                prepared.finish((factors, manner.scale), product)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(product),
         }
@@ -222,24 +237,29 @@ impl<B: Backend + CublasProduct, C: CheckpointStrategy> CublasProduct for Autodi
 struct Product;
 
 impl<B: Backend + CublasProduct> Backward<B, 2> for Product {
-    /// Both factors, and the scale.
-    type State = ([NodeId; 2], f32);
+    /// The factors that are needed, and the scale.
+    type State = ([Option<NodeId>; 2], f32);
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
         let (factors, scale) = ops.state;
-        let [left, right] = factors.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
+        let [left, right] =
+            factors.map(|id| id.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id)));
+        let gradient = gradients.consume::<B>(&ops.node);
+        let gradient = match left.as_ref().or(right.as_ref()) {
+            // That of a widened product is f32.
+            Some(factor) if factor.dtype() != gradient.dtype() => {
+                B::float_cast(gradient, factor.dtype().into())
+            }
+            _ => gradient,
+        };
         let manner = Manner { scale, ..Manner::default() };
-        // The gradient of a widened product is f32.
-        let narrow = |gradient, like: &FloatTensor<B>| B::float_cast(gradient, like.dtype().into());
-        binary::<B, _, _>(
-            ops.parents,
-            ops.node,
-            gradients,
-            |gradient| B::cublas_product(narrow(gradient, &right), B::float_transpose(right), manner),
-            |gradient| {
-                let gradient = narrow(gradient, &left);
-                B::cublas_product(B::float_transpose(left), gradient, manner)
-            },
-        );
+        let [of_left, of_right] = ops.parents;
+        if let (Some(node), Some(right)) = (of_left, right) {
+            let product = B::cublas_product(gradient.clone(), B::float_transpose(right), manner);
+            gradients.register::<B>(node.id, product);
+        }
+        if let (Some(node), Some(left)) = (of_right, left) {
+            gradients.register::<B>(node.id, B::cublas_product(B::float_transpose(left), gradient, manner));
+        }
     }
 }

@@ -9,8 +9,8 @@
 //! [`Linear`], [`Attention`], [`LayerNorm`] and [`Activation`] are the layers of a forward pass on the CPU; [`TrainedLinear`],
 //! [`AttentionTape`], [`TrainedNorm`] and [`TrainedVocabulary`] go both ways, and are tested against automatic differentiation.
 //!
-//! The kernels are safe Rust over `pulp`, which picks the widest vector unit of the machine at run time. Only products in bf16,
-//! which `pulp` does not know, are entered by an `unsafe` call.
+//! The kernels are safe Rust over `pulp`, which picks the widest vector unit of the machine at run time. `unsafe` is what enters
+//! products in bf16, which `pulp` does not know, and what calls cuBLASLt (`cublas/library.rs`).
 
 #![expect(
     clippy::inline_always,

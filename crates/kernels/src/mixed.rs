@@ -24,7 +24,7 @@ impl Products {
     ///
     /// # Shapes
     /// - left: `[..., m, k]`
-    /// - right: `[..., k, n]`
+    /// - right: `[..., k, n]`, with the same leading dimensions
     /// - output: `[..., m, n]`
     #[must_use]
     pub fn matmul<const D: usize>(self, left: Tensor<D>, right: Tensor<D>) -> Tensor<D> {
@@ -107,7 +107,11 @@ impl Products {
         shape[D - 1] = outputs;
         let input = input.reshape([-1, inputs as i64]);
         let output = match bias {
-            Some(bias) if self == Self::AsTensors => cublas::affine(input, weight, bias),
+            // The library is known to refuse a bias of single rows or columns: PyTorch does not ask it for that either
+            // (`addmm` in aten/src/ATen/native/cuda/Blas.cpp).
+            Some(bias) if self == Self::AsTensors && input.dims()[0].min(inputs).min(outputs) > 1 => {
+                cublas::affine(input, weight, bias)
+            }
             bias => plus(cublas::matmul(input, weight, self.manner()), bias),
         };
         output.reshape(shape)

@@ -9,10 +9,10 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::{into_contiguous, into_contiguous_aligned};
 use burn_cubecl::ops::numeric::empty_device_dtype;
 
-use super::rows::{Shares, vector_size};
+use super::rows::{Shares, is_indexable, vector_size};
 
 /// `input` + `residual`, both `[n, width]`, with each row normalised, times `gamma` `[width]` and plus `beta` `[width]`.
-/// Computed in f32, whatever the type of the tensors, which all have.
+/// Computed in f32, whatever the type of `input`, which the output has.
 pub(crate) fn normalized(
     input: Tensor<2>,
     residual: Option<Tensor<2>>,
@@ -21,8 +21,10 @@ pub(crate) fn normalized(
     epsilon: f64,
 ) -> Tensor<2> {
     let (has_residual, has_beta) = (residual.is_some(), beta.is_some());
-    let [input, residual] = [input.clone(), residual.unwrap_or(input)].map(Tensor::into_dispatch);
-    let [gamma, beta] = [gamma.clone(), beta.unwrap_or(gamma)].map(Tensor::into_dispatch);
+    let dtype = input.dtype();
+    let [input, residual] =
+        [input.clone(), residual.unwrap_or(input)].map(|of| of.cast(dtype).into_dispatch());
+    let [gamma, beta] = [gamma.clone(), beta.unwrap_or(gamma)].map(|of| of.cast(dtype).into_dispatch());
     Tensor::from_dispatch(<Dispatch as NormalizedRows>::normalized_rows(
         input,
         residual,
@@ -59,7 +61,8 @@ impl NormalizedRows for CubeBackend {
         has_beta: bool,
         epsilon: f32,
     ) -> FloatTensor<Self> {
-        let (input, residual) = (into_contiguous_aligned(input), into_contiguous_aligned(residual));
+        let input = into_contiguous_aligned(input);
+        let residual = if has_residual { into_contiguous_aligned(residual) } else { input.clone() };
         let (gamma, beta) = (into_contiguous(gamma), into_contiguous(beta));
         let [rows, width] = input.shape().dims::<2>();
         let client = input.client.clone();
@@ -67,6 +70,7 @@ impl NormalizedRows for CubeBackend {
         if rows == 0 {
             return output;
         }
+        assert!(is_indexable(&input), "u32 does not count {rows} × {width} elements");
         let strides = [&input, &residual, &output].map(|tensor| tensor.meta.strides()[0]);
         let vector_size = vector_size(&client, input.dtype, &[strides.as_slice(), &[width]].concat());
         let shares =

@@ -2,6 +2,7 @@
 
 use burn::tensor::DType;
 use burn_cubecl::cubecl;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
 use cubecl::ir::VectorSize;
 use cubecl::prelude::*;
@@ -46,6 +47,11 @@ impl Shares {
         let cubes = rows.div_ceil(self.rows);
         CubeCount::Static(cubes.min(CUBES) as u32, cubes.div_ceil(CUBES) as u32, 1)
     }
+}
+
+/// Whether the 32 bits that kernels count with are enough.
+pub(super) fn is_indexable(tensor: &CubeTensor) -> bool {
+    tensor.meta.shape()[0] * tensor.meta.strides()[0] <= u32::MAX as usize
 }
 
 /// Elements that a unit reads at once where all `lengths` are multiples of them.

@@ -11,7 +11,7 @@ use burn_cubecl::kernel::into_contiguous_aligned;
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::rows::{Shares, vector_size};
+use super::rows::{Shares, is_indexable, vector_size};
 
 /// Softmax over the keys of `scores` `[batch_size, heads, n, seq_length]`, without those that are `hidden`, of the same shape.
 /// Computed in f32, whatever the type of the scores, which the weights have. Where all keys are hidden all weigh the same.
@@ -51,6 +51,8 @@ fn launch(scores: CubeTensor, hidden: Option<CubeTensor>) -> CubeTensor {
     if rows == 0 {
         return output;
     }
+    assert!(is_indexable(&scores), "u32 does not count {rows} × {seq_length} scores");
+    assert!(hidden.as_ref().is_none_or(|hidden| hidden.shape() == scores.shape()), "one for each score");
     let strides = [&scores, &output].map(|tensor| tensor.meta.strides()[2]);
     let vector_size = vector_size(&client, scores.dtype, &[strides[0], strides[1], seq_length]);
     let most = client.properties().hardware.max_units_per_cube as usize;

@@ -38,8 +38,12 @@ impl Call {
         let _ = ExecuteScope::over(server, stream, written).execute(|server| {
             let factors = [&self.left, &self.right].into_iter().chain(&self.bias);
             let bindings = factors.chain([&self.output, &self.workspace]);
-            let queue = server.write_streams().resolve(stream, bindings)?.current().sys;
-            self.launch_all(addresses, queue.cast())
+            // Kept until the products are in the queue: what it lets go of then may be given to others.
+            let mut streams = server.write_streams().resolve(stream, bindings)?;
+            let queue = streams.current().sys;
+            let launched = self.launch_all(addresses, queue.cast());
+            drop(streams);
+            launched
         });
     }
 
@@ -59,12 +63,13 @@ impl Call {
     fn launch_all(&self, first: Addresses, queue: cudaStream_t) -> Result<(), ServerError> {
         for start in &self.plan.starts {
             let at = first.behind(*start, self.types);
-            launch(Key::new(self.plan.geometry, self.types, at), at, self.scale, queue).map_err(failure)?;
+            let key = Key::new(self.plan.geometry, self.types, at);
+            launch(key, at, self.scale, queue).map_err(|error| failure(&error, key))?;
         }
         Ok(())
     }
 }
 
-fn failure(error: CublasError) -> ServerError {
-    ServerError::Generic { reason: format!("cuBLASLt: {error}"), backtrace: BackTrace::capture() }
+fn failure(error: &CublasError, key: Key) -> ServerError {
+    ServerError::Generic { reason: format!("cuBLASLt: {error} for {key:?}"), backtrace: BackTrace::capture() }
 }

@@ -9,9 +9,9 @@ use std::ffi::c_void;
 use burn::tensor::DType;
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
-use sys::cublasLtMatmulDescAttributes_t as Of;
-use sys::cublasLtMatmulPreferenceAttributes_t as Wish;
-use sys::cublasLtMatrixLayoutAttribute_t as Part;
+use sys::cublasLtMatmulDescAttributes_t as Attribute;
+use sys::cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute;
+use sys::cublasLtMatrixLayoutAttribute_t as LayoutAttribute;
 
 use crate::strided::{Geometry, Matrices};
 
@@ -75,7 +75,8 @@ impl Key {
 }
 
 thread_local! {
-    /// Each device has a thread that launches its kernels.
+    /// A thread launches the kernels of one device and of no other, whose context is current there; a handle belongs to the
+    /// context that was current when it was made.
     static LIBRARY: RefCell<Option<Library>> = const { RefCell::new(None) };
 }
 
@@ -167,7 +168,7 @@ impl Prepared {
         queue: sys::cudaStream_t,
     ) -> Result<(), CublasError> {
         if let Some(bias) = at.bias {
-            set(self.description, Of::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
+            set(self.description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
         }
         let nothing = 0.0_f32;
         let pointer = |address: u64| address as *mut c_void;
@@ -207,19 +208,24 @@ fn layout(
     let layout =
         result::create_matrix_layout(kind(dtype), rows as u64, columns as u64, matrices.stride as i64)?;
     let (count, apart) = (batch as i32, matrices.apart as i64);
-    let set = |part, value: *const c_void, size| {
-        // SAFETY: the value is alive and has the size that the library wants for the part.
-        unsafe { result::set_matrix_layout_attribute(layout, part, value, size) }
+    let set = |attribute, value: *const c_void, size| {
+        // SAFETY: the value is alive and has the size that the library wants for the attribute.
+        unsafe { result::set_matrix_layout_attribute(layout, attribute, value, size) }
     };
-    set(Part::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, (&raw const count).cast(), size_of_val(&count))?;
-    set(Part::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, (&raw const apart).cast(), size_of_val(&apart))?;
+    set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, (&raw const count).cast(), size_of_val(&count))?;
+    set(
+        LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+        (&raw const apart).cast(),
+        size_of_val(&apart),
+    )?;
     Ok(layout)
 }
 
 fn kind(dtype: DType) -> sys::cudaDataType {
     match dtype {
         DType::BF16 => sys::cudaDataType::CUDA_R_16BF,
-        _ => sys::cudaDataType::CUDA_R_32F,
+        DType::F32 => sys::cudaDataType::CUDA_R_32F,
+        other => unreachable!("no product is {other:?}"),
     }
 }
 
@@ -230,17 +236,21 @@ fn describe(key: Key) -> Result<sys::cublasLtMatmulDesc_t, CublasError> {
         _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
     };
     let description = result::create_matmul_desc(compute, sys::cudaDataType::CUDA_R_32F)?;
-    set(description, Of::CUBLASLT_MATMUL_DESC_TRANSA, &i32::from(key.geometry.right.is_transposed))?;
-    set(description, Of::CUBLASLT_MATMUL_DESC_TRANSB, &i32::from(key.geometry.left.is_transposed))?;
+    set(description, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &i32::from(key.geometry.right.is_transposed))?;
+    set(description, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &i32::from(key.geometry.left.is_transposed))?;
     if key.has_bias {
         let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as u32;
-        set(description, Of::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+        set(description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
     }
     Ok(description)
 }
 
 /// `value` has the type that the library wants for `attribute`.
-fn set<T>(description: sys::cublasLtMatmulDesc_t, attribute: Of, value: &T) -> Result<(), CublasError> {
+fn set<T>(
+    description: sys::cublasLtMatmulDesc_t,
+    attribute: Attribute,
+    value: &T,
+) -> Result<(), CublasError> {
     // SAFETY: the value is alive, and its size is given.
     unsafe {
         result::set_matmul_desc_attribute(
@@ -254,20 +264,24 @@ fn set<T>(description: sys::cublasLtMatmulDesc_t, attribute: Of, value: &T) -> R
 
 fn prefer(key: Key) -> Result<sys::cublasLtMatmulPreference_t, CublasError> {
     let preference = result::create_matmul_pref()?;
-    let set = |wish, value: *const c_void, size| {
-        // SAFETY: the value is alive and has the size that the library wants for the wish.
-        unsafe { result::set_matmul_pref_attribute(preference, wish, value, size) }
+    let set = |attribute, value: *const c_void, size| {
+        // SAFETY: the value is alive and has the size that the library wants for the attribute.
+        unsafe { result::set_matmul_pref_attribute(preference, attribute, value, size) }
     };
     let room = WORKSPACE;
-    set(Wish::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (&raw const room).cast(), size_of_val(&room))?;
+    set(
+        PreferenceAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+        (&raw const room).cast(),
+        size_of_val(&room),
+    )?;
     let [left, right, output] = key.alignments;
-    for (wish, alignment) in [
-        (Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, right),
-        (Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, left),
-        (Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, output),
-        (Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, output),
+    for (attribute, alignment) in [
+        (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, right),
+        (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, left),
+        (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, output),
+        (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, output),
     ] {
-        set(wish, (&raw const alignment).cast(), size_of_val(&alignment))?;
+        set(attribute, (&raw const alignment).cast(), size_of_val(&alignment))?;
     }
     Ok(preference)
 }

@@ -84,15 +84,18 @@ fn products_of_bf16_may_be_f32_and_scaled_and_beside_each_other() {
 #[test]
 fn a_bias_is_added_to_each_row() {
     let Some(device) = device() else { return };
-    for dtype in [DType::F32, DType::BF16] {
-        let computed = |device: &Device, affine: fn(Tensor<2>, Tensor<2>, Tensor<1>) -> Tensor<2>| {
+    let shapes = [[7, 24, 40], [2, 24, 33], [31, 2, 5]];
+    for (dtype, [m, k, n]) in
+        [DType::F32, DType::BF16].into_iter().flat_map(|dtype| shapes.map(|shape| (dtype, shape)))
+    {
+        let computed = |device: &Device, affine: &dyn Fn(Tensor<2>, Tensor<2>, Tensor<1>) -> Tensor<2>| {
             let matrix = |shape: &[usize], first| {
                 Tensor::<2>::from_data(integers(shape, first).convert_dtype(dtype), (device, dtype))
             };
-            let bias = Tensor::from_data(integers(&[40], 3).convert_dtype(dtype), (device, dtype));
-            read(affine(matrix(&[7, 24], 1), matrix(&[24, 40], 2), bias))
+            let bias = Tensor::from_data(integers(&[n], 3).convert_dtype(dtype), (device, dtype));
+            read(affine(matrix(&[m, k], 1), matrix(&[k, n], 2), bias))
         };
-        let exact = computed(&Device::flex(), |input, weight, bias| input.matmul(weight) + bias.unsqueeze());
-        assert_eq!(computed(&device, affine), exact, "{dtype:?}");
+        let exact = computed(&Device::flex(), &|input, weight, bias| input.matmul(weight) + bias.unsqueeze());
+        assert_eq!(computed(&device, &affine), exact, "{dtype:?}, {m} × {k} × {n}");
     }
 }

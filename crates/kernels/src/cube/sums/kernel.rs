@@ -29,7 +29,7 @@ pub(super) fn softmax_sums<F: Float, N: Size, B: Float, I: Numeric>(
     let mut sum = f32::new(0.0);
     let mut weighted = f32::new(0.0);
     let mut squares = f32::new(0.0);
-    let mut column = UNIT_POS_X as usize;
+    let mut column = unit;
     while column < columns / size {
         let z =
             Vector::<f32, N>::cast_from(logits[first + column]) + Vector::<f32, N>::cast_from(bias[column]);
@@ -68,26 +68,14 @@ pub(super) fn softmax_sums<F: Float, N: Size, B: Float, I: Numeric>(
         if unit < half {
             let other = unit + half;
             let (a, b) = (highests[unit], highests[other]);
-            let mut top = a;
-            let mut low = b;
-            if b > a {
-                top = b;
-                low = a;
-            }
+            let (top, low) = (max(a, b), min(a, b));
             let (down_a, down_b) = (a - top, b - top);
             let (scale_a, scale_b) = (down_a.exp(), down_b.exp());
             weighteds[unit] = (weighteds[unit] + down_a * sums[unit]) * scale_a
                 + (weighteds[other] + down_b * sums[other]) * scale_b;
             squared[unit] = squared[unit] * scale_a * scale_a + squared[other] * scale_b * scale_b;
             sums[unit] = sums[unit] * scale_a + sums[other] * scale_b;
-            let mut next = low;
-            if seconds[unit] > next {
-                next = seconds[unit];
-            }
-            if seconds[other] > next {
-                next = seconds[other];
-            }
-            seconds[unit] = next;
+            seconds[unit] = max(low, max(seconds[unit], seconds[other]));
             highests[unit] = top;
         }
         sync_cube();
