@@ -10,6 +10,8 @@
 //! A device that was not compiled in, or that does not answer, is a [`Fault`] of the device class (exit code 4),
 //! never a panic.
 
+#[cfg(feature = "gpu")]
+mod kept;
 mod probe;
 mod spec;
 
