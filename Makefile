@@ -341,9 +341,9 @@ test: ## Build and run all tests
 # for them too.
 dry := $(or $(CARGO_TARGET_DIR),target)/cuda/dry
 test-dry-cuda: $(dry)/libcuda.so $(dry)/libcublasLt.so.13 ## Test without a GPU what is asked of CUDA and cuBLASLt (tests/dry_cuda)
-	CARGO_TARGET_DIR=$(dry:/dry=) $(CARGO) test --locked --release --workspace --features entromask-device/cuda --lib --no-run
+	CARGO_TARGET_DIR=$(dry:/dry=) $(CARGO) test --locked --release --workspace --features entromask-device/cuda,entromask-device/tuned --lib --no-run
 	LD_LIBRARY_PATH=$(abspath $(dry)) ENTROMASK_TEST_DEVICE=cuda CARGO_TARGET_DIR=$(dry:/dry=) \
-	  $(CARGO) test --locked --release --workspace --features entromask-device/cuda --lib cublas
+	  $(CARGO) test --locked --release --workspace --features entromask-device/cuda,entromask-device/tuned --lib cublas
 
 $(dry)/libcuda.so: tests/dry_cuda/cuda.c
 $(dry)/libcublasLt.so.13: tests/dry_cuda/cublaslt.c
