@@ -63,24 +63,23 @@ pub(super) fn vector_size(client: &Client, dtype: DType, lengths: &[usize]) -> V
 /// The sum of the values of all units of a row.
 #[cube]
 pub(super) fn sum_of_row(value: f32, #[comptime] units: usize, #[comptime] rows: usize) -> f32 {
-    let mut values = Shared::new_slice(comptime!(units * rows));
-    let (unit, first) = (UNIT_POS_X as usize, UNIT_POS_Y as usize * units);
-    values[first + unit] = value;
-    sync_cube();
-    #[unroll]
-    for step in 0..comptime!(units.ilog2()) {
-        let half = comptime!(units >> (step + 1));
-        if unit < half {
-            values[first + unit] = values[first + unit] + values[first + unit + half];
-        }
-        sync_cube();
-    }
-    values[first]
+    reduced_row(value, true, units, rows)
 }
 
 /// The highest of the values of all units of a row.
 #[cube]
 pub(super) fn highest_of_row(value: f32, #[comptime] units: usize, #[comptime] rows: usize) -> f32 {
+    reduced_row(value, false, units, rows)
+}
+
+/// Their sum, or the highest.
+#[cube]
+fn reduced_row(
+    value: f32,
+    #[comptime] is_sum: bool,
+    #[comptime] units: usize,
+    #[comptime] rows: usize,
+) -> f32 {
     let mut values = Shared::new_slice(comptime!(units * rows));
     let (unit, first) = (UNIT_POS_X as usize, UNIT_POS_Y as usize * units);
     values[first + unit] = value;
@@ -89,7 +88,12 @@ pub(super) fn highest_of_row(value: f32, #[comptime] units: usize, #[comptime] r
     for step in 0..comptime!(units.ilog2()) {
         let half = comptime!(units >> (step + 1));
         if unit < half {
-            values[first + unit] = max(values[first + unit], values[first + unit + half]);
+            let (a, b) = (values[first + unit], values[first + unit + half]);
+            if is_sum {
+                values[first + unit] = a + b;
+            } else {
+                values[first + unit] = max(a, b);
+            }
         }
         sync_cube();
     }
