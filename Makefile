@@ -337,19 +337,22 @@ build: ## Build the stage binaries (release)
 test: ## Build and run all tests
 	$(CARGO) test --locked --workspace
 
-# Beside the device tests, which need a GPU. The tests are told where the libraries are, and cargo is not: what it builds with may look
-# for them too.
-dry := $(or $(CARGO_TARGET_DIR),target)/cuda/dry
-test-dry-cuda: $(dry)/libcuda.so $(dry)/libcublasLt.so.13 ## Test without a GPU what is asked of CUDA and cuBLASLt (tests/dry_cuda)
-	CARGO_TARGET_DIR=$(dry:/dry=) $(CARGO) test --locked --release --workspace --features entromask-device/cuda,entromask-device/tuned --lib --no-run
-	LD_LIBRARY_PATH=$(abspath $(dry)) ENTROMASK_TEST_DEVICE=cuda CARGO_TARGET_DIR=$(dry:/dry=) \
-	  $(CARGO) test --locked --release --workspace --features entromask-device/cuda,entromask-device/tuned --lib cublas
+# The tests are told where the emulated libraries are, and cargo is not: what it builds with may look for them too.
+emulated := $(or $(CARGO_TARGET_DIR),target)/cuda/emulated
+emulated_test = CARGO_TARGET_DIR=$(emulated:/emulated=) $(CARGO) test --locked --release --workspace \
+  --features entromask-device/nvrtc,entromask-device/tuned --config 'target."cfg(all())".runner = "env $(emulated_environment) $(1)"'
+emulated_environment = LD_LIBRARY_PATH=$(abspath $(emulated)) CUDA_PATH=$(abspath tests/emulated_cuda) CUBECL_ENVIRONMENT=emulated ENTROMASK_TEST_DEVICE=cuda
+test-emulated-cuda: $(emulated)/libcuda.so $(emulated)/libcublasLt.so.13 $(emulated)/libnvrtc.so ## Test what runs on CUDA without a GPU (tests/emulated_cuda)
+	$(call emulated_test) --lib -- cublas on_the_device
+	$(call emulated_test) --test devices
+	$(call emulated_test,ENTROMASK_TEST_DTYPE=bf16) --test devices -- families
 
-$(dry)/libcuda.so: tests/dry_cuda/cuda.c
-$(dry)/libcublasLt.so.13: tests/dry_cuda/cublaslt.c
-$(dry)/%:
+$(emulated)/libcuda.so: tests/emulated_cuda/cuda.c
+$(emulated)/libcublasLt.so.13: tests/emulated_cuda/cublaslt.c
+$(emulated)/libnvrtc.so: tests/emulated_cuda/nvrtc.c
+$(emulated)/%:
 	mkdir -p $(@D)
-	$(or $(CC),cc) -O2 -shared -fPIC -o $@ $<
+	$(or $(CC),cc) -O3 -shared -fPIC -o $@ $<
 
 check: ## What has to be clean before a commit: format, lints, documentation
 	$(CARGO) fmt --all --check
@@ -453,5 +456,5 @@ columns = awk -F'\t' -v left=$(1) -v width=$$(tput cols 2>/dev/null || echo 100)
   printf "  %-" left "s %s\n", name, line }'
 
 FORCE:
-.PHONY: FORCE build test test-dry-cuda check parity bench bench-select bench-score bench-train bench-glue gpu-bundle gpu-check doctor gc clean help plan ablation results-page glue glue-data report pretrain-self-mask pretrain-random \
+.PHONY: FORCE build test test-emulated-cuda check parity bench bench-select bench-score bench-train bench-glue gpu-bundle gpu-check doctor gc clean help plan ablation results-page glue glue-data report pretrain-self-mask pretrain-random \
   pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd

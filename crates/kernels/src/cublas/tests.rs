@@ -1,4 +1,4 @@
-//! Against the CPU, in tensors that no kernel has to touch, so that they pass without a GPU too (`tests/dry_cuda`).
+//! Against the CPU, in tensors that no kernel has to touch, so that they pass without a GPU too (`tests/emulated_cuda`).
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 

@@ -31,7 +31,7 @@ static long products, choices;
     } while (0)
 
 __attribute__((destructor)) static void summary(void) {
-    if (getenv("DRY_CUDA_SUM")) fprintf(stderr, "[cublasLt] %ld products, %ld choices\n", products, choices);
+    if (getenv("EMULATED_CUDA_SUM")) fprintf(stderr, "[cublasLt] %ld products, %ld choices\n", products, choices);
 }
 
 Status cublasLtCreate(void **handle) { *handle = malloc(8); return SUCCESS; }
@@ -129,6 +129,26 @@ static int64_t place(const Layout *of, int transposes, int64_t batch, int64_t ro
     return batch * of->apart + (transposes ? column + row * of->leading : row + column * of->leading);
 }
 
+enum { LANES = 8 };
+
+// Row by row, or column by column if so told, filled up with zeros to whole LANES.
+static float *pack(const void *from, const Layout *of, int transposes, int64_t batch, int64_t outer, int64_t inner, int by_columns) {
+    int64_t width = (inner + LANES - 1) / LANES * LANES;
+    float *packed = calloc(outer * width, sizeof *packed);
+    for (int64_t i = 0; i < outer; i++)
+        for (int64_t l = 0; l < inner; l++)
+            packed[i * width + l] = read(from, of->type, by_columns ? place(of, transposes, batch, l, i) : place(of, transposes, batch, i, l));
+    return packed;
+}
+
+static double dot(const float *a, const float *b, int64_t k) {
+    double sums[LANES] = {0}, sum = 0;
+    for (int64_t l = 0; l < k; l += LANES)
+        for (int i = 0; i < LANES; i++) sums[i] += (double)a[l + i] * b[l + i];
+    for (int i = 0; i < LANES; i++) sum += sums[i];
+    return sum;
+}
+
 Status cublasLtMatmul(void *handle, const Description *of, const float *alpha, const void *A, const Layout *a, const void *B, const Layout *b,
                       const float *beta, const void *C, const Layout *c, void *D, const Layout *d, const Algorithm *algorithm,
                       void *workspace, size_t bytes, void *stream) {
@@ -141,21 +161,22 @@ Status cublasLtMatmul(void *handle, const Description *of, const float *alpha, c
         if ((uintptr_t)matrices[i] % algorithm->data[i + 1]) REFUSE("%p is not aligned to %lu bytes", matrices[i], algorithm->data[i + 1]);
     if ((uintptr_t)workspace % 256 || bytes < algorithm->data[4]) REFUSE("workspace %p of %zu bytes", workspace, bytes);
     if (!stream) REFUSE("the default stream");
-    if (getenv("DRY_CUDA_LOG"))
+    if (getenv("EMULATED_CUDA_LOG"))
         fprintf(stderr, "[cublasLt] product %lu x %lu x %ld, batch %d, types %d to %d, transposes %d %d, leading %ld %ld %ld, apart %ld %ld %ld, scale %g\n",
                 d->rows, d->columns, k, d->batch, a->type, d->type, of->transposes_a, of->transposes_b, a->leading, b->leading, d->leading,
                 a->apart, b->apart, d->apart, *alpha);
-    if (getenv("DRY_CUDA_SKIP")) return SUCCESS;
-    for (int64_t batch = 0; batch < d->batch; batch++)
-        for (int64_t column = 0; column < (int64_t)d->columns; column++)
-            for (int64_t row = 0; row < (int64_t)d->rows; row++) {
-                double sum = 0;
-                for (int64_t l = 0; l < k; l++)
-                    sum += (double)read(A, a->type, place(a, of->transposes_a, batch, row, l)) * read(B, b->type, place(b, of->transposes_b, batch, l, column));
-                float value = *alpha * sum;
+    if (getenv("EMULATED_CUDA_SKIP")) return SUCCESS;
+    int64_t m = d->rows, n = d->columns, width = (k + LANES - 1) / LANES * LANES;
+    for (int64_t batch = 0; batch < d->batch; batch++) {
+        float *left = pack(A, a, of->transposes_a, batch, m, k, 0), *right = pack(B, b, of->transposes_b, batch, n, k, 1);
+        for (int64_t column = 0; column < n; column++)
+            for (int64_t row = 0; row < m; row++) {
+                float value = *alpha * dot(left + row * width, right + column * width, width);
                 if (*beta) value += *beta * read(C, c->type, place(c, 0, batch, row, column));
                 if (of->epilogue == EPILOGUE_BIAS) value += read(of->bias, d->type, row);
                 write(D, d->type, place(d, 0, batch, row, column), value);
             }
+        free(left), free(right);
+    }
     return SUCCESS;
 }

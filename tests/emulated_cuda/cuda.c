@@ -1,4 +1,7 @@
-// A CUDA driver with one GPU that is not there: memory is the host's, copies are done at once, kernels are taken and skipped.
+// A CUDA driver with GPUs that are not there: memory is the host's, and copies and kernels are done at once.
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,14 +14,14 @@ typedef int Status;
 typedef uint64_t Address;
 typedef void *Handle;
 
-enum { SUCCESS = 0, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101 };
+enum { SUCCESS = 0, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_PTX = 218, NOT_SUPPORTED = 801 };
 
 static long launches, allocations, modules;
 static __thread Handle current;
 
 #define LOG(...)                            \
     do {                                    \
-        if (getenv("DRY_CUDA_LOG")) {       \
+        if (getenv("EMULATED_CUDA_LOG")) {       \
             fprintf(stderr, "[cuda] ");     \
             fprintf(stderr, __VA_ARGS__);   \
             fputc('\n', stderr);            \
@@ -26,7 +29,7 @@ static __thread Handle current;
     } while (0)
 
 __attribute__((destructor)) static void summary(void) {
-    if (getenv("DRY_CUDA_SUM")) fprintf(stderr, "[cuda] %ld launches, %ld allocations, %ld kernels\n", launches, allocations, modules);
+    if (getenv("EMULATED_CUDA_SUM")) fprintf(stderr, "[cuda] %ld launches, %ld allocations, %ld kernels\n", launches, allocations, modules);
 }
 
 static long count(long *of) { return __sync_add_and_fetch(of, 1); }
@@ -36,15 +39,24 @@ static Handle fresh(void) {
     return (Handle)__sync_add_and_fetch(&last, 16);
 }
 
-// The device: an H100, as far as anybody asks.
+// The devices: H100s, as far as anybody asks.
 
 Status cuInit(unsigned flags) { return SUCCESS; }
 Status cuDriverGetVersion(int *version) { *version = 13000; return SUCCESS; }
-Status cuDeviceGetCount(int *count) { *count = 1; return SUCCESS; }
-Status cuDeviceGet(int *device, int index) { *device = index; return index ? INVALID_DEVICE : SUCCESS; }
-Status cuDeviceGetName(char *name, int size, int device) { snprintf(name, size, "NVIDIA H100 80GB HBM3"); return SUCCESS; }
-Status cuDeviceGetUuid_v2(void *uuid, int device) { memset(uuid, 1, 16); return SUCCESS; }
-Status cuDeviceGetPCIBusId(char *id, int size, int device) { snprintf(id, size, "0000:01:00.0"); return SUCCESS; }
+Status cuDeviceGetCount(int *count) {
+    const char *wanted = getenv("EMULATED_CUDA_DEVICES");
+    *count = wanted ? atoi(wanted) : 1;
+    return SUCCESS;
+}
+Status cuDeviceGet(int *device, int index) {
+    int count;
+    cuDeviceGetCount(&count);
+    *device = index;
+    return index < 0 || index >= count ? INVALID_DEVICE : SUCCESS;
+}
+Status cuDeviceGetName(char *name, int size, int device) { snprintf(name, size, "emulated GPU"); return SUCCESS; }
+Status cuDeviceGetUuid_v2(void *uuid, int device) { memset(uuid, 1 + device, 16); return SUCCESS; }
+Status cuDeviceGetPCIBusId(char *id, int size, int device) { snprintf(id, size, "0000:%02x:00.0", 1 + device); return SUCCESS; }
 Status cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 80ull << 30; return SUCCESS; }
 Status cuMemGetInfo_v2(size_t *left, size_t *all) { *left = 70ull << 30; *all = 80ull << 30; return SUCCESS; }
 
@@ -67,14 +79,14 @@ Status cuDeviceGetAttribute(int *value, int attribute, int device) {
     return SUCCESS;
 }
 
-Status cuDevicePrimaryCtxRetain(Handle *context, int device) { *context = (Handle)0x1000; return SUCCESS; }
+Status cuDevicePrimaryCtxRetain(Handle *context, int device) { *context = (Handle)(uintptr_t)(0x1000 + 16 * device); return SUCCESS; }
 Status cuDevicePrimaryCtxRelease_v2(int device) { return SUCCESS; }
 Status cuCtxSetCurrent(Handle context) { current = context; return SUCCESS; }
 Status cuCtxGetCurrent(Handle *context) { *context = current; return SUCCESS; }
 Status cuCtxSynchronize(void) { return SUCCESS; }
 Status cuCtxGetStreamPriorityRange(int *least, int *greatest) { *least = 0; *greatest = -5; return SUCCESS; }
-Status cuGetErrorName(Status status, const char **name) { *name = "error of the dry driver"; return SUCCESS; }
-Status cuGetErrorString(Status status, const char **text) { *text = "error of the dry driver"; return SUCCESS; }
+Status cuGetErrorName(Status status, const char **name) { *name = "error of the emulated driver"; return SUCCESS; }
+Status cuGetErrorString(Status status, const char **text) { *text = "error of the emulated driver"; return SUCCESS; }
 
 // Streams and events: everything is done when it is asked for.
 
@@ -111,6 +123,7 @@ Status cuMemAlloc_v2(Address *address, size_t bytes) {
     void *memory = NULL;
     Status status = allocate(&memory, bytes);
     *address = (Address)memory;
+    if (!status) memset(memory, 0xff, bytes);   // not a number, as f32 and as bf16: what is read before it is written is seen
     count(&allocations);
     LOG("allocate %zu", bytes);
     return status;
@@ -159,12 +172,20 @@ Status cuMemcpy2DAsync_v2(const struct copy2d *copy, Handle stream) {
     return SUCCESS;
 }
 
-// Kernels.
+// Kernels: the sources that the NVRTC beside this driver marks are compiled for the host and run, all others are skipped.
+
+static const char mark[] = "// emulated: ";
+
+typedef struct { unsigned grid[3], block[3], shared; } Launch;
+typedef void Run(const Launch *, void **arguments);
+typedef struct { char *name; Run *run; } Function;
+
+static pthread_mutex_t running = PTHREAD_MUTEX_INITIALIZER;
 
 Status cuModuleLoadData(Handle *module, const void *ptx) {
     long number = count(&modules);
-    const char *folder = getenv("DRY_CUDA_PTX");
-    *module = fresh();
+    const char *folder = getenv("EMULATED_CUDA_PTX");
+    *module = strdup(ptx);
     if (folder) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%d-%05ld.ptx", folder, (int)getpid(), number);
@@ -176,20 +197,85 @@ Status cuModuleLoadData(Handle *module, const void *ptx) {
     }
     return SUCCESS;
 }
-Status cuModuleUnload(Handle module) { return SUCCESS; }
-Status cuModuleGetFunction(Handle *function, Handle module, const char *name) { *function = strdup(name); return SUCCESS; }
+Status cuModuleUnload(Handle module) { free(module); return SUCCESS; }
+
+// What cannot be said in C++: shared memory of no size, for which the emulator has room, and an addition in PTX.
+static const char room[] = "extern __shared__ ", addition[] = "asm volatile(\"atom.relaxed.add.f32 ";
+
+static const char *write_room(FILE *to, const char *text) {
+    const char *name = strstr(text, " char ") + 6, *end = strstr(name, "[]");
+    fprintf(to, "char *const %.*s = emulated::shared", (int)(end - name), name);
+    return end + 2;
+}
+
+static const char *write_addition(FILE *to, const char *text) {
+    char address[64] = "", value[64] = "";
+    sscanf(strstr(text, "\"l\"("), "\"l\"(%63[^)]), \"f\"(%63[^)])", address, value);
+    fprintf(to, "result = atomicAdd((float *)%s, (float)%s);", address, value);
+    return strchr(text, '\n');
+}
+
+static void write_source(FILE *to, const char *text, const char *kernel) {
+    int waits = strstr(text, "__sync") || strstr(text, "_sync(");
+    while (*text) {
+        if (!strncmp(text, room, sizeof room - 1)) text = write_room(to, text);
+        else if (!strncmp(text, addition, sizeof addition - 1)) text = write_addition(to, text);
+        else fputc(*text++, to);
+    }
+    fprintf(to, "\nEMULATED_LAUNCH(%s, %d)\n", kernel, waits);
+}
+
+static Run *compile(const char *text, const char *kernel) {
+    char folder[] = "/tmp/emulated-cuda-XXXXXX", source[64], library[64], command[8192];
+    const char *headers = text + sizeof mark - 1, *compiler = getenv("CXX");
+    int length = strcspn(headers, "\n");
+    if (!mkdtemp(folder)) return NULL;
+    snprintf(source, sizeof source, "%s/kernel.cpp", folder);
+    snprintf(library, sizeof library, "%s/kernel.so", folder);
+    FILE *file = fopen(source, "w");
+    if (!file) return NULL;
+    write_source(file, headers + length, kernel);
+    fclose(file);
+    snprintf(command, sizeof command,
+             "%s -std=c++17 -O1 -fno-strict-aliasing -fpermissive -w -U_FORTIFY_SOURCE -shared -fPIC -I'%.*s' -include device.hpp -o %s %s",
+             compiler ? compiler : "c++", length, headers, library, source);
+    if (system(command)) {
+        fprintf(stderr, "[cuda] %s cannot be compiled: %s\n", kernel, source);
+        return NULL;
+    }
+    void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (!handle) fprintf(stderr, "[cuda] %s\n", dlerror());
+    if (!getenv("EMULATED_CUDA_KEEP")) unlink(source), unlink(library), rmdir(folder);
+    return handle ? (Run *)dlsym(handle, "emulated_launch") : NULL;
+}
+
+Status cuModuleGetFunction(Handle *function, Handle module, const char *name) {
+    int is_source = !strncmp(module, mark, sizeof mark - 1);
+    Function *found = malloc(sizeof *found);
+    *found = (Function){.name = strdup(name), .run = is_source ? compile(module, name) : NULL};
+    *function = found;
+    return is_source && !found->run ? INVALID_PTX : SUCCESS;
+}
 Status cuFuncSetAttribute(Handle function, int attribute, int value) { return SUCCESS; }
 Status cuTensorMapEncodeTiled(void *map, ...) { return SUCCESS; }
 Status cuTensorMapEncodeIm2col(void *map, ...) { return SUCCESS; }
 
 Status cuLaunchKernel(Handle function, unsigned x, unsigned y, unsigned z, unsigned threads_x, unsigned threads_y, unsigned threads_z,
                       unsigned shared, Handle stream, void **arguments, void **extra) {
+    const Function *kernel = function;
+    Launch launch = {{x, y, z}, {threads_x, threads_y, threads_z}, shared};
     count(&launches);
-    LOG("launch %s, blocks %u %u %u, threads %u %u %u", (char *)function, x, y, z, threads_x, threads_y, threads_z);
+    LOG("launch %s, blocks %u %u %u, threads %u %u %u", kernel->name, x, y, z, threads_x, threads_y, threads_z);
+    if (!kernel->run || getenv("EMULATED_CUDA_SKIP")) return SUCCESS;
+    pthread_mutex_lock(&running);
+    kernel->run(&launch, arguments);
+    pthread_mutex_unlock(&running);
     return SUCCESS;
 }
+
+// Only kernels of clusters are launched so, which are none of those that are run.
 Status cuLaunchKernelEx(const void *configuration, Handle function, void **arguments, void **extra) {
     count(&launches);
-    LOG("launch %s", (char *)function);
-    return SUCCESS;
+    LOG("launch %s", ((Function *)function)->name);
+    return ((Function *)function)->run ? NOT_SUPPORTED : SUCCESS;
 }
