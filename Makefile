@@ -58,6 +58,7 @@ $(foreach v,$(filter $(given),$(choices) DATA PIPELINES MODEL DEVICE GRID),$(for
 # A comment behind a value leaves blanks at its end.
 $(foreach v,$(choices) DEVICE THREADS JOBS DATA,$(eval override $(v) := $(strip $($(v)))))
 override DATA := $(patsubst %/,%,$(DATA))
+override REFERENCE := $(patsubst %/,%,$(REFERENCE))
 
 # Each names a file, which is looked for now and not when hours of work have led to it.
 $(foreach v,CORPUS STUDENT SCORE MASK TRAIN KD GLUE TARGETS,$(eval file_of_$(v) := \
@@ -86,7 +87,23 @@ $(foreach v,ROUNDS ROUND_EPOCHS,$(if $(call matches,0|[1-9][0-9]*,$(v)),,\
   $(error $(v)=$($(v)): it must be a number, without zeros before it)))
 $(if $(call matches,|[1-9][0-9]*,THREADS),,$(error THREADS=$(THREADS): a number above 0, or nothing for all cores))
 $(if $(filter after-init anneal,$(FIRST_MODE)),,$(error FIRST_MODE=$(FIRST_MODE): after-init or anneal))
-$(if $(call matches,[01]|0[.][0-9]+|1[.]0+,FIRST_UNTIL),,$(error FIRST_UNTIL=$(FIRST_UNTIL): a number from 0 to 1))
+$(if $(call matches,0[.][0-9]*[1-9],FIRST_UNTIL),,\
+  $(error FIRST_UNTIL=$(FIRST_UNTIL): a number above 0 and below 1, such as 0.25, without zeros behind it))
+
+# What is asked for are these of the five pipelines.
+goals := $(filter-out plan,$(MAKECMDGOALS)) $(if $(filter plan,$(MAKECMDGOALS)),$(GOAL))
+runs  := $(strip $(filter random teacher-mask self-mask kd self-mask-kd,$(goals:pretrain-%=%)) \
+  $(if $(filter MODEL,$(given)),,$(if $(filter glue report,$(goals)),$(RUN))))
+$(if $(filter $(given),MASK),$(if $(runs),$(if $(filter-out random kd,$(runs)),,$(error MASK does nothing for $(runs): its masks are random))))
+# $(call has_online,recipe): whether it masks by itself while it trains
+has_online = $(shell grep -lE '^ *\[online' $(PIPELINES)/train/$(1).toml 2>/dev/null)
+$(foreach v,$(if $(filter self-mask,$(runs)),TRAIN) $(if $(filter self-mask-kd,$(runs)),KD),$(if $(filter 0,$(ROUNDS)),,$(if $(call has_online,$($(v))),\
+  $(error $(v)=$($(v)) masks by itself while it trains and would never see the masks of rounds: train it by pretrain-random (RUN=random)))))
+# $(call temperature,file,section, if it is in one)
+temperature = $(shell awk -v wanted='$(2)' '/^ *\[/ { section = $$1 } section == wanted && sub(/^ *temperature *= */, "") { print $$1 + 0 }' $(1) 2>/dev/null)
+$(if $(filter cached,$(DISTILL)),$(if $(filter kd self-mask-kd,$(runs)),$(foreach wanted,$(call temperature,$(file_of_KD),[objective]),\
+  $(foreach kept,$(call temperature,$(file_of_TARGETS),),$(if $(filter $(wanted),$(kept)),,\
+    $(error $(file_of_TARGETS): temperature $(kept), and $(file_of_KD) distils at $(wanted): what is kept holds for one))))))
 
 CARGO_TARGET_DIR ?=
 # One target folder per backend: a CPU build must never replace a GPU build without a word.
@@ -96,6 +113,7 @@ $(if $(filter-out wgpu vulkan cuda,$(BACKEND)),$(error DEVICE=$(DEVICE): it is c
 TARGET  := $(or $(CARGO_TARGET_DIR),target)$(if $(BACKEND),/$(BACKEND))
 BIN     ?= $(TARGET)/release
 BUILD   ?= build
+$(foreach v,CARGO_TARGET_DIR BIN BUNDLE page,$(if $(filter-out undefined,$(origin $(v))),$(if $(word 2,$($(v))),$(error $(v)=$($(v)): paths without blanks only))))
 # Fused and tuned GPU kernels; empty for software Vulkan, which cannot run them.
 TUNED   ?= yes
 
@@ -123,7 +141,10 @@ train_dtype = $(if $(filter bf16,$(TRAIN_DTYPE)),--dtype bf16)
 
 reference = $(if $(REFERENCE),--reference $(REFERENCE))
 # `select` refuses entropies that the policy would not read; without one it is random.
-entropy   = $(if $(call policy,high|low|band|sample|mixed|reducible),--entropy $(1))
+reads_entropy := $(call policy,high|low|band|sample|mixed|reducible)
+entropy   = $(if $(reads_entropy),--entropy $(1))
+# $(call selects_from,entropies): what it needs
+selects_from = $(if $(reads_entropy),$(1),$(tokens))/manifest.json
 mask_name = $(MASK)$(if $(REFERENCE),-to-$(subst /,-,$(REFERENCE:$(DATA)/entropy/$(CORPUS)/%=%)))
 
 # ---- Tokens ---------------------------------------------------------------------------------------------------------
@@ -156,6 +177,8 @@ $(if $(word 2,$(call teacher_key,path)),$(error $(teacher_file): path = $(call t
 $(if $(filter $(given),TEACHER),$(if $(teacher_file)$(wildcard $(TEACHER)/config.json),,\
   $(error TEACHER=$(TEACHER): no folder with a config.json, and there is no $(PIPELINES)/teacher/$(TEACHER).toml, but $(call names_in,$(PIPELINES)/teacher/))))
 teacher_student := $(strip $(call teacher_key,student))
+$(if $(teacher_student),$(if $(wildcard $(PIPELINES)/student/$(teacher_student).toml),,$(error $(teacher_file): student = $(teacher_student): \
+  there is no $(PIPELINES)/student/$(teacher_student).toml, but $(call names_in,$(PIPELINES)/student/))))
 teacher_epochs  := $(or $(strip $(call teacher_key,epochs)),$(total_epochs))
 # Folders of different models often have the same name.
 folder_name      = $(notdir $(1:%/=%))-$(shell printf %s '$(abspath $(1))' | sha256sum | cut -c1-8)
@@ -206,7 +229,7 @@ kd_model        := $(models)/$(STUDENT)-$(call by,$(KD))/teacher-$(kd_name)-rand
 $(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE | $(BUILD)
 	$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml $(score_dtype) --tokens $(tokens) --model $(teacher) $(on_one)
 
-$(teacher_masks)/manifest.json: $(teacher_entropy)/manifest.json FORCE | $(BUILD)
+$(teacher_masks)/manifest.json: $(call selects_from,$(teacher_entropy)) FORCE | $(BUILD)
 	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) $(call entropy,$(teacher_entropy)) \
 	  $(reference) --set first_epoch=0 --set epochs=$(total_epochs)
 
@@ -243,7 +266,7 @@ $(call self_entropy,$(1),$(2))/manifest.json: $(call self_model,$(1),$(3))/manif
 	$$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml $(score_dtype) --tokens $(tokens) \
 	  --model $(call self_model,$(1),$(3)) $$(on_one)
 
-$(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call self_entropy,$(1),$(2))/manifest.json FORCE | $(BUILD)
+$(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call selects_from,$(call self_entropy,$(1),$(2))) FORCE | $(BUILD)
 	$$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) \
 	  $(call entropy,$(call self_entropy,$(1),$(2))) $(reference) \
 	  --set first_epoch=$$$$(($(2) * $(ROUND_EPOCHS))) --set epochs=$(ROUND_EPOCHS)
@@ -260,7 +283,7 @@ define self_rounds
 $(call self_model,$(1),0)/manifest.json: $(call self_masks,$(1),0)/manifest.json $(call self_ready,$(1),0) FORCE | $(BUILD)
 	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),0)) $(call self_guide,$(1),0)
 
-$(if $(cached),$(if $(filter $(KD),$(1)),$(call targets_rule,$(call self_masks,$(1),0))))
+$(if $(cached),$(if $(filter $(KD),$(1)),$(if $(filter $(kd_masks),$(call self_masks,$(1),0)),,$(call targets_rule,$(call self_masks,$(1),0)))))
 
 $(foreach n,$(rounds),$(eval $(call self_round,$(1),$(n),$(shell echo $$(($(n) - 1))))))
 endef
@@ -439,7 +462,8 @@ clean: ## Remove everything that was made in data/ (the samples stay, and all th
 	@made=$$($(made)); made=$$(grep -vx /dev/null <<<"$$made" | sort -u || true); \
 	  [ -n "$$made" ] || { echo "DATA=$(DATA): nothing in it was made here" >&2; exit $(if $(filter command,$(origin_of_data)),2,0); }; \
 	  cd "$(DATA)" >/dev/null; while read -r path; do \
-	    echo "removed $(DATA)/$$path"; rm -rf "$$path"; rmdir -p --ignore-fail-on-non-empty "$$(dirname "$$path")" 2>/dev/null || true; \
+	    if [ -e "$$path/.lock" ] && ! flock --nonblock "$$path/.lock" true; then echo "kept $(DATA)/$$path, which is being written" >&2; continue; fi; \
+    echo "removed $(DATA)/$$path"; rm -rf "$$path"; rmdir -p --ignore-fail-on-non-empty "$$(dirname "$$path")" 2>/dev/null || true; \
 	  done <<<"$$made"
 
 help: ## This list

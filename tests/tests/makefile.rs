@@ -17,7 +17,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 13] = [
+    let cases: [(&[&str], &[&str]); 19] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
@@ -32,7 +32,14 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["pretrain-random", "ROUNDS=010"], &["ROUNDS=010", "without zeros"]),
         (&["pretrain-random", "ROUND_EPOCHS=08"], &["ROUND_EPOCHS=08", "without zeros"]),
         (&["pretrain-teacher-mask", "FIRST=random", "FIRST_MODE=foo"], &["FIRST_MODE=foo", "anneal"]),
-        (&["pretrain-teacher-mask", "FIRST=random", "FIRST_UNTIL=3"], &["FIRST_UNTIL=3", "from 0 to 1"]),
+        (&["pretrain-teacher-mask", "FIRST=random", "FIRST_UNTIL=3"], &["FIRST_UNTIL=3", "below 1"]),
+        // Its second masks would never be seen, and 0.50 is another name of what 0.5 makes.
+        (&["pretrain-teacher-mask", "FIRST=random", "FIRST_UNTIL=1.0"], &["FIRST_UNTIL=1.0", "below 1"]),
+        (&["pretrain-teacher-mask", "FIRST=random", "FIRST_UNTIL=0.50"], &["without zeros behind it"]),
+        (&["pretrain-random", "MASK=high"], &["MASK does nothing for random"]),
+        (&["pretrain-self-mask", "TRAIN=online"], &["TRAIN=online", "pretrain-random"]),
+        (&["glue", "TRAIN=online"], &["TRAIN=online", "RUN=random"]),
+        (&["report", "page=a b.html"], &["page=a b.html", "without blanks"]),
         (&["pretrain-random", "THREADS=abc"], &["THREADS=abc", "a number above 0"]),
         (&["pretrain-random", "THREADS=0"], &["THREADS=0", "a number above 0"]),
     ];
@@ -76,6 +83,7 @@ fn entropies_are_named_for_policies_that_read_them() -> Result<()> {
             let (_, plan) = make(&["--dry-run", goal, &format!("MASK={mask}")])?;
             assert!(plan.contains(&format!("mask/{mask}.toml")), "{plan}");
             assert_eq!(plan.contains("--entropy data/entropy/"), reads, "{goal} {mask}: {plan}");
+            assert_eq!(plan.contains("entromask-score"), reads, "what is not read is not scored: {plan}");
         }
     }
     Ok(())
@@ -90,6 +98,46 @@ fn a_path_with_a_blank_in_a_teachers_file_is_refused() -> Result<()> {
     let (code, printed) = make(&["pretrain-teacher-mask", "TEACHER=mine", &pipelines])?;
     assert_eq!(code, Some(2), "{printed}");
     assert!(printed.contains("/models/my teacher") && printed.contains("without blanks"), "{printed}");
+    Ok(())
+}
+
+/// Before the teacher is trained and asked.
+#[test]
+fn pipelines_that_cannot_go_together_are_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let files = [
+        ("teacher/mine.toml", "student = \"tinny\"\n"),
+        ("train/warm.toml", "[online]\ntemperature = 2\n[objective]\ntemperature = 4.0\n"),
+        ("targets/top64.toml", "temperature = 2.0\n"),
+    ];
+    for (file, text) in files {
+        fs::create_dir_all(folder.path().join(file).parent().expect("a folder"))?;
+        fs::write(folder.path().join(file), text)?;
+    }
+    let pipelines = format!("PIPELINES={}", folder.path().display());
+    let (code, printed) = make(&["pretrain-teacher-mask", "TEACHER=mine", &pipelines])?;
+    assert!(code == Some(2) && printed.contains("student/tinny.toml"), "{printed}");
+    let (code, printed) = make(&["pretrain-kd", "DISTILL=cached", "KD=warm", &pipelines])?;
+    assert!(
+        code == Some(2) && printed.contains("temperature 2, and") && printed.contains("at 4:"),
+        "{printed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_is_being_written_is_not_cleaned() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let own = folder.path().join("models/sample/tiny");
+    fs::create_dir_all(&own)?;
+    let lock = std::fs::File::create(own.join(".lock"))?;
+    lock.lock()?;
+    let data = format!("DATA={}", folder.path().display());
+    let (code, printed) = make(&["clean", &data])?;
+    assert!(code == Some(0) && own.exists() && printed.contains("which is being written"), "{printed}");
+    drop(lock);
+    let (_, printed) = make(&["clean", &data])?;
+    assert!(!own.exists(), "{printed}");
     Ok(())
 }
 
