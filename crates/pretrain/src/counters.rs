@@ -5,6 +5,7 @@ use entromask_fault::Fault;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Budget, Done};
+use crate::online::Unspent;
 use crate::validation::Score;
 
 /// How far training has come; all of it is in every checkpoint.
@@ -33,6 +34,9 @@ pub(crate) struct Counters {
     /// Seconds of training, earlier rounds included; counted where the horizon is counted in them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// Of masks that were chosen while training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<Unspent>,
     /// In a checkpoint, how long the logs were; unknown in those of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logged: Option<Logged>,

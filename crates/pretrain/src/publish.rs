@@ -78,7 +78,7 @@ fn copy(bench: &Workbench, file: &str, source: &Path) -> Result<()> {
 
 fn stats(job: &Job, trained: &Trained) -> Value {
     let (counters, (valid_rows, valid_positions)) = (&trained.counters, trained.validated);
-    json!({
+    let mut stats = json!({
         "steps": counters.step,
         "first_epoch": job.span.first_epoch,
         "end_epoch": job.span.end_epoch(),
@@ -91,5 +91,9 @@ fn stats(job: &Job, trained: &Trained) -> Value {
         "valid_accuracy": counters.valid.map(|score| score.accuracy),
         "valid_perplexity": counters.valid.map(|score| score.perplexity),
         "vocab_size": job.student.vocab_size,
-    })
+    });
+    if let Some(unspent) = counters.online {
+        stats["online"] = json!(unspent);
+    }
+    stats
 }

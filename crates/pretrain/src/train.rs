@@ -57,6 +57,7 @@ pub(crate) fn train(job: &Job, bench: &Workbench, devices: &Devices, names: &str
     }
     trainer.progress.finish();
     trainer.warn_of_an_early_end();
+    trainer.warn_of_a_phase_without_end();
     Ok(trainer.finish())
 }
 
@@ -197,7 +198,9 @@ impl<'a> Trainer<'a> {
         let model = self.shards.model().valid();
         let rows = self.job.config.micro_batch.unwrap_or(began);
         let device = self.shards.device().clone().inner();
-        self.counters.flops += online.choose(batch, (&model, &self.job.student), now, (rows, &device))?;
+        let chosen = online.choose(batch, (&model, &self.job.student), now, (rows, &device))?;
+        self.counters.flops += chosen.flops;
+        *self.counters.online.get_or_insert_default() += chosen.budget;
         Ok(())
     }
 
@@ -332,6 +335,22 @@ impl<'a> Trainer<'a> {
                 "the masks end after {:.1} % of the budget, and with them the schedule: make masks for more epochs",
                 100.0 * at / total
             );
+        }
+    }
+
+    /// What comes after a first phase of so many tokens may never have come.
+    fn warn_of_a_phase_without_end(&self) {
+        let (config, done) = (&self.job.config, self.done());
+        let transfers = [("transfer", Some(config.transfer)), ("mask_transfer", config.mask_transfer)];
+        for (name, transfer) in transfers {
+            let endless = transfer.is_some_and(|transfer| !transfer.is_over(done));
+            if endless && self.job.span.end_epoch() == config.epochs {
+                tracing::warn!(
+                    "{name}.init_tokens: training ended after {} tokens, before its first phase did: what \
+                     should follow was never seen",
+                    done.tokens
+                );
+            }
         }
     }
 

@@ -193,10 +193,18 @@ fn phases_have_something_to_learn() -> Result<()> {
     for (option, words) in [
         ("mask_transfer.init_fraction=0.5", "mask_transfer.mode = \"complete\""),
         ("mask_transfer={mode='anneal',init_fraction=2}", "mask_transfer.init_fraction = 2"),
+        ("mask_transfer={mode='anneal',init_fraction=0}", "mask_transfer.init_fraction = 0"),
+        ("mask_transfer={mode='after-init',init_fraction=1.0}", "mask_transfer.init_fraction = 1"),
+        ("mask_transfer={mode='after-init',init_tokens=0}", "mask_transfer.init_tokens = 0"),
     ] {
         let mut command = session.command(&masks, "model");
         expect_failure(command.args(["--init-masks", path, "--set", option]), 2, words)?;
     }
+    let endless = "mask_transfer={mode='after-init',init_tokens=100000000}";
+    let mut command = session.command(&masks, "model");
+    let output = command.args(["--init-masks", path, "--set", "epochs=1", "--set", endless]).output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("what should follow was never seen"), "{told}");
     Ok(())
 }
 

@@ -30,17 +30,17 @@ impl Layers<'_> {
     /// A usage fault that names the field and both values.
     pub(crate) fn check(&self) -> Result<()> {
         let dir = self.stored.dir().display();
-        if let Some(problem) = self.family_problem().or_else(|| self.layers_problem()) {
+        if let Some(problem) = self.family_problem() {
             return Err(Fault::usage(format!("{dir}: {problem}")).into());
         }
-        match self.sizes().into_iter().find(|(_, theirs, ours)| theirs != ours) {
-            None => Ok(()),
-            Some((field, theirs, ours)) => {
-                Err(Fault::usage(format!("{dir}: {field} is {theirs}, the new model's is {ours}"))
-                    .remedy("weights can be handed on between models of equal widths only")
-                    .into())
-            }
+        if let Some((field, theirs, ours)) = self.sizes().into_iter().find(|(_, theirs, ours)| theirs != ours)
+        {
+            return Err(Fault::usage(format!("{dir}: {field} is {theirs}, the new model's is {ours}"))
+                .remedy("weights can be handed on between models of equal widths only")
+                .into());
         }
+        // Last, since choosing layers cures nothing else.
+        self.layers_problem().map_or(Ok(()), |problem| Err(Fault::usage(format!("{dir}: {problem}")).into()))
     }
 
     /// `DistilBERT` is BERT without segments.
@@ -53,8 +53,10 @@ impl Layers<'_> {
     fn layers_problem(&self) -> Option<String> {
         let (theirs, ours) = (self.origin.num_hidden_layers, self.config.num_hidden_layers);
         let Some(layers) = self.chosen else {
-            return (theirs != ours)
-                .then(|| format!("it has {theirs} layers, the new model {ours}: choose {ours} layers"));
+            let some: Vec<usize> = (0..ours).map(|depth| depth * theirs / ours.max(1)).collect();
+            return (theirs != ours).then(|| {
+                format!("it has {theirs} layers, the new model {ours}: choose {ours} of them, as init.layers = {some:?}")
+            });
         };
         if self.origin.model_type == Family::Albert {
             return Some("its layers share their weights: there is nothing to choose".to_owned());

@@ -187,6 +187,10 @@ impl Config {
     pub fn semantic(&self) -> Value {
         let mut value = serde_json::to_value(self).expect("a config is plain data");
         value.as_object_mut().map(|keys| keys.remove("run"));
+        if self.online.as_ref().is_some_and(|online| online.mode == OnlineMode::Running) {
+            // Earlier versions took them in the order of the row.
+            value["online"]["unknown"] = "drawn".into();
+        }
         value
     }
 

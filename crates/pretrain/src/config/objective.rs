@@ -138,6 +138,11 @@ impl Transfer {
         }
     }
 
+    /// Whether the first phase is, if there is one.
+    pub(crate) fn is_over(&self, done: Done) -> bool {
+        self.mode == TransferMode::Complete || self.phase(done) >= 1.0
+    }
+
     /// How much of the phase is over, from 0 to 1.
     fn phase(&self, done: Done) -> f64 {
         let (at, length) = match self.init_tokens {

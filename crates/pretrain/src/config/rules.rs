@@ -23,15 +23,23 @@ impl Config {
     /// # Errors
     /// A [`Fault`] of class usage that names the key and the value.
     pub fn check(&self) -> Result<()> {
-        let later = self.mask_transfer.as_ref().map(|transfer| ("mask_transfer.init_fraction", transfer));
-        let transfers = [Some(("transfer.init_fraction", &self.transfer)), later];
+        let later = self.mask_transfer.as_ref();
+        let fractions = [
+            Some(("transfer.init_fraction", &self.transfer)),
+            later.map(|transfer| ("mask_transfer.init_fraction", transfer)),
+        ];
+        let tokens = [
+            Some(("transfer.init_tokens", &self.transfer)),
+            later.map(|transfer| ("mask_transfer.init_tokens", transfer)),
+        ];
         let rules = self
             .size_rules()
             .into_iter()
             .chain(self.rate_rules())
             .chain(run_rules(&self.run))
             .chain(objective_rules(&self.objective))
-            .chain(transfers.into_iter().flatten().map(fraction_rule))
+            .chain(fractions.into_iter().flatten().map(fraction_rule))
+            .chain(tokens.into_iter().flatten().map(tokens_rule))
             .chain(self.transfer_rules());
         self.online.as_ref().map_or(Ok(()), OnlineConfig::check)?;
         match rules.into_iter().find(|(holds, ..)| !holds) {
@@ -141,7 +149,22 @@ fn objective_rules(objective: &ObjectiveConfig) -> Vec<Rule> {
 
 fn fraction_rule((key, transfer): (&'static str, &Transfer)) -> Rule {
     let fraction = transfer.init_fraction;
+    let has_phases = transfer.mode != TransferMode::Complete && transfer.init_tokens.is_none();
+    if has_phases {
+        let between = fraction > 0.0 && fraction < 1.0;
+        return (
+            between,
+            key,
+            fraction.to_string(),
+            "above 0 and below 1: else one of the two phases is none",
+        );
+    }
     ((0.0..=1.0).contains(&fraction), key, fraction.to_string(), FRACTION)
+}
+
+fn tokens_rule((key, transfer): (&'static str, &Transfer)) -> Rule {
+    let none = transfer.mode != TransferMode::Complete && transfer.init_tokens == Some(0);
+    (!none, key, "0".into(), "at least 1: else there is no first phase")
 }
 
 fn is_above_0(value: f64) -> bool {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use entromask_fault::Fault;
+use entromask_random::{keyed, open_unit};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -25,6 +26,9 @@ struct Pending {
     position: u32,
     score: Average,
 }
+
+/// What unknown tokens of a line differ by at most, nats: enough for an order among them.
+const MORE: f32 = 1e-3;
 
 /// Averages by row and position. What is added becomes visible with the next refresh.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,14 +58,19 @@ impl Averages {
         Some((average.entropy, average.tokens))
     }
 
-    /// Averages of a line's tokens; the mean of the line for those that have none. `[seq_length]`
-    pub(super) fn column(&self, line: &Line) -> Vec<Option<f32>> {
+    /// Averages of a line's tokens; for those that have none the mean of the line, and a little more, as is drawn: of equal
+    /// scores policies take the earlier ones, so that beginnings alone would ever be masked. `[seq_length]`
+    pub(super) fn column(&self, line: &Line, seed: u64) -> Vec<Option<f32>> {
         let known = self.rows.get(&line.row);
         let values = known.into_iter().flat_map(BTreeMap::values).map(|average| f64::from(average.entropy));
         let count = known.map_or(0, BTreeMap::len);
         let mean = if count == 0 { 0.0 } else { values.sum::<f64>() / count as f64 };
-        let of = |position: usize| self.get(line.row, position).map_or(mean as f32, |(entropy, _)| entropy);
-        (0..line.ids.len()).map(|position| Some(of(position))).collect()
+        let mut random = keyed(seed, "unknown", line.row, line.epoch);
+        let of = |position: usize| {
+            let unknown = mean as f32 + MORE * open_unit(&mut random) as f32;
+            Some(self.get(line.row, position).map_or(unknown, |(entropy, _)| entropy))
+        };
+        (0..line.ids.len()).map(of).collect()
     }
 
     /// Writes the averages and what is not in them yet.
@@ -161,7 +170,10 @@ mod tests {
     #[test]
     fn averages_show_after_a_refresh_and_fill_up_with_the_mean() {
         let (mut averages, line) = (Averages::default(), line());
-        assert_eq!(averages.column(&line), [Some(0.0); 5], "nothing is known");
+        let column =
+            |averages: &Averages| averages.column(&line, 1).into_iter().flatten().collect::<Vec<_>>();
+        let near = |found: &[f32], mean: f32| found.iter().all(|score| (mean..=mean + MORE).contains(score));
+        assert!(near(&column(&averages), 0.0), "nothing is known");
         averages.add(&line, 1, 4.0, 100);
         averages.add(&line, 2, 2.0, 100);
         assert_eq!(averages.get(7, 1), None);
@@ -169,7 +181,24 @@ mod tests {
         averages.add(&line, 1, 0.0, 300);
         averages.refresh(0.75);
         assert_eq!((averages.get(7, 1), averages.get(7, 2)), (Some((3.0, 300)), Some((2.0, 100))));
-        assert_eq!(averages.column(&line), [2.5, 3.0, 2.0, 2.5, 2.5].map(Some));
+        let found = column(&averages);
+        assert_eq!((found.len(), &found[1..3]), (5, [3.0, 2.0].as_slice()));
+        assert!(near(&[found[0], found[3], found[4]], 2.5), "{found:?}");
+    }
+
+    #[test]
+    fn which_of_the_unknown_tokens_comes_first_is_drawn() {
+        let averages = Averages::default();
+        let first = |row: u64, epoch: u64| {
+            let column = averages.column(&Line { row, epoch, ..line() }, 1);
+            (0..5).max_by(|&a, &b| column[a].partial_cmp(&column[b]).expect("finite"))
+        };
+        let mut seen: Vec<_> = (0..40).map(|row| first(row, 0)).collect();
+        assert_eq!(seen, (0..40).map(|row| first(row, 0)).collect::<Vec<_>>());
+        assert_ne!(seen, (0..40).map(|row| first(row, 1)).collect::<Vec<_>>());
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 5, "each of them in some row");
     }
 
     #[test]

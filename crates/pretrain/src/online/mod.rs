@@ -7,6 +7,7 @@ mod entropies;
 #[cfg(test)]
 mod tests;
 
+use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -16,7 +17,7 @@ use entromask_policy::corruption::Vocabulary;
 use entromask_policy::rank::spearman;
 use entromask_policy::{Config as MaskConfig, Row, Schedule, Scores, Selector, budget};
 use entromask_training::{Kept, MetricsLog};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{OnlineConfig, OnlineMode};
 use crate::data::{Example, Line};
@@ -47,6 +48,30 @@ pub(crate) struct Now {
     pub step: u64,
     /// Tokens trained on.
     pub tokens: u64,
+}
+
+/// What choosing masks took, and gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Chosen {
+    /// Floating-point operations of a first pass.
+    pub flops: f64,
+    pub budget: Unspent,
+}
+
+/// Where cap and spread did not let the budget be spent as asked for; tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unspent {
+    /// Masked although they forbid it.
+    pub relaxed: u64,
+    /// Not masked.
+    pub short: u64,
+}
+
+impl AddAssign for Unspent {
+    fn add_assign(&mut self, other: Self) {
+        self.relaxed += other.relaxed;
+        self.short += other.short;
+    }
 }
 
 /// How fresh the scores were that masks were chosen by.
@@ -94,15 +119,14 @@ impl Online {
         Ok(Self { config: config.clone(), vocabulary, averages, log, path })
     }
 
-    /// Chooses the masks of the rows of `batch` that have none yet, and writes them down. Returns the floating-point
-    /// operations of the pass that this took.
+    /// Chooses the masks of the rows of `batch` that have none yet, and writes them down.
     pub(crate) fn choose(
         &mut self,
         batch: &mut [Example],
         model: (&MaskedLm, &EncoderConfig),
         now: Now,
         pass: (usize, &Device),
-    ) -> Result<f64> {
+    ) -> Result<Chosen> {
         if self.config.mode == OnlineMode::Running && now.step.is_multiple_of(self.config.refresh) {
             self.averages.refresh(self.config.decay as f32);
         }
@@ -110,13 +134,18 @@ impl Online {
         let lines: Vec<Line> = open.iter().filter_map(|row| row.line.clone()).collect();
         let (columns, flops) = match self.config.mode {
             OnlineMode::Step => self.first_pass(&lines, model, pass)?,
-            OnlineMode::Running => (lines.iter().map(|line| self.averages.column(line)).collect(), 0.0),
+            OnlineMode::Running => {
+                let seed = self.config.mask.seed;
+                (lines.iter().map(|line| self.averages.column(line, seed)).collect(), 0.0)
+            }
         };
+        let mut chosen = Chosen { flops, budget: Unspent::default() };
         for ((row, line), column) in open.into_iter().zip(lines).zip(columns) {
-            let example = self.mask(&line, &column, now.step)?;
+            let (example, unspent) = self.mask(&line, &column, now.step)?;
             *row = Example { line: Some(line), ..example };
+            chosen.budget += unspent;
         }
-        Ok(flops)
+        Ok(chosen)
     }
 
     /// Takes in the entropies at the masked positions of `batch`, one after the other, and says how they had changed.
@@ -200,7 +229,7 @@ impl Online {
     }
 
     /// Spends the budget of a line among the tokens that have a score.
-    fn mask(&mut self, line: &Line, column: &[Option<f32>], step: u64) -> Result<Example> {
+    fn mask(&mut self, line: &Line, column: &[Option<f32>], step: u64) -> Result<(Example, Unspent)> {
         let word: Vec<Option<u16>> =
             line.word.iter().zip(column).map(|(word, score)| word.filter(|_| score.is_some())).collect();
         let (maskable, scored) = (line.word.iter().flatten().count(), word.iter().flatten().count());
@@ -212,6 +241,7 @@ impl Online {
         let selector = Selector { config: &config, vocabulary: &self.vocabulary, excluded: &[] };
         let row = Row { number: line.row, input_ids: &line.ids, word: &word, scores: Scores::Column(column) };
         let choice = selector.select(&[row], epoch)?;
+        let unspent = Unspent { relaxed: choice.relaxed, short: choice.short };
         let (positions, inputs) = choice.rows.into_iter().next().unwrap_or_default();
         self.log.append(&MaskRow {
             step: step + 1,
@@ -222,7 +252,8 @@ impl Online {
             entropy: positions.iter().map(|&position| self.known(line, column, position)).collect(),
         })?;
         let positions = positions.into_iter().map(u32::from);
-        Ok(Example::masked(&line.ids, positions, inputs.into_iter()).expect("positions are in the row"))
+        let example = Example::masked(&line.ids, positions, inputs.into_iter());
+        Ok((example.expect("positions are in the row"), unspent))
     }
 
     fn known(&self, line: &Line, column: &[Option<f32>], position: u16) -> Option<f32> {

@@ -137,3 +137,19 @@ fn running_averages_are_learnt_and_their_age_is_told() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn what_the_spread_forbids_is_counted() -> Result<()> {
+    for (shortfall, counted) in [("relax", (true, false)), ("accept", (false, true))] {
+        let folder = tempfile::tempdir()?;
+        let mask = format!(
+            r#"{{"policy": {{"name": "high"}}, "rate": 0.5, "spread": {{"share": 0.1, "window": 10}}, "shortfall": "{shortfall}"}}"#
+        );
+        let mut online = open(folder.path(), OnlineMode::Running, &mask)?;
+        let now = Now { step: 0, tokens: 0 };
+        let Chosen { budget, .. } =
+            online.choose(&mut batch(), (&model(), &config()), now, (2, &Device::flex()))?;
+        assert_eq!((budget.relaxed > 0, budget.short > 0), counted, "{shortfall}: {budget:?}");
+    }
+    Ok(())
+}
