@@ -19,6 +19,8 @@ TAIL = 15
 # The commands that run now, of all threads; none begins once they were told to end. A signal may come while the lock is held.
 RUNNING: set[subprocess.Popen] = set()
 STOPPED = threading.Event()
+# What commands warned of, whether they ended well or not.
+WARNINGS: list[str] = []
 LOCK = threading.RLock()
 
 
@@ -31,11 +33,17 @@ class Failed(Exception):
         self.tail = [*errors.splitlines()[-TAIL:], *output.splitlines()[-TAIL:]]
 
 
+class NoTime(Exception):
+    """There was none left when the command should have begun."""
+
+
 def call(*command, timeout: float, device: str = "cpu", kernels: str = "") -> str:
     """What the command prints. It gets a process group of its own: what it starts must not outlive it, since that would
     disturb whatever is measured next. The session stays the same, so that whoever ends all of it misses nothing. Which
     kernels it compiles and chooses is kept by the name `kernels`, so that those who run side by side do not wait for each
     other."""
+    if timeout <= 0:
+        raise NoTime
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     environment = os.environ | libraries_of_wheels() | quiet | {"ENTROMASK_TEST_DEVICE": device}
     environment |= {"CUBECL_ENVIRONMENT": re.sub(r"[^\w.-]+", "-", kernels)} if kernels else {}
@@ -58,6 +66,9 @@ def call(*command, timeout: float, device: str = "cpu", kernels: str = "") -> st
         raise
     finally:
         RUNNING.discard(process)
+    with LOCK:
+        told = (line.strip() for line in errors.splitlines() if re.search(r"\bWARN\b", line))
+        WARNINGS.extend(line for line in told if line not in WARNINGS)
     why = "stopped" if STOPPED.is_set() else why
     if why or process.returncode:
         raise Failed(why or f"exit {process.returncode}", output, errors)
@@ -109,7 +120,8 @@ def libraries_of_wheels() -> dict[str, str]:
 
 
 def search(place: str) -> str:
-    return ":".join([place, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
+    """After what the user names."""
+    return ":".join([*filter(None, [os.environ.get("LD_LIBRARY_PATH")]), place])
 
 
 @functools.cache

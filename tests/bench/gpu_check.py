@@ -9,14 +9,15 @@ tokens artifact with random masks, and Python with torch, transformers, safetens
 builds, those of one side by side, since kernels are compiled and chosen most of the time: the device tests; logits of a random BERT against transformers; entropies and surprisals of a sample on the device,
 in f32 and bf16, against those of the CPU; losses of some training steps, in f32 and bf16, against those of the CPU, and on
 several GPUs at once where there are some. On CUDA f32 is allowed what TF32 explains, since matrix products of f32 use it.
-Beside them the programs run once as they will be measured, which says how long a first use takes. Then tests/bench/score.py
-and tests/bench/train.py for some shapes, in f32 and bf16, the latter with PyTorch as it is and compiled, one after the
-other, as far as the budget of time reaches: no command goes beyond it, checks end when most of it has passed, so that some
-is left for the speed, and what is not begun is noted as left out.
+Beside them the programs run once as they will be measured, which says how long a first use takes beside all the others. Then
+tests/bench/score.py and tests/bench/train.py, with PyTorch as it is and compiled, one after the other, small shapes first and
+bf16 before f32, as far as the budget of time reaches: the checks of all builds share FOR_CHECKS of it, and measurements what
+is left, each its part; what is not begun is noted as left out.
 
-What fails is noted, with the last lines that it printed, and the rest goes on. The exit code is 1 if anything failed. The
-report is written to --out after each step, so that it has all that was found if this is killed; last in it is a short table.
-SIGTERM and SIGINT end what runs, and the report is printed.
+What fails is noted, with the last lines that it printed, and the rest goes on; a type in which a device does not compute is
+no failure. The exit code is 1 if anything failed, or a build passed nothing. The report is written to --out after each step, so
+that it has all that was found if this is killed; what the programs warned of is in it, and last a short table. SIGTERM and
+SIGINT end what runs, and the report is printed.
 """
 
 import argparse
@@ -39,8 +40,8 @@ from pathlib import Path
 
 import torch
 import transformers
-from checks import TESTS, Build, Sample, device_tests, exact_losses, exact_scores, logits, losses, rounding, scores
-from command import Failed, call, stop
+from checks import TESTS, TESTS_IN_BF16, Build, Sample, device_tests, exact_losses, exact_scores, logits, losses, rounding, scores
+from command import WARNINGS, Failed, NoTime, call, stop
 from score import checkpoint, stats
 
 HERE = Path(__file__).parent
@@ -53,8 +54,12 @@ PEAKS = {
 }
 # A measurement with less time left than this, in seconds, is not begun.
 LEAST = 30
-# What checks of a build may take of the time that is left.
+# And one may take so much of it, whatever is left for the others.
+IN_ANY_CASE = 120
+# What the checks of all builds may take of the budget.
 FOR_CHECKS = 0.6
+# What a program says of a type in which its device does not compute.
+LACKS = "does not compute in bf16"
 # Checks run side by side, and each notes what it found and writes the report.
 NOTES = threading.RLock()
 
@@ -71,7 +76,7 @@ def main() -> int:
         note(builds[-1], "the rest", "FAILED: stopped", 0.0)
         write(args.out, builds)
     print(report(builds))
-    return int(any(build.failed for build in builds))
+    return int(any(build.failed or not build.checks for build in builds))
 
 
 def everything(args: argparse.Namespace, builds: list[Build]) -> None:
@@ -79,12 +84,18 @@ def everything(args: argparse.Namespace, builds: list[Build]) -> None:
         model = checkpoint("mini", Path(folder) / "mini", stats(args.tokens)["vocab_size"])
         shutil.copy(args.tokens / "tokenizer.json", model)
         sample = Sample(args.tokens, args.masks, model, Path(folder), args.timeout)
-        for build in builds:
-            sample.end = args.end if args.budget is None else time.monotonic() + FOR_CHECKS * (args.end - time.monotonic())
+        for place, build in enumerate(builds):
+            sample.end = end_of_checks(args, len(builds) - place)
             check(args, builds, build, sample)
-        for dtype in args.dtypes:
-            for build in (build for build in builds if dtype in build.dtypes):
-                speeds(args, builds, build, dtype)
+        speeds(args, builds)
+
+
+def end_of_checks(args: argparse.Namespace, builds_left: int) -> float:
+    """When those of the next build have to end, by time.monotonic()."""
+    if args.budget is None:
+        return args.end
+    now, last = time.monotonic(), args.end - (1 - FOR_CHECKS) * args.budget
+    return now + max(last - now, 0.0) / builds_left
 
 
 def arguments() -> argparse.Namespace:
@@ -94,7 +105,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--masks", type=Path, required=True, help="random masks of the tokens")
     parser.add_argument("--device", help="another one than the names of the binaries begin with, e.g. cuda:1")
     parser.add_argument("--several", nargs="*", default=several(), help="lists of devices to train on at once, e.g. cuda:0,1")
-    parser.add_argument("--dtypes", nargs="*", default=["f32", "bf16"], help="types to measure the speed in; none skips it")
+    parser.add_argument("--dtypes", nargs="*", default=["bf16", "f32"], help="types to measure the speed in; none skips it")
     parser.add_argument("--shapes", nargs="+", default=["mini", "base"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--timeout", type=int, default=1200, help="seconds for one command; tuning takes most of them")
@@ -113,8 +124,8 @@ def several() -> list[str]:
 
 def check(args: argparse.Namespace, builds: list[Build], build: Build, sample: Sample) -> None:
     """The CPU computes what all are compared with before, and what it has to check itself one after the other."""
-    if args.end - time.monotonic() < LEAST:
-        note(build, "checks", "left out: no time", 0.0)
+    if sample.end - time.monotonic() < min(LEAST, args.timeout):
+        leave_out(build, "checks")
         return
     attempt(build, "scores and losses on the CPU", lambda: f"{exact_scores(build, sample).name}, {exact_losses(build, sample)[-1]:.3f}")
     # A signal interrupts only the wait for the threads, which end then by themselves, as their commands were ended.
@@ -132,6 +143,8 @@ def check(args: argparse.Namespace, builds: list[Build], build: Build, sample: S
 
 def steps(args: argparse.Namespace, build: Build, sample: Sample) -> dict[str, Callable[[], str]]:
     steps = {f"tests: {name}": lambda name=name: device_tests(build, sample, name) for name in TESTS}
+    if "bf16" in build.dtypes:
+        steps |= {f"tests: {name}, bf16": lambda name=name: device_tests(build, sample, name, "bf16") for name in TESTS_IN_BF16}
     steps["logits"] = lambda: logits(build, sample)
     steps |= {f"scores, {dtype}": lambda dtype=dtype: scores(build, sample, dtype) for dtype in build.dtypes}
     steps |= {f"losses, {dtype}": lambda dtype=dtype: losses(build, sample, build.device, dtype) for dtype in build.dtypes}
@@ -157,7 +170,15 @@ def attempt(build: Build, what: str, step: Callable[[], str]) -> None:
     began, failed, tails = time.perf_counter(), 0, []
     try:
         result = step()
+    except NoTime:
+        leave_out(build, what)
+        return
     except (Exception, SystemExit) as error:
+        if isinstance(error, Failed) and LACKS in f"{error} {error.tail}":
+            with NOTES:
+                build.lacking.add("bf16")
+                note(build, what, f"left out: the device {LACKS}", time.perf_counter() - began)
+            return
         kind = "" if isinstance(error, Failed | AssertionError) else f"{type(error).__name__}: "
         result, failed = f"FAILED: {kind}{error}", 1
         tails = tail(f"{build.name}, {what}", error)
@@ -166,6 +187,12 @@ def attempt(build: Build, what: str, step: Callable[[], str]) -> None:
         build.failed += failed
         build.tails += tails
         note(build, what, result, time.perf_counter() - began)
+
+
+def leave_out(build: Build, what: str) -> None:
+    with NOTES:
+        build.left_out += 1
+        note(build, what, "left out: no time", 0.0)
 
 
 def tail(title: str, error: BaseException) -> list[str]:
@@ -195,6 +222,7 @@ def report(builds: list[Build]) -> str:
     lines = [*header(), *(line for build in builds for line in build.lines), ""]
     lines += [line for build in builds for line in build.tables]
     lines += [line for build in builds for line in build.tails]
+    lines += ["Warnings:", "", *(f"    {line}" for line in WARNINGS), ""] if WARNINGS else []
     return "\n".join([*lines, *summary(builds)])
 
 
@@ -229,17 +257,24 @@ def summary(builds: list[Build]) -> list[str]:
     lines = [f"{versions()}:", "", "| date | build, device | what | found | command |", "|---|---|---|---|---|"]
     for build in builds:
         passed = f"{build.checks - build.failed} of {build.checks} passed"
+        passed += f", {build.left_out} left out" if build.left_out else ""
         rows = [("checks and measurements", passed, shlex.join(sys.argv)), *build.measured]
         lines += [f"| {today()} | {build.name}, {build.device} | {what} | {found} | `{command}` |" for what, found, command in rows]
     return lines
 
 
-def speeds(args: argparse.Namespace, builds: list[Build], build: Build, dtype: str) -> None:
-    for what, command in measured(args, build).items():
-        if args.end - time.monotonic() < LEAST:
-            note(build, f"speed of {what}, {dtype}", "left out: no time", 0.0)
+def speeds(args: argparse.Namespace, builds: list[Build]) -> None:
+    """Each may take its part of the time that is left, so that one that hangs leaves some to the others."""
+    todo = [(build, what, shape, dtype) for shape in args.shapes for dtype in args.dtypes for build in builds for what in measured(args, build)]
+    for place, (build, what, shape, dtype) in enumerate(todo):
+        if dtype not in build.dtypes:
+            continue
+        title, left = f"speed of {what}, {shape}, {dtype}", args.end - time.monotonic()
+        if left < LEAST:
+            leave_out(build, title)
         else:
-            attempt(build, f"speed of {what}, {dtype}", lambda: speed(args, build, what, command, dtype))
+            timeout = min(args.timeout, left, max(left / (len(todo) - place), IN_ANY_CASE))
+            attempt(build, title, lambda: speed(args, build, what, shape, dtype, timeout))  # noqa: B023
         write(args.out, builds)
 
 
@@ -254,13 +289,13 @@ def kernels_of(build: Build, what: str, dtype: str) -> str:
     return f"{build.name}-{what}-{dtype}"
 
 
-def speed(args: argparse.Namespace, build: Build, what: str, command: list, dtype: str) -> str:
-    options = ["--device", build.device, "--dtype", dtype, "--shapes", *args.shapes, *peak(build, dtype)]
+def speed(args: argparse.Namespace, build: Build, what: str, shape: str, dtype: str, timeout: float) -> str:
+    options = ["--device", build.device, "--dtype", dtype, "--shapes", shape, *peak(build, dtype)]
     options += [*([] if build.on_cpu else ["--compile"]), *args.bench]
-    timeout = min(args.timeout, args.end - time.monotonic())
-    title, line = f"{what}, {dtype}", shlex.join(str(part) for part in [*command, *options])
+    command = [*measured(args, build)[what], *options]
+    title, line = f"{what}, {dtype}", shlex.join(str(part) for part in command)
     try:
-        output = call(sys.executable, *command, *options, timeout=timeout, kernels=kernels_of(build, what, dtype))
+        output = call(sys.executable, *command, timeout=timeout, kernels=kernels_of(build, what, dtype))
     except Failed as failed:
         keep(build, title, failed.output, "not all of it", line)
         raise
@@ -270,9 +305,14 @@ def speed(args: argparse.Namespace, build: Build, what: str, command: list, dtyp
 
 
 def peak(build: Build, dtype: str) -> list[str]:
-    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() and not build.on_cpu else ""
+    name = torch.cuda.get_device_name(number(build.device)) if torch.cuda.is_available() and not build.on_cpu else ""
     found = [rates[rounding(build.device, dtype)] for gpu, rates in PEAKS.items() if gpu in name]
     return ["--peak", str(found[0])] if found else []
+
+
+def number(device: str) -> int:
+    """Of `cuda:1`, 1."""
+    return int(device.partition(":")[2] or 0)
 
 
 def settings(output: str) -> str:

@@ -11,7 +11,8 @@ side in the best of some batch sizes, scaled dot-product attention, the head at 
 mode, all threads, bf16 on request, and with --compile torch.compile as well, of which the faster counts. With --onednn
 it is measured a third time on the CPU, its dense layers taken to oneDNN beforehand (torch.utils.mkldnn): that is not
 what PyTorch does with a model by itself, but faster where MKL does not use the processor's widest vectors. On a GPU it
-finds its batches there, and multiplies f32 in TF32 if ours is CUDA, which does so. Its time is that of computing alone.
+finds its batches there, multiplies f32 in TF32 if ours is CUDA, which does so, and may fill rows up to others in a batch, if
+that is faster than more batches. Its time is that of computing alone.
 
 Ours is that of a process, which also starts, loads the model, reads, writes and hashes. Each turn has two: with all rows,
 and with the first ones only. On the CPU these are one row, and the ratio is that of the whole process; that without the
@@ -19,7 +20,7 @@ start, for the rows behind the first, is given beside it. On a GPU starting, and
 longer than computing. There the first rows are the share that first_share() chooses, both processes run once before
 they count, as kernels that were chosen are kept, and the ratio is for the rows behind the first ones: the difference of
 the times over that of the tokens. Where it is not positive, or not nearly the same in all turns, "too noisy" stands in
-its place. The ratio of the whole process is given beside it.
+its place, and where it is small beside that of the first rows. The ratio of the whole process is given beside it.
 
 Beside the wall clock stands the time that the processors were busy, which says more while other programs run. Operations
 a second and utilisation, their share of --peak, are those of the rows behind the first ones. Fewer rows than asked for
@@ -27,6 +28,7 @@ are measured where there are not more; the table has the tokens. The last lines 
 """
 
 import argparse
+import itertools
 import json
 import math
 import resource
@@ -35,6 +37,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +51,10 @@ ROWS = {"tiny": 400, "mini": 200, "small": 100, "medium": 50, "base": 48}
 # Rows of 128 tokens are 0.9 k tokens in all passes, and an H200 may do 5 M tokens/s of mini and 2 M of base in bf16.
 ROWS_ON_GPU = {"tiny": 20_000, "mini": 16_000, "small": 8_000, "medium": 6_000, "base": 4_000}
 BATCH_SIZES, BATCH_SIZES_ON_GPU = [8, 32, 128], [128, 256, 512]
+# Rows whose lengths differ by less than this, in tokens, may share a batch.
+ALIKE_ON_GPU = [1, 32]
+# Of the time of the first rows, what that of the others has to be on a GPU at least.
+LEAST_SHARE = 0.2
 # Standard deviation of the logits. Those of a BERT that was just initialised differ by so little that all its entropies
 # are the same to a thousandth; with this they go from about 0.3 to 4.3 nats, and those of a wrong result show.
 LOGITS = 5.0
@@ -76,6 +83,10 @@ class Cost:
 NEVER = Cost(math.inf, math.inf)
 
 
+# Masked ids, the mask of attention where rows are filled up, and the flat positions to score.
+Work = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]
+
+
 @dataclass
 class Turn:
     theirs: list[Cost]
@@ -96,7 +107,8 @@ def main() -> None:
         lines.append(compare(args, shape))
         print(lines[-1], flush=True)
     theirs = f"torch {torch.__version__} on {args.torch_device}, {torch.get_num_threads()} threads"
-    print(f"{theirs}; ours on {args.device}; {args.dtype}, k = {args.folds}, median of {args.turns} turns")
+    fewer = "".join(f"; {rows} of the {wanted} rows wanted for {shape}" for shape, rows, wanted in args.fewer)
+    print(f"{theirs}; ours on {args.device}; {args.dtype}, k = {args.folds}, median of {args.turns} turns{fewer}")
     print("\n".join(lines))
 
 
@@ -117,11 +129,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--first-use", action="store_true", help="only run our side once, and say how long it took")
     args = parser.parse_args()
     args.on_gpu = not args.device.startswith("cpu")
-    args.torch_device = args.torch_device or ("cuda" if args.on_gpu else "cpu")
+    args.torch_device = args.torch_device or torch_device(args.device)
+    # Shapes for which the corpus is too small.
+    args.fewer = []
     args.ways = [PLAIN, *([COMPILED] if args.compile else []), *([ONEDNN] if args.onednn else [])]
     if args.onednn and (args.torch_device, args.dtype) != ("cpu", "f32"):
         parser.error("--onednn is for f32 on the CPU")
     return args
+
+
+def torch_device(ours: str) -> str:
+    """The same GPU where it is named for CUDA."""
+    return ours if ours.startswith(("cpu", "cuda")) else "cuda"
 
 
 def allow_tf32(device: str) -> None:
@@ -137,7 +156,9 @@ def columns(args: argparse.Namespace) -> str:
 
 
 def compare(args: argparse.Namespace, shape: str) -> str:
-    rows = read_rows(args.tokens, args.rows or (ROWS_ON_GPU if args.on_gpu else ROWS)[shape])
+    wanted = args.rows or (ROWS_ON_GPU if args.on_gpu else ROWS)[shape]
+    rows = read_rows(args.tokens, wanted)
+    args.fewer += [(shape, len(rows), wanted)] if len(rows) < wanted else []
     passes = all_passes(rows, args.folds, stats(args.tokens)["special"]["mask"])
     first = first_share(rows) if args.on_gpu else 1
     turns = measure(args, shape, passes, len(rows), first)
@@ -170,7 +191,7 @@ def measure(args: argparse.Namespace, shape: str, passes: list, rows: int, first
         shutil.copy(args.tokens / "tokenizer.json", model)
         theirs = [Torch(model, args, way) for way in args.ways]
         for side in theirs:
-            side.choose_batch_size(passes)
+            side.choose_batches(passes)
         if args.on_gpu:
             ours(args, Path(folder), rows)
             ours(args, Path(folder), first)
@@ -186,7 +207,7 @@ def line(args: argparse.Namespace, shape: str, tokens: int, later: int, turns: l
     best = walls.index(min(walls))
     wall = statistics.median(turn.ours.wall for turn in turns)
     busy = statistics.median(turn.theirs[best].busy for turn in turns) / statistics.median(turn.ours.busy for turn in turns)
-    seconds = steady_seconds(turns)
+    seconds = steady_seconds(turns, LEAST_SHARE if args.on_gpu else 0.0)
     steady = later / seconds if seconds else math.nan
     whole, without_start = walls[best] / wall, steady * walls[best] / tokens
     ratios = [number(without_start), f"{whole:.2f}"] if args.on_gpu else [f"{whole:.2f}", number(without_start)]
@@ -199,11 +220,13 @@ def line(args: argparse.Namespace, shape: str, tokens: int, later: int, turns: l
     return f"| {' | '.join(cells)} |"
 
 
-def steady_seconds(turns: list[Turn]) -> float | None:
-    """Our time of the rows behind the first ones, unless noise is as large as it."""
+def steady_seconds(turns: list[Turn], least: float) -> float | None:
+    """Our time of the rows behind the first ones, unless noise is as large as it: one turn does not tell, nor does one of
+    which it is less than the share `least` of that of the first rows."""
     differences = [turn.ours.wall - turn.first.wall for turn in turns]
     found = statistics.median(turn.ours.wall for turn in turns) - statistics.median(turn.first.wall for turn in turns)
-    return found if min(differences) > 0 and max(differences) < 2 * min(differences) else None
+    enough = all(difference > least * turn.first.wall for turn, difference in zip(turns, differences, strict=True))
+    return found if len(turns) > 1 and enough and max(differences) < 2 * min(differences) else None
 
 
 def number(ratio: float) -> str:
@@ -271,24 +294,29 @@ class Torch:
         if way == ONEDNN:
             take_to_onednn(self.model)
         self.step = self.measure
-        self.batch_size = 0
+        self.batch_size, self.alike = 0, 1
 
-    def choose_batch_size(self, passes: list) -> None:
+    def choose_batches(self, passes: list) -> None:
         """A first call compiles or allocates; on a GPU for each size, and for all lengths at last."""
         sizes = BATCH_SIZES_ON_GPU if self.on_gpu else BATCH_SIZES
         some = passes[-sizes[-1] * (8 if self.on_gpu else 1) :]
         self.score(some, sizes[0])
-        times = range(2 if self.on_gpu else 1)
-        walls = {size: min(self.score(some, size).wall for _ in times) for size in sizes}
-        self.batch_size = min(walls, key=walls.get)
+        self.batch_size = self.fastest(sizes, lambda size: self.score(some, size))
         if self.on_gpu:
-            self.score(passes)
+            for alike in ALIKE_ON_GPU:
+                self.score(passes, alike=alike)
+            self.alike = self.fastest(ALIKE_ON_GPU, lambda alike: self.score(passes, alike=alike))
 
-    def score(self, passes: list, batch_size: int | None = None) -> Cost:
+    def fastest(self, choices: list[int], score) -> int:
+        times = range(2 if self.on_gpu else 1)
+        walls = {choice: min(score(choice).wall for _ in times) for choice in choices}
+        return min(walls, key=walls.get)
+
+    def score(self, passes: list, batch_size: int | None = None, alike: int | None = None) -> Cost:
         if not self.works:
             return NEVER
         try:
-            return self.timed(passes, batch_size or self.batch_size)
+            return self.timed(passes, batch_size or self.batch_size, alike or self.alike)
         except Exception as error:
             if not self.compiled:
                 raise
@@ -297,10 +325,10 @@ class Torch:
             return NEVER
 
     @torch.inference_mode()
-    def timed(self, passes: list, batch_size: int) -> Cost:
+    def timed(self, passes: list, batch_size: int, alike: int) -> Cost:
         if self.compiled and self.step == self.measure:
             self.step = torch.compile(self.measure, dynamic=True)
-        work = self.tensors(passes, batch_size)
+        work = self.tensors(passes, batch_size, alike)
         if self.on_gpu:
             work = list(work)
             torch.cuda.synchronize()
@@ -308,16 +336,13 @@ class Torch:
         entropies = torch.cat([both.cpu() for both in [self.step(*batch) for batch in work]], dim=1)[0]
         return Cost(time.perf_counter() - began, time.process_time() - busy, entropies)
 
-    def tensors(self, passes: list, batch_size: int):
-        """Ids and the flat positions to score of each batch, on the device."""
-        for batch in batches(passes, batch_size):
-            ids = torch.tensor([ids for _, ids, _ in batch])
-            width = ids.shape[1]
-            flat = torch.tensor([n * width + at for n, (_, _, positions) in enumerate(batch) for at in positions])
-            yield ids.to(self.device), flat.to(self.device)
+    def tensors(self, passes: list, batch_size: int, alike: int) -> Iterator[Work]:
+        """Each batch, on the device."""
+        for batch in batches(passes, batch_size, alike):
+            yield tuple(part if part is None else part.to(self.device) for part in tensors(batch))
 
-    def measure(self, ids: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
-        hidden = self.model.bert(input_ids=ids).last_hidden_state.flatten(0, 1)[flat]
+    def measure(self, ids: torch.Tensor, mask: torch.Tensor | None, flat: torch.Tensor) -> torch.Tensor:
+        hidden = self.model.bert(input_ids=ids, attention_mask=mask).last_hidden_state.flatten(0, 1)[flat]
         log_q = torch.log_softmax(self.model.cls(hidden).float(), -1)
         entropy = -(log_q.exp() * log_q).sum(-1)
         surprisal = -log_q.gather(-1, ids.flatten()[flat].unsqueeze(-1)).squeeze(-1)
@@ -339,15 +364,22 @@ def say_that_compile_fails(error: Exception) -> None:
     print("torch.compile does not work here:", (str(error).strip() or type(error).__name__).splitlines()[0], flush=True)
 
 
-def batches(passes: list, size: int):
-    start = 0
-    while start < len(passes):
-        length = len(passes[start][1])
-        end = start
-        while end < len(passes) and end - start < size and len(passes[end][1]) == length:
-            end += 1
-        yield passes[start:end]
-        start = end
+def batches(passes: list, size: int, alike: int) -> Iterator[list]:
+    """Of passes that are sorted by their lengths, as many as have about the same."""
+    for _, group in itertools.groupby(passes, lambda item: math.ceil(len(item[1]) / alike)):
+        group = list(group)
+        yield from (group[start : start + size] for start in range(0, len(group), size))
+
+
+def tensors(batch: list) -> Work:
+    """transformers takes a mask with four dimensions as it is, and so need not look whether it hides anything."""
+    lengths = torch.tensor([len(ids) for _, ids, _ in batch])
+    width = int(lengths.max())
+    ids = torch.tensor([ids + [0] * (width - len(ids)) for _, ids, _ in batch])
+    flat = torch.tensor([n * width + at for n, (_, _, positions) in enumerate(batch) for at in positions])
+    real = torch.arange(width) < lengths[:, None]
+    mask = None if bool(real.all()) else real[:, None, None, :].expand(-1, -1, width, -1).contiguous()
+    return ids, mask, flat
 
 
 def ours(args: argparse.Namespace, folder: Path, rows: int) -> Cost:

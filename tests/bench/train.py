@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import torch
-from score import ATTENTION, SHAPES, allow_tf32, say_that_compile_fails, spent, stats
+from score import ATTENTION, SHAPES, allow_tf32, say_that_compile_fails, spent, stats, torch_device
 from transformers import BertConfig, BertForMaskedLM
 
 STEPS = {"tiny": 60, "mini": 20, "small": 8, "medium": 6, "base": 6}
@@ -84,7 +84,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peak", type=float, help="what the device can do, TFLOP/s")
     args = parser.parse_args()
     on_cpu = args.device.startswith("cpu")
-    args.torch_device = args.torch_device or ("cpu" if on_cpu else "cuda")
+    args.torch_device = args.torch_device or torch_device(args.device)
     args.batch = min(args.batch or (32 if on_cpu else 256), args.rows or 2**31)
     args.on_gpu = not on_cpu
     return args
