@@ -1,10 +1,13 @@
 //! The summary as text.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
+use serde_json::{Map, Value};
 
 use super::{Estimate, SplitFacts, Summary, TaskSummary};
+use crate::config::FineTuning;
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,13 +67,14 @@ impl Summary {
     }
 }
 
-/// `12 of 34 to train on, 5 of 6 to score`
+/// `12 of 34 to train on, 5 of 6 to score`: rows of the file, whatever is sampled from it.
 fn subset(task: &TaskSummary) -> Option<String> {
     let train = [task.train].into_iter().map(|split| (split, "to train on"));
     let scored = if task.recipe.halves { "to score, half of another split" } else { "to score" };
     let dev = task.dev.iter().map(|&split| (split, scored));
+    let rows = |split: &SplitFacts| split.sampled_from.unwrap_or(split.rows);
     let part =
-        |(split, what): (SplitFacts, &str)| Some(format!("{} of {} {what}", split.rows, split.official?));
+        |(split, what): (SplitFacts, &str)| Some(format!("{} of {} {what}", rows(&split), split.official?));
     let parts: Vec<_> = train.chain(dev).filter_map(part).collect();
     (!parts.is_empty()).then(|| format!("({})", parts.join(", ")))
 }
@@ -93,13 +97,32 @@ fn trained(task: &TaskSummary) -> Option<String> {
 }
 
 fn chosen(task: &TaskSummary) -> String {
-    let recipe = &task.recipe;
-    match (task.tried.len(), recipe.patience) {
+    match (task.tried.len(), task.recipe.patience) {
         (0, 0) => "nothing".into(),
         (0, _) => "the epoch".into(),
-        (n, _) => {
-            format!("(of {n}: lr {}, batch {}, {} epochs)", recipe.lr, recipe.batch_size, recipe.epochs)
-        }
+        (n, _) => format!("(of {n}: {})", choice(task)),
+    }
+}
+
+/// `lr 0.0001, freeze body`: those keys in which the recipes of the grid differ.
+fn choice(task: &TaskSummary) -> String {
+    let reported = keys(&task.recipe);
+    let tried: Vec<_> = task.tried.iter().map(|tried| keys(&tried.recipe)).collect();
+    // Keys at their defaults are left out of some.
+    let names: BTreeSet<&String> = tried.iter().flat_map(|keys| keys.keys()).collect();
+    let differs = |name: &&&String| tried.iter().any(|keys| keys.get(**name) != tried[0].get(**name));
+    let shown = |name: &String| match reported.get(name) {
+        Some(Value::String(value)) => format!("{name} {value}"),
+        Some(value) => format!("{name} {value}"),
+        None => format!("{name} by default"),
+    };
+    names.iter().filter(differs).map(|name| shown(name)).collect::<Vec<_>>().join(", ")
+}
+
+fn keys(recipe: &FineTuning) -> Map<String, Value> {
+    match serde_json::to_value(recipe) {
+        Ok(Value::Object(keys)) => keys,
+        _ => Map::new(),
     }
 }
 
@@ -124,8 +147,10 @@ impl Estimate {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Tried;
     use super::super::summary::tests::{run, summary};
     use super::*;
+    use crate::config::Freeze;
 
     #[test]
     fn one_seed_has_no_standard_deviation() {
@@ -165,6 +190,31 @@ mod tests {
             text.contains("NOT THE WHOLE TASK, trained on a sample of the rows: WNLI 10 of 34"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_grid_says_what_it_chose_by_the_keys_that_it_varies() {
+        let mut summary = summary();
+        let task = &mut summary.tasks[0];
+        let body = FineTuning { freeze: Freeze::Body, warmup: 0.2, halves: true, ..FineTuning::default() };
+        let all = FineTuning { halves: true, warmup: 0.05, ..FineTuning::default() };
+        task.recipe = body.clone();
+        task.tried = [all.clone(), body].map(|recipe| Tried { recipe, choice: 50.0 }).to_vec();
+        let text = summary.to_string();
+        assert!(text.contains("chosen on the other: MRPC (of 2: freeze body, warmup 0.2)"), "{text}");
+        summary.tasks[0].recipe = all;
+        let text = summary.to_string();
+        assert!(text.contains("(of 2: freeze by default, warmup 0.05)"), "{text}");
+    }
+
+    /// 10 rows were sampled from a file of 12, where 20 are official.
+    #[test]
+    fn the_rows_of_a_file_are_those_before_sampling() {
+        let mut summary = summary();
+        summary.tasks[0].train.sampled_from = Some(12);
+        let text = summary.to_string();
+        assert!(text.contains("MRPC (12 of 20 to train on, 10 of 20 to score)"), "{text}");
+        assert!(text.contains("sample of the rows: MRPC 10 of 12"), "{text}");
     }
 
     #[test]

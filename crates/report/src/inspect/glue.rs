@@ -150,13 +150,14 @@ impl GlueView {
 }
 
 impl Task {
-    /// `(12 of 34 to train on, 5 of 6 to score)`
+    /// `(12 of 34 to train on, 5 of 6 to score)`: rows of the file, whatever is sampled from it.
     fn unofficial(&self) -> Option<String> {
         let train = [(self.train, "to train on")].into_iter();
         let scored = if self.recipe.halves { "to score, half of another split" } else { "to score" };
         let dev = self.dev.iter().map(|&split| (split, scored));
+        let rows = |split: &Split| split.sampled_from.unwrap_or(split.rows);
         let part =
-            |(split, what): (Split, &str)| Some(format!("{} of {} {what}", split.rows, split.official?));
+            |(split, what): (Split, &str)| Some(format!("{} of {} {what}", rows(&split), split.official?));
         let parts: Vec<_> = train.chain(dev).filter_map(part).collect();
         (!parts.is_empty()).then(|| format!("({})", parts.join(", ")))
     }
@@ -241,12 +242,20 @@ mod tests {
         let whole = task("WNLI", split(635, None, None), vec![split(71, None, None)]);
         let small = task("QNLI", split(2000, Some(104_743), None), vec![split(500, Some(5463), None)]);
         let sampled = task("RTE", split(64, None, Some(2490)), vec![split(277, None, None)]);
+        let both = task("MNLI", split(64, Some(392_702), Some(2000)), vec![]);
         let view = |tasks: &[&Task]| GlueView {
             tasks: tasks.iter().map(|&task| task.clone()).collect(),
             ..GlueView::default()
         };
         assert_eq!((view(&[&whole]).remarks(), view(&[&whole]).caveat()), (vec![], None));
         assert_eq!(view(&[&whole, &sampled]).caveat(), Some("trained on samples of the rows"));
+        assert_eq!(
+            view(&[&both]).remarks(),
+            [
+                "not the official splits: MNLI (2000 of 392702 to train on)",
+                "not the whole task, trained on a sample of the rows: MNLI 64 of 2000"
+            ]
+        );
         let all = view(&[&whole, &small, &sampled]);
         assert_eq!(all.caveat(), Some(UNOFFICIAL));
         assert_eq!(
