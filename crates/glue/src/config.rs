@@ -136,7 +136,26 @@ impl Config {
             };
             tables = tables.iter().flat_map(|table| values.iter().map(|value| with(table, value))).collect();
         }
-        tables.into_iter().map(|table| self.recipe_of(task, table)).collect()
+        let recipes = tables.into_iter().map(|table| self.recipe_of(task, table));
+        let recipes = recipes.collect::<anyhow::Result<Vec<_>>>()?;
+        self.check_distinct(task, &recipes)?;
+        Ok(recipes)
+    }
+
+    /// Equal recipes would be one run that is counted twice.
+    fn check_distinct(&self, task: &str, recipes: &[FineTuning]) -> anyhow::Result<()> {
+        let is_repeated = |(index, recipe): (usize, &FineTuning)| recipes[..index].contains(recipe);
+        if !recipes.iter().enumerate().any(is_repeated) {
+            return Ok(());
+        }
+        let keys: Vec<_> = self
+            .grid
+            .iter()
+            .map(|(key, values)| format!("{key} = {}", toml::Value::from(values.clone())))
+            .collect();
+        Err(Fault::usage(format!("`grid` ({}) has one recipe twice for {task}", keys.join(", ")))
+            .remedy("give each key other values; `halves` is true in every grid")
+            .into())
     }
 
     fn recipe_of(&self, task: &str, table: toml::Table) -> anyhow::Result<FineTuning> {
@@ -267,6 +286,8 @@ mod tests {
             ("[grid]\nrate = [1]", "rate"),
             ("[grid]\nmax_length = [64, 128]", "`grid` has max_length"),
             ("[grid]\nlr = [3]", "`lr` is 3"),
+            ("[grid]\nlr = [1e-4, 1e-4]", "lr = [0.0001, 0.0001]) has one recipe twice for CoLA"),
+            ("[grid]\nhalves = [true, false]", "has one recipe twice"),
             ("tasks = [\"RTE\"]\n[task.RTE]\nfrom = \"MNLI\"", "not among the other tasks"),
             ("tasks = [\"RTE\"]\n[task.RTE]\nfrom = \"RTE\"", "not among the other tasks"),
             (

@@ -53,17 +53,20 @@ impl Split {
 pub fn files(data: &Path, task: &Task) -> anyhow::Result<Vec<PathBuf>> {
     let folder = task.dir(data);
     if !folder.is_dir() {
-        return Err(Fault::input(format!("{}: no such folder", folder.display()))
-            .remedy(format!(
+        let remedy = if task.is_glue() {
+            format!(
                 "set `data` to a folder in GLUE's official layout (`make glue-data` fetches the official files), or leave {} out of \
                  `tasks`",
                 task.name
-            ))
-            .into());
+            )
+        } else {
+            "put the task's files there, or name their folder by `folder` in the task's file".into()
+        };
+        return Err(Fault::input(format!("{}: no such folder", folder.display())).remedy(remedy).into());
     }
     let files: Vec<_> = task.files().map(|file| folder.join(file)).collect();
     match files.iter().find(|file| !file.is_file()) {
-        Some(file) => Err(missing(file).into()),
+        Some(file) => Err(missing(file, task).into()),
         None => Ok(files),
     }
 }
@@ -91,16 +94,22 @@ pub fn read_test(data: &Path, task: &Task, test: &TestSplit) -> anyhow::Result<S
     official::check(&path, task, &test.file, split)
 }
 
-fn missing(file: &Path) -> Fault {
-    Fault::input(format!("{}: no such file", file.display()))
-        .remedy("take the task's folder from GLUE's official download as it is")
+fn missing(file: &Path, task: &Task) -> Fault {
+    Fault::input(format!("{}: no such file", file.display())).remedy(whole_folder(task))
+}
+
+/// Where the files of a task are from.
+fn whole_folder(task: &Task) -> &'static str {
+    if task.is_glue() {
+        "take the task's folder from GLUE's official download as it is"
+    } else {
+        "check `train` and `dev` in the task's file"
+    }
 }
 
 fn read_columns(path: &Path, columns: Columns) -> anyhow::Result<Split> {
-    let bytes = fs::read(path).map_err(|error| {
-        Fault::input(unreadable(path, &error))
-            .remedy("take the task's folder from GLUE's official download as it is")
-    })?;
+    let bytes = fs::read(path)
+        .map_err(|error| Fault::input(unreadable(path, &error)).remedy(whole_folder(columns.task)))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| not_utf8(path, &bytes, error.valid_up_to()))?;
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     let first = if columns.header { lines.next() } else { lines.clone().next() };
@@ -114,9 +123,12 @@ fn read_columns(path: &Path, columns: Columns) -> anyhow::Result<Split> {
         }
     }
     if split.examples.is_empty() {
-        return Err(Fault::input(format!("{}: no rows", path.display()))
-            .remedy("take the file from GLUE's official download again")
-            .into());
+        let remedy = if columns.task.is_glue() {
+            "take the file from GLUE's official download again"
+        } else {
+            "it must have rows below its header"
+        };
+        return Err(Fault::input(format!("{}: no rows", path.display())).remedy(remedy).into());
     }
     Ok(split)
 }
@@ -141,7 +153,7 @@ struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     fn new(path: &'a Path, columns: &Columns<'a>, header: &[&str]) -> anyhow::Result<Self> {
-        let find = |column: &Column| find(path, header, column);
+        let find = |column: &Column| find(path, columns.task, header, column);
         let text = columns.text.iter().map(find).collect::<anyhow::Result<_>>()?;
         let label = columns.label.map(find).transpose()?;
         Ok(Self { path, task: columns.task, width: header.len(), text, label })
@@ -189,7 +201,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-fn find(path: &Path, header: &[&str], column: &Column) -> anyhow::Result<usize> {
+fn find(path: &Path, task: &Task, header: &[&str], column: &Column) -> anyhow::Result<usize> {
     let place = match column {
         Column::Name(name) => header.iter().position(|found| found == name),
         Column::Index(index) => Some(*index).filter(|&index| index < header.len()),
@@ -201,7 +213,11 @@ fn find(path: &Path, header: &[&str], column: &Column) -> anyhow::Result<usize> 
             header.len(),
             header.join(" | ")
         ))
-        .remedy("the file must have the columns of GLUE's official download, separated by tabs")
+        .remedy(if task.is_glue() {
+            "the file must have the columns of GLUE's official download, separated by tabs"
+        } else {
+            "the file must have the columns that `text` and `label` in the task's file name, separated by tabs"
+        })
     };
     Ok(place.ok_or_else(missing)?)
 }

@@ -40,7 +40,8 @@ fn target(task: &Task) -> Result<(), String> {
 
 fn metrics(task: &Task) -> Result<(), String> {
     require(!task.metrics.is_empty(), || "`metrics` is empty".into())?;
-    for metric in &task.metrics {
+    for (index, metric) in task.metrics.iter().enumerate() {
+        require(!task.metrics[..index].contains(metric), || format!("`metrics` has {metric} twice"))?;
         let of_numbers = matches!(metric, Metric::Pearson | Metric::Spearman);
         let kind = if task.is_regression() { "a regression" } else { "classes" };
         require(of_numbers == task.is_regression(), || format!("{metric} does not measure {kind}"))?;
@@ -85,6 +86,7 @@ mod tests {
         refused("one label only", |task| task.labels.truncate(1))?;
         refused("twice", |task| task.labels = vec!["x".into(); 2])?;
         refused("`metrics` is empty", |task| task.metrics.clear())?;
+        refused("`metrics` has accuracy twice", |task| task.metrics = vec![Metric::Accuracy; 2])?;
         refused("pearson does not measure classes", |task| task.metrics = vec![Metric::Pearson])?;
         refused("two classes", |task| {
             task.labels.push("maybe".into());

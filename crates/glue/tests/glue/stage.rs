@@ -151,6 +151,29 @@ fn mistakes_in_the_configuration_are_usage_errors() {
 }
 
 #[test]
+fn errors_about_a_task_of_ones_own_do_not_advise_glues_files() {
+    let world = World::new();
+    let task = "name = \"mine\"\nfolder = \".\"\ntrain = \"mine.tsv\"\ndev = [{ file = \"mine.tsv\" }]\ntext = [\"text\"]\n\
+                label = \"mood\"\nlabels = [\"sad\", \"glad\"]\nmetrics = [\"accuracy\"]\n";
+    world.write("mine.toml", task);
+    let complain = || {
+        let mut command = world.stage("out", &["tasks=['mine']"]);
+        command.args(["--task-file", "mine.toml"]);
+        complaint(command, 3)
+    };
+    let missing = complain();
+    world.write("mine.tsv", "text\tlabel\ngood\tglad\n");
+    let column = complain();
+    world.write("mine.tsv", "text\tmood\n");
+    let rows = complain();
+    for (text, remedy) in
+        [(missing, "`train` and `dev`"), (column, "`text` and `label`"), (rows, "below its header")]
+    {
+        assert!(text.contains(remedy) && !text.contains("GLUE"), "{remedy} is missing in {text}");
+    }
+}
+
+#[test]
 fn mistakes_in_the_inputs_are_named_and_leave_nothing() {
     let world = World::new();
     world.write("data/WNLI/train.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\t1\n1\ta\tb\t2\n");
