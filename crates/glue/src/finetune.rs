@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use anyhow::Context;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use entromask_cli::{Progress, check_interrupt};
 use entromask_encoder::SequenceClassifier;
+use entromask_fault::Fault;
 use entromask_random::keyed;
 use entromask_training::{Gradients, Optimizer, Schedule, cross_entropy};
 use rand::Rng;
@@ -143,7 +145,8 @@ impl FineTune<'_> {
         for epoch in 0..recipe.epochs {
             let blocks = recipe.freeze.blocks(layers, epoch, recipe.epochs);
             let (thawed, numbers) = freezing::frozen(model, blocks, layers);
-            let (next, loss) = trainer.epoch(thawed, &self.order(seed, epoch))?;
+            let place = || self.place(seed, epoch);
+            let (next, loss) = trainer.epoch(thawed, &self.order(seed, epoch), &place)?;
             model = next;
             course.loss.push(loss);
             course.trainable.push(numbers);
@@ -165,6 +168,13 @@ impl FineTune<'_> {
         let (model, best_epoch) =
             best.map_or_else(|| (model.valid(), None), |(model, epoch)| (model, Some(epoch)));
         Ok(Trained { model, steps, best_epoch, course })
+    }
+
+    /// Where training diverged: of many runs one has to be found and mended.
+    fn place(&self, seed: u64, epoch: u64) -> String {
+        let (task, FineTuning { lr, batch_size, warmup, clip, .. }) = (&self.data.task.name, self.recipe);
+        let recipe = format!("lr {lr}, batch_size {batch_size}, warmup {warmup}, clip {clip}");
+        format!("{task}, seed {seed}, epoch {} ({recipe}; finished runs are kept)", epoch + 1)
     }
 
     /// The mean loss of the rows to choose on.
@@ -266,19 +276,21 @@ impl<'a> Trainer<'a> {
         self.optimizer.steps()
     }
 
-    /// The model after one pass over the training rows, and the mean loss of the rows.
+    /// The model after one pass over the training rows, and the mean loss of the rows; `place` names it in errors.
     fn epoch(
         &mut self,
         mut model: SequenceClassifier,
         batches: &[Vec<usize>],
+        place: &dyn Fn() -> String,
     ) -> anyhow::Result<(SequenceClassifier, f64)> {
         let split = &self.tuning.data.train;
         let mut sum = 0.0;
         for batch in batches {
             check_interrupt()?;
             let (loss, gradients) = self.learn(&model, batch);
+            check_finite(loss).with_context(place)?;
             let rate = self.schedule.rate(self.optimizer.steps());
-            (model, _) = self.optimizer.step(rate, model, gradients)?;
+            (model, _) = self.optimizer.step(rate, model, gradients).with_context(place)?;
             sum += loss * batch.len() as f64;
             if self.tuning.features.is_none() {
                 self.tuning.progress.inc(batch.iter().map(|&row| split.rows[row].ids.len() as u64).sum());
@@ -306,4 +318,13 @@ impl<'a> Trainer<'a> {
         let gradients = Gradients::collect(model, loss.backward());
         (loss.into_scalar::<f64>(), gradients)
     }
+}
+
+/// Infinite losses may have finite gradients, but a result with one cannot be read again.
+fn check_finite(loss: f64) -> Result<(), Fault> {
+    if loss.is_finite() {
+        return Ok(());
+    }
+    Err(Fault::failed(format!("training diverged: the loss is {loss}"))
+        .remedy("lower lr or clip, or lengthen warmup"))
 }

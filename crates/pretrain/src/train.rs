@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use burn::module::Module;
 use entromask_artifact::Workbench;
 use entromask_cli::{Progress, interrupted};
@@ -180,7 +180,9 @@ impl<'a> Trainer<'a> {
         } else if self.job.masks_itself() {
             row.staleness = Some((now.tokens - self.counters.earlier_tokens) as f64);
         }
-        row.grad_norm = self.shards.update(|model| self.optimizer.step(rate, model, gradients))?;
+        let updated = self.shards.update(|model| self.optimizer.step(rate, model, gradients));
+        row.grad_norm =
+            updated.with_context(|| format!("step {} (the last good checkpoint is kept)", row.step))?;
         self.counters.step = row.step;
         self.counters.tokens = row.tokens;
         self.counters.flops += self.flops(batch, &objective);

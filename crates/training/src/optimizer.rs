@@ -139,7 +139,7 @@ impl Optimizer {
 
 fn diverged(norm: f64) -> Fault {
     Fault::failed(format!("training diverged: the gradient norm is {norm}"))
-        .remedy("lower lr or clip, or lengthen warmup; the last good checkpoint is kept")
+        .remedy("lower lr or clip, or lengthen warmup")
 }
 
 struct Mapper<'a> {

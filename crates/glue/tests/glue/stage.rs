@@ -84,6 +84,23 @@ fn finished_runs_are_kept_when_seeds_are_added_and_damaged_ones_are_done_again()
     assert_eq!(text, world.read(&format!("out/{first}")));
 }
 
+/// The square of the largest target is no number any more.
+#[test]
+fn a_run_that_diverges_is_named_with_its_recipe() {
+    let world = World::new();
+    let task = "name = \"far\"\nfolder = \".\"\ntrain = \"far.tsv\"\ndev = [{ file = \"far.tsv\" }]\ntext = [\"text\"]\n\
+                label = \"target\"\nrange = [0.0, 3e38]\nmetrics = [\"pearson\"]\n";
+    world.write("far.toml", task);
+    world.write("far.tsv", "text\ttarget\ngood film\t3e38\nbad film\t0\n");
+    let mut command = world.stage("out", &["tasks=['far']", "seeds=[7]"]);
+    command.args(["--task-file", "far.toml"]);
+    let text = complaint(command, 1);
+    for part in ["far, seed 7, epoch 1 (lr 0.02, batch_size 16,", "training diverged", "lower lr or clip"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    assert!(!text.contains("checkpoint"), "{text}");
+}
+
 #[test]
 fn a_dry_run_says_what_changed_and_does_nothing() {
     let world = World::new();
