@@ -15,7 +15,7 @@ use crate::data::{Survey, read};
 use crate::stage::{Job, recipe, run, run_shard};
 use crate::submission::{self, Submission};
 use crate::task::Task;
-use crate::workers::Worker;
+use crate::workers::{Hire, Worker};
 
 /// Fine-tune a model on GLUE tasks and print its dev scores
 ///
@@ -53,6 +53,9 @@ struct TuneArgs {
     #[arg(long, value_name = "I/N", hide = true, requires = "parent")]
     shard: Option<Shard>,
     /// The process that the worker ends with
+    /// The runs that all workers do, by their places
+    #[arg(long, value_name = "N,N", value_delimiter = ',', hide = true, requires = "shard")]
+    runs: Vec<usize>,
     #[arg(long, value_name = "PID", hide = true, requires = "shard")]
     parent: Option<u32>,
 }
@@ -192,19 +195,23 @@ impl Args {
         }
         if let (Some(shard), Some(parent)) = (self.tune.shard, self.tune.parent) {
             stop_with_parent(parent)?;
-            return run_shard(&job, out, shard);
+            return run_shard(&job, out, shard, &self.tune.runs);
         }
-        let summary = run(&job, out, &self.workers()?)?;
+        let hire = |runs: &[usize]| self.workers(runs);
+        let hire: Option<&Hire<'_>> = if self.jobs()? > 1 { Some(&hire) } else { None };
+        let summary = run(&job, out, hire)?;
         emit(common, &summary, &summary)
     }
 
-    /// One worker for each job, or none if there is one job only.
-    fn workers(&self) -> anyhow::Result<Vec<Worker>> {
-        let devices = self.devices()?;
-        let jobs = self.tune.jobs.map_or(devices.len(), usize::from);
-        if jobs < 2 {
-            return Ok(vec![]);
-        }
+    fn jobs(&self) -> anyhow::Result<usize> {
+        Ok(self.tune.jobs.map_or(self.devices()?.len(), usize::from))
+    }
+
+    /// One worker for each job, but no more than there are runs to do.
+    fn workers(&self, runs: &[usize]) -> anyhow::Result<Vec<Worker>> {
+        let (devices, jobs) = (self.devices()?, self.jobs()?.min(runs.len()));
+        let places: Vec<_> = runs.iter().map(ToString::to_string).collect();
+        let places = places.join(",");
         let all = self
             .common
             .threads
@@ -212,7 +219,11 @@ impl Args {
         let program = std::env::current_exe()?;
         let worker = |index: usize| Worker {
             program: program.clone(),
-            arguments: self.arguments(index, jobs, &devices[index % devices.len()], (all / jobs).max(1)),
+            arguments: [
+                self.arguments(index, jobs, &devices[index % devices.len()], (all / jobs).max(1)),
+                vec!["--runs".into(), places.clone().into()],
+            ]
+            .concat(),
         };
         Ok((0..jobs).map(worker).collect())
     }
@@ -293,7 +304,7 @@ mod tests {
             let found = worker.arguments.iter().skip_while(|argument| *argument != flag).nth(1);
             found.map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
         };
-        let workers = Args::try_parse_from(args)?.workers()?;
+        let workers = Args::try_parse_from(args)?.workers(&[3, 5, 8])?;
         Ok(workers.iter().map(|worker| (after(worker, "--shard"), after(worker, "--device"))).collect())
     }
 
@@ -309,11 +320,21 @@ mod tests {
             ["vulkan:2", "vulkan:0", "vulkan:2"]
         );
         assert_eq!(devices(&["--device", "cpu,cpu"])?, ["cpu", "cpu"]);
-        assert!(devices(&["--device", "cuda:1"])?.is_empty(), "one job needs no worker");
-        assert_eq!(
-            workers(&["--jobs", "2"])?.iter().map(|(shard, _)| shard.as_str()).collect::<Vec<_>>(),
-            ["1/2", "2/2"]
-        );
+        let shards = |jobs: &str| -> anyhow::Result<Vec<String>> {
+            Ok(workers(&["--jobs", jobs])?.into_iter().map(|(shard, _)| shard).collect())
+        };
+        assert_eq!(shards("2")?, ["1/2", "2/2"]);
+        assert_eq!(shards("64")?, ["1/3", "2/3", "3/3"], "no more than there are runs");
+        Ok(())
+    }
+
+    #[test]
+    fn workers_know_which_runs_are_shared_out() -> anyhow::Result<()> {
+        let args = Args::try_parse_from(["entromask-glue", "--model", "m", "--out", "o", "--jobs", "2"])?;
+        for worker in args.workers(&[3, 5, 8])? {
+            let words = std::iter::once("entromask-glue".into()).chain(worker.arguments);
+            assert_eq!(Args::try_parse_from(words)?.tune.runs, [3, 5, 8]);
+        }
         Ok(())
     }
 

@@ -33,6 +33,7 @@ mod predict;
 mod results;
 mod rows;
 mod sample;
+mod seconds;
 mod stage;
 mod stop;
 mod submission;
@@ -50,4 +51,4 @@ pub use results::{
 pub use stage::{Job, recipe, run, run_shard};
 pub use submission::{Report, Submission, validate};
 pub use task::{Column, DevSplit, Task, TestSplit, glue};
-pub use workers::Worker;
+pub use workers::{Hire, Worker};

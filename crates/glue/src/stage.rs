@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use entromask_artifact::{Begun, Cost, OutputSpec, Recipe, Shard, Status, Workbench, status, tool};
+use entromask_artifact::{Begun, Cost, Manifest, OutputSpec, Recipe, Shard, Status, Workbench, status, tool};
 use entromask_cli::{Progress, check_interrupt};
 use entromask_tables::Scores;
 use fs_err as fs;
@@ -20,7 +20,8 @@ use crate::finetune::{FineTune, TaskData};
 use crate::model::{self, Source};
 use crate::plan::{Plan, Unit, result_file};
 use crate::results::{RunResult, Summary};
-use crate::workers;
+use crate::seconds::{self, SECONDS};
+use crate::workers::{self, Hire};
 
 /// The summary's file.
 pub(crate) const RESULTS: &str = "results.json";
@@ -44,20 +45,25 @@ pub struct Job {
 }
 
 /// Fine-tunes on every task with every recipe and seed, and publishes the results in `out`. Runs that `out` has already
-/// are kept. With `workers` these processes do the runs, and this one only publishes.
+/// are kept. With `hire` its workers do the runs, and this process only publishes.
 ///
 /// # Errors
 /// A [`Fault`](entromask_fault::Fault) for mistakes in configuration, model or data, before any training starts; of class
 /// interrupted if the user asks to stop, in which case finished runs stay for the next time.
-pub fn run(job: &Job, out: &Path, workers: &[workers::Worker]) -> anyhow::Result<Summary> {
+pub fn run(job: &Job, out: &Path, hire: Option<&Hire<'_>>) -> anyhow::Result<Summary> {
     let plan = Plan::new(job)?;
     if let Status::UpToDate(_) = status(out, &plan.recipe())? {
         return made(out);
     }
-    if !workers.is_empty() {
-        workers::run(&plan, out, workers)?;
+    let begin = || Workbench::begin(out, plan.recipe(), this_tool());
+    let Begun::Work(mut bench) = begin()? else { return made(out) };
+    plan.drop_changed(&bench)?;
+    if let Some(hire) = hire {
+        drop(bench);
+        workers::run(&plan, out, hire)?;
+        let Begun::Work(again) = begin()? else { return made(out) };
+        bench = again;
     }
-    let Begun::Work(bench) = Workbench::begin(out, plan.recipe(), this_tool())? else { return made(out) };
     plan.fine_tune(&bench, &plan.units())?;
     plan.publish(*bench)
 }
@@ -68,16 +74,19 @@ fn made(out: &Path) -> anyhow::Result<Summary> {
     Ok(serde_json::from_slice(&fs::read(out.join(RESULTS))?)?)
 }
 
-/// Does the runs of one shard and publishes nothing. Runs whose origin is not finished yet are left for later.
+/// Does the runs of one shard of those at the places `runs`, and publishes nothing. Runs whose origin is not finished yet are
+/// left for later.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_shard(job: &Job, out: &Path, shard: Shard) -> anyhow::Result<()> {
+pub fn run_shard(job: &Job, out: &Path, shard: Shard, runs: &[usize]) -> anyhow::Result<()> {
     let plan = Plan::new(job)?;
     let begun = Workbench::begin_shard(out, plan.recipe(), this_tool(), shard, &job.device)?;
     let Begun::Work(bench) = begun else { return Ok(()) };
-    let units: Vec<_> = plan.units().into_iter().enumerate().filter(|(index, _)| shard.has(*index)).collect();
-    plan.fine_tune(&bench, &units.into_iter().map(|(_, unit)| unit).collect::<Vec<_>>())
+    let units = plan.units();
+    let own = runs.iter().enumerate().filter(|(index, _)| shard.has(*index));
+    let own: Vec<_> = own.filter_map(|(_, place)| units.get(*place).copied()).collect();
+    plan.fine_tune(&bench, &own)
 }
 
 /// What the artifact of a job would be made of.
@@ -86,6 +95,22 @@ pub fn recipe(job: &Job) -> anyhow::Result<Recipe> {
 }
 
 impl Plan<'_> {
+    /// Runs whose files are not what the manifest lists are done again, whoever does the runs: their results are removed as long
+    /// as the manifest is there to tell.
+    fn drop_changed(&self, bench: &Workbench) -> anyhow::Result<()> {
+        let Ok(manifest) = Manifest::load_any(bench.out()) else { return Ok(()) };
+        for unit in self.units() {
+            let files = self.outputs(bench.out(), unit);
+            let is_its = |name: &str| files.iter().any(|output| output.file == name);
+            let result = bench.out().join(result_file(&self.name(unit)));
+            if let Some(error) = manifest.verify_read(bench.out(), is_its).err().filter(|_| result.exists()) {
+                tracing::warn!("{}: done again: {error:#}", self.name(unit));
+                fs::remove_file(result)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Does those of `units` that are not finished.
     fn fine_tune(&self, bench: &Workbench, units: &[Unit]) -> anyhow::Result<()> {
         let todo: Vec<_> =
@@ -122,20 +147,26 @@ impl Plan<'_> {
         let model_key = model::key(&self.job.model)?;
         let summary = Summary::new(&self.model.content, model_key, &runs);
         let table = table(&summary, &runs);
+        let units = self.units();
+        let names: Vec<_> = units.iter().map(|unit| self.name(*unit)).collect();
+        let seconds = seconds::gather(&bench, &names)?;
         bench.write_bytes(RESULTS, &to_json(&summary)?)?;
         bench.write(TABLE, |path| table.write(path, &bench.footer()))?;
-        let files = [OutputSpec::file(RESULTS), OutputSpec::part(TABLE.into(), table.rows() as u64)];
-        let units = self.units();
+        let table = OutputSpec::part(TABLE.into(), table.rows() as u64);
+        let files = [OutputSpec::file(RESULTS), table, OutputSpec::log(SECONDS)];
         let outputs = files.into_iter().chain(units.iter().flat_map(|unit| self.outputs(bench.out(), *unit)));
         let outputs = outputs.collect();
         let all = || runs.iter().flatten().flatten();
         let cost = Cost {
+            seconds,
             flops: all().map(|run| run.flops).sum(),
             tokens: all().map(|run| run.tokens).sum(),
             device: self.job.device.clone(),
             ..Cost::default()
         };
+        let out = bench.out().to_owned();
         bench.publish(outputs, stats(&summary), cost)?;
+        seconds::tidy(&out, &names);
         Ok(summary)
     }
 
@@ -204,8 +235,10 @@ impl Runner<'_> {
         self.bench.remove(&file)?;
         self.bench.remove(&name)?;
         let result = tuning.run(unit.seed, plan.is_saved(unit).then_some(folder.as_path()))?;
+        let seconds = started.elapsed().as_secs_f64();
+        seconds::note(self.bench, &name, seconds)?;
         self.bench.write_bytes(&file, &to_json(&result)?)?;
-        tracing::info!("{}, {:.1} s", line(&result), started.elapsed().as_secs_f64());
+        tracing::info!("{}, {seconds:.1} s", line(&result));
         Ok(())
     }
 

@@ -26,16 +26,17 @@ pub struct Worker {
     pub arguments: Vec<std::ffi::OsString>,
 }
 
-/// Lets the workers do the runs; once more where runs start from others, which may have been another worker's.
-pub(crate) fn run(plan: &Plan, out: &Path, workers: &[Worker]) -> anyhow::Result<()> {
-    let mut units: Vec<_> =
-        plan.units().into_iter().filter(|unit| plan.finished(out, *unit).is_none()).collect();
-    let rounds = 1 + usize::from(units.iter().any(|unit| plan.origin(*unit).is_some()));
-    for _ in 0..rounds {
+/// Finds workers, one at least, for the runs at these places of the plan.
+pub type Hire<'a> = dyn Fn(&[usize]) -> anyhow::Result<Vec<Worker>> + 'a;
+
+/// Lets workers do the runs; then once more those that start from others, which may have been another worker's.
+pub(crate) fn run(plan: &Plan, out: &Path, hire: &Hire<'_>) -> anyhow::Result<()> {
+    for _ in 0..2 {
+        let (places, mut units) = ready(plan, out);
         if units.is_empty() {
             break;
         }
-        let mut crew = Crew::start(workers)?;
+        let mut crew = Crew::start(&hire(&places)?)?;
         while crew.is_at_work()? {
             check_interrupt()?;
             sleep(PAUSE);
@@ -44,6 +45,14 @@ pub(crate) fn run(plan: &Plan, out: &Path, workers: &[Worker]) -> anyhow::Result
         tell(plan, out, &mut units);
     }
     Ok(())
+}
+
+/// The runs that are not finished and wait for no other one, and their places in the plan. These are shared out by number, so
+/// that each worker has as many, however many others are finished.
+fn ready(plan: &Plan, out: &Path) -> (Vec<usize>, Vec<Unit>) {
+    let is_open = |unit: Unit| plan.finished(out, unit).is_none();
+    let units = plan.units().into_iter().enumerate().filter(|(_, unit)| is_open(*unit));
+    units.filter(|(_, unit)| !plan.origin(*unit).is_some_and(is_open)).unzip()
 }
 
 /// Logs the runs that were finished meanwhile, and takes them off the list.

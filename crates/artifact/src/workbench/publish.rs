@@ -16,7 +16,8 @@ use crate::shard;
 use crate::spec::OutputSpec;
 
 impl Workbench {
-    /// Hashes the outputs and writes the manifest. `cost.seconds` is filled in here, and what shards noted is added.
+    /// Hashes the outputs and writes the manifest. What the work on this recipe took, shards included, is added to
+    /// `cost.seconds`, which is what was spent before on parts that are kept.
     pub fn publish(self, outputs: Vec<OutputSpec>, stats: Value, cost: Cost) -> anyhow::Result<Manifest> {
         self.publish_then(outputs, stats, cost, || Ok(()))
     }
@@ -33,7 +34,7 @@ impl Workbench {
         let outputs =
             outputs.into_iter().map(|spec| self.describe(spec)).collect::<anyhow::Result<Vec<_>>>()?;
         let cost = self.with_notes(Cost {
-            seconds: self.seconds(),
+            seconds: cost.seconds + self.seconds(),
             peak_memory_bytes: cost.peak_memory_bytes.max(peak_memory()),
             ..cost
         });

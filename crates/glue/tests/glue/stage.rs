@@ -40,7 +40,8 @@ fn equal_seeds_give_equal_bytes_on_any_number_of_threads() {
     world.stage("one", &set).args(["--threads", "1"]).assert().success();
     world.stage("two", &set).args(["--threads", "2"]).assert().success();
     assert_eq!(names(&world.path("one")), names(&world.path("two")));
-    for file in names(&world.path("one")).iter().filter(|file| *file != "manifest.json") {
+    let is_log = |file: &String| ["manifest.json", "seconds.json"].contains(&file.as_str());
+    for file in names(&world.path("one")).iter().filter(|file| !is_log(file)) {
         assert_eq!(world.bytes(&format!("one/{file}")), world.bytes(&format!("two/{file}")), "{file}");
     }
     let summary = json(&world.read("one/results.json"));
@@ -82,6 +83,51 @@ fn finished_runs_are_kept_when_seeds_are_added_and_damaged_ones_are_done_again()
     world.write(&format!("out/{first}"), "{\"task\":");
     world.stage("out", &set("seeds=[2, 1]")).assert().success();
     assert_eq!(text, world.read(&format!("out/{first}")));
+}
+
+/// The manifest tells results that somebody has changed, also while it is gone because a run has begun.
+#[test]
+fn a_changed_result_is_done_again_and_not_published() {
+    let world = World::new();
+    let set = |seeds: &'static str| ["recipe.epochs=1", "save=true", seeds];
+    world.stage("out", &set("seeds=2")).assert().success();
+    let files = names(&world.path("out"));
+    let of = |seed: &str, end: &str| {
+        let found = files.iter().find(|file| file.contains(seed) && file.ends_with(end));
+        format!("out/{}", found.expect("a run"))
+    };
+    let (result, classifier) = (of("seed1", ".json"), of("seed2", "").replace(".json", ""));
+    let model = format!("{classifier}/model.safetensors");
+    let (text, weights) = (world.read(&result), world.bytes(&model));
+    world.write(&result, &text.replace("\"value\": ", "\"value\": 1"));
+    let mut damaged = weights.clone();
+    *damaged.last_mut().expect("weights") ^= 1;
+    std::fs::write(world.path(&model), damaged).expect("can be written");
+    for jobs in ["2", "1"] {
+        let mut command = world.stage("out", &set("seeds=3"));
+        let output = command.args(["--jobs", jobs]).assert().success().get_output().clone();
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(said.matches("done again").count(), if jobs == "2" { 2 } else { 0 }, "{said}");
+        assert_eq!((world.read(&result), world.bytes(&model)), (text.clone(), weights.clone()));
+    }
+}
+
+/// Otherwise a table of costs would compare the operations of all runs with the seconds of some.
+#[test]
+fn the_seconds_of_runs_that_are_kept_are_counted() {
+    let world = World::new();
+    let seconds = |name: &str| json(&world.read(name));
+    let total = || seconds("out/manifest.json")["cost"]["seconds"].as_f64().expect("a number");
+    world.stage("out", &["recipe.epochs=1", "seeds=1"]).assert().success();
+    let runs = seconds("out/seconds.json");
+    let (name, took) = runs.as_object().and_then(|runs| runs.iter().next()).expect("a run");
+    assert!(total() >= took.as_f64().expect("a number"), "{runs}");
+    world.write("out/seconds.json", &format!("{{\"{name}\": 5000.0}}"));
+    world.stage("out", &["recipe.epochs=1", "seeds=2"]).assert().success();
+    assert_eq!(seconds("out/seconds.json").as_object().map(serde_json::Map::len), Some(2));
+    assert!((5000.0..5060.0).contains(&total()), "{}", total());
+    let hidden = std::fs::read_dir(world.path("out")).expect("a folder").flatten();
+    assert!(hidden.into_iter().all(|file| !file.file_name().to_string_lossy().starts_with(".elapsed")));
 }
 
 /// The square of the largest target is no number any more.
