@@ -114,6 +114,10 @@ fn what_cannot_be_compared_is_said() -> anyhow::Result<()> {
     let text = stdout(compare(&world, &["base", "one", "base"], &[]));
     assert!(text.contains("one seed: nothing shown") && text.contains("the same model"), "{text}");
     assert!(complaint(compare(&world, &["one", "odd"], &[]), 3).contains("it shares no seed with"));
+    let other = json!({"model": "other", "seeds": [1], "tasks": [], "averages": []});
+    publish(&world.path().join("scores/other/sample"), &other, json!({"tasks": {}}), vec![])?;
+    let said = complaint(compare(&world, &["base", "good", "other"], &[]), 3);
+    assert!(said.contains("scores/other/sample: it shares no task"), "{said}");
     assert!(complaint(compare(&world, &["base", "nowhere"], &[]), 3).contains("nowhere"));
     compare(&world, &["base"], &[]).assert().code(2);
     Ok(())

@@ -80,12 +80,14 @@ pub fn compare(folders: &[PathBuf]) -> anyhow::Result<Comparison> {
         return Err(Fault::usage("nothing to compare").remedy("name at least two folders of scores").into());
     }
     let results = folders.iter().map(|folder| Results::read(folder)).collect::<anyhow::Result<Vec<_>>>()?;
-    let shared: Vec<_> = results[0].view.tasks.iter().map(|task| task.task.clone()).collect();
-    let shared: Vec<_> = shared
-        .into_iter()
-        .filter(|task| results.iter().all(|one| one.obstacle(task, &results[0]).is_none()))
-        .collect();
-    results[1..].iter().try_for_each(|one| one.check(&results[0], &shared))?;
+    results[1..].iter().try_for_each(|one| one.check(&results[0]))?;
+    let in_all = |task: &String| results.iter().all(|one| one.obstacle(task, &results[0]).is_none());
+    let shared: Vec<_> = results[0].names().filter(in_all).collect();
+    if shared.is_empty() {
+        return Err(Fault::input("no task is in all folders on the same rows and by the same metrics")
+            .remedy("compare each with the first by itself")
+            .into());
+    }
     let names = names(folders);
     let systems = results.iter().zip(names).map(|(one, name)| System {
         name,
@@ -140,10 +142,16 @@ impl Results {
         ((0..self.view.seeds.len()).map(mean).collect(), floor)
     }
 
-    fn check(&self, baseline: &Self, shared: &[String]) -> anyhow::Result<()> {
+    /// The names of its tasks.
+    fn names(&self) -> impl Iterator<Item = String> {
+        self.view.tasks.iter().map(|task| task.task.clone())
+    }
+
+    fn check(&self, baseline: &Self) -> anyhow::Result<()> {
+        let tasks = baseline.names().any(|task| self.obstacle(&task, baseline).is_none());
         let seeds = self.view.seeds.iter().any(|seed| baseline.view.seeds.contains(seed));
-        let problem = match (shared.is_empty(), seeds) {
-            (true, _) => "no task on the same rows and by the same metrics",
+        let problem = match (tasks, seeds) {
+            (false, _) => "no task on the same rows and by the same metrics",
             (_, false) => "no seed",
             _ => return Ok(()),
         };

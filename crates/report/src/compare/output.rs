@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use comfy_table::Table;
 use entromask_cli::OutputFile;
 use entromask_fault::Fault;
 use entromask_tables::Comparisons;
@@ -45,19 +46,20 @@ impl Format {
 /// # Errors
 /// A [`Fault`] of class usage for Parquet without `out`, or an `out` that cannot be written.
 pub fn write(comparison: &Comparison, format: Format, out: Option<&Path>) -> anyhow::Result<String> {
-    let Some(out) = out else { return text(comparison, format) };
+    let Some(out) = out else { return text(comparison, format, Table::new().width()) };
     let file = OutputFile::create(out)?;
     let bytes = match format {
         Format::Parquet => table(comparison).to_bytes()?,
-        _ => text(comparison, format)?.into_bytes(),
+        _ => text(comparison, format, None)?.into_bytes(),
     };
     file.publish(&bytes)?;
     Ok(format!("{}: written", out.display()))
 }
 
-fn text(comparison: &Comparison, format: Format) -> anyhow::Result<String> {
+/// `width` is that of the terminal, if it goes to one.
+fn text(comparison: &Comparison, format: Format, width: Option<u16>) -> anyhow::Result<String> {
     match format {
-        Format::Terminal => Ok(text::terminal(comparison)),
+        Format::Terminal => Ok(text::terminal(comparison, width)),
         Format::Markdown => Ok(text::markdown(comparison)),
         Format::Html => page::render(comparison),
         Format::Parquet => {

@@ -59,7 +59,7 @@ pub(super) fn render(comparison: &Comparison) -> anyhow::Result<String> {
         .add_global("style", Value::from_safe_string(include_str!("../../templates/style.css").into()));
     let page = Page {
         title: comparison.systems.iter().map(|system| system.name.as_str()).collect::<Vec<_>>().join(" · "),
-        caption: text::caption(comparison),
+        caption: text::caption(&comparison.systems[0].name),
         notes: &comparison.notes,
         systems: (1..comparison.systems.len()).map(|index| system(comparison, index)).collect(),
     };
@@ -90,7 +90,7 @@ fn system(comparison: &Comparison, index: usize) -> System {
     System {
         name: comparison.systems[index].name.clone(),
         label: format!("A difference is shown on {shown} of {} lines", lines.len()),
-        header: text::header(comparison, index),
+        header: text::header([0, index].map(|system| text::counted(comparison, system))),
         ticks: scale.ticks(),
         zero: scale.place(0.0),
         lines,
