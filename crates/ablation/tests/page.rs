@@ -116,5 +116,9 @@ fn a_document_that_is_not_there_and_one_that_would_be_replaced_are_refused() -> 
     let same = page(&[&file])?;
     assert_eq!(same.status.code(), Some(2), "{}", said(&same));
     assert_eq!(fs::read_to_string(file)?, "one");
+    let (document, detour) = (folder.path().join("notes.md"), folder.path().join("runs/../notes.md"));
+    let same = page(&[&document, Path::new("--out"), &detour])?;
+    assert_eq!(same.status.code(), Some(2), "{}", said(&same));
+    assert_eq!(fs::read_to_string(document)?, "# T\n");
     Ok(())
 }

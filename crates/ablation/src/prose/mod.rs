@@ -40,7 +40,7 @@ struct Part {
 /// A [`Fault`] of class input if the document or an image cannot be read, or a link leads to a heading that is not there;
 /// of class usage if the page cannot be written.
 pub fn write(file: &Path, out: &Path) -> anyhow::Result<()> {
-    if out == file {
+    if is_same(out, file) {
         return Err(Fault::usage(format!("{}: the page would replace the document", out.display()))
             .remedy("choose another --out")
             .into());
@@ -51,6 +51,12 @@ pub fn write(file: &Path, out: &Path) -> anyhow::Result<()> {
     let page =
         render(&text, file, out).with_context(|| format!("failed to make a page of {}", file.display()))?;
     OutputFile::create(out)?.publish(page.as_bytes())
+}
+
+/// By whatever names.
+fn is_same(out: &Path, file: &Path) -> bool {
+    let [out_place, file_place] = [out, file].map(|path| path.canonicalize().ok());
+    out == file || (out_place.is_some() && out_place == file_place)
 }
 
 fn render(text: &str, file: &Path, out: &Path) -> anyhow::Result<String> {
