@@ -271,6 +271,11 @@ fn runs_that_nothing_is_compared_with_are_named() -> anyhow::Result<()> {
         "high, by a teacher (seed 3) with random, which the grid does not have",
     ];
     assert_eq!(load(text)?.unpaired(), expected);
+    let text =
+        "title = \"t\"\nbaseline = { train = \"untrained\", student = \"tiny\" }\n[axes]\nseed = [1, 2]\n";
+    let expected = "random, student modernbert-tiny, train mlm (seed 1, 2) with random, student tiny, train untrained, which the \
+                    grid does not have";
+    assert_eq!(load(text)?.unpaired(), [expected]);
     Ok(())
 }
 

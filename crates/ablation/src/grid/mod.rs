@@ -87,7 +87,7 @@ impl Grid {
             let missing =
                 run.baselines.iter().filter(|baseline| self.runs.iter().all(|run| run.choice != **baseline));
             for baseline in missing {
-                let labels = (self.label(&run.choice), self.label(baseline));
+                let labels = self.told_apart(&run.choice, baseline);
                 let seed = run.choice.seed.to_string();
                 match alone.iter_mut().find(|(found, _)| *found == labels) {
                     Some((_, seeds)) => seeds.push(seed),
@@ -99,6 +99,20 @@ impl Grid {
             format!("{run} (seed {}) with {baseline}, which the grid does not have", seeds.join(", "))
         };
         alone.iter().map(words).collect()
+    }
+
+    /// The labels of a run and of a baseline, with the axes in which these two differ, and runs of the grid do not.
+    fn told_apart(&self, run: &Choice, baseline: &Choice) -> (String, String) {
+        let (label, other) = (self.label(run), self.label(baseline));
+        let of_both = run.differing(baseline).into_iter().filter(|axis| !self.varied.contains(axis));
+        // Without any that vary the strategy is the label.
+        let axes: Vec<_> =
+            of_both.filter(|axis| !(self.varied.is_empty() && *axis == Axis::Strategy)).collect();
+        let named = |label: String, choice: &Choice| {
+            let words = axes.iter().map(|axis| axis.phrase(&choice.get(*axis)));
+            std::iter::once(label).chain(words).collect::<Vec<_>>().join(", ")
+        };
+        (named(label, run), named(other, baseline))
     }
 
     /// What tells the runs of `choice` from those of other choices, in words; the seed is left out.
