@@ -12,7 +12,7 @@ use crate::execute::{BECOME, Options, Outcome, Standing, become_program, check, 
 use crate::grid::{Catalogue, Grid};
 use crate::plan::{Place, Plan};
 use crate::prose;
-use crate::report::{self, Earlier};
+use crate::report::{self, Earlier, Findings, Folders};
 
 /// Runs grids of experiments and reports on them
 ///
@@ -246,7 +246,9 @@ impl<'a> Experiment<'a> {
         let earlier = earlier.iter().map(|path| Earlier::load(path, &new));
         let earlier: Vec<_> = earlier.collect::<anyhow::Result<_>>()?;
         let standings = check(&self.plan, &self.place, &self.at.data)?;
-        let findings = report::read(&self.grid, &self.plan, &standings, &self.at.data, &earlier)?;
+        let folders = Folders { data: &self.at.data, pipelines: &self.at.pipelines };
+        let findings = report::read(&self.grid, &self.plan, &standings, folders, &earlier)?;
+        warn_of_loss(&findings, &new);
         let files = report::write(&findings, &out, &self.at.grid)?;
         let shown: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         emit(
@@ -257,11 +259,25 @@ impl<'a> Experiment<'a> {
     }
 }
 
+/// Says that runs are in the report that is replaced and not in the new one: perhaps nothing but a configuration was changed.
+fn warn_of_loss(findings: &Findings, replaced: &Path) {
+    let before = Earlier::load(replaced, replaced).map_or(0, |former| former.complete());
+    let now = findings.runs.iter().filter(|run| run.missing.is_none()).count();
+    if now < before.min(findings.runs.len()) {
+        tracing::warn!(
+            "{}: {now} runs are complete, {before} were in the report that this one replaces; it says under \"Missing\" why",
+            replaced.display()
+        );
+    }
+}
+
 fn line(name: &str, standing: &Standing) -> String {
     match standing {
         Standing::UpToDate => format!("{name}: up to date"),
-        Standing::Pending(reasons) => format!("{name}: will run\n    {}", reasons.join("\n    ")),
-        Standing::Broken(why) => format!("{name}: cannot run\n    {}", why.replace('\n', "\n    ")),
+        Standing::Pending(pending) => format!("{name}: will run\n    {}", pending.reasons.join("\n    ")),
+        Standing::Broken(broken) => {
+            format!("{name}: cannot run\n    {}", broken.words.replace('\n', "\n    "))
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use crate::{CommonArgs, emit};
 /// Says on stdout whether the artifact in `out` is up to date, or what would make it anew.
 ///
 /// `inputs` are the artifacts that it is made from. Those that an earlier stage would make anew, according to the
-/// file `--pending`, are the reason; the recipe is asked for only if there are none, since they may not exist yet.
+/// file `--pending`, are the reason; the recipe is asked for only if there are none, since they may not exist yet. As JSON it
+/// says the key and the configuration of that recipe, too.
 pub fn plan(
     common: &CommonArgs,
     out: &Path,
@@ -26,8 +27,9 @@ pub fn plan(
         .filter(|input| pending.contains(&normalized(input)))
         .map(|input| format!("{} will be made first", input.display()))
         .collect();
-    if reasons.is_empty() {
-        reasons = differences(out, &recipe()?)?;
+    let recipe = if reasons.is_empty() { Some(recipe()?) } else { None };
+    if let Some(recipe) = &recipe {
+        reasons = differences(out, recipe)?;
     }
     if !reasons.is_empty() {
         add_pending(common, out)?;
@@ -38,7 +40,10 @@ pub fn plan(
     } else {
         format!("{name}: will run\n    {}", reasons.join("\n    "))
     };
-    emit(common, text, &json!({"out": out, "up_to_date": up_to_date, "reasons": reasons}))
+    let (key, config) = (recipe.as_ref().map(Recipe::key), recipe.map(|recipe| recipe.config));
+    let json =
+        json!({"out": out, "up_to_date": up_to_date, "reasons": reasons, "key": key, "config": config});
+    emit(common, text, &json)
 }
 
 fn differences(out: &Path, recipe: &Recipe) -> anyhow::Result<Vec<String>> {

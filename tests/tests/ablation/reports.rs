@@ -9,7 +9,7 @@ use entromask_artifact::Manifest;
 use fs_err as fs;
 use serde_json::Value;
 
-use crate::world::{World, copy, micro, said};
+use crate::world::{World, copy, micro, repository, said};
 
 /// The difference of two strategies, recomputed from the manifests; t(0.975; 1) = 12.706205.
 #[test]
@@ -46,7 +46,15 @@ fn the_reports_numbers_are_those_of_the_manifests() -> Result<()> {
     for (manifest, _) in manifests.values() {
         assert!(markdown.contains(&manifest.key[..16]), "each key is named");
     }
-    assert!(markdown.contains("entromask-select --out") && markdown.contains("make ablation GRID="));
+    let folders = format!(" DATA={} PIPELINES=tests/pipelines`", world.data().display());
+    assert!(markdown.contains("make ablation GRID=") && markdown.contains(&folders), "{folders}");
+    assert!(
+        markdown.contains("entromask-select --out")
+            && markdown.contains("(`tests/pipelines/glue/small.toml`)")
+    );
+    assert!(
+        markdown.contains("Scored on one half of the dev rows, the other half being to choose on: WNLI (")
+    );
     check_costs(&report, &manifests)?;
     check_page(world)
 }
@@ -114,6 +122,8 @@ fn a_report_takes_runs_that_another_one_has() -> Result<()> {
     let from = format!("Taken from {}, keys included: ", other.display());
     assert!(markdown.contains(&from) && markdown.contains("random (seed 1, 2)"), "{markdown}");
     assert!(!whole.report("micro.md")?.contains("Taken from"), "it has all of its own");
+    let unknown = "stages were taken from it without comparing configurations";
+    assert!(said(&report).contains(unknown), "{}", said(&report));
     for words in ["Not replicates", "unlike rows"] {
         assert!(!markdown.contains(words), "{words} is in {markdown}");
     }
@@ -244,6 +254,39 @@ fn a_report_of_other_artifacts_is_refused() -> Result<()> {
     forge(&entropy)?;
     let output = with(&other)?;
     assert!(output.status.success() && out.exists(), "{}", said(&output));
+    Ok(())
+}
+
+/// Choices do not say what is in the files that they name, and what is not up to date any more has no key to compare.
+#[test]
+fn runs_of_another_configuration_are_not_taken_over() -> Result<()> {
+    let (whole, ..) = micro();
+    let world = World::new()?;
+    copy(&whole.data(), &world.data())?;
+    let (other, pipelines) = (whole.data().join("report/micro.json"), world.folder.path().join("pipelines"));
+    let changes = [
+        ("glue/small.toml", "epochs = 1", "epochs = 2", "glue/small/micro-mlm-e2/"),
+        ("train/mlm.toml", "lr = ", "weight_decay = 0.125\nlr = ", "models/small/micro-mlm-e"),
+    ];
+    for (file, from, to, stage) in changes {
+        copy(&repository().join("tests/pipelines"), &pipelines)?;
+        let text = fs::read_to_string(pipelines.join(file))?;
+        ensure!(text.contains(from), "{text}");
+        fs::write(pipelines.join(file), text.replace(from, to))?;
+        let output = world.command_of(&pipelines, "report", "micro", &["--with"]).arg(&other).output()?;
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        for part in [stage, "its configuration is", "micro.json it is"] {
+            assert!(said(&output).contains(part), "{part} is not in {}", said(&output));
+        }
+    }
+    // By itself the report has fewer runs than the one that it replaces, and says why.
+    let output = world.command_of(&pipelines, "report", "micro", &[]).output()?;
+    assert!(output.status.success(), "{}", said(&output));
+    let warning = "0 runs are complete, 6 were in the report that this one replaces";
+    assert!(said(&output).contains(warning), "{}", said(&output));
+    let markdown = world.report("micro.md")?;
+    let missing = markdown.lines().find(|line| line.starts_with("Missing: ")).context("a paragraph")?;
+    assert!(missing.contains("weight_decay: "), "{missing}");
     Ok(())
 }
 

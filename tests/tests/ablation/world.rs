@@ -31,8 +31,12 @@ impl World {
 
     /// The binary, about to do something with a grid.
     pub fn command(&self, name: &str, grid: &str, flags: &[&str]) -> Command {
+        self.command_of(Path::new("tests/pipelines"), name, grid, flags)
+    }
+
+    /// The same with other configurations.
+    pub fn command_of(&self, pipelines: &Path, name: &str, grid: &str, flags: &[&str]) -> Command {
         let mut command = Command::new(binaries().join("entromask-ablation"));
-        let pipelines = Path::new("tests/pipelines");
         command.current_dir(repository()).arg(name).arg(pipelines.join("grid").join(format!("{grid}.toml")));
         command
             .arg("--pipelines")

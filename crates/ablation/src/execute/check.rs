@@ -6,6 +6,7 @@ use std::process::Command;
 
 use entromask_cli::check_interrupt;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::launch;
 use crate::plan::{Place, Plan, Stage};
@@ -15,16 +16,45 @@ use crate::plan::{Place, Plan, Stage};
 pub enum Standing {
     /// Its artifact is what it would make.
     UpToDate,
-    /// It would run, for these reasons.
-    Pending(Vec<String>),
-    /// It would fail, with these words.
-    Broken(String),
+    /// It would run.
+    Pending(Pending),
+    /// It would fail.
+    Broken(Broken),
+}
+
+/// What a stage would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Why.
+    pub reasons: Vec<String>,
+    /// What it would make, if all that it reads is up to date.
+    pub target: Option<Target>,
+}
+
+/// What an artifact would be made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its key.
+    pub key: String,
+    /// Its resolved configuration.
+    pub config: Value,
+}
+
+/// How a stage fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// What it says.
+    pub words: String,
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
 }
 
 #[derive(Deserialize)]
 struct Answer {
     up_to_date: bool,
     reasons: Vec<String>,
+    key: Option<String>,
+    config: Option<Value>,
 }
 
 /// Asks each stage of `plan` whether there is work; nothing is made.
@@ -38,9 +68,10 @@ pub fn check(plan: &Plan, place: &Place, data: &Path) -> anyhow::Result<Vec<Stan
         check_interrupt()?;
         let first = plan.needs(index).find(|&needed| standings[needed] != Standing::UpToDate);
         standings.push(match first {
-            Some(needed) => {
-                Standing::Pending(vec![format!("{} will be made first", plan.stages[needed].name(data))])
-            }
+            Some(needed) => Standing::Pending(Pending {
+                reasons: vec![format!("{} will be made first", plan.stages[needed].name(data))],
+                target: None,
+            }),
             None => ask(stage, place)?,
         });
     }
@@ -55,8 +86,19 @@ fn ask(stage: &Stage, place: &Place) -> anyhow::Result<Standing> {
     let output =
         command.process_group(0).output().map_err(|error| launch::cannot_be_started(&program, &error))?;
     if !output.status.success() {
-        return Ok(Standing::Broken(String::from_utf8_lossy(&output.stderr).trim().into()));
+        let words = String::from_utf8_lossy(&output.stderr).trim().into();
+        return Ok(Standing::Broken(Broken { words, code: output.status.code() }));
     }
     let answer: Answer = serde_json::from_slice(&output.stdout)?;
-    Ok(if answer.up_to_date { Standing::UpToDate } else { Standing::Pending(answer.reasons) })
+    Ok(answer.standing())
+}
+
+impl Answer {
+    fn standing(self) -> Standing {
+        if self.up_to_date {
+            return Standing::UpToDate;
+        }
+        let target = self.key.zip(self.config).map(|(key, config)| Target { key, config });
+        Standing::Pending(Pending { reasons: self.reasons, target })
+    }
 }

@@ -13,7 +13,7 @@ use entromask_artifact::{Kind, Manifest};
 use entromask_cli::interrupted;
 
 use crate::plan::{Place, Plan};
-pub use check::{Standing, check};
+pub use check::{Broken, Pending, Standing, Target, check};
 use estimate::Estimate;
 pub(crate) use launch::{BECOME, become_program, launcher};
 use process::{Exit, Log};

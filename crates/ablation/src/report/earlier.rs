@@ -1,11 +1,13 @@
 //! Runs that another report has: a grid may be made on several machines, or in parts.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use entromask_fault::Fault;
 use serde::Deserialize;
 
-use super::findings::{RunFindings, StageFindings, System};
+use super::findings::{RunFindings, System};
+use super::stages::StageFindings;
 use crate::grid::{Choice, Grid};
 use crate::plan::{Plan, Program, RunStages};
 
@@ -59,6 +61,11 @@ impl Earlier {
         Ok(Self { path: path.into(), is_former, ..report })
     }
 
+    /// How many of its runs are complete.
+    pub fn complete(&self) -> usize {
+        self.runs.iter().filter(|run| run.missing.is_none()).count()
+    }
+
     /// Where something is taken from that this report took from `before`.
     fn source(&self, before: Option<&PathBuf>) -> Option<PathBuf> {
         if self.is_former { before.cloned() } else { Some(self.path.clone()) }
@@ -75,31 +82,33 @@ impl Earlier {
     ) -> anyhow::Result<()> {
         self.check_origin(here, stages)?;
         let glue = &here.grid.glue;
+        let mut unknown = BTreeSet::new();
         for (run, planned) in runs.iter_mut().zip(&here.plan.runs).filter(|(run, _)| run.missing.is_some()) {
             let choice = &here.systems[run.system].choice;
             let found = self.find(choice, run.seed).filter(|found| parts(found, glue) > parts(run, glue));
             if let Some(found) = found {
+                let stages_here = run.stages.iter().map(|&stage| &stages[stage]);
+                unknown.extend(stages_here.filter(|own| own.config.is_none()).map(|own| own.out.clone()));
                 run.stages = run.stages.iter().map(|&stage| self.place(here, stage, stages)).collect();
                 *run = RunFindings { missing: missing(here, planned, found), ..self.taken(found, run, glue) };
             }
         }
+        self.warn_of(&unknown);
         Ok(())
     }
 
-    /// Keys that follow from text and configurations must be the same where both have them: choices do not say what is in
+    /// Keys that follow from text and configurations must be the same where both are known: choices do not say what is in
     /// the files that they name. What a trained model went into may differ, as models do in the last bits from one kind of
-    /// machine or one version to another; of that the configurations must be the same.
+    /// machine or one version to another; of that the configurations must be the same. What would be made here counts as
+    /// what is.
     fn check_origin(&self, here: &Here<'_>, stages: &[StageFindings]) -> anyhow::Result<()> {
         for (own, trained) in stages.iter().zip(stages_behind_models(here.plan)) {
-            let Some(other) = self.stage(here, own) else { continue };
-            let (what, mine, theirs) = if trained {
-                ("configuration", &own.config, &other.config)
-            } else {
-                ("key", &own.key, &other.key)
-            };
-            if let (Some(mine), Some(theirs)) = (mine, theirs)
-                && mine != theirs
-            {
+            let Some(other) = self.stage(here, own).filter(|other| other.key.is_some()) else { continue };
+            let key = own.key.as_ref().or(own.target_key.as_ref()).filter(|_| !trained);
+            let pairs = [("configuration", own.config.as_ref(), &other.config), ("key", key, &other.key)];
+            let known =
+                pairs.into_iter().filter_map(|(what, mine, theirs)| Some((what, mine?, theirs.as_ref()?)));
+            if let Some((what, mine, theirs)) = known.into_iter().find(|(_, mine, theirs)| mine != theirs) {
                 let (out, path) = (own.out.display(), self.path.display());
                 return Err(Fault::input(format!("{out}: its {what} is {mine}, in {path} it is {theirs}"))
                     .remedy("the two were made of different text or configurations; report on them apart")
@@ -107,6 +116,19 @@ impl Earlier {
             }
         }
         Ok(())
+    }
+
+    /// Names stages that were taken over although nobody knows here how they would be configured.
+    fn warn_of(&self, unknown: &BTreeSet<PathBuf>) {
+        if let Some(first) = unknown.first() {
+            tracing::warn!(
+                "{}: {} stages were taken from it without comparing configurations, since what they read is not here, the first \
+                 of them {}",
+                self.path.display(),
+                unknown.len(),
+                first.display()
+            );
+        }
     }
 
     fn find(&self, choice: &Choice, seed: u64) -> Option<&RunFindings> {

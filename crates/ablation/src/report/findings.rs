@@ -11,10 +11,11 @@ use super::costs::{self, Spent};
 use super::curve::{self, Point};
 use super::earlier::{Earlier, Here};
 use super::measure::{self, Group};
+use super::stages::{self, StageFindings, config_digest};
 use super::validated::Validated;
 use crate::execute::Standing;
-use crate::grid::{Choice, Grid, Run};
-use crate::plan::{Account, Plan, Program, RunStages};
+use crate::grid::{Catalogue, Choice, Grid, Run};
+use crate::plan::{Account, Plan, RunStages};
 
 /// All that a report says.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +28,8 @@ pub struct Findings {
     pub about: String,
     /// Folder of the artifacts.
     pub data: PathBuf,
+    /// Folder of the configurations.
+    pub pipelines: PathBuf,
     /// What is compared: runs that differ in nothing but the seed.
     pub systems: Vec<System>,
     /// All runs, in the order of the grid.
@@ -113,32 +116,18 @@ pub struct Scores {
     pub spent: Spent,
     /// Task, floor and mean score in percent; the average comes last.
     pub tasks: Vec<(String, f64, f64)>,
+    /// What has to be known to read them, in sentences; unknown in older reports.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
-/// One stage.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StageFindings {
-    /// The artifact's folder.
-    pub out: PathBuf,
-    /// Which program.
-    pub program: Program,
-    /// The command that makes it.
-    pub command: String,
-    /// Key of its manifest; none if it is not up to date.
-    pub key: Option<String>,
-    /// Digest of what it made.
-    #[serde(default)]
-    pub content: Option<String>,
-    /// Digest of its resolved configuration.
-    #[serde(default)]
-    pub config: Option<String>,
-    /// Why it is not.
-    pub reason: Option<String>,
-    /// What it took.
-    pub spent: Spent,
-    /// The report that it was taken from; none if it was read here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub taken_from: Option<PathBuf>,
+/// Where a grid finds its configurations and makes its artifacts.
+#[derive(Clone, Copy, Debug)]
+pub struct Folders<'a> {
+    /// The artifacts.
+    pub data: &'a Path,
+    /// The configurations.
+    pub pipelines: &'a Path,
 }
 
 /// Reads what the stages of `plan` have made, as far as it is up to date; runs that are not here are taken from `earlier`
@@ -150,60 +139,36 @@ pub fn read(
     grid: &Grid,
     plan: &Plan,
     standings: &[Standing],
-    data: &Path,
+    Folders { data, pipelines }: Folders<'_>,
     earlier: &[Earlier],
 ) -> anyhow::Result<Findings> {
-    let manifests: Vec<Option<Manifest>> = plan
-        .stages
-        .iter()
-        .zip(standings)
-        .map(|(stage, standing)| match standing {
-            Standing::UpToDate => whole(&stage.out).map(Some),
-            _ => Ok(None),
-        })
-        .collect::<anyhow::Result<_>>()?;
+    let manifests = stages::manifests(plan, standings)?;
     let reader = Reader { plan, manifests: &manifests, data };
     let systems = systems(grid);
     let mut runs: Vec<_> = plan
         .of(grid)
         .map(|(run, stages)| reader.run(run, stages, &systems))
         .collect::<anyhow::Result<_>>()?;
-    let stages = plan.stages.iter().zip(&manifests).zip(standings);
-    let stages = stages.map(|((stage, manifest), standing)| StageFindings {
-        out: stage.out.clone(),
-        program: stage.program,
-        command: stage.line(),
-        key: manifest.as_ref().map(|manifest| manifest.key.clone()),
-        content: manifest.as_ref().map(|manifest| manifest.content.clone()),
-        config: manifest.as_ref().map(|manifest| config_digest(&manifest.config)),
-        reason: reason(standing),
-        spent: manifest.as_ref().map(Spent::of).unwrap_or_default(),
-        taken_from: None,
-    });
-    let mut stages: Vec<_> = stages.collect();
+    let mut stages = stages::findings(plan, standings, &manifests);
     for report in earlier {
         report.fill(&Here { grid, plan, systems: &systems, data }, &mut runs, &mut stages)?;
     }
     let uncharged = uncharged(grid, plan);
+    let catalogue = Catalogue::new(pipelines);
+    let glue: Vec<_> = grid.glue.iter().map(|name| (name.clone(), catalogue.path("glue", name))).collect();
     Ok(Findings {
         name: grid.name.clone(),
         title: grid.title.clone(),
         about: grid.about.clone(),
         data: data.into(),
-        groups: measure::groups(&systems, &runs, &grid.glue, &uncharged),
+        pipelines: pipelines.into(),
+        groups: measure::groups(&systems, &runs, &glue, &uncharged),
         stages,
         systems,
         runs,
         uncharged,
         unpaired: grid.unpaired(),
     })
-}
-
-/// The manifest of an artifact of which what is read here is what it says.
-fn whole(dir: &Path) -> anyhow::Result<Manifest> {
-    let manifest = Manifest::load_any(dir)?;
-    manifest.verify_read(dir, |file| ["metrics.jsonl", "results.json"].contains(&file))?;
-    Ok(manifest)
 }
 
 /// Runs by what they are but for the seed, in the order of the grid.
@@ -303,12 +268,13 @@ fn scores(manifest: &Manifest, view: &GlueView) -> Scores {
     if let Some(average) = view.averages.first().filter(|_| view.tasks.len() > 1) {
         tasks.push((average.name.clone(), average.floor, mean(&average.values)));
     }
-    Scores { key: manifest.key.clone(), seeds: view.seeds.len(), spent: Spent::of(manifest), tasks }
-}
-
-/// Keys of JSON objects come in alphabetical order, so that equal configurations have equal digests.
-fn config_digest(config: &serde_json::Value) -> String {
-    blake3::hash(config.to_string().as_bytes()).to_hex().to_string()
+    Scores {
+        key: manifest.key.clone(),
+        seeds: view.seeds.len(),
+        spent: Spent::of(manifest),
+        tasks,
+        remarks: view.remarks(),
+    }
 }
 
 fn seedless(config: &serde_json::Value) -> serde_json::Value {
@@ -325,14 +291,6 @@ fn lineage_digest(parts: &[(Account, &Path, &Manifest)]) -> String {
         Account::Corpus | Account::Teacher | Account::Scoring => manifest.config.clone(),
     };
     config_digest(&parts.iter().map(config).collect())
-}
-
-fn reason(standing: &Standing) -> Option<String> {
-    match standing {
-        Standing::UpToDate => None,
-        Standing::Pending(reasons) => Some(reasons.join("; ")),
-        Standing::Broken(why) => Some(why.clone()),
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! What is measured, and how much systems differ in it.
 
+use std::path::{Path, PathBuf};
+
 use entromask_report::compare::Difference;
 use entromask_report::number::short;
 use serde::Serialize;
 
 use super::compute;
 use super::contrast::{Contrast, contrasts};
-use super::findings::{RunFindings, System};
+use super::findings::{RunFindings, Scores, System};
 use super::validated;
 
 /// Measures of one kind.
@@ -57,11 +59,11 @@ pub struct Line {
 /// Value of a run, and what knows nothing gets.
 pub(super) type Value<'a> = dyn Fn(&RunFindings) -> Option<(f64, Option<f64>)> + 'a;
 
-/// All groups: losses, then fine-tuning by configuration.
+/// All groups: losses, then fine-tuning by configuration, each a name and a file.
 pub(super) fn groups(
     systems: &[System],
     runs: &[RunFindings],
-    glue: &[String],
+    glue: &[(String, PathBuf)],
     uncharged: &[String],
 ) -> Vec<Group> {
     let title = "Validation loss at the end of training";
@@ -76,7 +78,7 @@ pub(super) fn groups(
     let contrasts = contrasts(systems, &losses, true);
     let mut groups = vec![losses_group((systems, runs), title, note, (losses, contrasts))];
     groups.extend(compute::group(systems, runs, uncharged));
-    groups.extend(glue.iter().map(|name| fine_tuning(systems, runs, name)));
+    groups.extend(glue.iter().map(|(name, file)| fine_tuning((systems, runs), name, file)));
     groups
 }
 
@@ -106,7 +108,7 @@ pub(super) fn losses_group(
     group
 }
 
-fn fine_tuning(systems: &[System], runs: &[RunFindings], name: &str) -> Group {
+fn fine_tuning((systems, runs): (&[System], &[RunFindings]), name: &str, file: &Path) -> Group {
     let scores: Vec<_> = runs.iter().filter_map(|run| run.glue.get(name)).collect();
     let tasks = scores.first().map(|scores| &scores.tasks[..]).unwrap_or_default();
     let seeds = scores.first().map_or(0, |scores| scores.seeds);
@@ -125,14 +127,34 @@ fn fine_tuning(systems: &[System], runs: &[RunFindings], name: &str) -> Group {
     Group {
         title: format!("Fine-tuning: {name}"),
         note: format!(
-            "Percent on that half of each dev split which nothing is chosen on (`pipelines/glue/{name}.toml`); each value is \
-             the mean over the fine-tuning seeds ({seeds}), and what is paired is the pretraining seed."
+            "Percent on that half of each dev split which nothing is chosen on (`{}`); each value is the mean over the \
+             fine-tuning seeds ({seeds}), and what is paired is the pretraining seed.{}",
+            file.display(),
+            remarks(&scores)
         ),
         lower_is_better: false,
         digits: 2,
         contrasts: contrasts(systems, &found, false),
         lines: found,
     }
+}
+
+/// What has to be known to read the scores, once for all runs that it is true of.
+fn remarks(scores: &[&Scores]) -> String {
+    let mut remarks: Vec<&String> = Vec::new();
+    for remark in scores.iter().flat_map(|scores| &scores.remarks) {
+        if !remarks.contains(&remark) {
+            remarks.push(remark);
+        }
+    }
+    let sentence = |remark: &String| {
+        let of = scores.iter().filter(|scores| scores.remarks.contains(remark)).count();
+        let of =
+            if of < scores.len() { format!(" (in {of} of {} runs)", scores.len()) } else { String::new() };
+        let (first, rest) = remark.split_at_checked(1).unwrap_or(("", remark));
+        format!(" {}{rest}{of}.", first.to_uppercase())
+    };
+    remarks.into_iter().map(sentence).collect()
 }
 
 fn lines(systems: &[System], runs: &[RunFindings], measure: &str, lower: bool, value: &Value) -> Vec<Line> {
@@ -226,7 +248,7 @@ fn mean_and_sd(values: &[(u64, f64)]) -> (Option<f64>, Option<f64>) {
 pub(super) mod tests {
     use super::*;
     use crate::grid::Choice;
-    use crate::report::{Point, Validated};
+    use crate::report::{Point, Spent, Validated};
 
     pub(in crate::report) fn system(baseline: Option<usize>, runs: &[usize]) -> System {
         System {
@@ -298,6 +320,28 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_scores_are_of_is_said_once_for_all_runs() {
+        let systems = [system(None, &[0, 1])];
+        let (sampled, cut) = ("trained on a sample of the rows: QNLI 64 of 128", "rows cut: QNLI 3");
+        let run = |seed, remarks: &[&str]| {
+            let scores = Scores {
+                key: String::new(),
+                seeds: 2,
+                spent: Spent::default(),
+                tasks: vec![],
+                remarks: remarks.iter().map(ToString::to_string).collect(),
+            };
+            RunFindings { glue: [("w".into(), scores)].into(), ..run(0, seed, 6.0) }
+        };
+        let runs = [run(1, &[sampled]), run(2, &[sampled, cut])];
+        let group = &groups(&systems, &runs, &[("w".into(), "mine/glue/w.toml".into())], &[])[1];
+        assert!(group.note.contains("(`mine/glue/w.toml`)"), "{}", group.note);
+        let said =
+            "seed. Trained on a sample of the rows: QNLI 64 of 128. Rows cut: QNLI 3 (in 1 of 2 runs).";
+        assert!(group.note.ends_with(said), "{}", group.note);
+    }
+
+    #[test]
     fn a_system_without_its_baseline_is_no_baseline() {
         let alone = System { is_baseline: false, ..system(None, &[0]) };
         let group = &groups(&[alone], &[run(0, 1, 6.0)], &[], &[])[0];
@@ -309,7 +353,7 @@ pub(super) mod tests {
         let systems = [system(None, &[0]), system(Some(0), &[1, 2]), system(Some(0), &[3])];
         let mut runs = [run(0, 1, 6.0), run(1, 1, 5.0), run(1, 2, 5.0), run(2, 1, 4.0)];
         (runs[3].valid_loss, runs[3].missing) = (None, Some("a model".into()));
-        let group = &groups(&systems, &runs, &["probe".into()], &[]);
+        let group = &groups(&systems, &runs, &[("probe".into(), "glue/probe.toml".into())], &[]);
         let verdicts: Vec<_> = group[0].lines.iter().map(|line| line.verdict.as_str()).collect();
         assert_eq!(verdicts, ["baseline", "one seed: nothing shown", "missing"]);
         assert_eq!((group[0].lines[1].values.len(), group[0].lines[1].wanted), (2, 2));

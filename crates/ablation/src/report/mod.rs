@@ -16,6 +16,7 @@ mod plot;
 mod provenance;
 mod scale;
 mod sections;
+mod stages;
 mod validated;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +27,9 @@ pub use contrast::{Contrast, Pair};
 pub use costs::Spent;
 pub use curve::{Axis as Compute, Point};
 pub use earlier::Earlier;
-pub use findings::{Findings, RunFindings, System, read};
+pub use findings::{Findings, Folders, RunFindings, System, read};
 pub use measure::{Group, Line};
+pub use stages::StageFindings;
 pub use validated::Validated;
 
 /// Writes the report as Markdown, HTML and JSON into `out`, its plots beside it, and returns the files' paths. `grid` is

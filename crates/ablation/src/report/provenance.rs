@@ -50,11 +50,20 @@ pub(super) fn stages(findings: &Findings, grid: &Path) -> Section {
     }
     table.drop_empty_columns();
     let note = format!(
-        "All of it: `make ablation GRID={}`. The stages, each made once; device and threads, which no result depends on but \
+        "All of it: `make ablation GRID={}{}`. The stages, each made once; device and threads, which no result depends on but \
          for the last bits of sums, are left out.",
-        grid.display()
+        grid.display(),
+        folders(findings)
     );
     Section { notes: vec![note], tables: vec![table], ..Section::new("Commands") }
+}
+
+/// The variables of the Makefile for folders that are not where it looks for them.
+fn folders(findings: &Findings) -> String {
+    let folders = [("DATA", &findings.data, "data"), ("PIPELINES", &findings.pipelines, "pipelines")];
+    let others = folders.into_iter().filter(|(_, folder, usual)| *folder != Path::new(usual));
+    let words: Vec<_> = others.map(|(name, folder, _)| format!(" {name}={}", folder.display())).collect();
+    words.concat()
 }
 
 /// The first digits of a digest, where it is known.

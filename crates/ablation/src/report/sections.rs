@@ -15,6 +15,9 @@ use super::measure::{Group, Line};
 use super::plot::{self, Curve};
 use super::{provenance, validated};
 
+/// Characters of the reason why a stage is missing.
+const LONGEST_REASON: usize = 160;
+
 /// The report about `findings`; `grid` is the grid's file.
 pub(super) fn document(findings: &Findings, grid: &Path) -> Document {
     let mut sections: Vec<_> = findings.groups.iter().map(|group| section(findings, group)).collect();
@@ -48,18 +51,32 @@ fn lead(findings: &Findings) -> Vec<String> {
     lead.extend(unlike(findings));
     lead.extend(validated::in_words(&findings.systems, runs));
     lead.extend(findings.unpaired.iter().map(|text| format!("Not compared: {text}.")));
-    let missing: Vec<_> = runs
-        .iter()
-        .filter_map(|run| {
-            let stage = run.missing.as_ref()?;
-            Some(format!("{}, seed {} ({stage})", findings.systems[run.system].label, run.seed))
-        })
-        .collect();
-    if !missing.is_empty() {
-        lead.push(format!("Missing: {}.", missing.join("; ")));
-    }
+    lead.extend(missing(findings));
     lead.retain(|text| !text.is_empty());
     lead
+}
+
+/// Which runs are not complete, and why.
+fn missing(findings: &Findings) -> Option<String> {
+    let why = |run: &RunFindings| {
+        let stage = run.missing.as_ref()?;
+        let reason = reason(findings, stage).map(|reason| format!(": {reason}")).unwrap_or_default();
+        Some(format!("{}, seed {} ({stage}{reason})", findings.systems[run.system].label, run.seed))
+    };
+    let missing: Vec<_> = findings.runs.iter().filter_map(why).collect();
+    (!missing.is_empty()).then(|| format!("Missing: {}.", missing.join("; ")))
+}
+
+/// Why the stage of this name is not up to date: the beginning, since an artifact may differ in dozens of settings.
+fn reason(findings: &Findings, name: &str) -> Option<String> {
+    let out = findings.data.join(name);
+    let reason =
+        findings.stages.iter().find_map(|stage| stage.reason.as_ref().filter(|_| stage.out == out))?;
+    let words = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(LONGEST_REASON) {
+        Some((end, _)) => Some(format!("{}…", &words[..end])),
+        None => Some(words),
+    }
 }
 
 /// Which programs trained the models, if several did.
@@ -322,7 +339,8 @@ mod tests {
             name: "data".into(),
             title: "Data".into(),
             about: String::new(),
-            data: "data".into(),
+            data: "elsewhere".into(),
+            pipelines: "pipelines".into(),
             systems,
             runs,
             groups,
@@ -335,6 +353,7 @@ mod tests {
         let row = "| mixed 0.5 − random 0.5 | mixed 1 − random 1 | 2 | +0.2050 | +0.1415 to +0.2685 | +0.2000 to +0.2100 | **worse than there** |";
         assert!(text.contains(CONTRASTS) && text.contains(row), "{text}");
         assert!(!text.contains("mixed 1 − random 1 | mixed"), "{text}");
+        assert!(text.contains("make ablation GRID=pipelines/grid/data.toml DATA=elsewhere`"), "{text}");
         let uncharged = text.matches("Not included is the training of bert:").count();
         assert_eq!(uncharged, 2, "with the curves and the costs: {text}");
     }
