@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use entromask_cli::{CommonArgs, EXIT_CODES_HELP, OutputArgs, emit};
-use entromask_fault::Fault;
+use entromask_fault::{Class, Fault, class_of};
 use serde_json::json;
 
-use crate::execute::{BECOME, Options, Outcome, Standing, become_program, check, execute, launcher};
-use crate::grid::{Catalogue, Grid};
+use crate::execute::{
+    BECOME, Options, Outcome, Standing, become_program, check, check_configs, execute, fault, launcher,
+};
+use crate::grid::Grid;
 use crate::plan::{Place, Plan};
 use crate::prose;
 use crate::report::{self, Earlier, Findings, Folders};
@@ -159,7 +161,7 @@ impl<'a> Experiment<'a> {
     }
 
     fn run(&self, common: &CommonArgs) -> anyhow::Result<()> {
-        self.missing_tasks()?.map_or(Ok(()), Err)?;
+        check_configs(&self.plan, &self.place)?;
         let (runs, stages) = (self.grid.runs.len(), self.plan.stages.len());
         tracing::info!("{}: {runs} runs, {stages} stages, {} side by side", self.grid.name, self.jobs);
         self.warn_unpaired();
@@ -178,19 +180,6 @@ impl<'a> Experiment<'a> {
         for text in self.grid.unpaired() {
             tracing::warn!("{}: nothing will compare {text}", self.grid.name);
         }
-    }
-
-    /// Fine-tuning comes last, and should not fail for want of its tasks when all models are trained.
-    fn missing_tasks(&self) -> anyhow::Result<Option<Fault>> {
-        let catalogue = Catalogue::new(&self.at.pipelines);
-        for name in &self.grid.glue {
-            if let Some(data) = catalogue.glue_data(name)?.filter(|data| !data.is_dir()) {
-                let found =
-                    format!("{}: there is no {}", catalogue.path("glue", name).display(), data.display());
-                return Ok(Some(Fault::input(found).remedy("`make glue-data` fetches the tasks")));
-            }
-        }
-        Ok(None)
     }
 
     /// Names the runs that something was missing for.
@@ -230,14 +219,25 @@ impl<'a> Experiment<'a> {
             .collect();
         emit(common, format!("{}\n{summary}", lines.join("\n")), &json)?;
         self.warn_unpaired();
-        if let Some(missing) = self.missing_tasks()? {
-            tracing::warn!("{missing}");
+        self.check_configs()?;
+        let broken = |standing: &Standing| match standing {
+            Standing::Broken(broken) => Some(broken.code),
+            _ => None,
+        };
+        let broken: Vec<_> = standings.iter().filter_map(broken).collect();
+        let Some(first) = broken.first() else { return Ok(()) };
+        Err(fault(*first, format!("{} stages cannot run", broken.len())).remedy("see above why").into())
+    }
+
+    /// What is missing may be there when the grid is run; a mistake stays one.
+    fn check_configs(&self) -> anyhow::Result<()> {
+        match check_configs(&self.plan, &self.place) {
+            Err(error) if class_of(error.as_ref()) == Class::Input => {
+                tracing::warn!("{error:#}");
+                Ok(())
+            }
+            checked => checked,
         }
-        let broken = standings.iter().filter(|standing| matches!(standing, Standing::Broken(_))).count();
-        if broken > 0 {
-            return Err(Fault::usage(format!("{broken} stages cannot run")).remedy("see above why").into());
-        }
-        Ok(())
     }
 
     fn report(&self, common: &CommonArgs, earlier: &[PathBuf]) -> anyhow::Result<()> {

@@ -1,7 +1,8 @@
 //! The command line.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
@@ -11,7 +12,7 @@ use entromask_cli::{
 
 use crate::answers::{Answers, trained_length};
 use crate::config::Config;
-use crate::data::{Survey, read};
+use crate::data::{Survey, files, read};
 use crate::stage::{Job, recipe, run, run_shard};
 use crate::submission::{self, Submission};
 use crate::task::Task;
@@ -52,24 +53,25 @@ struct TuneArgs {
     /// Do the runs of one worker
     #[arg(long, value_name = "I/N", hide = true, requires = "parent")]
     shard: Option<Shard>,
-    /// The process that the worker ends with
     /// The runs that all workers do, by their places
     #[arg(long, value_name = "N,N", value_delimiter = ',', hide = true, requires = "shard")]
     runs: Vec<usize>,
+    /// The process that the worker ends with
     #[arg(long, value_name = "PID", hide = true, requires = "shard")]
     parent: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say which files of GLUE a folder has, and whether they are the official ones
+    /// Say which files of GLUE a folder has, and whether they are the official ones; or whether a configuration makes sense and
+    /// its tasks are there
     ///
-    /// Example: entromask-glue data --data data/glue-data
-    #[command(mut_args(|arg| hide_refused(arg, UNUSED_BY_LOOKING)))]
+    /// Examples: entromask-glue data --data data/glue-data; entromask-glue data --config pipelines/glue/sample.toml
+    #[command(mut_args(|arg| hide_refused(arg, UNUSED_BY_DATA)))]
     Data {
         /// Folder in GLUE's official layout
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
+        #[arg(long, value_name = "DIR", required_unless_present = "config", conflicts_with = "config")]
+        data: Option<PathBuf>,
         #[command(flatten)]
         common: Box<CommonArgs>,
     },
@@ -141,6 +143,9 @@ const MAX_LENGTH: usize = 128;
 /// Common flags that nothing but fine-tuning has a use for.
 const UNUSED: &[&str] = &["--config", "--print-config", "--set", "--dry-run"];
 
+/// Common flags that looking at the files of tasks has no use for.
+const UNUSED_BY_DATA: &[&str] = &["--print-config", "--dry-run", "--out", "--device"];
+
 /// Common flags that looking at files has no use for.
 const UNUSED_BY_LOOKING: &[&str] = &["--config", "--print-config", "--set", "--dry-run", "--out", "--device"];
 
@@ -162,10 +167,8 @@ impl Args {
             Some(Command::Submit(args)) => args.submit(),
             Some(Command::Predict(args)) => args.predict(),
             Some(Command::Data { data, common }) => {
-                common.refuse("data", UNUSED_BY_LOOKING)?;
-                let survey = Survey::new(data);
-                emit(common, &survey, &survey)?;
-                survey.check()
+                common.refuse("data", UNUSED_BY_DATA)?;
+                data.as_ref().map_or_else(|| tasks(common), |data| survey(data, common))
             }
             Some(Command::Validate { zip, common }) => {
                 common.refuse("validate", UNUSED_BY_LOOKING)?;
@@ -257,6 +260,23 @@ impl Args {
         found.extend(common.set.iter().flat_map(|set| ["--set".into(), set.into()]));
         found
     }
+}
+
+fn survey(data: &Path, common: &CommonArgs) -> anyhow::Result<()> {
+    let survey = Survey::new(data);
+    emit(common, &survey, &survey)?;
+    survey.check()
+}
+
+/// The folders of a configuration's tasks.
+fn tasks(common: &CommonArgs) -> anyhow::Result<()> {
+    let config: Config = entromask_cli::load(common)?;
+    let tasks: Vec<Task> = config.resolve(&[])?.into_iter().map(|one| one.task).collect();
+    tasks.iter().try_for_each(|task| files(&config.data, task).map(drop))?;
+    let folders: BTreeMap<_, _> = tasks.iter().map(|task| (&task.name, task.dir(&config.data))).collect();
+    let lines: Vec<_> =
+        folders.iter().map(|(name, folder)| format!("{name}: {}", folder.display())).collect();
+    emit(common, lines.join("\n"), &folders)
 }
 
 impl PredictArgs {

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     entromask_cli::main(&args.common, || {
         let config: Config = entromask_cli::load(&args.common)?;
         if args.common.print_config {
+            config.check()?;
             return entromask_cli::print_config(&args.common, &config);
         }
         let paths = args.paths()?;

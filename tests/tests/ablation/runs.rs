@@ -83,6 +83,9 @@ fn a_stage_ends_with_a_grid_that_is_killed() -> Result<()> {
     );
     let program = bin.join("entromask-tokenize");
     write_program(&program, &script)?;
+    for other in ["pretrain", "glue"] {
+        write_program(&bin.join(format!("entromask-{other}")), "#!/bin/sh\n")?;
+    }
     let mut command = world.command("run", "micro", &["--bin"]);
     let mut grid = command.arg(&bin).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let within_a_minute = |happened: &dyn Fn() -> bool| {
@@ -146,6 +149,56 @@ fn a_corpus_without_rows_to_validate_on_is_named_when_it_is_made() -> Result<()>
     let said = text.lines().position(|line| line.contains("tokens/small: no rows to validate on"));
     let trained = text.lines().position(|line| line.contains("models/small/micro-mlm-e1/random-s1: made"));
     assert!(said.is_some() && said < trained, "{text}");
+    Ok(())
+}
+
+/// Otherwise it would fail when all models are trained.
+#[test]
+fn configurations_and_tasks_are_looked_at_before_anything_is_made() -> Result<()> {
+    let world = World::new()?;
+    let pipelines = world.folder.path().join("pipelines");
+    let run = |file: &str, from: &str, to: &str, flags: &[&str]| -> Result<(Option<i32>, String)> {
+        copy(&repository().join("tests/pipelines"), &pipelines)?;
+        let text = fs::read_to_string(pipelines.join(file))?;
+        ensure!(text.contains(from), "{text}");
+        fs::write(pipelines.join(file), text.replace(from, to))?;
+        let output = world.command_of(&pipelines, "run", "micro", flags).output()?;
+        Ok((output.status.code(), said(&output)))
+    };
+    let (glue, train) = ("glue/small.toml", "train/mlm.toml");
+    let cases = [
+        (glue, "epochs = 1", "epoch = 1", "unknown", 2),
+        (glue, "epochs = 1", "epochs = 0", "`epochs` is 0", 2),
+        (glue, "WNLI", "QNLI2", "`QNLI2` is unknown", 2),
+        (glue, "data/sample/glue", "nowhere", "nowhere/WNLI: no such folder", 3),
+        (train, "lr = ", "rate = ", "unknown", 2),
+        (train, "lr = ", "lr = -", "lr = -", 2),
+    ];
+    for (file, from, to, words, code) in cases {
+        let (found, text) = run(file, from, to, &[])?;
+        assert!(found == Some(code) && text.contains(words), "{words}: {found:?} {text}");
+        let (found, text) = run(file, from, to, &["--dry-run"])?;
+        let code = if code == 3 { 0 } else { code };
+        assert!(found == Some(code) && text.contains(words), "{words}: {found:?} {text}");
+    }
+    assert!(world.manifests()?.is_empty(), "nothing was made");
+    Ok(())
+}
+
+/// Its code is that of the stage itself.
+#[test]
+fn a_dry_run_ends_as_the_stage_that_cannot_run() -> Result<()> {
+    let world = World::new()?;
+    let pipelines = world.folder.path().join("pipelines");
+    copy(&repository().join("tests/pipelines"), &pipelines)?;
+    let corpus = pipelines.join("corpus/small.toml");
+    let text = fs::read_to_string(&corpus)?;
+    let lines =
+        text.lines().map(|line| if line.starts_with("files") { "files = [\"nowhere.txt\"]" } else { line });
+    fs::write(&corpus, lines.collect::<Vec<_>>().join("\n"))?;
+    let output = world.command_of(&pipelines, "run", "micro", &["--dry-run"]).output()?;
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("nowhere.txt"), "{}", said(&output));
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Workers that make the stages of a plan side by side, each stage once.
 
 mod check;
+mod configs;
 mod estimate;
 mod launch;
 mod process;
@@ -14,6 +15,8 @@ use entromask_cli::interrupted;
 
 use crate::plan::{Place, Plan};
 pub use check::{Broken, Pending, Standing, Target, check};
+pub use configs::check_configs;
+pub(crate) use configs::fault;
 use estimate::Estimate;
 pub(crate) use launch::{BECOME, become_program, launcher};
 use process::{Exit, Log};

@@ -134,7 +134,7 @@ fn killed(status: ExitStatus, said: &str) -> String {
 }
 
 /// The error that it ended with; the message of its first panic, which others may follow from; or its last line.
-fn last_words(said: &str) -> Option<String> {
+pub(super) fn last_words(said: &str) -> Option<String> {
     let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
     error_in(said).or_else(|| panic_in(said)).or_else(|| Some(last.into()))
 }

@@ -108,15 +108,6 @@ impl Catalogue {
         Ok(file.get("num_hidden_layers").and_then(toml::Value::as_integer))
     }
 
-    /// The folder of tasks that the fine-tuning `name` reads, if its file says.
-    ///
-    /// # Errors
-    /// A [`Fault`] of class usage if its file cannot be read.
-    pub fn glue_data(&self, name: &str) -> anyhow::Result<Option<PathBuf>> {
-        let file: toml::Table = entromask_cli::load_file(&self.path("glue", name))?;
-        Ok(file.get("data").and_then(toml::Value::as_str).map(PathBuf::from))
-    }
-
     fn strategy(&self, name: &str) -> anyhow::Result<entromask_policy::Config> {
         let config: entromask_policy::Config = entromask_cli::load_file(&self.path("mask", name))?;
         config.validate()?;

@@ -115,6 +115,23 @@ fn the_survey_counts_what_is_there_and_fails_where_something_is_missing() {
     assert!(text.contains("data/CoLA/train.tsv: no such file"), "{text}");
 }
 
+#[test]
+fn the_tasks_of_a_configuration_are_looked_for() {
+    let world = World::new();
+    let with = |text: &str, flags: &[&str], code: i32| {
+        world.write("own.toml", text);
+        let arguments = [&["data", "--config", "own.toml"], flags].concat();
+        let output = command(&world, &arguments).assert().code(code).get_output().clone();
+        String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8")
+    };
+    let good = "data = \"data\"\ntasks = [\"SST-2\"]\n";
+    assert!(with(good, &[], 0).contains("SST-2: data/SST-2"));
+    assert!(with(&format!("{good}[task.SST-2]\nepoch = 1\n"), &[], 2).contains("epoch"));
+    assert!(with(good, &["--set", "recipe.lr=-1"], 2).contains("`lr` is -1"));
+    assert!(with(good, &["--set", "tasks=['RTE']"], 3).contains("data/RTE: no such folder"));
+    assert!(with(good, &["--data", "data"], 2).contains("--data"));
+}
+
 /// The separable task: good films have label 1.
 #[test]
 fn predictions_are_written_row_by_row_with_their_logits() {
