@@ -1,7 +1,7 @@
 //! What a forward pass computes between its matrix products on any device.
 //!
-//! On GPUs each is one pass of a kernel, without automatic differentiation; elsewhere it is written in tensor operations,
-//! which the kernels are tested against.
+//! On GPUs each is one pass of a kernel, with its own way back; elsewhere it is written in tensor operations, which the
+//! kernels are tested against.
 
 #[cfg(feature = "cube")]
 use burn::tensor::Device;
@@ -61,5 +61,5 @@ pub fn layer_norm(
 
 #[cfg(feature = "cube")]
 fn has_kernels(device: &Device) -> bool {
-    *device != Device::flex() && !device.is_autodiff()
+    *device != Device::flex()
 }

@@ -1,5 +1,6 @@
-//! Layer normalisation in one pass.
+//! Layer normalisation in one pass, and its way back in two.
 
+mod backward;
 mod kernel;
 
 use burn::backend::tensor::FloatTensor;
@@ -36,7 +37,7 @@ pub(crate) fn normalized(
     ))
 }
 
-#[backend_extension(Cube, Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
 pub trait NormalizedRows: Backend {
     /// `residual` and `beta` are not read without their flags.
     #[fusion(dtype = input, shape = input)]

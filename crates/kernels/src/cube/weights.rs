@@ -1,5 +1,6 @@
-//! The weights of attention in one pass.
+//! The weights of attention in one pass, and their way back in another.
 
+mod backward;
 mod kernel;
 
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -23,7 +24,7 @@ pub(crate) fn weights(scores: Tensor<4>, hidden: Option<Tensor<4, Bool>>) -> Ten
     })
 }
 
-#[backend_extension(Cube, Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
 pub trait AttentionWeights: Backend {
     #[fusion(dtype = scores, shape = scores)]
     fn attention_weights(scores: FloatTensor<Self>, hidden: BoolTensor<Self>) -> FloatTensor<Self>;

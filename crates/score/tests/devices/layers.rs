@@ -47,7 +47,7 @@ fn weights_of_attention_are_right() {
 #[test]
 fn layer_normalisation_is_right() {
     let device = device();
-    for [rows, width] in [[1, 64], [33, 768], [700, 100], [5, 77], [9, 2_050], [2_000, 256]] {
+    for [rows, width] in [[24, 16], [1, 64], [33, 768], [700, 100], [5, 77], [9, 2_050], [2_000, 256]] {
         let [input, residual] = ["input", "residual"].map(|name| draw([rows, width], 2.0, name));
         let [gamma, beta] = ["gamma", "beta"].map(|name| draw([width], 1.0, name));
         for dtype in types(&device) {
@@ -68,6 +68,69 @@ fn layer_normalisation_is_right() {
                 let (found, exact) = (normed(&device, dtype), normed(&Device::flex(), FloatDType::F32));
                 let (most, at) = worst(&found, &exact, dtype);
                 assert!(most <= 1e-4, "{rows} × {width}, {dtype:?}: off by {most} at {at}");
+            }
+        }
+    }
+}
+
+/// Rows in which every key is hidden are left out: what they weigh is said by nobody.
+#[test]
+fn gradients_of_weights_of_attention_are_right() {
+    let device = device();
+    for shape in [[3, 4, 5, 77], [4, 2, 16, 128], [2, 1, 3, 1_000], [40, 12, 128, 32]] {
+        let (scores, weights) = (draw(shape, 3.0, "scores"), draw(shape, 1.0, "weights"));
+        for padded in [false, true] {
+            let gradient = |device: &Device| {
+                let device = device.clone().autodiff();
+                let scores = Tensor::<4>::from_data(scores.clone(), &device).require_grad();
+                let [rows, heads, n, length] = shape;
+                let hidden = padded.then(|| hidden([rows + 1, heads, n, length], &device));
+                let hidden = hidden.map(|hidden| hidden.slice([0..rows, 0..heads, 0..n, 0..length]));
+                let weights = Tensor::<4>::from_data(weights.clone(), &device);
+                let sums = (attention_weights(scores.clone(), hidden) * weights).sum().backward();
+                read(scores.grad(&sums).expect("tracked"))
+            };
+            let (most, at) = worst(&gradient(&device), &gradient(&Device::flex()), FloatDType::F32);
+            assert!(most <= 1e-5, "{shape:?}, padded: {padded}: off by {most} at {at}");
+        }
+    }
+}
+
+#[test]
+fn gradients_of_layer_normalisation_are_right() {
+    let device = device();
+    for [rows, width] in [[24, 16], [1, 64], [33, 768], [700, 100], [5, 77], [9, 2_050], [5_000, 256]] {
+        let [input, residual, weights] =
+            ["input", "residual", "weights"].map(|name| draw([rows, width], 2.0, name));
+        let [gamma, beta] = ["gamma", "beta"].map(|name| draw([width], 1.0, name));
+        for (has_residual, has_beta) in [(false, false), (true, false), (false, true), (true, true)] {
+            let gradients = |device: &Device| {
+                let device = device.clone().autodiff();
+                let matrix = |data: &TensorData| Tensor::<2>::from_data(data.clone(), &device);
+                let vector = |data: &TensorData| Tensor::<1>::from_data(data.clone(), &device).require_grad();
+                let [input, residual] = [&input, &residual].map(|data| matrix(data).require_grad());
+                let [gamma, beta] = [&gamma, &beta].map(vector);
+                let normed = layer_norm(
+                    input.clone(),
+                    has_residual.then(|| residual.clone()),
+                    gamma.clone(),
+                    has_beta.then(|| beta.clone()),
+                    1e-5,
+                );
+                let sums = (normed * matrix(&weights)).sum().backward();
+                let of_matrix = |of: &Tensor<2>| of.grad(&sums).map(read);
+                let of_vector = |of: &Tensor<1>| of.grad(&sums).map(read);
+                [of_matrix(&input), of_matrix(&residual), of_vector(&gamma), of_vector(&beta)]
+            };
+            let (found, exact) = (gradients(&device), gradients(&Device::flex()));
+            for (name, (found, exact)) in
+                ["input", "residual", "gamma", "beta"].into_iter().zip(found.iter().zip(&exact))
+            {
+                let what = format!("{rows} × {width}, {has_residual}, {has_beta}: {name}");
+                assert_eq!(found.is_some(), exact.is_some(), "{what}");
+                let [found, exact] = [found, exact].map(|of| of.as_deref().unwrap_or_default());
+                let (most, at) = worst(found, exact, FloatDType::F32);
+                assert!(most <= 1e-3, "{what}: off by {most} at {at}");
             }
         }
     }

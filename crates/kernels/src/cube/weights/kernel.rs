@@ -68,3 +68,44 @@ pub(super) fn weights<F: Float, N: Size, B: Numeric>(
         }
     }
 }
+
+/// `weights` · (`gradient` − Σ `weights` · `gradient`), the sum over a row.
+#[cube(launch)]
+pub(super) fn gradient<F: Float, N: Size>(
+    weights: &Tensor<Vector<F, N>>,
+    gradient: &Tensor<Vector<F, N>>,
+    output: &mut Tensor<Vector<F, N>>,
+    #[comptime] units: usize,
+    #[comptime] vectors: usize,
+    #[comptime] rows: usize,
+    #[define(F)] _type: ElemType,
+) {
+    let size = weights.vector_size();
+    let unit = UNIT_POS_X as usize;
+    let row = CUBE_POS * rows + UNIT_POS_Y as usize;
+    let is_row = row < weights.shape(0) * weights.shape(1) * weights.shape(2);
+    // All units go through the sum together.
+    let at = select(is_row, row, 0);
+    let count = weights.shape(3) / size;
+    let mut shares = Array::<Vector<f32, N>>::new(vectors);
+    let mut kept = Array::<Vector<f32, N>>::new(vectors);
+    let mut sum = Vector::<f32, N>::zeroed();
+    #[unroll]
+    for i in 0..vectors {
+        let column = i * units + unit;
+        if column < count {
+            shares[i] = Vector::cast_from(weights[at * weights.stride(2) / size + column]);
+            kept[i] = Vector::cast_from(gradient[at * gradient.stride(2) / size + column]);
+            sum += shares[i] * kept[i];
+        }
+    }
+    let sum = sum_of_row(sum.vector_sum(), units, rows);
+    let written = at * output.stride(2) / size;
+    #[unroll]
+    for i in 0..vectors {
+        let column = i * units + unit;
+        if is_row && column < count {
+            output[written + column] = Vector::cast_from(shares[i] * (kept[i] - Vector::new(sum)));
+        }
+    }
+}
