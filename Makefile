@@ -366,8 +366,8 @@ emulated_test = CARGO_TARGET_DIR=$(emulated:/emulated=) $(CARGO) test --locked -
   --features entromask-device/nvrtc,entromask-device/tuned --config 'target."cfg(all())".runner = "env $(emulated_environment) $(1)"'
 emulated_environment = LD_LIBRARY_PATH=$(abspath $(emulated)) CUDA_PATH=$(abspath tests/emulated_cuda) CUBECL_ENVIRONMENT=emulated ENTROMASK_TEST_DEVICE=cuda
 test-emulated-cuda: $(emulated)/libcuda.so $(emulated)/libcublasLt.so.13 $(emulated)/libnvrtc.so ## Test what runs on CUDA without a GPU (tests/emulated_cuda)
-	$(call emulated_test) --lib -- cublas on_the_device
-	$(call emulated_test) --test devices
+	$(call emulated_test,) --lib -- cublas on_the_device
+	$(call emulated_test,) --test devices
 	$(call emulated_test,ENTROMASK_TEST_DTYPE=bf16) --test devices -- families
 
 $(emulated)/libcuda.so: tests/emulated_cuda/cuda.c

@@ -70,7 +70,9 @@ fn file_of_others(out: &Path) -> Option<String> {
     let is_artifact = |name: &str| Kind::of(&out.join(name)).is_some();
     names.retain(|name| !name.starts_with('.') && !is_artifact(name));
     names.sort();
-    if [LOCK, MANIFEST].iter().any(|name| out.join(name).exists()) {
+    // A stage's lock is empty.
+    let has_lock = fs_err::metadata(out.join(LOCK)).is_ok_and(|lock| lock.len() == 0);
+    if has_lock || out.join(MANIFEST).exists() {
         return None;
     }
     let of_a_model = names.iter().find(|name| OF_ANYBODY.contains(&name.as_str()));
@@ -158,7 +160,7 @@ mod tests {
             for file in files {
                 let path = folder.path().join(file);
                 std::fs::create_dir_all(path.parent().expect("a folder"))?;
-                std::fs::write(path, "{")?;
+                std::fs::write(path, if *file == super::LOCK { "" } else { "{" })?;
             }
             let recipe = Recipe { kind: Kind::Masks, format: 1, config: Value::Null, inputs: vec![] };
             Ok(super::check(folder.path(), &recipe).map_err(|fault| fault.to_string()))
@@ -172,6 +174,10 @@ mod tests {
             let error = check(files)?.expect_err("is somebody's");
             assert!(error.contains(&format!(": holds {first}, which no stage made")), "{error}");
         }
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join(super::LOCK), "somebody's, as they are not empty")?;
+        std::fs::write(folder.path().join("tokenizer.json"), "{}")?;
+        assert_eq!(super::file_of_others(folder.path()).as_deref(), Some("tokenizer.json"));
         let left_by_stages: [&[&str]; 8] = [
             &[],
             &[".lock"],

@@ -52,7 +52,9 @@ pub(crate) fn is_held(out: &Path) -> bool {
 }
 
 fn create(out: &Path, name: &str) -> anyhow::Result<File> {
-    let made = fs::create_dir_all(out).and_then(|()| fs::File::create(out.join(name)));
+    // What is in a file of that name is somebody's.
+    let open = |()| fs::OpenOptions::new().append(true).create(true).open(out.join(name));
+    let made = fs::create_dir_all(out).and_then(open);
     let file = made.map_err(|error| {
         Fault::usage(format!("cannot write to the output folder: {error}")).remedy("choose another --out")
     })?;

@@ -88,9 +88,9 @@ impl Schedule {
 impl Shape {
     fn at(&self, epoch: u16) -> f64 {
         match *self {
-            Self::Linear { from, to, epochs } => from + (to - from) * done(epoch, epochs),
+            Self::Linear { from, to, epochs } => between(from, to, done(epoch, epochs)),
             Self::Cosine { from, to, epochs } => {
-                from + (to - from) * (1.0 - (PI * done(epoch, epochs)).cos()) / 2.0
+                between(from, to, (1.0 - (PI * done(epoch, epochs)).cos()) / 2.0)
             }
             Self::Step { ref values, every } => {
                 values[usize::from(epoch / every.max(1)).min(values.len() - 1)]
@@ -125,6 +125,11 @@ impl Shape {
 /// How much of the way is done in `epoch`, from 0 to 1.
 fn done(epoch: u16, epochs: u16) -> f64 {
     (f64::from(epoch) / f64::from(epochs.max(2) - 1)).min(1.0)
+}
+
+/// The last value itself at the end: another one, however near, rounds budgets of a half down.
+fn between(from: f64, to: f64, share: f64) -> f64 {
+    if share >= 1.0 { to } else { from + (to - from) * share }
 }
 
 impl From<f64> for Schedule {
@@ -195,6 +200,18 @@ mod tests {
         let early = f64::midpoint(1.0, (PI / 4.0).cos());
         close(at(r#"{"shape":"cosine","from":1,"to":0,"epochs":5}"#), [1.0, early, 0.5, 0.0, 0.0]);
         close(at(r#"{"shape":"step","values":[0.3,0.2,0.1],"every":2}"#), [0.3, 0.3, 0.2, 0.1, 0.1]);
+    }
+
+    /// 15 tokens at 0.1 are a budget of 2, and at 0.09999999999999998 of 1.
+    #[test]
+    fn the_last_value_is_reached_to_the_last_digit() {
+        for (from, to) in [(0.7, 0.1), (0.15, 0.3), (0.9, 0.35)] {
+            for shape in ["linear", "cosine"] {
+                let text = format!(r#"{{"shape":"{shape}","from":{from},"to":{to},"epochs":4}}"#);
+                let found = [3, 4, 99].map(|epoch| parsed(&text).at(epoch).to_bits());
+                assert_eq!(found, [f64::to_bits(to); 3], "{text}");
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::stage::Paths;
 use entromask_policy::corruption::Vocabulary;
 use entromask_policy::policies::Basis;
 use entromask_policy::{Class, Config};
+use serde_json::Value;
 
 const TOKENIZER: &str = "tokenizer.json";
 
@@ -65,6 +66,10 @@ impl Sources {
         if semantic["measure"] == MARGIN {
             // Masks of the first version were selected by the margin itself.
             semantic["selected_by"] = "1 - margin".into();
+        }
+        if has_schedule_off_its_end(&semantic) {
+            // Once the last value of such a schedule was another one in the last digit.
+            semantic["ends"] = "exact".into();
         }
         if !config.exclude.is_empty() && !self.entries.told_by_names {
             // The first versions found other classes in such a vocabulary.
@@ -181,4 +186,17 @@ fn entries(config: &Config, tokens: &Artifact) -> anyhow::Result<Entries> {
         return Ok(Entries::default());
     }
     Entries::load(&path)
+}
+
+/// Whether the sum that once ended a schedule in `config` is not its last value.
+fn has_schedule_off_its_end(config: &Value) -> bool {
+    let number = |key: &str| config.get(key).and_then(Value::as_f64);
+    let is_off = number("from")
+        .zip(number("to"))
+        .is_some_and(|(from, to)| (from + (to - from)).to_bits() != to.to_bits());
+    match config {
+        Value::Object(map) => is_off || map.values().any(has_schedule_off_its_end),
+        Value::Array(values) => values.iter().any(has_schedule_off_its_end),
+        _ => false,
+    }
 }

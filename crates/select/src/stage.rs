@@ -107,7 +107,7 @@ fn check_read(config: &Config, paths: &Paths) -> anyhow::Result<()> {
     let Some(entropy) = paths.entropy.as_ref().filter(|_| !reads) else { return Ok(()) };
     let (entropy, policy) = (entropy.display(), config.policy.name());
     Err(Fault::usage(format!("--entropy {entropy}: policy.name = {policy} does not read entropies"))
-        .remedy("name another policy, as with --set policy.name=high, or leave --entropy out")
+        .remedy("name another policy, as with --set 'policy={name=\"high\"}', or leave --entropy out")
         .into())
 }
 

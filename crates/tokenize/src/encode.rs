@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use entromask_fault::Fault;
 use rayon::prelude::*;
 use serde_json::Value;
-use tokenizers::Tokenizer;
+use tokenizers::{Encoding, ModelWrapper, Token, Tokenizer};
 
 use crate::cache::Caches;
 use crate::special::{SpecialTokens, companions};
@@ -43,6 +43,7 @@ pub struct TextEncoder {
     traits: Traits,
     /// The first version found the same traits.
     as_first_probed: bool,
+    without_dropout: bool,
     caches: Caches,
 }
 
@@ -81,10 +82,12 @@ impl TextEncoder {
                 .remedy("use a tokenizer.json as written by Hugging Face tokenizers")
         })?;
         tokenizer.with_truncation(None).map_err(|error| anyhow!(error))?.with_padding(None);
+        let without_dropout = leave_dropout_out(&mut tokenizer);
         let special = SpecialTokens::find(&tokenizer, &file)?;
         let around = around(&tokenizer, &special)?;
         let (traits, caches) = (Traits::default(), Caches::new());
-        let mut encoder = Self { tokenizer, file, special, around, traits, as_first_probed: true, caches };
+        let mut encoder =
+            Self { tokenizer, file, special, around, traits, as_first_probed: true, without_dropout, caches };
         (encoder.traits, encoder.as_first_probed) = crate::pack::probe(&encoder)?;
         Ok(encoder)
     }
@@ -133,6 +136,11 @@ impl TextEncoder {
     }
 
     /// Whether the first version found the same traits; else it may have made other tokens.
+    /// Whether the tokenizer's file asks for dropout, which is left out.
+    pub(crate) fn is_without_dropout(&self) -> bool {
+        self.without_dropout
+    }
+
     pub(crate) fn is_as_first_probed(&self) -> bool {
         self.as_first_probed
     }
@@ -291,13 +299,27 @@ fn starts_word(text: &str) -> bool {
     text.chars().next().is_some_and(|c| c.is_alphanumeric() || "\"'(“‘「『（《".contains(c))
 }
 
-/// What the post-processor puts around a text; for a tokenizer without one, the tokens of these roles.
+/// Splits of words by chance would give other tokens each time, and the same ones in each epoch after all. Whether there
+/// were any.
+fn leave_dropout_out(tokenizer: &mut Tokenizer) -> bool {
+    let ModelWrapper::BPE(bpe) = tokenizer.get_model() else { return false };
+    if bpe.dropout.is_none_or(|share| share == 0.0) {
+        return false;
+    }
+    let mut exact = bpe.clone();
+    exact.dropout = None;
+    tokenizer.with_model(ModelWrapper::BPE(exact));
+    true
+}
+
+/// What the post-processor puts around a text of one token, whatever that is: a letter may be none in some vocabularies. For
+/// a tokenizer without one, the tokens of these roles.
 fn around(tokenizer: &Tokenizer, special: &SpecialTokens) -> anyhow::Result<[Vec<u32>; 2]> {
-    let encode = |special| tokenizer.encode("a", special).map_err(|error| anyhow!(error));
-    let (with, without) = (encode(true)?, encode(false)?);
+    let text = Encoding::from_tokens(vec![Token::new(0, "a".to_owned(), (0, 1))], 0);
+    let with = tokenizer.post_process(text, None, true).map_err(|error| anyhow!(error))?;
     let added = with.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
     let (before, rest) = with.get_ids().split_at(added);
-    let behind = rest.get(without.len()..).unwrap_or_default();
+    let behind = rest.get(1..).unwrap_or_default();
     if before.is_empty() && behind.is_empty() {
         return Ok([special.cls, special.sep].map(|id| id.into_iter().collect()));
     }

@@ -31,6 +31,7 @@ pub struct Options {
 pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
     config.validate()?;
     let encoder = TextEncoder::load(&config.tokenizer)?;
+    check_files(&options.out, Corpus::find(config)?.files())?;
     let recipe = recipe_with(config, &encoder)?;
     if let Status::UpToDate(manifest) = status(&options.out, &recipe)? {
         return Report::new(options.out.clone(), &manifest);
@@ -79,6 +80,10 @@ fn recipe_with(config: &Config, encoder: &TextEncoder) -> anyhow::Result<Recipe>
         // Once only the five usual roles were special, and a text might spell other tokens out.
         semantic["special"] = "all".into();
     }
+    if encoder.is_without_dropout() {
+        // Once such a tokenizer split words by chance, which no key can tell.
+        semantic["dropout"] = "none".into();
+    }
     if !encoder.is_as_first_probed() {
         // Once rules for digits that reach across spaces were overlooked.
         semantic["probe"] = "digits".into();
@@ -91,10 +96,27 @@ fn recipe_with(config: &Config, encoder: &TextEncoder) -> anyhow::Result<Recipe>
     })
 }
 
+/// A glob may reach into the artifact, which would be read as text in the next run, and in all that follow.
+fn check_files(out: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
+    let Ok(out) = out.canonicalize() else { return Ok(()) };
+    let is_own = |file: &&PathBuf| file.canonicalize().is_ok_and(|file| file.starts_with(&out));
+    files.iter().find(is_own).map_or(Ok(()), |file| {
+        Err(Fault::usage(format!("{}: `files` names a file within the output folder", file.display()))
+            .remedy("choose another --out, or a glob that does not reach into it")
+            .into())
+    })
+}
+
 fn check_length(config: &Config, encoder: &TextEncoder) -> anyhow::Result<()> {
     let special: usize = encoder.around().iter().map(Vec::len).sum();
     if config.seq_len >= special + 4 {
-        return Ok(());
+        let most = config.seq_len - special;
+        if config.min_row_tokens <= most {
+            return Ok(());
+        }
+        return Err(Fault::usage(format!("min_row_tokens = {}", config.min_row_tokens))
+            .remedy(format!("choose at most {most}: special tokens do not count"))
+            .into());
     }
     Err(Fault::usage(format!("seq_len = {}: the tokenizer adds {special} special tokens", config.seq_len))
         .remedy("choose longer rows")
@@ -118,6 +140,11 @@ fn no_rows(config: &Config, counts: &Counts) -> Fault {
         Counts { documents_read: 0, .. } => {
             "check `files` and `format`: there is no text in these files".into()
         }
+        Counts { docs: 0, dropped_rows: 0, skipped, .. } if skipped.left_out > 0 => format!(
+            "raise `train_fraction`, which is {}, or add text: a document is left out with the rest of the \
+             probability",
+            config.train_fraction
+        ),
         // Whatever is held out, the others have no row either where rows were dropped.
         Counts { valid_docs: 1.., docs: 0, dropped_rows: 0, .. } => format!(
             "lower `valid_fraction`, which is {}, or add text: a document is held out with that probability",

@@ -141,7 +141,10 @@ impl Model {
         let model = Self { tokenizer, config, name: files[0].display().to_string() };
         let known = match kind {
             "WordPiece" => model.prefix().is_some(),
-            "BPE" => model.prefix().is_none() && model.text("end_of_word_suffix").is_none(),
+            "BPE" => {
+                let is_by_bytes = model.tokenizer["pre_tokenizer"].to_string().contains("\"ByteLevel\"");
+                is_by_bytes && model.prefix().is_none() && model.text("end_of_word_suffix").is_none()
+            }
             _ => false,
         };
         if known {

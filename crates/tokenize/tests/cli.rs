@@ -326,12 +326,28 @@ fn missing_and_empty_inputs_are_input_errors() {
         3,
         &["no training rows: 60 documents read, 60 held out", "lower `valid_fraction`, which is 0.999999"],
     );
+    bench.refused(
+        &["--set", "train_fraction=1e-9", "--set", "valid_fraction=0.0"],
+        3,
+        &["no training rows", "60 documents left out", "raise `train_fraction`, which is 0.000000001"],
+    );
+    bench.refused(&["--set", "min_row_tokens=31"], 2, &["min_row_tokens = 31", "at most 30: special tokens"]);
     bench.write("lines.jsonl", b"{\"text\": \"a\"}\n{\"body\": \"b\"}\n");
     bench.refused(
         &["--set", "files=['lines.jsonl']", "--set", "format=jsonl"],
         3,
         &["lines.jsonl:2", "`text`", "body"],
     );
+}
+
+/// It would be read as text by the next run.
+#[test]
+fn what_lies_in_the_output_folder_is_no_input() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("out")).unwrap();
+    bench.write("out/part.txt", b"made by an earlier run");
+    let Outcome { code, stderr, .. } = bench.run("out", &["--set", "files=['**/*.txt']"]);
+    assert!(code == 2 && stderr.contains("out/part.txt") && stderr.contains("within the output"), "{stderr}");
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn all_families_agree_with_python() {
     for family in support::FAMILIES {
         let encoder = support::encoder(family);
         let documents = encoder.encode_all(&texts).unwrap();
+        assert_eq!(references(family).len(), lines.len(), "{family}");
         for ((pieces, reference), line) in documents.iter().zip(references(family)).zip(&lines) {
             let words: Vec<_> = (0..pieces.len()).map(|index| word_of(pieces, index, &reference)).collect();
             let offsets: Vec<_> = pieces.begin.iter().copied().zip(pieces.end.iter().copied()).collect();

@@ -80,3 +80,23 @@ fn a_token_that_a_piece_took_the_role_from_is_told_in_the_key() {
     assert_eq!((special.cls, &special.other), (Some(piece as u32), &vec![0]));
     assert_eq!(recipe(&config).unwrap().config["special"], "all");
 }
+
+/// The letter that a text of Greek does not have is no token of it.
+#[test]
+fn what_stands_around_a_text_needs_no_letter() {
+    let encoder = support::changed("byte_bpe", |json| {
+        json["model"]["vocab"] = json!({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "b": 5});
+        json["model"]["merges"] = json!([]);
+        json["model"]["unk_token"] = Value::Null;
+    });
+    assert!(encoder.encode_all(&["a"]).unwrap()[0].ids.is_empty());
+    assert_eq!(encoder.around(), &[vec![0], vec![2]]);
+}
+
+#[test]
+fn words_are_not_split_by_chance() {
+    let text = "some words that merges would leave whole, one after the other, again and again";
+    let ids = |encoder: &TextEncoder| encoder.encode_all(&[text]).unwrap()[0].ids.clone();
+    let by_chance = support::changed("byte_bpe", |json| json["model"]["dropout"] = json!(0.5));
+    assert_eq!(ids(&by_chance), ids(&support::encoder("byte_bpe")));
+}

@@ -107,6 +107,7 @@ fn strings<'a>(
         DataType::Utf8View => Box::new(array.as_string_view().iter().map(|text| text.map(str::as_bytes))),
         DataType::Binary => Box::new(array.as_binary::<i32>().iter()),
         DataType::LargeBinary => Box::new(array.as_binary::<i64>().iter()),
+        DataType::BinaryView => Box::new(array.as_binary_view().iter()),
         _ => {
             return Err(Fault::input(format!("{}: column `{column}` is {found}", path.display()))
                 .remedy("name a column of strings with `column` in the corpus config")
