@@ -11,6 +11,7 @@ use tokenizers::{Encoding, ModelWrapper, Token, Tokenizer};
 
 use crate::cache::Caches;
 use crate::special::{SpecialTokens, companions};
+use crate::traits::Traits;
 
 /// Text is encoded in chunks of at least this size: small enough for the processor's caches, large enough for the
 /// fixed cost of a call not to count.
@@ -41,33 +42,9 @@ pub struct TextEncoder {
     /// Special tokens before and behind a text.
     around: [Vec<u32>; 2],
     traits: Traits,
-    /// The first version found the same traits.
-    as_first_probed: bool,
+    once_overlooked: Option<&'static str>,
     without_dropout: bool,
     caches: Caches,
-}
-
-/// How a tokenizer treats text that is taken out of its context; found by trying.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Traits {
-    /// A word's tokens depend on a space before it (byte-level BPE).
-    pub(crate) leading_space_counts: bool,
-    /// Where a text may be cut so that its halves are encoded like the whole.
-    pub(crate) cut: Cut,
-    /// Encoding two halves that meet at a space gives the tokens of the whole.
-    pub(crate) chunks: bool,
-    /// The tokenizer does not split text into words itself.
-    pub(crate) words_by_space: bool,
-}
-
-/// Where a text may be cut.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// Between any two words.
-    #[default]
-    BetweenWords,
-    /// Between two words with whitespace between them.
-    AtSpace,
 }
 
 impl TextEncoder {
@@ -87,8 +64,8 @@ impl TextEncoder {
         let around = around(&tokenizer, &special)?;
         let (traits, caches) = (Traits::default(), Caches::new());
         let mut encoder =
-            Self { tokenizer, file, special, around, traits, as_first_probed: true, without_dropout, caches };
-        (encoder.traits, encoder.as_first_probed) = crate::pack::probe(&encoder)?;
+            Self { tokenizer, file, special, around, traits, once_overlooked: None, without_dropout, caches };
+        (encoder.traits, encoder.once_overlooked) = crate::traits::probe(&encoder)?;
         Ok(encoder)
     }
 
@@ -135,14 +112,14 @@ impl TextEncoder {
         self.traits
     }
 
-    /// Whether the first version found the same traits; else it may have made other tokens.
     /// Whether the tokenizer's file asks for dropout, which is left out.
     pub(crate) fn is_without_dropout(&self) -> bool {
         self.without_dropout
     }
 
-    pub(crate) fn is_as_first_probed(&self) -> bool {
-        self.as_first_probed
+    /// Rules of the tokenizer that an earlier version overlooked, which then may have made other tokens.
+    pub(crate) fn once_overlooked(&self) -> Option<&'static str> {
+        self.once_overlooked
     }
 
     /// Encodes documents on all cores; the result is that of encoding each at once.

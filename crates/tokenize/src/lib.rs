@@ -39,6 +39,7 @@ mod report;
 mod row;
 mod special;
 mod stage;
+mod traits;
 mod vocabulary;
 
 pub use config::{Config, Documents, Format, InvalidUtf8, Run};

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::encode::{Cut, NO_WORD, Traits, chunks};
+use crate::encode::NO_WORD;
+use crate::traits::{Cut, Traits};
 use crate::{Config, Document, Pieces, Row, TextEncoder};
 
 /// How rows are filled.
@@ -112,10 +113,10 @@ impl<'a> Packer<'a> {
 
 /// Finds where a document may be cut.
 #[derive(Clone, Copy)]
-struct Cutter<'a> {
-    text: &'a str,
-    pieces: &'a Pieces,
-    traits: Traits,
+pub(crate) struct Cutter<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) pieces: &'a Pieces,
+    pub(crate) traits: Traits,
 }
 
 impl Cutter<'_> {
@@ -135,7 +136,7 @@ impl Cutter<'_> {
     }
 
     /// True if what follows token `place` is encoded alike on its own.
-    fn clean(self, place: usize) -> bool {
+    pub(crate) fn clean(self, place: usize) -> bool {
         self.between_words(place)
             && (self.traits.cut == Cut::BetweenWords || self.pieces.space_before(place, self.text))
     }
@@ -151,7 +152,7 @@ impl Cutter<'_> {
     }
 
     /// The bytes of the document that the tokens `range` stand for, with what the tokenizer left out between them.
-    fn slice(self, range: Range<usize>) -> Range<usize> {
+    pub(crate) fn slice(self, range: Range<usize>) -> Range<usize> {
         let begin = self.pieces.begin[range.clone()].iter().min().map_or(0, |&begin| begin as usize);
         let end = self.end(range.end);
         if !self.traits.leading_space_counts {
@@ -176,64 +177,4 @@ fn blank(c: char) -> bool {
     let format =
         matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
     format || c.is_whitespace() || c.is_control() || matches!(c, '▁' | '\u{feff}' | '\u{fff9}'..='\u{fffd}')
-}
-
-/// Text with what tokenizers treat differently: punctuation inside words, digits, other scripts, accents, several lines.
-const PROBE: &str = "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 or 10 000 3 – 中文字 и ещё?\n\
-                     Next line.\nThe end";
-
-/// What the text was in the first version; tokens by which it decides otherwise have another key now.
-const FIRST_PROBE: &str =
-    "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 – 中文字 и ещё?\nNext line.\nThe end";
-
-/// How the tokenizer treats text out of its context, and whether the first version took it for that.
-pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<(Traits, bool)> {
-    let traits = probe_by(encoder, PROBE)?;
-    Ok((traits, traits == probe_by(encoder, FIRST_PROBE)?))
-}
-
-/// Finds it out by cutting `text` and encoding both sides.
-fn probe_by(encoder: &TextEncoder, text: &str) -> anyhow::Result<Traits> {
-    let ids = |part: &str| encoder.encode_once(part).map(|pieces| pieces.ids);
-    let leading_space_counts = ids(" the")? != ids("the")? || ids(" 1")? != ids("1")?;
-    let pieces = encoder.encode_once(text)?;
-    let words_by_space = pieces.word.iter().all(|word| *word == pieces.word[0]);
-    let between_words = Traits { leading_space_counts, words_by_space, ..Traits::default() };
-    // Chunks start with the space before their first word, whether it counts or not.
-    let chunked = Traits { cut: Cut::AtSpace, leading_space_counts: true, ..between_words };
-    let holds = |traits: Traits| -> anyhow::Result<bool> {
-        let cutter = Cutter { text, pieces: &pieces, traits };
-        for place in (1..pieces.len()).filter(|&place| cutter.clean(place)) {
-            let [left, right] = [0..place, place..pieces.len()].map(|range| ids(&text[cutter.slice(range)]));
-            if [left?, right?].concat() != pieces.ids {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    };
-    let chunks = !words_by_space
-        && !reaches_across_spaces(encoder)
-        && holds(chunked)?
-        && chunks_make_up(text, &pieces, encoder)?;
-    let cut = if holds(between_words)? { Cut::BetweenWords } else { Cut::AtSpace };
-    Ok(Traits { cut, chunks, ..between_words })
-}
-
-/// True if the chunks that `text` is encoded in have the tokens and the words of the whole. They begin at line feeds, too,
-/// which may lie within a word of the tokenizer's, or get a space before them that is not in the text.
-fn chunks_make_up(text: &str, whole: &Pieces, encoder: &TextEncoder) -> anyhow::Result<bool> {
-    let (mut joined, mut next_word) = (Pieces::default(), 0);
-    for range in chunks(text, 1) {
-        let chunk = encoder.encode_once(&text[range.clone()])?;
-        joined.extend(&chunk, 0..chunk.len(), range.start, &mut next_word);
-    }
-    let same_word =
-        |pieces: &Pieces| -> Vec<bool> { pieces.word.windows(2).map(|pair| pair[0] == pair[1]).collect() };
-    Ok(joined.ids == whole.ids && same_word(&joined) == same_word(whole))
-}
-
-/// True if an added token contains whitespace or swallows it behind itself.
-fn reaches_across_spaces(encoder: &TextEncoder) -> bool {
-    let added = encoder.tokenizer().get_added_tokens_decoder();
-    added.values().any(|token| token.rstrip || token.content.contains(char::is_whitespace))
 }

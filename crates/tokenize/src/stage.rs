@@ -84,9 +84,8 @@ fn recipe_with(config: &Config, encoder: &TextEncoder) -> anyhow::Result<Recipe>
         // Once such a tokenizer split words by chance, which no key can tell.
         semantic["dropout"] = "none".into();
     }
-    if !encoder.is_as_first_probed() {
-        // Once rules for digits that reach across spaces were overlooked.
-        semantic["probe"] = "digits".into();
+    if let Some(rules) = encoder.once_overlooked() {
+        semantic["probe"] = rules.into();
     }
     Ok(Recipe {
         kind: Kind::Tokens,

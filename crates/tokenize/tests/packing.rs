@@ -260,6 +260,20 @@ fn rules_for_digits_that_reach_across_spaces_are_found() {
     }
 }
 
+/// No text for trying has all that a rule may be about.
+#[test]
+fn rules_that_rewrite_spaces_between_letters_are_found() {
+    let rules =
+        [taken_out(r"(?<=\p{Han}) (?=\p{Han})"), taken_out("(?<=q)[^a-z](?=q)"), taken_out(r"(?<=q)\W(?=q)")];
+    let text = json!({"type": "Replace", "pattern": {"String": "q q"}, "content": "qq"});
+    for rule in rules.into_iter().chain([text]) {
+        let encoder = support::changed("byte_bpe", |tokenizer| {
+            tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, rule]});
+        });
+        check_encoded_as_a_whole(&encoder, "he said 中文 字 中文 and so on, q q q or aq qa");
+    }
+}
+
 /// A rule that takes what `pattern` matches out of the text.
 fn taken_out(pattern: &str) -> serde_json::Value {
     json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": ""})
@@ -267,7 +281,7 @@ fn taken_out(pattern: &str) -> serde_json::Value {
 
 /// The first version overlooked them, and its tokens must not pass for those of now.
 #[test]
-fn only_rules_for_digits_that_reach_across_spaces_are_told_in_the_key() {
+fn only_rules_that_reach_across_spaces_are_told_in_the_key() {
     let folder = tempfile::tempdir().unwrap();
     let corpus = folder.path().join("corpus.txt");
     std::fs::write(&corpus, "one").unwrap();
@@ -278,7 +292,10 @@ fn only_rules_for_digits_that_reach_across_spaces_are_told_in_the_key() {
         assert_eq!(marker(&config), None, "{family}");
     }
     config.tokenizer = folder.path().into();
-    for (pattern, expected) in [(r"(?<=\d) (?=\d)", Some("digits")), (r"\d(?=x)", None)] {
+    let han = r"(?<=\p{Han}) (?=\p{Han})";
+    for (pattern, expected) in
+        [(r"(?<=\d) (?=\d)", Some("digits")), (han, Some("rewriting")), (r"\d(?=x)", None), (r" {2,}", None)]
+    {
         let change = |tokenizer: &mut serde_json::Value| tokenizer["normalizer"] = taken_out(pattern);
         support::write_changed("byte_bpe", folder.path(), change);
         assert_eq!(marker(&config), expected.map(Into::into), "{pattern}");

@@ -1,0 +1,136 @@
+//! How a tokenizer treats text that is taken out of its context.
+
+use serde_json::Value;
+
+use crate::encode::chunks;
+use crate::pack::Cutter;
+use crate::{Pieces, TextEncoder};
+
+/// Text with what tokenizers treat differently: punctuation inside words, digits, other scripts, accents, several lines.
+const PROBE: &str = "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 or 10 000 3 – 中文字 и ещё?\n\
+                     Next line.\nThe end";
+
+/// What the text was in the first version; tokens by which it decides otherwise have another key now.
+const FIRST_PROBE: &str =
+    "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 – 中文字 и ещё?\nNext line.\nThe end";
+
+/// How a tokenizer treats text that is taken out of its context; found by trying.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traits {
+    /// A word's tokens depend on a space before it (byte-level BPE).
+    pub(crate) leading_space_counts: bool,
+    /// Where a text may be cut so that its halves are encoded like the whole.
+    pub(crate) cut: Cut,
+    /// Encoding two halves that meet at a space gives the tokens of the whole.
+    pub(crate) chunks: bool,
+    /// The tokenizer does not split text into words itself.
+    pub(crate) words_by_space: bool,
+}
+
+/// Where a text may be cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Between any two words.
+    #[default]
+    BetweenWords,
+    /// Between two words with whitespace between them.
+    AtSpace,
+}
+
+/// How the tokenizer treats text out of its context, and which rules the versions before overlooked, if it has such.
+pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<(Traits, Option<&'static str>)> {
+    let mut traits = probe_by(encoder, PROBE)?;
+    let first = probe_by(encoder, FIRST_PROBE)?;
+    let overlooked = (traits != first).then_some("digits");
+    if traits.chunks && rewrites_across_spaces(encoder)? {
+        traits.chunks = false;
+        return Ok((traits, Some("rewriting")));
+    }
+    Ok((traits, overlooked))
+}
+
+/// Finds it out by cutting `text` and encoding both sides.
+fn probe_by(encoder: &TextEncoder, text: &str) -> anyhow::Result<Traits> {
+    let ids = |part: &str| encoder.encode_once(part).map(|pieces| pieces.ids);
+    let leading_space_counts = ids(" the")? != ids("the")? || ids(" 1")? != ids("1")?;
+    let pieces = encoder.encode_once(text)?;
+    let words_by_space = pieces.word.iter().all(|word| *word == pieces.word[0]);
+    let between_words = Traits { leading_space_counts, words_by_space, ..Traits::default() };
+    // Chunks start with the space before their first word, whether it counts or not.
+    let chunked = Traits { cut: Cut::AtSpace, leading_space_counts: true, ..between_words };
+    let holds = |traits: Traits| -> anyhow::Result<bool> {
+        let cutter = Cutter { text, pieces: &pieces, traits };
+        for place in (1..pieces.len()).filter(|&place| cutter.clean(place)) {
+            let [left, right] = [0..place, place..pieces.len()].map(|range| ids(&text[cutter.slice(range)]));
+            if [left?, right?].concat() != pieces.ids {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let chunks = !words_by_space
+        && !reaches_across_spaces(encoder)
+        && holds(chunked)?
+        && chunks_make_up(text, &pieces, encoder)?;
+    let cut = if holds(between_words)? { Cut::BetweenWords } else { Cut::AtSpace };
+    Ok(Traits { cut, chunks, ..between_words })
+}
+
+/// True if the chunks that `text` is encoded in have the tokens and the words of the whole. They begin at line feeds, too,
+/// which may lie within a word of the tokenizer's, or get a space before them that is not in the text.
+fn chunks_make_up(text: &str, whole: &Pieces, encoder: &TextEncoder) -> anyhow::Result<bool> {
+    let (mut joined, mut next_word) = (Pieces::default(), 0);
+    for range in chunks(text, 1) {
+        let chunk = encoder.encode_once(&text[range.clone()])?;
+        joined.extend(&chunk, 0..chunk.len(), range.start, &mut next_word);
+    }
+    let same_word =
+        |pieces: &Pieces| -> Vec<bool> { pieces.word.windows(2).map(|pair| pair[0] == pair[1]).collect() };
+    Ok(joined.ids == whole.ids && same_word(&joined) == same_word(whole))
+}
+
+/// True if an added token contains whitespace or swallows it behind itself.
+fn reaches_across_spaces(encoder: &TextEncoder) -> bool {
+    let added = encoder.tokenizer().get_added_tokens_decoder();
+    added.values().any(|token| token.rstrip || token.content.contains(char::is_whitespace))
+}
+
+/// True if the normalizer may rewrite a space together with what is beside it. There are as many such rules as scripts;
+/// no text for trying has them all, so they are read.
+fn rewrites_across_spaces(encoder: &TextEncoder) -> anyhow::Result<bool> {
+    let normalizer = serde_json::to_value(encoder.tokenizer().get_normalizer())?;
+    Ok(replaced(&normalizer).into_iter().any(|pattern| {
+        match (pattern["String"].as_str(), pattern["Regex"].as_str()) {
+            (Some(text), _) => text.contains(char::is_whitespace) && !text.trim().is_empty(),
+            (_, Some(regex)) => !is_of_spaces(regex) && may_meet_space(regex),
+            _ => true,
+        }
+    }))
+}
+
+/// The patterns of all `Replace` rules in a normalizer.
+fn replaced(normalizer: &Value) -> Vec<&Value> {
+    if normalizer["type"] == "Replace" {
+        return vec![&normalizer["pattern"]];
+    }
+    normalizer["normalizers"].as_array().into_iter().flatten().flat_map(replaced).collect()
+}
+
+/// True of a regular expression for nothing but whitespace, as ` {2,}`: a chunk begins at one that stands alone.
+fn is_of_spaces(regex: &str) -> bool {
+    let plain = regex.replace("\\s", " ");
+    let mut outside_counts = plain.split(['{', '}']).step_by(2).flat_map(str::chars);
+    outside_counts.all(|c| c.is_whitespace() || "+[]|".contains(c))
+}
+
+/// False only of a regular expression that certainly does not look at whitespace.
+fn may_meet_space(regex: &str) -> bool {
+    let letters =
+        |class: &str| ["p{L", "p{M", "p{N", "p{P", "p{Han"].iter().any(|known| class.starts_with(known));
+    let blind = |class: &str| {
+        class.starts_with(['d', 'w']) || !class.starts_with(char::is_alphanumeric) || letters(class)
+    };
+    regex.contains(|c: char| c.is_whitespace() || ".^$".contains(c))
+        || ["(?!", "(?<!", "[:"].iter().any(|part| regex.contains(part))
+        || !regex.split('\\').skip(1).all(blind)
+}
