@@ -139,8 +139,8 @@ score_dtype = $(if $(filter bf16,$(SCORE_DTYPE)),--dtype bf16)
 by          = $(1)$(if $(filter bf16,$(TRAIN_DTYPE)),-bf16)
 train_dtype = $(if $(filter bf16,$(TRAIN_DTYPE)),--dtype bf16)
 
-reference = $(if $(REFERENCE),--reference $(REFERENCE))
 # `select` refuses entropies that the policy would not read; without one it is random.
+reference := $(if $(REFERENCE),$(if $(call policy,reducible),--reference $(REFERENCE)))
 reads_entropy := $(call policy,high|low|band|sample|mixed|reducible)
 entropy   = $(if $(reads_entropy),--entropy $(1))
 # $(call selects_from,entropies): what it needs

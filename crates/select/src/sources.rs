@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const TOKENIZER: &str = "tokenizer.json";
 
-/// The artifacts that a configuration needs; a reference that it does not need is not looked at.
+/// The artifacts that a configuration needs.
 pub(crate) struct Sources {
     pub tokens: Artifact,
     pub entropy: Option<Artifact>,

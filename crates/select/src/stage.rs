@@ -1,7 +1,7 @@
 //! The stage: parts in, parts out.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use entromask_artifact::{Begun, Cost, OutputSpec, Status, Workbench, epoch_prefix, status, tool};
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
@@ -94,21 +94,31 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
 /// Says what [`run`] would do.
 pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths) -> anyhow::Result<()> {
     check_read(config, paths)?;
-    let basis = config.policy.basis();
     let mut inputs = vec![paths.tokens.as_path()];
     inputs.extend(paths.entropy.as_deref());
-    inputs.extend(paths.reference.as_deref().filter(|_| basis == Basis::Excess));
+    inputs.extend(paths.reference.as_deref());
     entromask_cli::plan(common, &paths.out, &inputs, || Sources::load(config, paths)?.recipe(config))
 }
 
 /// Refuses entropies that would not be read: without a policy in the configuration masks are random.
 fn check_read(config: &Config, paths: &Paths) -> anyhow::Result<()> {
-    let reads = matches!(config.policy.basis(), Basis::Measure | Basis::Excess);
-    let Some(entropy) = paths.entropy.as_ref().filter(|_| !reads) else { return Ok(()) };
-    let (entropy, policy) = (entropy.display(), config.policy.name());
-    Err(Fault::usage(format!("--entropy {entropy}: policy.name = {policy} does not read entropies"))
-        .remedy("name another policy, as with --set 'policy={name=\"high\"}', or leave --entropy out")
-        .into())
+    let basis = config.policy.basis();
+    let refuse = |flag: &str, dir: &Path, lacks: &str, example: &str| {
+        let policy = config.policy.name();
+        Fault::usage(format!("{flag} {}: policy.name = {policy} does not read {lacks}", dir.display()))
+            .remedy(format!(
+                "name another policy, as with --set 'policy={{name=\"{example}\"}}', or leave {flag} out"
+            ))
+    };
+    match (&paths.entropy, &paths.reference) {
+        (Some(entropy), _) if !matches!(basis, Basis::Measure | Basis::Excess) => {
+            Err(refuse("--entropy", entropy, "entropies", "high").into())
+        }
+        (_, Some(reference)) if basis != Basis::Excess => {
+            Err(refuse("--reference", reference, "entropies of a reference", "reducible").into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The files that the manifest lists.

@@ -49,5 +49,5 @@ pub use pack::{Packer, Packing};
 pub use report::{Counts, Report, SplitCounts};
 pub use row::Row;
 pub use special::SpecialTokens;
-pub use stage::{Options, recipe, run};
+pub use stage::{Options, dry_run, recipe, run};
 pub use vocabulary::{Learned, learn};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use entromask_cli::{CommonArgs, hide_refused};
 use entromask_fault::Fault;
-use entromask_tokenize::{Config, Options, learn, recipe, run};
+use entromask_tokenize::{Config, Options, dry_run, learn, run};
 
 /// Tokenize a corpus into rows of fixed length
 ///
@@ -95,12 +95,10 @@ fn tokenize(args: &Args) -> anyhow::Result<()> {
     if args.common.print_config {
         return entromask_cli::print_config(&args.common, &config);
     }
-    let out = args.common.out()?;
-    let min_free_bytes = args.min_free_bytes()?;
+    let options = Options { out: args.common.out()?.into(), min_free_bytes: args.min_free_bytes()? };
     if args.common.dry_run {
-        return entromask_cli::plan(&args.common, out, &[], || recipe(&config));
+        return dry_run(&args.common, &config);
     }
-    let options = Options { out: out.into(), min_free_bytes };
     let report = run(&config, &options)?;
     entromask_cli::emit(&args.common, &report, &report)
 }

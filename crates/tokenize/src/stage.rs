@@ -6,6 +6,7 @@ use std::time::Instant;
 use entromask_artifact::{
     Begun, Cost, Input, Kind, Manifest, OutputSpec, Recipe, Status, Workbench, status, tool,
 };
+use entromask_cli::CommonArgs;
 use entromask_fault::Fault;
 use entromask_tables::{TokenColumns, Tokens};
 
@@ -93,6 +94,13 @@ fn recipe_with(config: &Config, encoder: &TextEncoder) -> anyhow::Result<Recipe>
         config: semantic,
         inputs: vec![tokenizer, corpus],
     })
+}
+
+/// Says what [`run`] would do.
+pub fn dry_run(common: &CommonArgs, config: &Config) -> anyhow::Result<()> {
+    let out = common.out()?;
+    check_files(out, Corpus::find(config)?.files())?;
+    entromask_cli::plan(common, out, &[], || recipe(config))
 }
 
 /// A glob may reach into the artifact, which would be read as text in the next run, and in all that follow.

@@ -346,8 +346,14 @@ fn what_lies_in_the_output_folder_is_no_input() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("out")).unwrap();
     bench.write("out/part.txt", b"made by an earlier run");
-    let Outcome { code, stderr, .. } = bench.run("out", &["--set", "files=['**/*.txt']"]);
-    assert!(code == 2 && stderr.contains("out/part.txt") && stderr.contains("within the output"), "{stderr}");
+    for how in [&[][..], &["--dry-run"]] {
+        let Outcome { code, stderr, .. } =
+            bench.run("out", &[&["--set", "files=['**/*.txt']"], how].concat());
+        assert!(
+            code == 2 && stderr.contains("out/part.txt") && stderr.contains("within the output"),
+            "{stderr}"
+        );
+    }
 }
 
 #[test]

@@ -113,6 +113,21 @@ fn entropies_that_the_policy_does_not_read_are_refused() -> Result<()> {
 }
 
 #[test]
+fn a_reference_that_the_policy_does_not_read_is_refused() -> Result<()> {
+    let world = World::new()?;
+    world.score("scores", |_, word| Some(word))?;
+    let set = ["--set", "policy.name=high", "--reference", "nowhere"];
+    let words = [
+        "--reference nowhere",
+        "policy.name = high does not read entropies of a reference",
+        "leave --reference out",
+    ];
+    refused(&world, "scores", &set, 2, &words);
+    refused(&world, "scores", &[&set[..], &["--dry-run"]].concat(), 2, &words);
+    Ok(())
+}
+
+#[test]
 fn rows_without_scores_are_refused() -> Result<()> {
     let world = World::new()?;
     let high = ["--set", "policy.name=high"];
