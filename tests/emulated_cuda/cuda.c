@@ -199,8 +199,9 @@ Status cuModuleLoadData(Handle *module, const void *ptx) {
 }
 Status cuModuleUnload(Handle module) { free(module); return SUCCESS; }
 
-// What cannot be said in C++: shared memory of no size, for which the emulator has room, and an addition in PTX.
+// What cannot be said in C++: shared memory of no size, for which the emulator has room, and an addition and a product in PTX.
 static const char room[] = "extern __shared__ ", addition[] = "asm volatile(\"atom.relaxed.add.f32 ";
+static const char product[] = "asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 ";
 
 static const char *write_room(FILE *to, const char *text) {
     const char *name = strstr(text, " char ") + 6, *end = strstr(name, "[]");
@@ -215,11 +216,24 @@ static const char *write_addition(FILE *to, const char *text) {
     return strchr(text, '\n');
 }
 
+// Its operands are the parts of three vectors, of four, two and four registers.
+static const char *write_product(FILE *to, const char *text) {
+    char left[64] = "", right[64] = "", sums[64] = "";
+    const char *at = strstr(text, "\"r\"(");
+    sscanf(at, "\"r\"(%63[^.]", left);
+    for (int i = 0; i < 4; i++) at = strstr(at + 1, "\"r\"(");
+    sscanf(at, "\"r\"(%63[^.]", right);
+    sscanf(strstr(at, "\"f\"("), "\"f\"(%63[^.]", sums);
+    fprintf(to, "result = emulated::product(%s, %s, %s);", left, right, sums);
+    return strchr(text, '\n');
+}
+
 static void write_source(FILE *to, const char *text, const char *kernel) {
-    int waits = strstr(text, "__sync") || strstr(text, "_sync(");
+    int waits = strstr(text, "__sync") || strstr(text, "_sync(") || strstr(text, product);
     while (*text) {
         if (!strncmp(text, room, sizeof room - 1)) text = write_room(to, text);
         else if (!strncmp(text, addition, sizeof addition - 1)) text = write_addition(to, text);
+        else if (!strncmp(text, product, sizeof product - 1)) text = write_product(to, text);
         else fputc(*text++, to);
     }
     fprintf(to, "\nEMULATED_LAUNCH(%s, %d)\n", kernel, waits);

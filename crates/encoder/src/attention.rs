@@ -1,18 +1,18 @@
 //! Scaled dot-product attention, and what both kinds of encoder need around it.
 
 use burn::nn::Dropout;
-use burn::tensor::module::attention;
+use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor};
-use entromask_kernels::{Products, attention_weights};
+use entromask_kernels::{Products, attention, attention_weights};
 
 use crate::Batch;
 
 /// Attention of queries `[batch_size, heads, n, head_size]` to keys and values `[batch_size, heads, seq_length,
 /// head_size]`; `hidden`, `[batch_size, heads, n, seq_length]`, is true where a key must not be seen.
 ///
-/// On the CPU without automatic differentiation this is burn's fused operation and nothing is dropped. On GPUs that one
-/// takes f16 only (`cubek-attention` 0.3.1) and is many kernels for other types.
+/// Without automatic differentiation nothing is dropped, and this is burn's fused operation on the CPU and ours in bf16 on
+/// NVIDIA GPUs. There burn's takes f16 only (`cubek-attention` 0.3.1) and is many kernels for other types.
 pub(crate) fn attend(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -21,11 +21,13 @@ pub(crate) fn attend(
     dropout: &Dropout,
     products: Products,
 ) -> Tensor<4> {
-    let is_on_cpu = query.device() == Device::flex();
-    if is_on_cpu && !query.is_autodiff() && products == Products::AsTensors {
-        return attention(query, key, value, hidden, None, AttentionModuleOptions::default());
+    match (query.is_autodiff(), products) {
+        (false, Products::AsTensors) if query.device() == Device::flex() => {
+            module::attention(query, key, value, hidden, None, AttentionModuleOptions::default())
+        }
+        (false, Products::AsTensors) => attention(query, key, value, hidden),
+        _ => plain(query, key, value, hidden, dropout, products),
     }
-    plain(query, key, value, hidden, dropout, products)
 }
 
 /// [`attend`] in single operations.

@@ -4,7 +4,7 @@
 //! prediction without ever storing the logits, of which there are `vocab_size` a position; on request it adds min-entropy,
 //! Rényi-2 entropy and margin. [`head_entropy_reference`] and [`head_details_reference`] say the same in tensor
 //! operations, for other devices than the CPU and for the tests. [`DeviceHead`] does the same on GPUs, block by block;
-//! [`attention_weights`] and [`layer_norm`] are kernels there.
+//! [`attention()`], [`attention_weights`] and [`layer_norm`] are kernels there.
 //!
 //! [`Linear`], [`Attention`], [`LayerNorm`] and [`Activation`] are the layers of a forward pass on the CPU; [`TrainedLinear`],
 //! [`AttentionTape`], [`TrainedNorm`] and [`TrainedVocabulary`] go both ways, and are tested against automatic differentiation.
@@ -55,7 +55,7 @@ pub use bf16::has_bf16_products;
 #[cfg(feature = "cublas")]
 pub use cublas::multiplies_on as cublas_multiplies_on;
 pub use device_head::{DeviceHead, Measured, Pending};
-pub use device_layers::{attention_weights, layer_norm};
+pub use device_layers::{attention, attention_weights, layer_norm};
 pub use head::{Details, Head, Measures, head_entropy};
 pub use linear::Linear;
 pub use matrix::Matrix;

@@ -33,7 +33,10 @@ alignas(1024) static char shared[MOST_SHARED];
 // Those who wait for each other: a block, or a warp.
 struct Group { unsigned present, arrived, round; };
 
-struct Warp { Group group; unsigned long long values[2][warpSize]; unsigned turn[warpSize]; };
+// What the threads of a warp give each other, in turn in one and the other place, so that nobody waits for the readers.
+struct Factors { unsigned left[4], right[2]; };
+
+struct Warp { Group group; unsigned long long values[2][warpSize]; Factors factors[2][warpSize]; unsigned turn[warpSize]; };
 
 struct Thread { jmp_buf at; dim3 index; bool ended; };
 
@@ -81,6 +84,37 @@ template <class T> T exchange(T value, unsigned from) {
     return value;
 }
 
+// Half a register, a bf16.
+inline float half(unsigned pair, unsigned which) {
+    unsigned bits = (which ? pair >> 16 : pair) << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// mma.m16n8k16: whose registers hold which elements says the PTX ISA, "Matrix Fragments for mma.m16n8k16".
+template <class Sums, class Left, class Right> Sums product(Left left, Right right, Sums sums) {
+    static_assert(sizeof left == 16 && sizeof right == 8 && sizeof sums == 16, "registers of a thread");
+    Warp &of = warp();
+    Factors *factors = of.factors[of.turn[lane()]++ % 2];
+    memcpy(factors[lane()].left, &left, sizeof left);
+    memcpy(factors[lane()].right, &right, sizeof right);
+    wait(of.group);
+    float result[4];
+    memcpy(result, &sums, sizeof sums);
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned row = lane() / 4 + i / 2 * 8, column = lane() % 4 * 2 + i % 2;
+        for (unsigned k = 0; k < 16; k++) {
+            unsigned among = k % 8 / 2;
+            float a = half(factors[row % 8 * 4 + among].left[row / 8 + k / 8 * 2], k % 2);
+            float b = half(factors[column * 4 + among].right[k / 8], k % 2);
+            result[i] += a * b;
+        }
+    }
+    memcpy(&sums, result, sizeof sums);
+    return sums;
+}
+
 inline unsigned vote(bool yes) {
     Warp &of = warp();
     unsigned long long *values = of.values[of.turn[lane()]++ % 2];
@@ -124,7 +158,7 @@ inline void resume(unsigned thread, bool begins) {
 
 inline void together() {
     block = {count, 0, 0};
-    for (unsigned i = 0; i < count; i += warpSize) warps[i / warpSize] = {{count - i < warpSize ? count - i : warpSize, 0, 0}, {}, {}};
+    for (unsigned i = 0; i < count; i += warpSize) warps[i / warpSize] = {{count - i < warpSize ? count - i : warpSize, 0, 0}, {}, {}, {}};
     for (unsigned i = 0; i < count; i++) resume(i, true);
     while (block.present) {
         unsigned long before = progress;

@@ -5,6 +5,7 @@
 //! ENTROMASK_TEST_DEVICE=vulkan cargo test --release --features entromask-device/vulkan --test devices
 //! ```
 
+mod attention;
 mod families;
 mod head;
 mod layers;

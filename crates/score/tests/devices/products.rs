@@ -1,8 +1,8 @@
-//! Matrix products and attention in the shapes that models use. Backends choose among dozens of kernels by their speed on these shapes, and do not look whether they are right.
+//! Matrix products in the shapes that models use. Backends choose among dozens of kernels by their speed on these shapes, and do not look whether they are right.
 
-use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
-use entromask_kernels::{Products, attention_weights};
-use entromask_random::{below, keyed, normals};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use entromask_kernels::Products;
+use entromask_random::{below, keyed};
 
 use crate::device;
 
@@ -94,49 +94,4 @@ fn gradients(data: &[TensorData; 3], dtype: FloatDType, device: &Device) -> [Vec
     let [a, b, weights] = [left.clone(), right.clone(), weights].map(|tensor| tensor.swap_dims(1, 2));
     let gradients = (Products::AsTensors.matmul(a, b) * weights).sum().backward();
     [left, right].map(|factor| read(factor.grad(&gradients).expect("tracked")))
-}
-
-/// Queries of all positions, and of few; with and without padding. Heads lie as an encoder has them, beside each other.
-#[test]
-fn attention_is_right() {
-    let device = device();
-    for shape in [[16, 4, 128, 128, 64], [64, 4, 18, 128, 64], [5, 12, 17, 77, 64], [3, 2, 9, 9, 40]] {
-        let [rows, heads, n, length, size] = shape;
-        let draw = |length: usize, purpose| {
-            let values = normals(rows * heads * length * size, 1.0, &mut keyed(1, purpose, length as u64, 0));
-            TensorData::new(values, [rows, length, heads, size])
-        };
-        let parts = [draw(n, "query"), draw(length, "key"), draw(length, "value")];
-        for padded in [false, true] {
-            let attended = |device: &Device, dtype: FloatDType, computed: FloatDType| {
-                let parts = parts.clone().map(|data| {
-                    Tensor::<4>::from_data(data, device).cast(dtype).cast(computed).swap_dims(1, 2)
-                });
-                read(attend(parts, padded.then(|| hidden(shape, device))).cast(FloatDType::F32))
-            };
-            for dtype in types(&device) {
-                let (found, exact) =
-                    (attended(&device, dtype, dtype), attended(&Device::flex(), dtype, FloatDType::F32));
-                // Weights are rounded before they multiply values.
-                let bound = if dtype == FloatDType::BF16 { 1e-2 } else { 1e-5 };
-                let (most, at) = worst(&found, &exact, dtype);
-                assert!(most <= bound, "{shape:?}, padded: {padded}, {dtype:?}: off by {most} at {at}");
-            }
-        }
-    }
-}
-
-/// The last keys of all rows but the first, the same for all heads and queries.
-fn hidden([rows, heads, n, length, _]: [usize; 5], device: &Device) -> Tensor<4, Bool> {
-    let hidden: Vec<bool> = (0..rows * length).map(|i| i % length + i / length > length).collect();
-    Tensor::<2, Bool>::from_data(TensorData::new(hidden, [rows, length]), device)
-        .reshape([rows, 1, 1, length])
-        .expand([rows, heads, n, length])
-}
-
-/// `[rows, n, heads · size]`, as an encoder takes it.
-fn attend([query, key, value]: [Tensor<4>; 3], hidden: Option<Tensor<4, Bool>>) -> Tensor<3> {
-    let [rows, heads, n, size] = query.dims();
-    let weights = attention_weights(Products::AsTensors.scores(query, key), hidden);
-    Products::AsTensors.attended(weights, value).swap_dims(1, 2).reshape([rows, n, heads * size])
 }

@@ -54,12 +54,12 @@ pub(super) fn softmax_sums<F: Float, N: Size, B: Float, I: Numeric>(
     let mut seconds = Shared::new_slice(count);
     let mut sums = Shared::new_slice(count);
     let mut weighteds = Shared::new_slice(count);
-    let mut squared = Shared::new_slice(count);
+    let mut all_squares = Shared::new_slice(count);
     highests[unit] = highest;
     seconds[unit] = second;
     sums[unit] = sum;
     weighteds[unit] = weighted;
-    squared[unit] = squares;
+    all_squares[unit] = squares;
     sync_cube();
 
     #[unroll]
@@ -73,7 +73,8 @@ pub(super) fn softmax_sums<F: Float, N: Size, B: Float, I: Numeric>(
             let (scale_a, scale_b) = (down_a.exp(), down_b.exp());
             weighteds[unit] = (weighteds[unit] + down_a * sums[unit]) * scale_a
                 + (weighteds[other] + down_b * sums[other]) * scale_b;
-            squared[unit] = squared[unit] * scale_a * scale_a + squared[other] * scale_b * scale_b;
+            all_squares[unit] =
+                all_squares[unit] * scale_a * scale_a + all_squares[other] * scale_b * scale_b;
             sums[unit] = sums[unit] * scale_a + sums[other] * scale_b;
             seconds[unit] = max(low, max(seconds[unit], seconds[other]));
             highests[unit] = top;
@@ -87,7 +88,7 @@ pub(super) fn softmax_sums<F: Float, N: Size, B: Float, I: Numeric>(
         output[at + 1] = sums[0];
         output[at + 2] = weighteds[0];
         output[at + 3] = seconds[0];
-        output[at + 4] = squared[0];
+        output[at + 4] = all_squares[0];
         let target = u32::cast_from(targets[row]);
         let mut logit = f32::new(0.0);
         if target >= start {
