@@ -60,6 +60,9 @@ $(foreach v,$(choices) DEVICE THREADS JOBS DATA,$(eval override $(v) := $(strip 
 override DATA := $(patsubst %/,%,$(DATA))
 override REFERENCE := $(patsubst %/,%,$(REFERENCE))
 
+# Each becomes part of paths that make splits at blanks, and that `clean` removes.
+$(foreach v,$(choices) DEVICE DATA PIPELINES,$(if $(word 2,$($(v))),$(error $(v)=$($(v)): names and paths without blanks only)))
+
 # Each names a file, which is looked for now and not when hours of work have led to it.
 $(foreach v,CORPUS STUDENT SCORE MASK TRAIN KD GLUE TARGETS,$(eval file_of_$(v) := \
   $(PIPELINES)/$(or $(if $(filter KD TRAIN,$(v)),train),$(shell echo $(v) | tr A-Z a-z))/$($(v)).toml))
@@ -67,8 +70,6 @@ names_in = $(patsubst $(1)%.toml,%,$(wildcard $(1)*.toml))
 $(foreach v,$(filter $(given),CORPUS STUDENT SCORE MASK TRAIN KD GLUE TARGETS),$(if $(wildcard $(file_of_$(v))),,\
   $(error $(v)=$($(v)): there is no $(file_of_$(v)), but $(call names_in,$(dir $(file_of_$(v)))))))
 
-# Each becomes part of paths that make splits at blanks, and that `clean` removes.
-$(foreach v,$(choices) DEVICE DATA PIPELINES,$(if $(word 2,$($(v))),$(error $(v)=$($(v)): names and paths without blanks only)))
 $(if $(DATA),,$(error DATA= names no folder))
 $(if $(filter random teacher-mask self-mask kd self-mask-kd,$(RUN)),,\
   $(error RUN=$(RUN): it is random, teacher-mask, self-mask, kd or self-mask-kd))
@@ -125,6 +126,8 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.tri
 
 # Set by `make plan`.
 PLAN ?=
+# What a stage waits for: that the programs are built and that no later stage would refuse what it is told.
+READY = $(if $(PLAN),,checked)
 run = @$(if $(PLAN),,echo "== $(@D)" >&2; )$(BIN)/entromask-$(1) --out $(@D) $(PLAN) $(FLAGS)
 threads = $(if $(THREADS),--threads $(THREADS))
 on      = --device $(DEVICE) $(threads)
@@ -150,7 +153,7 @@ mask_name = $(MASK)$(if $(REFERENCE),-to-$(subst /,-,$(REFERENCE:$(DATA)/entropy
 # ---- Tokens ---------------------------------------------------------------------------------------------------------
 tokens := $(DATA)/tokens/$(CORPUS)
 
-$(tokens)/manifest.json: FORCE | $(BUILD)
+$(tokens)/manifest.json: FORCE | $(READY)
 	$(call run,tokenize) --config $(PIPELINES)/corpus/$(CORPUS).toml $(if $(THREADS),--threads $(THREADS))
 
 # ---- Random masks and what is trained on them: the baseline, the first round, the default teacher ----------------------
@@ -160,7 +163,7 @@ masks        := $(DATA)/masks/$(CORPUS)
 models       := $(DATA)/models/$(CORPUS)
 dash          = $(word $(2),$(subst -, ,$(1)))
 
-$(masks)/random/epochs-%/manifest.json: $(tokens)/manifest.json FORCE | $(BUILD)
+$(masks)/random/epochs-%/manifest.json: $(tokens)/manifest.json FORCE | $(READY)
 	$(call run,select) --config $(PIPELINES)/mask/random.toml --tokens $(tokens) \
 	  --set first_epoch=$(call dash,$*,1) --set epochs=$(call dash,$*,2)
 
@@ -189,7 +192,7 @@ teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/c
 # Models trained on random masks, for any student: …/tiny-mlm/random-e4
 random_model = $(models)/$(1)-$(call by,$(TRAIN))/random-e$(2)
 define random_rule
-$(call random_model,$(1),$(2))/manifest.json: $(masks)/random/epochs-0-$(2)/manifest.json FORCE | $(BUILD)
+$(call random_model,$(1),$(2))/manifest.json: $(masks)/random/epochs-0-$(2)/manifest.json FORCE | $(READY)
 	$$(call train,$(1),$(TRAIN),$(2),$(masks)/random/epochs-0-$(2))
 endef
 $(eval $(call random_rule,$(STUDENT),$(total_epochs)))
@@ -213,7 +216,7 @@ targets_of   = $(DATA)/targets/$(CORPUS)/$(teacher_name)-$(TARGETS)/$(1:$(DATA)/
 guide_ready  = $(if $(cached),$(call targets_of,$(1))/manifest.json,$(teacher_ready))
 guide        = $(if $(cached),--targets $(call targets_of,$(1)),--teacher $(teacher))
 define targets_rule
-$(call targets_of,$(1))/manifest.json: $(1)/manifest.json $(teacher_ready) FORCE | $(BUILD)
+$(call targets_of,$(1))/manifest.json: $(1)/manifest.json $(teacher_ready) FORCE | $(READY)
 	@$$(if $$(PLAN),,echo "== $$(@D)" >&2; )$$(BIN)/entromask-score distill --out $$(@D) $$(PLAN) $$(FLAGS) \
 	  --config $(PIPELINES)/targets/$(TARGETS).toml --tokens $(tokens) --masks $(1) --model $(teacher) $$(on_one)
 endef
@@ -226,18 +229,18 @@ first_masks     := $(if $(FIRST),$(masks)/$(FIRST)/epochs-0-$(total_epochs))
 kd_masks        := $(masks)/random/epochs-0-$(total_epochs)
 kd_model        := $(models)/$(STUDENT)-$(call by,$(KD))/teacher-$(kd_name)-random-e$(total_epochs)
 
-$(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE | $(BUILD)
+$(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE | $(READY)
 	$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml $(score_dtype) --tokens $(tokens) --model $(teacher) $(on_one)
 
-$(teacher_masks)/manifest.json: $(call selects_from,$(teacher_entropy)) FORCE | $(BUILD)
+$(teacher_masks)/manifest.json: $(call selects_from,$(teacher_entropy)) FORCE | $(READY)
 	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) $(call entropy,$(teacher_entropy)) \
 	  $(reference) --set first_epoch=0 --set epochs=$(total_epochs)
 
-$(teacher_model)/manifest.json: $(teacher_masks)/manifest.json $(if $(FIRST),$(first_masks)/manifest.json) FORCE | $(BUILD)
+$(teacher_model)/manifest.json: $(teacher_masks)/manifest.json $(if $(FIRST),$(first_masks)/manifest.json) FORCE | $(READY)
 	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks)) $(if $(FIRST),--init-masks $(first_masks) \
 	  --set mask_transfer.mode=$(FIRST_MODE) --set mask_transfer.init_fraction=$(FIRST_UNTIL))
 
-$(kd_model)/manifest.json: $(kd_masks)/manifest.json $(call guide_ready,$(kd_masks)) FORCE | $(BUILD)
+$(kd_model)/manifest.json: $(kd_masks)/manifest.json $(call guide_ready,$(kd_masks)) FORCE | $(READY)
 	$(call train,$(STUDENT),$(KD),$(total_epochs),$(kd_masks)) $(call guide,$(kd_masks))
 
 $(if $(cached),$(eval $(call targets_rule,$(kd_masks))))
@@ -262,16 +265,16 @@ self_guide   = $(if $(filter $(KD),$(1)),$(call guide,$(call self_masks,$(1),$(2
 
 # $(call self_round,recipe,round,round before): what round n is made from
 define self_round
-$(call self_entropy,$(1),$(2))/manifest.json: $(call self_model,$(1),$(3))/manifest.json FORCE | $(BUILD)
+$(call self_entropy,$(1),$(2))/manifest.json: $(call self_model,$(1),$(3))/manifest.json FORCE | $(READY)
 	$$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml $(score_dtype) --tokens $(tokens) \
 	  --model $(call self_model,$(1),$(3)) $$(on_one)
 
-$(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call selects_from,$(call self_entropy,$(1),$(2))) FORCE | $(BUILD)
+$(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call selects_from,$(call self_entropy,$(1),$(2))) FORCE | $(READY)
 	$$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) \
 	  $(call entropy,$(call self_entropy,$(1),$(2))) $(reference) \
 	  --set first_epoch=$$$$(($(2) * $(ROUND_EPOCHS))) --set epochs=$(ROUND_EPOCHS)
 
-$(call self_model,$(1),$(2))/manifest.json: $(call self_masks,$(1),$(2))/manifest.json $(call self_ready,$(1),$(2)) FORCE | $(BUILD)
+$(call self_model,$(1),$(2))/manifest.json: $(call self_masks,$(1),$(2))/manifest.json $(call self_ready,$(1),$(2)) FORCE | $(READY)
 	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),$(2))) \
 	  --continue-from $(call self_model,$(1),$(3)) $(call self_guide,$(1),$(2))
 
@@ -280,7 +283,7 @@ endef
 
 # $(call self_rounds,recipe)
 define self_rounds
-$(call self_model,$(1),0)/manifest.json: $(call self_masks,$(1),0)/manifest.json $(call self_ready,$(1),0) FORCE | $(BUILD)
+$(call self_model,$(1),0)/manifest.json: $(call self_masks,$(1),0)/manifest.json $(call self_ready,$(1),0) FORCE | $(READY)
 	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),0)) $(call self_guide,$(1),0)
 
 $(if $(cached),$(if $(filter $(KD),$(1)),$(if $(filter $(kd_masks),$(call self_masks,$(1),0)),,$(call targets_rule,$(call self_masks,$(1),0)))))
@@ -318,7 +321,7 @@ endif
 page        ?= $(DATA)/report/$(subst /,-,$(model_name)).html
 
 glue: $(glue)/manifest.json ## Fine-tune the model of RUN (or MODEL) on the tasks of GLUE and print a table
-$(glue)/manifest.json: $(model_ready) FORCE | $(BUILD)
+$(glue)/manifest.json: $(model_ready) FORCE | $(READY)
 	$(call run,glue) --config $(PIPELINES)/glue/$(GLUE).toml --model $(MODEL) $(train_dtype) $(on) $(if $(JOBS),--jobs $(JOBS))
 
 # Where the files in pipelines/glue/ look for it, wherever DATA is.
@@ -351,6 +354,10 @@ plan: $(BUILD) ## Say for each stage of GOAL (default pretrain-self-mask) whethe
 	@pending=$$(mktemp); trap 'rm -f "$$pending"' EXIT; \
 	  $(MAKE) --no-print-directory $(GOAL) BUILD= PLAN="--dry-run --pending $$pending"
 GOAL ?= pretrain-self-mask
+
+checked: $(BUILD)
+	$(if $(plannable),@$(MAKE) --no-print-directory plan GOAL="$(plannable)" BUILD= >/dev/null)
+plannable = $(filter pretrain-% glue report,$(goals))
 
 # ---- Around it ---------------------------------------------------------------------------------------------------------------
 build: ## Build the stage binaries (release)
@@ -480,5 +487,5 @@ columns = awk -F'\t' -v left=$(1) -v width=$$(tput cols 2>/dev/null || echo 100)
   printf "  %-" left "s %s\n", name, line }'
 
 FORCE:
-.PHONY: FORCE build test test-emulated-cuda check parity bench bench-select bench-score bench-train bench-glue gpu-bundle gpu-check doctor gc clean help plan ablation results-page glue glue-data report pretrain-self-mask pretrain-random \
+.PHONY: FORCE checked build test test-emulated-cuda check parity bench bench-select bench-score bench-train bench-glue gpu-bundle gpu-check doctor gc clean help plan ablation results-page glue glue-data report pretrain-self-mask pretrain-random \
   pretrain-teacher-mask pretrain-kd pretrain-self-mask-kd

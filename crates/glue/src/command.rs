@@ -13,7 +13,7 @@ use entromask_cli::{
 use crate::answers::{Answers, trained_length};
 use crate::config::Config;
 use crate::data::{Survey, files, read};
-use crate::stage::{Job, recipe, run, run_shard};
+use crate::stage::{Job, check, recipe, run, run_shard};
 use crate::submission::{self, Submission};
 use crate::task::Task;
 use crate::workers::{Hire, Worker};
@@ -194,6 +194,8 @@ impl Args {
             dtype: common.dtype.clone(),
         };
         if common.dry_run {
+            // Now, whether or not there is a model to tell of.
+            check(&job)?;
             return entromask_cli::plan(common, out, &[&job.model], || recipe(&job));
         }
         if let (Some(shard), Some(parent)) = (self.tune.shard, self.tune.parent) {

@@ -39,14 +39,17 @@ pub(crate) struct Unit {
     pub(crate) seed: u64,
 }
 
+/// The tasks of a job, whose files are there.
+pub(crate) fn tasks(job: &Job) -> anyhow::Result<Vec<Planned>> {
+    let files =
+        job.task_files.iter().map(|path| Task::from_file(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let planned = |one: Resolved| Planned::new(&job.config.data, one.task, one.recipes);
+    job.config.resolve(&files)?.into_iter().map(planned).collect()
+}
+
 impl<'a> Plan<'a> {
     pub(crate) fn new(job: &'a Job) -> anyhow::Result<Self> {
-        let files =
-            job.task_files.iter().map(|path| Task::from_file(path)).collect::<anyhow::Result<Vec<_>>>()?;
-        let resolved = job.config.resolve(&files)?;
-        let model = model::input(&job.model)?;
-        let planned = |one: Resolved| Planned::new(&job.config.data, one.task, one.recipes);
-        Ok(Self { job, model, tasks: resolved.into_iter().map(planned).collect::<anyhow::Result<_>>()? })
+        Ok(Self { job, tasks: tasks(job)?, model: model::input(&job.model)? })
     }
 
     /// What the artifact is made of.

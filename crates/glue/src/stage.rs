@@ -18,7 +18,7 @@ use crate::config::{Config, Head};
 use crate::features::TaskFeatures;
 use crate::finetune::{FineTune, TaskData};
 use crate::model::{self, Source};
-use crate::plan::{Plan, Unit, result_file};
+use crate::plan::{self, Plan, Unit, result_file};
 use crate::results::{RunResult, Summary};
 use crate::seconds::{self, SECONDS};
 use crate::workers::{self, Hire};
@@ -92,6 +92,14 @@ pub fn run_shard(job: &Job, out: &Path, shard: Shard, runs: &[usize]) -> anyhow:
 /// What the artifact of a job would be made of.
 pub fn recipe(job: &Job) -> anyhow::Result<Recipe> {
     Ok(Plan::new(job)?.recipe())
+}
+
+/// Checks all of a job but its model, which may not be there yet.
+///
+/// # Errors
+/// A [`Fault`](entromask_fault::Fault) that names the key or the task whose files are missing.
+pub fn check(job: &Job) -> anyhow::Result<()> {
+    plan::tasks(job).map(drop)
 }
 
 impl Plan<'_> {

@@ -86,13 +86,14 @@ fn start(job: &Job) -> String {
 
 fn recipe(job: &Job, trained: &Trained) -> String {
     let span = job.span;
+    // Counted from 1, the last one included.
+    let epochs = match (span.first_epoch + 1, span.end_epoch()) {
+        (first, last) if first == last => format!("Epoch {last}"),
+        (first, last) => format!("Epochs {first} to {last}"),
+    };
     format!(
-        "## Recipe\n\nEpochs {} to {} of {}, {} steps in all.\n\n```json\n{:#}\n```\n",
-        span.first_epoch,
-        span.end_epoch(),
-        job.config.epochs,
-        trained.counters.step,
-        job.recipe.config
+        "## Recipe\n\n{epochs} of {}, {} steps in all.\n\n```json\n{:#}\n```\n",
+        job.config.epochs, trained.counters.step, job.recipe.config
     )
 }
 

@@ -13,8 +13,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     entromask_cli::main(&args.common, || {
         let config: Config = entromask_cli::load(&args.common)?;
+        config.check()?;
         if args.common.print_config {
-            config.check()?;
             return entromask_cli::print_config(&args.common, &config);
         }
         let paths = args.paths()?;

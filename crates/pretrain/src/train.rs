@@ -334,7 +334,8 @@ impl<'a> Trainer<'a> {
         let last = self.job.span.end_epoch() == self.job.config.epochs;
         if self.job.config.budget.is_some() && last && at < total {
             tracing::warn!(
-                "the masks end after {:.1} % of the budget, and with them the schedule: make masks for more epochs",
+                "the masks end after {:.1} % of the budget, and with them the schedule: make masks for more epochs \
+                 (ROUNDS and ROUND_EPOCHS of make)",
                 100.0 * at / total
             );
         }

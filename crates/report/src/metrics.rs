@@ -23,11 +23,26 @@ pub struct Step {
     pub step: u64,
     /// Tokens trained on so far.
     pub tokens: u64,
-    /// Training loss, in nats.
+    /// What was trained on: the cross-entropy, or a mean of it and of what a teacher says.
     pub loss: f64,
+    /// Cross-entropy, in nats, which the first versions did not write.
+    #[serde(default)]
+    pub ce: Option<f64>,
     /// Learning rate.
     #[serde(default)]
     pub lr: f64,
+}
+
+impl Step {
+    /// In nats, as that of validations.
+    pub(crate) fn cross_entropy(&self) -> f64 {
+        self.ce.unwrap_or(self.loss)
+    }
+
+    /// Whether a teacher's part is in the loss.
+    pub(crate) fn is_distilled(&self) -> bool {
+        self.ce.is_some_and(|ce| ce.to_bits() != self.loss.to_bits())
+    }
 }
 
 /// One validation on the fixed random mask.

@@ -233,7 +233,23 @@ fn judge(config: &Config, judged: &Agreement, spread: f64, tokens: usize) -> (Op
         100.0 * least_top,
     );
     let flat = format!("; but the model's entropies hardly differ (standard deviation {spread:.3} nats)");
+    let verdict = if trusted { verdict } else { format!("{verdict}; {}", remedy(config)) };
     (Some(trusted), if spread < FLAT { verdict + &flat } else { verdict })
+}
+
+/// What comes nearer to the exact scores, at a cost.
+fn remedy(config: &Config) -> String {
+    match config.conditioning {
+        Conditioning::Kfold => {
+            let more = 2 * config.fold_count();
+            format!(
+                "hide fewer tokens at once, as with --set folds={more}, for as many passes over the corpus"
+            )
+        }
+        Conditioning::Unmasked | Conditioning::MaskEach => {
+            "hide what is scored, as with --set conditioning=kfold, for more passes over the corpus".into()
+        }
+    }
 }
 
 fn name(config: &Config) -> String {

@@ -80,7 +80,14 @@ pub struct ShardReport {
 impl fmt::Display for ShardReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { shard, parts, scored, .. } = self;
-        write!(f, "{}: shard {shard} is complete, {scored} of {parts} parts scored now", self.out.display())
+        write!(f, "{}: shard {shard} is complete, {scored} of {parts} parts scored now", self.out.display())?;
+        if *parts == 0 {
+            write!(
+                f,
+                "; shards divide parts, of which the corpus has fewer (shard_rows of the corpus config)"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -145,6 +152,7 @@ pub fn finalize(config: &Config, paths: &Paths, compute: &Compute) -> Result<Rep
 
 /// Says what [`run`] would do.
 pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths, compute: &Compute) -> Result<()> {
+    config.validate()?;
     entromask_cli::plan(common, &paths.out, &[&paths.tokens, &paths.model], || {
         Job::load(config, paths, compute)?.recipe()
     })

@@ -93,6 +93,7 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
 
 /// Says what [`run`] would do.
 pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths) -> anyhow::Result<()> {
+    config.validate()?;
     check_read(config, paths)?;
     let mut inputs = vec![paths.tokens.as_path()];
     inputs.extend(paths.entropy.as_deref());

@@ -143,7 +143,7 @@ impl Counts {
         let counts = [
             (self.skipped.too_short, "document", "too short"),
             (self.skipped.too_long, "document", "too long"),
-            (self.skipped.duplicate, "document", "duplicate"),
+            (self.skipped.duplicate, "document", "skipped as duplicates"),
             (self.skipped.left_out, "document", "left out by train_fraction"),
             (self.skipped.empty, "document", "without a token"),
             (self.long_documents, "document", "packed in pieces"),

@@ -16,7 +16,7 @@ impl fmt::Display for Summary {
             "dev scores in percent, mean ± standard deviation over seeds; floor: the best single answer to all rows"
         )?;
         write!(f, "{}", self.table())?;
-        self.count(f, "rows cut to the longest length", |split| split.truncated)?;
+        self.count(f, "rows cut to max_length tokens", |split| split.truncated)?;
         self.count(f, "short rows left out", |split| split.skipped)?;
         self.note(f, "not the official splits", subset)?;
         self.note(f, "NOT THE WHOLE TASK, trained on a sample of the rows", sampled)?;

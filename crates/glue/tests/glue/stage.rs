@@ -191,7 +191,7 @@ fn pairs_and_regressions_run_and_long_rows_are_counted() {
     world.write("data/STS-B/train.tsv", &rows);
     world.write("data/STS-B/dev.tsv", &rows);
     let text = stdout(world.stage("out", &["tasks=['STS-B']", "recipe.epochs=1", "recipe.max_length=512"]));
-    for part in ["pearson", "spearman", "mean", "rows cut to the longest length: STS-B 6"] {
+    for part in ["pearson", "spearman", "mean", "rows cut to max_length tokens: STS-B 6"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
 }

@@ -1,6 +1,6 @@
 //! The plots of a training run.
 
-use crate::metrics::{Metrics, Validation};
+use crate::metrics::{Metrics, Step, Validation};
 use crate::number::short;
 
 use super::plot::{Line, Plot, Scale, Tick, band, dots, large, line, plain};
@@ -60,6 +60,14 @@ impl Curves {
         plots
     }
 
+    pub(crate) fn is_validated(&self) -> bool {
+        !self.metrics.validations.is_empty()
+    }
+
+    pub(crate) fn is_distilled(&self) -> bool {
+        self.metrics.steps.iter().any(Step::is_distilled)
+    }
+
     fn small(
         &self,
         id: &'static str,
@@ -94,7 +102,7 @@ impl Curves {
     }
 
     fn train(&self) -> Vec<(f64, f64)> {
-        self.metrics.steps.iter().map(|step| (step.tokens as f64, step.loss)).collect()
+        self.metrics.steps.iter().map(|step| (step.tokens as f64, step.cross_entropy())).collect()
     }
 
     fn valid(&self, value: fn(&Validation) -> f64) -> Vec<(f64, f64)> {
@@ -156,7 +164,8 @@ mod tests {
     use crate::metrics::Step;
 
     fn curves(steps: u64) -> Curves {
-        let step = |step: u64| Step { step, tokens: step * 100, loss: 10.0 / step as f64 + 5.0, lr: 1e-3 };
+        let step =
+            |step: u64| Step { step, tokens: step * 100, loss: 10.0 / step as f64 + 5.0, ce: None, lr: 1e-3 };
         let validation = |step: u64| Validation {
             step,
             tokens: step * 100,

@@ -23,6 +23,9 @@ pub(crate) struct Page {
     pub facts: Vec<Fact>,
     pub loss: Option<Plot>,
     pub plots: Vec<Plot>,
+    pub validated: bool,
+    /// A teacher's part is in the loss.
+    pub distilled: bool,
     pub rounds: usize,
     pub text: Option<Text>,
     /// Why there is no text.
@@ -96,6 +99,8 @@ pub(crate) fn page(lineage: &Lineage, results: &[GlueView], row: Option<u64>) ->
         loss: curves.loss(),
         plots: curves.others(),
         rounds: lineage.rounds.len(),
+        validated: curves.is_validated(),
+        distilled: curves.is_distilled(),
         text,
         text_missing,
         glue: results.iter().map(glue).collect(),

@@ -2,7 +2,7 @@
 
 use super::EntropyView;
 use super::screen::Screen;
-use crate::nats::{Bin, step_decimals};
+use crate::nats::{Bin, Summary, step_decimals};
 use crate::number::{count, counted};
 use crate::scan::TokenMean;
 
@@ -27,15 +27,20 @@ impl Screen {
         }
         self.drift(view.drift.as_ref());
         self.heading("entropies (nats)");
-        self.histogram(&view.histogram);
+        self.histogram(&view.histogram, &view.entropy);
         self.ranking(view);
         self.passage(view.passage.as_ref(), view.entropy.range());
     }
 
-    fn histogram(&mut self, bins: &[Bin]) {
-        let Some(first) = bins.first() else { return };
+    /// The outer bars hold what lies beyond, too, and say so.
+    fn histogram(&mut self, bins: &[Bin], all: &Summary) {
+        let (Some(first), Some(last)) = (bins.first(), bins.last()) else { return };
         let decimals = step_decimals(first.to - first.from).max(2);
-        let label = |bin: &Bin| format!("{:.decimals$}–{:.decimals$}", bin.from, bin.to);
+        let label = |bin: &Bin| {
+            let from = if bin == first { bin.from.min(all.min) } else { bin.from };
+            let to = if bin == last { bin.to.max(all.max) } else { bin.to };
+            format!("{from:.decimals$}–{to:.decimals$}")
+        };
         let bars: Vec<_> = bins.iter().map(|bin| (label(bin), bin.count)).collect();
         self.bars(&bars);
     }

@@ -122,7 +122,7 @@ impl GlueView {
         let sampled = about("not the whole task, trained on a sample of the rows", Task::sampled);
         let halved =
             about("scored on one half of the dev rows, the other half being to choose on", Task::halved);
-        let cut = about("rows cut to the longest length", Task::cut);
+        let cut = about("rows cut to max_length tokens", Task::cut);
         [unofficial, sampled, halved, cut].into_iter().flatten().collect()
     }
 
@@ -281,7 +281,7 @@ mod tests {
         let halved = "scored on one half of the dev rows, the other half being to choose on: RTE";
         assert_eq!(
             remarks(split(139, None, 1)),
-            [format!("{halved} (139 rows)"), "rows cut to the longest length: RTE 6".into()]
+            [format!("{halved} (139 rows)"), "rows cut to max_length tokens: RTE 6".into()]
         );
         let of_a_subset = remarks(split(38, Some(277), 0));
         assert_eq!(

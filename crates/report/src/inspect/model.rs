@@ -19,7 +19,7 @@ pub struct ModelView {
     pub weights: Weights,
     /// The last training step, if there is a log.
     pub last_step: Option<Step>,
-    /// Mean training loss over the last twentieth of the steps, in nats.
+    /// Mean cross-entropy of training over the last twentieth of the steps, in nats, without what a teacher adds.
     pub recent_loss: Option<f64>,
     /// The validations.
     pub validations: Vec<Validation>,
@@ -49,5 +49,5 @@ pub(crate) fn config(dir: &Path) -> anyhow::Result<Value> {
 
 fn recent(steps: &[Step]) -> Option<f64> {
     let last = &steps[steps.len() - steps.len().div_ceil(20)..];
-    (!last.is_empty()).then(|| last.iter().map(|step| step.loss).sum::<f64>() / last.len() as f64)
+    (!last.is_empty()).then(|| last.iter().map(Step::cross_entropy).sum::<f64>() / last.len() as f64)
 }

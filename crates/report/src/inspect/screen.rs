@@ -185,7 +185,8 @@ impl Screen {
         if outputs.len() > LISTED {
             let rest = &outputs[LISTED..];
             let total: u64 = rest.iter().map(|output| output.bytes).sum();
-            let total_rows = Some(rest.iter().filter_map(|output| output.rows).sum());
+            // Files without rows say nothing of them, alone and together.
+            let total_rows = rest.iter().filter_map(|output| output.rows).reduce(|a, b| a + b);
             lines.push([format!("… {} more", rest.len()), rows(total_rows), bytes(total)]);
         }
         self.table(["file", "rows", "size"], 1, lines);
