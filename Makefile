@@ -95,7 +95,17 @@ $(if $(call matches,0[.][0-9]*[1-9],FIRST_UNTIL),,\
 goals := $(filter-out plan,$(MAKECMDGOALS)) $(if $(filter plan,$(MAKECMDGOALS)),$(GOAL))
 runs  := $(strip $(filter random teacher-mask self-mask kd self-mask-kd,$(goals:pretrain-%=%)) \
   $(if $(filter MODEL,$(given)),,$(if $(filter glue report,$(goals)),$(RUN))))
-$(if $(filter $(given),MASK),$(if $(runs),$(if $(filter-out random kd,$(runs)),,$(error MASK does nothing for $(runs): its masks are random))))
+# Who reads them; of random masks nobody scores or selects.
+by_entropy := teacher-mask self-mask self-mask-kd
+distilled  := kd self-mask-kd
+readers_of_SCORE := $(by_entropy)
+readers_of_MASK  := $(by_entropy)
+readers_of_FIRST := teacher-mask
+readers_of_KD      := $(distilled)
+readers_of_DISTILL := $(distilled)
+readers_of_TARGETS := $(distilled)
+$(foreach v,$(filter $(given),SCORE MASK FIRST KD DISTILL TARGETS),$(if $(runs),$(if $(filter $(readers_of_$(v)),$(runs)),,\
+  $(error $(v) does nothing for $(runs), only for $(readers_of_$(v))))))
 # $(call has_online,recipe): whether it masks by itself while it trains
 has_online = $(shell grep -lE '^ *\[online' $(PIPELINES)/train/$(1).toml 2>/dev/null)
 $(foreach v,$(if $(filter self-mask,$(runs)),TRAIN) $(if $(filter self-mask-kd,$(runs)),KD),$(if $(filter 0,$(ROUNDS)),,$(if $(call has_online,$($(v))),\

@@ -6,7 +6,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Each crate's height; a crate depends only on lower ones. Stages share the top: never stage on stage.
 const LEVELS: &[(u32, &[&str])] = &[
-    (0, &["fault", "random", "kernels"]),
+    (0, &["fault", "random", "tokenizer", "kernels"]),
     (1, &["artifact", "tables", "device", "encoder", "policy"]),
     (2, &["cli", "training"]),
     (3, &["tokenize", "score", "select", "pretrain", "glue", "report"]),
@@ -15,8 +15,19 @@ const LEVELS: &[(u32, &[&str])] = &[
 ];
 
 /// Crates that build without burn, so that tokenizing, selecting and inspecting need no backend.
-const WITHOUT_BURN: &[&str] =
-    &["fault", "random", "policy", "artifact", "tables", "cli", "tokenize", "select", "report", "ablation"];
+const WITHOUT_BURN: &[&str] = &[
+    "fault",
+    "random",
+    "tokenizer",
+    "policy",
+    "artifact",
+    "tables",
+    "cli",
+    "tokenize",
+    "select",
+    "report",
+    "ablation",
+];
 
 fn normal_dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs in the workspace");

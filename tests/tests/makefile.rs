@@ -17,13 +17,13 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 19] = [
+    let cases: [(&[&str], &[&str]); 23] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
             &["CORPUS=sampel", "pipelines/corpus/sampel.toml", " sample"],
         ),
-        (&["pretrain-random", "TEACHER=nobody"], &["TEACHER=nobody", "config.json", "mini"]),
+        (&["pretrain-kd", "TEACHER=nobody"], &["TEACHER=nobody", "config.json", "mini"]),
         (&["ablation", "GRID=nothing"], &["GRID=nothing", "cpu-first"]),
         (&["pretrain-random", "STUDNET=tiny"], &["there is no such variable"]),
         (&["pretrain-random", "SCORE_DTYPE=f16"], &["SCORE_DTYPE=f16", "f32 or bf16"]),
@@ -37,6 +37,10 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["pretrain-teacher-mask", "FIRST=random", "FIRST_UNTIL=1.0"], &["FIRST_UNTIL=1.0", "below 1"]),
         (&["pretrain-teacher-mask", "FIRST=random", "FIRST_UNTIL=0.50"], &["without zeros behind it"]),
         (&["pretrain-random", "MASK=high"], &["MASK does nothing for random"]),
+        (&["pretrain-random", "SCORE=unmasked"], &["SCORE does nothing for random"]),
+        (&["pretrain-self-mask", "FIRST=random"], &["FIRST does nothing for self-mask", "teacher-mask"]),
+        (&["glue", "RUN=teacher-mask", "KD=kd"], &["KD does nothing for teacher-mask", "self-mask-kd"]),
+        (&["pretrain-random", "CORPUS=my corpus"], &["CORPUS=my corpus", "without blanks"]),
         (&["pretrain-self-mask", "TRAIN=online"], &["TRAIN=online", "pretrain-random"]),
         (&["glue", "TRAIN=online"], &["TRAIN=online", "RUN=random"]),
         (&["report", "page=a b.html"], &["page=a b.html", "without blanks"]),

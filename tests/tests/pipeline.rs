@@ -173,6 +173,18 @@ fn killed_at_any_moment_it_resumes_to_the_same_bytes() -> Result<()> {
 }
 
 #[test]
+fn what_a_later_stage_would_refuse_is_refused_before_any_work() -> Result<()> {
+    let pipeline = Pipeline::new()?;
+    let mask = pipeline.folder.path().join("pipelines/mask/wrong.toml");
+    fs::write(mask, "rate = 15\n[policy]\nname = \"high\"\n")?;
+    let output = pipeline.make_command(&["pretrain-self-mask", "MASK=wrong"]).output()?;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("rate = 15"));
+    assert!(!pipeline.data().join("tokens").exists(), "nothing was made");
+    Ok(())
+}
+
+#[test]
 fn every_pipeline_runs_and_leaves_a_model_a_table_and_a_page() -> Result<()> {
     let pipeline = Pipeline::new()?;
     for goal in ["pretrain-random", "pretrain-kd", "pretrain-self-mask-kd"] {

@@ -67,6 +67,13 @@ fn a_missing_tensor_is_named_with_its_shape() {
 }
 
 #[test]
+fn a_value_of_another_type_is_named_with_its_key() {
+    let dir = saved();
+    edit_config(dir.path(), "hidden_act", 1e30.into());
+    refused(dir.path(), &["config.json", "hidden_act"]);
+}
+
+#[test]
 fn a_misshapen_tensor_is_named_with_both_shapes() {
     let dir = saved();
     edit(dir.path(), |tensors| {
@@ -186,12 +193,15 @@ fn an_index_names_the_files() {
 
 #[test]
 fn what_is_missing_from_several_files_is_not_laid_on_one() {
-    let dir = saved();
-    edit(dir.path(), |tensors| drop(tensors.remove("cls.predictions.transform.dense.bias")));
-    for name in ["model-1.safetensors", "model-2.safetensors"] {
-        fs_err::copy(dir.path().join("model.safetensors"), dir.path().join(name)).expect("copies");
+    let (dir, rest) = (saved(), saved());
+    let in_rest = "cls.predictions.bias";
+    edit(dir.path(), |tensors| {
+        tensors.retain(|name, _| name != in_rest && name != "cls.predictions.transform.dense.bias");
+    });
+    edit(rest.path(), |tensors| tensors.retain(|name, _| name == in_rest));
+    for (from, name) in [(&dir, "model-1.safetensors"), (&rest, "model-2.safetensors")] {
+        fs_err::rename(from.path().join("model.safetensors"), dir.path().join(name)).expect("moves");
     }
-    fs_err::remove_file(dir.path().join("model.safetensors")).expect("removes");
     let index = dir.path().join("model.safetensors.index.json");
     let map = r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
     fs_err::write(&index, map).expect("writes");
@@ -199,6 +209,19 @@ fn what_is_missing_from_several_files_is_not_laid_on_one() {
     assert!(!error.contains("model-1") && error.contains("dense.bias is missing"), "{error}");
     fs_err::remove_file(dir.path().join("model-2.safetensors")).expect("removes");
     refused(dir.path(), &["model-2.safetensors: no such file, but", "names it; fetch the rest"]);
+}
+
+/// `transformers` takes the last one, whatever the index says.
+#[test]
+fn a_tensor_in_two_files_is_refused() {
+    let dir = saved();
+    for name in ["model-1.safetensors", "model-2.safetensors"] {
+        fs_err::copy(dir.path().join("model.safetensors"), dir.path().join(name)).expect("copies");
+    }
+    fs_err::remove_file(dir.path().join("model.safetensors")).expect("removes");
+    let map = r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
+    fs_err::write(dir.path().join("model.safetensors.index.json"), map).expect("writes");
+    refused(dir.path(), &["model-2.safetensors: tensor ", "model-1.safetensors too"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use burn::tensor::Device;
 use entromask_encoder::{Batch, EncoderConfig, Filling, Sentence};
 use entromask_fault::Fault;
+use entromask_tokenizer::leave_dropout_out;
 use tokenizers::{EncodeInput, Encoding, PostProcessor, Tokenizer, TruncationParams};
 
 use crate::data::{Example, Split};
@@ -94,6 +95,7 @@ impl RowTokenizer {
         let truncation = TruncationParams { max_length, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(|error| anyhow!(error))?;
         tokenizer.with_padding(None);
+        leave_dropout_out(&mut tokenizer);
         Ok(Self { tokenizer })
     }
 

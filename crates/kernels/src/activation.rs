@@ -134,7 +134,9 @@ impl Function for QuickGelu {
 impl Function for Relu {
     #[inline(always)]
     fn of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-        simd.max_f32s(x, simd.splat_f32s(0.0))
+        // A maximum would lose what is no number.
+        let zero = simd.splat_f32s(0.0);
+        simd.select_f32s(simd.less_than_or_equal_f32s(x, zero), zero, x)
     }
 }
 
@@ -199,6 +201,22 @@ mod tests {
                     assert!((found - limit).abs() <= 1e-6 * limit, "{function:?}({x}): {found}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        for function in [
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::QuickGelu,
+            Activation::Relu,
+            Activation::Silu,
+        ] {
+            let mut values = matrix(&[1.0, f32::NAN, -3.0], 3);
+            function.apply(&mut values);
+            let is_nan: Vec<bool> = values.to_vec().into_iter().map(f32::is_nan).collect();
+            assert_eq!(is_nan, [false, true, false], "{function:?}");
         }
     }
 

@@ -139,7 +139,8 @@ pub(crate) fn softmax<S: Simd>(simd: S, scores: &mut [f32], scale: f32) {
     let mut sum = simd.splat_f32s(0.0);
     for z in vectors.iter_mut() {
         let below = simd.mul_f32s(simd.sub_f32s(*z, top), scale);
-        *z = exp(simd, simd.max_f32s(below, simd.splat_f32s(LOWEST)));
+        // In this order, by which x86 keeps what is no number.
+        *z = exp(simd, simd.max_f32s(simd.splat_f32s(LOWEST), below));
         sum = simd.add_f32s(sum, *z);
     }
     let share = simd.splat_f32s(1.0 / simd.reduce_sum_f32s(sum));

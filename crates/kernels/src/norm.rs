@@ -56,7 +56,9 @@ impl WithSimd for Apply<'_> {
             let squares = sum_of_squares(simd, vectors, mean);
             let squares = squares + rest.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>();
             let variance = squares / row.len() as f32;
-            let scale = 1.0 / (variance + self.norm.epsilon).sqrt();
+            // Beyond f32 it would make every row the same: what is no number is found by who reads it.
+            let scale =
+                if variance.is_finite() { 1.0 / (variance + self.norm.epsilon).sqrt() } else { f32::NAN };
             let affine = self.norm.gamma.iter().zip(&self.norm.beta);
             for (value, (gamma, beta)) in row.iter_mut().zip(affine) {
                 *value = (*value - mean) * scale * gamma + beta;
@@ -132,6 +134,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Not the shift alone, by which a model that diverged would look sound.
+    #[test]
+    fn a_deviation_beyond_f32_is_no_number() {
+        let mut values = matrix(&[3e38, -3e38, 1.0, 2.0], 4);
+        LayerNorm::new(vec![1.0; 4], vec![0.5; 4], 1e-5).apply(&mut values);
+        assert!(values.to_vec().into_iter().all(f32::is_nan));
     }
 
     #[test]

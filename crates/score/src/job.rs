@@ -16,7 +16,7 @@ use crate::pass::Work;
 use crate::predictor::Predictor;
 use crate::scorer::Scorer;
 use crate::stats::Stats;
-use crate::tokenizer::TeacherTokenizer;
+use crate::tokenizer::{Once, TeacherTokenizer};
 use crate::{Compute, Config, Paths, model};
 
 /// Missing parts that are named one by one.
@@ -32,7 +32,7 @@ pub(crate) struct Job<'a> {
     /// The model has another tokenizer than the corpus.
     carried: bool,
     /// And that has special tokens of other roles than the usual ones.
-    has_others: bool,
+    once: Once,
 }
 
 /// A model on its device.
@@ -81,18 +81,20 @@ impl<'a> Job<'a> {
         if let Some(files) = &own {
             inputs.push(Input::files("teacher_tokenizer", &paths.model, files, "check `--model`")?);
         }
-        let (carried, mut has_others) = (own.is_some(), false);
-        if carried {
-            has_others = TeacherTokenizer::load(&paths.model)?.has_others;
-        }
-        Ok(Self { config, paths, compute, tokens, inputs, carried, has_others })
+        let carried = own.is_some();
+        let once = if carried { TeacherTokenizer::load(&paths.model)?.once } else { Once::default() };
+        Ok(Self { config, paths, compute, tokens, inputs, carried, once })
     }
 
     pub(crate) fn recipe(&self) -> Result<Recipe> {
         let mut config = self.config.semantic(&self.compute.dtype, self.carried)?;
-        if self.has_others {
-            // Once only the usual ones were special, and a text might spell others out.
-            config["special"] = "all".into();
+        let marks = [
+            (self.once.special, "special", "all"),
+            (self.once.dropout, "dropout", "none"),
+            (self.once.around, "around", "any text"),
+        ];
+        for (_, key, value) in marks.into_iter().filter(|(is_other, ..)| *is_other) {
+            config[key] = value.into();
         }
         Ok(Recipe {
             kind: Kind::Entropy,

@@ -99,6 +99,9 @@ pub fn write_logits(args: &LogitsArgs) -> Result<()> {
 
 /// What is read is never written over.
 fn refuse_inside(out: &Path, input: &Path) -> Result<()> {
+    // What a link leads to is what would be written.
+    let target = out.canonicalize();
+    let out = target.as_deref().unwrap_or(out);
     let folder = out.ancestors().skip(1).find_map(|folder| {
         let here = folder.as_os_str().is_empty();
         if here { std::env::current_dir().ok() } else { folder.canonicalize().ok() }

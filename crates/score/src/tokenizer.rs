@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use entromask_encoder::tokenizer::{ENDS, Source, USUAL_NAMES, configured, content};
 use entromask_fault::Fault;
+use entromask_tokenizer::{around, leave_dropout_out, whole_characters};
 use tokenizers::{Encoding, Tokenizer};
 
 use crate::vocabulary;
@@ -21,10 +22,20 @@ pub(crate) struct TeacherTokenizer {
     pub(crate) around: [Vec<u32>; 2],
     /// Tokens that structure a row and are never scored.
     controls: BTreeSet<u32>,
-    /// Some of these are of other roles than the usual ones.
-    pub(crate) has_others: bool,
+    pub(crate) once: Once,
     /// It does not split text into words itself.
     words_by_space: bool,
+}
+
+/// What the versions before treated in another way, so that values by such a tokenizer have another key now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Once {
+    /// Some special tokens are of other roles than the usual ones, and a text might spell them out.
+    pub(crate) special: bool,
+    /// Words were split by chance.
+    pub(crate) dropout: bool,
+    /// What stands around a text was found by a letter that the vocabulary lacks.
+    pub(crate) around: bool,
 }
 
 /// One token of a text.
@@ -51,13 +62,15 @@ impl TeacherTokenizer {
         let unusable =
             |error| Fault::input(format!("{}: {error}", file.display())).remedy("fetch the tokenizer again");
         tokenizer.with_truncation(None).map_err(unusable)?.with_padding(None);
+        let without_dropout = leave_dropout_out(&mut tokenizer);
         let id = |(role, usual): (&str, [&str; 2])| match configured.get(role).and_then(content) {
             Some(name) => tokenizer.token_to_id(name),
             None => usual.into_iter().find_map(|name| tokenizer.token_to_id(name)),
         };
         let [pad, unk, cls, sep, mask] = USUAL_NAMES.map(id);
         let mask_id = mask.ok_or_else(|| no_mask(&file))?;
-        let around = around(&tokenizer, &file, [cls, sep])?;
+        let around = around(&tokenizer, [cls, sep]).map_err(unusable)?;
+        let knows_no_letter = encode(&tokenizer, &file, "a", false)?.is_empty();
         let usual: BTreeSet<u32> = [pad, cls, sep, mask].into_iter().flatten().collect();
         let ends = ENDS.map(|role| configured.get(role).and_then(content));
         let mut controls = marked(&tokenizer, ends);
@@ -65,7 +78,8 @@ impl TeacherTokenizer {
         controls.retain(|&id| Some(id) != unk);
         let has_others = controls.len() > usual.len();
         let words_by_space = !splits(&tokenizer, &file)?;
-        Ok(Self { tokenizer, file, mask_id, around, controls, has_others, words_by_space })
+        let once = Once { special: has_others, dropout: without_dropout, around: knows_no_letter };
+        Ok(Self { tokenizer, file, mask_id, around, controls, once, words_by_space })
     }
 
     /// The tokens of `text`, without those around it.
@@ -129,26 +143,6 @@ fn space_before(text: &str, (_, end): (usize, usize), (begin, _): (usize, usize)
         && (text[end..].starts_with(char::is_whitespace) || text[end..begin].contains(char::is_whitespace))
 }
 
-/// A span that slices `text`. `tokenizers` trims whitespace off byte offsets by as many bytes as it is characters, so
-/// that beside a no-break space, say, a span may begin or end within a character.
-fn whole_characters(text: &str, begin: usize, end: usize) -> (usize, usize) {
-    let begin = (begin..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
-    let end = (0..=end.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    (begin, end.max(begin))
-}
-
-/// What the post-processor puts around a text; for a tokenizer without one, the tokens of these roles.
-fn around(tokenizer: &Tokenizer, file: &Path, roles: [Option<u32>; 2]) -> Result<[Vec<u32>; 2]> {
-    let (with, without) = (encode(tokenizer, file, "a", true)?, encode(tokenizer, file, "a", false)?);
-    let added = with.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
-    let (before, rest) = with.get_ids().split_at(added);
-    let behind = rest.get(without.len()..).unwrap_or_default();
-    if before.is_empty() && behind.is_empty() {
-        return Ok(roles.map(|id| id.into_iter().collect()));
-    }
-    Ok([before.to_vec(), behind.to_vec()])
-}
-
 /// Added tokens that are special by themselves or because they are the `ends` of a text.
 fn marked(tokenizer: &Tokenizer, ends: [Option<&str>; 2]) -> BTreeSet<u32> {
     let added = tokenizer.get_added_tokens_decoder().into_iter();
@@ -203,7 +197,7 @@ mod tests {
         let of = |dir: &Path| -> Result<(bool, Vec<bool>)> {
             let tokenizer = TeacherTokenizer::load(dir)?;
             let pieces = tokenizer.encode("<unk><|end|>")?;
-            Ok((tokenizer.has_others, pieces.iter().map(|piece| piece.word.is_some()).collect()))
+            Ok((tokenizer.once.special, pieces.iter().map(|piece| piece.word.is_some()).collect()))
         };
         assert_eq!(of(folder.path())?, (true, vec![true, false]));
         assert!(!of(&from)?.0);
@@ -211,11 +205,18 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_cut_to_whole_characters() {
-        let text = "aé\u{a0}b";
-        assert_eq!(whole_characters(text, 0, 2), (0, 1));
-        assert_eq!(whole_characters(text, 2, 6), (3, 6));
-        assert_eq!(whole_characters(text, 4, 4), (5, 5));
-        assert_eq!(whole_characters(text, 0, 99), (0, 6));
+    fn merges_are_not_dropped_by_chance() -> Result<()> {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tokenizers/byte_bpe");
+        let folder = tempfile::tempdir()?;
+        let mut description: serde_json::Value =
+            entromask_encoder::tokenizer::read_json(&from.join("tokenizer.json"))?;
+        description["model"]["dropout"] = 0.5.into();
+        fs_err::write(folder.path().join("tokenizer.json"), description.to_string())?;
+        let [plain, dropping] = [&from, folder.path()].map(TeacherTokenizer::load);
+        let (plain, dropping) = (plain?, dropping?);
+        let text = "One evening I was lounging, thinking lazily of nothing in particular.";
+        assert_eq!(dropping.encode(text)?, plain.encode(text)?);
+        assert!(dropping.once.dropout && !plain.once.dropout, "what was scored before has another key");
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use entromask_encoder::tokenizer::Source;
+use entromask_encoder::tokenizer::{Source, content, read_json};
 use entromask_fault::Fault;
 use serde_json::{Map, Value};
 use tokenizers::models::bpe::BPE;
@@ -16,7 +16,11 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
 /// The tokenizer of `source`; `config` is what `tokenizer_config.json` says.
+///
+/// # Errors
+/// An input fault if a file cannot be read, or vocabulary files are those of another class than the usual one.
 pub(crate) fn build(source: &Source, config: &Map<String, Value>) -> Result<Tokenizer> {
+    check_class(source, config)?;
     let built = match source {
         Source::Complete(file) => Tokenizer::from_file(file),
         Source::WordPiece(file) => word_piece(file, config),
@@ -28,6 +32,67 @@ pub(crate) fn build(source: &Source, config: &Map<String, Value>) -> Result<Toke
             .remedy("use the tokenizer files as Hugging Face writes them")
             .into()
     })
+}
+
+/// Classes of `transformers` whose vocabulary files are read as that of the first one.
+const WORD_PIECE: [&str; 5] =
+    ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer", "ConvBertTokenizer"];
+const BYTE_LEVEL: [&str; 3] = ["RobertaTokenizer", "LongformerTokenizer", "BartTokenizer"];
+
+/// Vocabulary files do not say how a text becomes tokens; that is in the code of the class. Nor do they have added tokens.
+fn check_class(source: &Source, config: &Map<String, Value>) -> Result<()> {
+    let known: &[&str] = match source {
+        Source::Complete(_) => return Ok(()),
+        Source::WordPiece(_) => &WORD_PIECE,
+        Source::ByteLevel(..) => &BYTE_LEVEL,
+    };
+    let file = source.files().swap_remove(0);
+    let dir = file.parent().unwrap_or_else(|| Path::new("."));
+    let named = config.get("tokenizer_class").and_then(Value::as_str).map(str::to_owned);
+    let class = match named {
+        Some(class) => Some(class),
+        None => class_of_model(dir)?,
+    };
+    let is_known = |class: &String| known.contains(&class.trim_end_matches("Fast"));
+    let problem = if config.contains_key("auto_map") {
+        "code of its own (auto_map in tokenizer_config.json)".to_owned()
+    } else if let Some(class) = class.filter(|class| !is_known(class)) {
+        format!("{class}, which is not read without its tokenizer.json")
+    } else if let Some(token) = added(dir, config)?.into_iter().find(|token| !has(source, token)) {
+        format!("an added token, {token:?}, which is not in it")
+    } else {
+        return Ok(());
+    };
+    let remedy = format!(
+        "write tokenizer.json beside it with transformers: \
+         AutoTokenizer.from_pretrained('{0}', use_fast=True).save_pretrained('{0}')",
+        dir.display()
+    );
+    Err(Fault::input(format!("{}: the vocabulary of a tokenizer with {problem}", file.display()))
+        .remedy(remedy)
+        .into())
+}
+
+/// As older checkpoints name it.
+fn class_of_model(dir: &Path) -> Result<Option<String>> {
+    let config = dir.join("config.json");
+    if !config.is_file() {
+        return Ok(None);
+    }
+    let config: Value = read_json(&config)?;
+    Ok(config["tokenizer_class"].as_str().map(str::to_owned))
+}
+
+fn added(dir: &Path, config: &Map<String, Value>) -> Result<Vec<String>> {
+    let file = dir.join("added_tokens.json");
+    let listed: Map<String, Value> = if file.is_file() { read_json(&file)? } else { Map::new() };
+    let described = config.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten();
+    let described = described.filter_map(|(_, token)| content(token)).map(str::to_owned);
+    Ok(listed.into_iter().map(|(token, _)| token).chain(described).collect())
+}
+
+fn has(source: &Source, token: &str) -> bool {
+    source.ids().is_ok_and(|ids| ids.contains_key(token))
 }
 
 /// The fault of a folder without any of these files.
@@ -87,7 +152,7 @@ fn named(tokenizer: &Tokenizer, name: &str) -> tokenizers::Result<(String, u32)>
 mod tests {
     use std::path::PathBuf;
 
-    use entromask_encoder::tokenizer::read_json;
+    use serde_json::json;
 
     use super::*;
 
@@ -131,6 +196,36 @@ mod tests {
         let source = Source::find(dir.path()).expect("a vocabulary");
         assert_eq!(source.vocabulary()?, vocabulary);
         assert_same(&file, dir.path())
+    }
+
+    #[test]
+    fn vocabulary_files_of_other_classes_are_refused() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"].join("\n");
+        fs_err::write(dir.path().join("vocab.txt"), vocabulary)?;
+        let problem = |config: Value| -> Option<String> {
+            let config = config.as_object().expect("an object");
+            let source = Source::find(dir.path()).expect("a vocabulary");
+            build(&source, config).err().map(|error| error.to_string())
+        };
+        let added = |token: &str| json!({"added_tokens_decoder": {"5": {"content": token}}});
+        for known in [json!({}), json!({"tokenizer_class": "DistilBertTokenizerFast"}), added("a")] {
+            assert_eq!(problem(known.clone()), None, "{known}");
+        }
+        for (other, words) in [
+            (json!({"tokenizer_class": "BertJapaneseTokenizer"}), "BertJapaneseTokenizer"),
+            (json!({"tokenizer_class": "RobertaTokenizer"}), "RobertaTokenizer"),
+            (json!({"auto_map": {"AutoTokenizer": ["tokenization.Mine", null]}}), "auto_map"),
+            (added("<new>"), "\"<new>\""),
+        ] {
+            assert!(problem(other.clone()).is_some_and(|problem| problem.contains(words)), "{other}");
+        }
+        // Older checkpoints name it there.
+        fs_err::write(dir.path().join("config.json"), r#"{"tokenizer_class": "BertJapaneseTokenizer"}"#)?;
+        assert!(
+            problem(json!({})).is_some() && problem(json!({"tokenizer_class": "BertTokenizer"})).is_none()
+        );
+        Ok(())
     }
 
     #[test]

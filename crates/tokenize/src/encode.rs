@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use entromask_fault::Fault;
+use entromask_tokenizer::{around, leave_dropout_out, whole_characters};
 use rayon::prelude::*;
 use serde_json::Value;
-use tokenizers::{Encoding, ModelWrapper, Token, Tokenizer};
+use tokenizers::Tokenizer;
 
 use crate::cache::Caches;
 use crate::special::{SpecialTokens, companions};
@@ -61,7 +62,7 @@ impl TextEncoder {
         tokenizer.with_truncation(None).map_err(|error| anyhow!(error))?.with_padding(None);
         let without_dropout = leave_dropout_out(&mut tokenizer);
         let special = SpecialTokens::find(&tokenizer, &file)?;
-        let around = around(&tokenizer, &special)?;
+        let around = around(&tokenizer, [special.cls, special.sep]).map_err(|error| anyhow!(error))?;
         let (traits, caches) = (Traits::default(), Caches::new());
         let mut encoder =
             Self { tokenizer, file, special, around, traits, once_overlooked: None, without_dropout, caches };
@@ -255,18 +256,6 @@ fn chunk_end(text: &str, start: usize, least: usize) -> usize {
     bytes.len()
 }
 
-/// A span that slices `text`. `tokenizers` trims whitespace off byte offsets by as many bytes as it is characters, so
-/// that beside a no-break space, say, a span may begin or end within a character.
-fn whole_characters(text: &str, mut begin: usize, mut end: usize) -> (usize, usize) {
-    while !text.is_char_boundary(begin) {
-        begin += 1;
-    }
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    (begin, end.max(begin))
-}
-
 fn ends_word(text: &str) -> bool {
     let last = text.chars().next_back();
     last.is_some_and(|c| c.is_alphanumeric() || ".,;:!?\"')”’。，、；：！？」』）》".contains(c))
@@ -274,33 +263,6 @@ fn ends_word(text: &str) -> bool {
 
 fn starts_word(text: &str) -> bool {
     text.chars().next().is_some_and(|c| c.is_alphanumeric() || "\"'(“‘「『（《".contains(c))
-}
-
-/// Splits of words by chance would give other tokens each time, and the same ones in each epoch after all. Whether there
-/// were any.
-fn leave_dropout_out(tokenizer: &mut Tokenizer) -> bool {
-    let ModelWrapper::BPE(bpe) = tokenizer.get_model() else { return false };
-    if bpe.dropout.is_none_or(|share| share == 0.0) {
-        return false;
-    }
-    let mut exact = bpe.clone();
-    exact.dropout = None;
-    tokenizer.with_model(ModelWrapper::BPE(exact));
-    true
-}
-
-/// What the post-processor puts around a text of one token, whatever that is: a letter may be none in some vocabularies. For
-/// a tokenizer without one, the tokens of these roles.
-fn around(tokenizer: &Tokenizer, special: &SpecialTokens) -> anyhow::Result<[Vec<u32>; 2]> {
-    let text = Encoding::from_tokens(vec![Token::new(0, "a".to_owned(), (0, 1))], 0);
-    let with = tokenizer.post_process(text, None, true).map_err(|error| anyhow!(error))?;
-    let added = with.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
-    let (before, rest) = with.get_ids().split_at(added);
-    let behind = rest.get(1..).unwrap_or_default();
-    if before.is_empty() && behind.is_empty() {
-        return Ok([special.cls, special.sep].map(|id| id.into_iter().collect()));
-    }
-    Ok([before.to_vec(), behind.to_vec()])
 }
 
 fn tokenizer_file(path: &Path) -> anyhow::Result<PathBuf> {

@@ -9,7 +9,7 @@ mod safetensors_file;
 mod weights;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -85,6 +85,7 @@ impl Stored {
     /// An input fault if a file cannot be read, or does not have the layers and the vocabulary of `config`.
     pub(crate) fn open(dir: &Path, config: &EncoderConfig) -> Result<Self> {
         let files: Vec<_> = weight_files(dir)?.files.iter().map(|path| open(path)).collect::<Result<_>>()?;
+        check_once(&files)?;
         let layout = config.model_type.layout();
         let tied = config.tie_word_embeddings.then(|| [belongs::words(config), belongs::decoder(config)]);
         let (dir, read) = (dir.to_owned(), RefCell::default());
@@ -208,6 +209,19 @@ impl Source for Stored {
     fn finish(&self) {
         belongs::warn_left_out(self, self.layout);
     }
+}
+
+/// Which of two tensors of one name is meant nobody can tell: `transformers` takes the last one, whatever the index says.
+fn check_once(files: &[Box<dyn TensorFile>]) -> Result<()> {
+    let mut seen = BTreeMap::new();
+    for file in files {
+        for name in file.names() {
+            if let Some(other) = seen.insert(name.clone(), file.path()) {
+                return Err(fault(file.path(), format!("tensor {name} is in {} too", other.display())));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What `DataParallel` and training loops put before all names; a dictionary in a dictionary is joined by a dot.

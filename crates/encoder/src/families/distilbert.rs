@@ -1,6 +1,6 @@
 //! DistilBERT on disk.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{Layout, PoolerActivation, bert};
 use crate::activation::Activation;
@@ -44,7 +44,42 @@ pub(super) const LAYOUT: Layout = Layout {
     ],
     defaults: || json!({"num_hidden_layers": 6, "type_vocab_size": 0, "layer_norm_eps": 1e-12, "classifier_dropout": 0.2}),
     fixed: || json!({}),
+    read,
     write: |_| json!({"sinusoidal_pos_embds": false}),
     pooler_act: |_| PoolerActivation::Other(Activation::Relu),
     ..bert::LAYOUT
 };
+
+/// Names of other families that `transformers` takes for this one's.
+const ALIASES: [(&str, &str); 3] =
+    [("hidden_size", "dim"), ("num_hidden_layers", "n_layers"), ("num_attention_heads", "n_heads")];
+
+fn read(object: &mut Map<String, Value>) -> Result<(), String> {
+    for (alias, key) in ALIASES {
+        let Some(given) = object.get(alias).filter(|value| !value.is_null()).cloned() else { continue };
+        match object.get(key) {
+            Some(own) if *own != given => {
+                return Err(format!("{alias} = {given} and {key} = {own} disagree"));
+            }
+            _ => object.insert(key.to_owned(), given),
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_other_families_count_and_must_agree() {
+        let read = |given: &Value| {
+            let mut object = given.as_object().cloned().expect("an object");
+            read(&mut object).map(|()| object["n_heads"].clone())
+        };
+        assert_eq!(read(&json!({"num_attention_heads": 4})), Ok(json!(4)));
+        assert_eq!(read(&json!({"num_attention_heads": 4, "n_heads": 4})), Ok(json!(4)));
+        let disagree = read(&json!({"num_attention_heads": 4, "n_heads": 12}));
+        assert_eq!(disagree, Err("num_attention_heads = 4 and n_heads = 12 disagree".to_owned()));
+    }
+}

@@ -18,8 +18,10 @@ pub(crate) fn read(mut object: Map<String, Value>) -> Result<EncoderConfig, Stri
     for (field, key) in fields(layout).into_iter().filter(|(field, _)| has(family, field)) {
         ours.extend(object.remove(key).filter(|value| !value.is_null()).map(|value| (field, value)));
     }
-    let config: EncoderConfig =
-        serde_json::from_value(Value::Object(ours)).map_err(|error| error.to_string())?;
+    let config: EncoderConfig = serde_path_to_error::deserialize(Value::Object(ours)).map_err(|error| {
+        let key = key_of(&error.path().to_string(), layout);
+        format!("{key}: {}", error.into_inner())
+    })?;
     config.problem().map_or(Ok(config), Err)
 }
 
@@ -64,6 +66,14 @@ fn foreign_feature(object: &Map<String, Value>, layout: &Layout) -> Option<Strin
         .iter()
         .find(|(key, value)| !value.is_null() && fixed.get(*key).is_some_and(|usual| usual != *value))?;
     Some(format!("{key} = {value} is not supported"))
+}
+
+/// The key in the family's `config.json` of a field of ours, such as `modernbert.local_attention`.
+fn key_of(field: &str, layout: &'static Layout) -> String {
+    let field = field.strip_prefix("modernbert.").unwrap_or(field);
+    let fields = fields(layout);
+    let renamed = fields.iter().find(|(ours, _)| ours == field).map(|(_, key)| (*key).to_owned());
+    renamed.unwrap_or_else(|| field.to_owned())
 }
 
 /// Our fields with their keys in the family's `config.json`. Fields that the family does not have are left out.
@@ -171,7 +181,7 @@ mod tests {
 
     #[test]
     fn distilbert_has_names_of_its_own() {
-        let json = json!({"model_type": "distilbert", "dim": 96, "n_heads": 3, "n_layers": 2, "activation": "relu", "hidden_size": 5});
+        let json = json!({"model_type": "distilbert", "dim": 96, "n_heads": 3, "n_layers": 2, "activation": "relu", "hidden_size": 96});
         let config = read_json(&json).expect("reads");
         assert_eq!((config.hidden_size, config.num_hidden_layers), (96, 2));
         assert_eq!((config.hidden_act, config.type_vocab_size), (Activation::Relu, 0));

@@ -81,6 +81,22 @@ fn read(object: &mut Map<String, Value>) -> Result<(), String> {
     }
     if let Some(scaling) = object.get("rope_scaling") {
         check_rope(scaling)?;
+        if let Some(theta) = scaling.get("rope_theta") {
+            return Err(format!(
+                "rope_theta = {theta} in rope_scaling is not supported; name it in rope_parameters"
+            ));
+        }
+    }
+    if let Some(window) = object.get("sliding_window").filter(|value| !value.is_null()) {
+        // On each side of a token; `local_attention` is both sides.
+        let both = window.as_u64().and_then(|window| window.checked_mul(2)).map(Value::from);
+        let both = both.ok_or_else(|| format!("sliding_window = {window} is no number of tokens"))?;
+        match own.get("local_attention").filter(|given| **given != both) {
+            Some(given) => {
+                return Err(format!("sliding_window = {window} and local_attention = {given} disagree"));
+            }
+            None => own.insert("local_attention".to_owned(), both),
+        };
     }
     if let Some(layers) = object.get("layer_types").filter(|value| !value.is_null()) {
         let layers = layers.as_array().ok_or_else(|| format!("layer_types = {layers} is not a list"))?;
@@ -155,4 +171,30 @@ fn write(config: &EncoderConfig) -> Value {
         own[format!("{token}_token_id")] = Value::Null;
     }
     own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(given: &Value) -> Result<Value, String> {
+        let mut object = given.as_object().cloned().expect("an object");
+        read(&mut object).map(|()| object["modernbert"].clone())
+    }
+
+    #[test]
+    fn a_sliding_window_is_half_of_the_local_attention() {
+        assert_eq!(own(&json!({"sliding_window": 4})), Ok(json!({"local_attention": 8})));
+        assert!(own(&json!({"sliding_window": 4, "local_attention": 8})).is_ok());
+        let disagree = own(&json!({"sliding_window": 4, "local_attention": 128}));
+        assert_eq!(disagree, Err("sliding_window = 4 and local_attention = 128 disagree".to_owned()));
+        assert!(own(&json!({"sliding_window": "wide"})).is_err());
+    }
+
+    #[test]
+    fn a_theta_among_scalings_is_not_overlooked() {
+        assert!(own(&json!({"rope_scaling": {"rope_type": "default"}})).is_ok());
+        let found = own(&json!({"rope_scaling": {"rope_type": "default", "rope_theta": 50}}));
+        assert!(found.is_err_and(|problem| problem.contains("rope_theta = 50")));
+    }
 }

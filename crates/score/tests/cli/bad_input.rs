@@ -55,15 +55,18 @@ fn what_is_read_is_not_written_over() {
             assert!(String::from_utf8_lossy(&done.get_output().stderr).contains(words), "{out} {more:?}");
         }
         let inside = if out == "model" { "model.safetensors" } else { "new.safetensors" };
-        let mut program = world.command();
-        program
-            .arg("logits")
-            .arg("--tokens")
-            .arg(world.path("tokens"))
-            .arg("--model")
-            .arg(world.path("model"));
-        let done = program.arg("--out").arg(world.path(out).join(inside)).assert().code(2);
-        assert!(String::from_utf8_lossy(&done.get_output().stderr).contains("which is read"), "{out}");
+        let (link, read) = (
+            world.path(&format!("link-{out}")),
+            if out == "model" { "config.json" } else { "manifest.json" },
+        );
+        std::os::unix::fs::symlink(world.path(out).join(read), &link).expect("links");
+        for path in [world.path(out).join(inside), link] {
+            let mut program = world.command();
+            program.arg("logits").arg("--tokens").arg(world.path("tokens"));
+            let done =
+                program.arg("--model").arg(world.path("model")).arg("--out").arg(path).assert().code(2);
+            assert!(String::from_utf8_lossy(&done.get_output().stderr).contains("which is read"), "{out}");
+        }
         assert!(files(out) == before, "{out} is as it was");
     }
 }

@@ -289,6 +289,10 @@ fn vocabulary_files_do_where_there_is_no_tokenizer_json() {
     fs_err::write(model.join("merges.txt"), format!("#version: 0.2\n{}", merges.collect::<String>()))
         .expect("writes");
     fs_err::remove_file(model.join("tokenizer.json")).expect("removes");
+    let companion = model.join("tokenizer_config.json");
+    let mut config: Value = serde_json::from_slice(&fs_err::read(&companion).expect("reads")).expect("JSON");
+    config["tokenizer_class"] = "RobertaTokenizer".into();
+    fs_err::write(companion, config.to_string()).expect("writes");
     world.score("files", &[]).assert().success();
     assert_eq!(world.scores("whole"), world.scores("files"));
 }

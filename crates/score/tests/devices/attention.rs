@@ -53,8 +53,8 @@ fn check(attend: Attend) {
             for dtype in types(&device) {
                 let found = attended(attend, &device, dtype, dtype);
                 let exact = attended(by_products, &Device::flex(), dtype, FloatDType::F32);
-                // Weights are rounded before they multiply values.
-                let bound = if dtype == FloatDType::BF16 { 1e-2 } else { 1e-5 };
+                // Scores may be rounded, and weights are before they multiply values.
+                let bound = if dtype == FloatDType::BF16 { 2e-2 } else { 1e-5 };
                 let (most, at) = worst(&found, &exact, dtype);
                 assert!(most <= bound, "{shape:?}, {hiding:?}, {dtype:?}: off by {most} at {at}");
             }
