@@ -14,6 +14,9 @@ tests/bench/score.py and tests/bench/train.py, with PyTorch as it is and compile
 bf16 before f32, as far as the budget of time reaches: the checks of all builds share FOR_CHECKS of it, and measurements what
 is left, each its part; what is not begun is noted as left out.
 
+Attention in bf16 on CUDA is one kernel. With ENTROMASK_ATTENTION=products in the environment it is by products: the same call again,
+on the same machine, tells which is faster.
+
 What fails is noted, with the last lines that it printed, and the rest goes on; a type in which a device does not compute is
 no failure. The exit code is 1 if anything failed, or a build passed nothing. The report is written to --out after each step, so
 that it has all that was found if this is killed; what the programs warned of is in it, and last a short table. SIGTERM and
@@ -258,7 +261,7 @@ def summary(builds: list[Build]) -> list[str]:
     for build in builds:
         passed = f"{build.checks - build.failed} of {build.checks} passed"
         passed += f", {build.left_out} left out" if build.left_out else ""
-        rows = [("checks and measurements", passed, shlex.join(sys.argv)), *build.measured]
+        rows = [("checks and measurements", passed, as_typed(sys.argv)), *build.measured]
         lines += [f"| {today()} | {build.name}, {build.device} | {what} | {found} | `{command}` |" for what, found, command in rows]
     return lines
 
@@ -293,7 +296,7 @@ def speed(args: argparse.Namespace, build: Build, what: str, shape: str, dtype: 
     options = ["--device", build.device, "--dtype", dtype, "--shapes", shape, *peak(build, dtype)]
     options += [*([] if build.on_cpu else ["--compile"]), *args.bench]
     command = [*measured(args, build)[what], *options]
-    title, line = f"{what}, {dtype}", shlex.join(str(part) for part in command)
+    title, line = f"{what}, {dtype}", as_typed(command)
     try:
         output = call(sys.executable, *command, timeout=timeout, kernels=kernels_of(build, what, dtype))
     except Failed as failed:
@@ -302,6 +305,12 @@ def speed(args: argparse.Namespace, build: Build, what: str, shape: str, dtype: 
     remarks = [line for line in output.splitlines() if line.startswith("torch.compile")]
     keep(build, title, output, "; ".join([settings(output), *remarks]), line)
     return "; ".join(["done", *remarks])
+
+
+def as_typed(command: list) -> str:
+    """With what the environment tells our programs."""
+    told = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("ENTROMASK_") and name != "ENTROMASK_GIT"]
+    return " ".join([*told, shlex.join(str(part) for part in command)])
 
 
 def peak(build: Build, dtype: str) -> list[str]:
