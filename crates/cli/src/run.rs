@@ -1,9 +1,10 @@
 //! The frame of a binary: logs, threads, signals, and the exit code at the end.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use entromask_fault::{Fault, class_of};
+use entromask_fault::{Class, Fault, class_of};
 use tracing_subscriber::EnvFilter;
 
 use crate::{CommonArgs, interrupt, progress};
@@ -17,20 +18,36 @@ pub fn main(common: &CommonArgs, run: impl FnOnce() -> anyhow::Result<()>) -> Ex
     match prepare(common).and_then(|()| run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error);
-            ExitCode::from(class_of(error.as_ref()).exit_code())
+            let class = class_of(error.as_ref());
+            let text = format!("{error:#}");
+            let place = blamed(common, &text).filter(|_| class == Class::Usage);
+            report(&place.map_or_else(|| text.clone(), |file| format!("{}: {text}", file.display())));
+            ExitCode::from(class.exit_code())
         }
     }
 }
 
 /// An error is seen whatever `RUST_LOG` asks for.
-fn report(error: &anyhow::Error) {
+fn report(error: &str) {
     if tracing::enabled!(tracing::Level::ERROR) {
-        tracing::error!("{error:#}");
+        tracing::error!("{error}");
     } else {
         // Nobody is left to tell where stderr is closed.
-        let _ = writeln!(std::io::stderr(), "ERROR {error:#}");
+        let _ = writeln!(std::io::stderr(), "ERROR {error}");
     }
+}
+
+/// The configuration file that sets the key which an error such as `rate = 15; …` begins with, if `--set` does not.
+fn blamed<'a>(common: &'a CommonArgs, error: &str) -> Option<&'a Path> {
+    let (key, _) = error.split_once(" = ")?;
+    let file = common.config.as_deref().filter(|_| !key.contains(char::is_whitespace))?;
+    let name = key.rsplit('.').next().unwrap_or(key);
+    let sets = |text: &str| {
+        let mut behind = text.match_indices(name).map(|(at, _)| text[at + name.len()..].trim_start());
+        behind.any(|rest| rest.starts_with('='))
+    };
+    let by_flag = common.set.iter().any(|set| sets(set));
+    (!by_flag && fs_err::read_to_string(file).is_ok_and(|text| sets(&text))).then_some(file)
 }
 
 fn prepare(common: &CommonArgs) -> anyhow::Result<()> {
@@ -81,6 +98,23 @@ fn filter(level: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_about_a_key_names_the_file_that_sets_it() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("mask.toml");
+        fs_err::write(&file, "rate = 15\npolicy = { name = \"mixed\", share = 3 }\n")?;
+        let common = CommonArgs { config: Some(file.clone()), ..CommonArgs::default() };
+        for error in ["rate = 15; give less", "policy.share = 3; give less"] {
+            assert_eq!(blamed(&common, error), Some(file.as_path()), "{error}");
+        }
+        for error in ["epochs = 0; give more", "--threads 0", "no such = thing"] {
+            assert_eq!(blamed(&common, error), None, "{error}");
+        }
+        let set = CommonArgs { set: vec!["rate=15".into()], ..common };
+        assert_eq!(blamed(&set, "rate = 15; give less"), None);
+        Ok(())
+    }
 
     #[test]
     fn numbers_of_threads_that_no_machine_has_are_refused() {

@@ -127,7 +127,7 @@ impl<'a> Trainer<'a> {
             n => format!("{n} threads"),
         };
         tracing::info!("entromask-pretrain {} on {devices} ({threads})", env!("CARGO_PKG_VERSION"));
-        tracing::info!("config {}", job.recipe.config);
+        tracing::debug!("config {}", job.recipe.config);
         tracing::info!(
             "{} parameters; epochs {}..{} of {}, {} tokens each; step {} of {}",
             self.model().num_params(),
