@@ -173,6 +173,16 @@ fn killed_at_any_moment_it_resumes_to_the_same_bytes() -> Result<()> {
 }
 
 #[test]
+fn configurations_are_printed_without_artifacts() -> Result<()> {
+    for stage in ["tokenize", "score", "select", "pretrain", "glue"] {
+        let program = binaries().join(format!("entromask-{stage}"));
+        let output = Command::new(program).arg("--print-config").output()?;
+        assert!(output.status.success() && !output.stdout.is_empty(), "{stage}: {output:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn what_a_later_stage_would_refuse_is_refused_before_any_work() -> Result<()> {
     let pipeline = Pipeline::new()?;
     let mask = pipeline.folder.path().join("pipelines/mask/wrong.toml");

@@ -42,7 +42,7 @@ const EXAMPLE: &str = "Example: entromask-glue --config pipelines/glue/sample.to
 #[derive(Debug, clap::Args)]
 struct TuneArgs {
     /// Model folder to fine-tune
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
     model: Option<PathBuf>,
     /// Fine-tune on the task that this TOML file defines; may be repeated
     #[arg(long, value_name = "FILE")]

@@ -26,14 +26,14 @@ use entromask_pretrain::{Paths, Start};
 #[command(version, long_version = long_version(env!("CARGO_PKG_VERSION"), &entromask_device::compiled()), after_help = EXIT_CODES_HELP)]
 pub(crate) struct Args {
     /// Shape of the model (TOML); vocabulary and padding come from the tokens
-    #[arg(long, value_name = "FILE")]
-    student: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "print_config")]
+    student: Option<PathBuf>,
     /// Tokens artifact
-    #[arg(long, value_name = "DIR")]
-    tokens: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
+    tokens: Option<PathBuf>,
     /// Masks artifact; its epochs are trained
-    #[arg(long, value_name = "DIR")]
-    masks: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
+    masks: Option<PathBuf>,
     /// Masks artifact to begin with; `mask_transfer` in the configuration says until when
     #[arg(long, value_name = "DIR")]
     init_masks: Option<PathBuf>,
@@ -61,10 +61,11 @@ impl Args {
             (_, Some(model)) => Start::Continue(model.clone()),
             _ => Start::Random,
         };
+        let given = |path: &Option<PathBuf>| path.clone().expect("clap requires it to train");
         Ok(Paths {
-            student: self.student.clone(),
-            tokens: self.tokens.clone(),
-            masks: self.masks.clone(),
+            student: given(&self.student),
+            tokens: given(&self.tokens),
+            masks: given(&self.masks),
             first_masks: self.init_masks.clone(),
             teacher: self.teacher.clone(),
             targets: self.targets.clone(),

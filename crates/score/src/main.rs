@@ -21,10 +21,10 @@ struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// The tokens artifact
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
     tokens: Option<PathBuf>,
     /// A model artifact or a Hugging Face folder
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
     model: Option<PathBuf>,
     /// Score only rows whose number is below this; short for --set rows=N
     #[arg(long, value_name = "N")]
@@ -90,7 +90,7 @@ fn score(args: &Args) -> anyhow::Result<()> {
     if common.print_config {
         return entromask_cli::print_config(common, &config);
     }
-    let given = |path: &Option<PathBuf>| path.clone().expect("clap requires it without a subcommand");
+    let given = |path: &Option<PathBuf>| path.clone().expect("clap requires it to score");
     let paths = Paths { tokens: given(&args.tokens), model: given(&args.model), out: common.out()?.into() };
     let compute = common.into();
     if common.dry_run {

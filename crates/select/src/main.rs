@@ -15,8 +15,8 @@ use entromask_select::{Config, Paths, dry_run, run};
 #[command(version, mut_args(|arg| hide_refused(arg, UNUSED)), after_help = format!("{EXAMPLE}\n\n{}", entromask_cli::EXIT_CODES_HELP))]
 struct Args {
     /// The tokens artifact
-    #[arg(long, value_name = "DIR")]
-    tokens: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
+    tokens: Option<PathBuf>,
     /// The entropy artifact of these tokens
     #[arg(long, value_name = "DIR")]
     entropy: Option<PathBuf>,
@@ -46,7 +46,8 @@ fn select(args: &Args) -> anyhow::Result<()> {
         return entromask_cli::print_config(&args.common, &config);
     }
     let (entropy, reference) = (args.entropy.clone(), args.reference.clone());
-    let paths = Paths { tokens: args.tokens.clone(), entropy, reference, out: args.common.out()?.into() };
+    let tokens = args.tokens.clone().expect("clap requires it to select");
+    let paths = Paths { tokens, entropy, reference, out: args.common.out()?.into() };
     if args.common.dry_run {
         return dry_run(&args.common, &config, &paths);
     }
