@@ -104,8 +104,8 @@ readers_of_FIRST := teacher-mask
 readers_of_KD      := $(distilled)
 readers_of_DISTILL := $(distilled)
 readers_of_TARGETS := $(distilled)
-$(foreach v,$(filter $(given),SCORE MASK FIRST KD DISTILL TARGETS),$(if $(runs),$(if $(filter $(readers_of_$(v)),$(runs)),,\
-  $(error $(v) does nothing for $(runs), only for $(readers_of_$(v))))))
+$(foreach v,$(filter $(given),SCORE MASK FIRST KD DISTILL TARGETS),$(if $($(v)),$(if $(runs),$(if $(filter $(readers_of_$(v)),$(runs)),,\
+  $(error $(v) does nothing for $(runs), only for $(readers_of_$(v)))))))
 # $(call has_online,recipe): whether it masks by itself while it trains
 has_online = $(shell grep -lE '^ *\[online' $(PIPELINES)/train/$(1).toml 2>/dev/null)
 $(foreach v,$(if $(filter self-mask,$(runs)),TRAIN) $(if $(filter self-mask-kd,$(runs)),KD),$(if $(filter 0,$(ROUNDS)),,$(if $(call has_online,$($(v))),\
@@ -136,7 +136,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.tri
 
 # Set by `make plan`.
 PLAN ?=
-# What a stage waits for: that the programs are built and that no later stage would refuse what it is told.
+# What a stage waits for: that the programs are built, and that no later stage refuses what can be looked at now.
 READY = $(if $(PLAN),,checked)
 run = @$(if $(PLAN),,echo "== $(@D)" >&2; )$(BIN)/entromask-$(1) --out $(@D) $(PLAN) $(FLAGS)
 threads = $(if $(THREADS),--threads $(THREADS))
@@ -154,11 +154,12 @@ train_dtype = $(if $(filter bf16,$(TRAIN_DTYPE)),--dtype bf16)
 
 # `select` refuses entropies that the policy would not read; without one it is random.
 reference := $(if $(REFERENCE),$(if $(call policy,reducible),--reference $(REFERENCE)))
+$(if $(filter $(given),REFERENCE),$(if $(REFERENCE),$(if $(reference),,$(error REFERENCE does nothing for MASK=$(MASK), only for a policy of reducible))))
 reads_entropy := $(call policy,high|low|band|sample|mixed|reducible)
 entropy   = $(if $(reads_entropy),--entropy $(1))
 # $(call selects_from,entropies): what it needs
 selects_from = $(if $(reads_entropy),$(1),$(tokens))/manifest.json
-mask_name = $(MASK)$(if $(REFERENCE),-to-$(subst /,-,$(REFERENCE:$(DATA)/entropy/$(CORPUS)/%=%)))
+mask_name = $(MASK)$(if $(reference),-to-$(subst /,-,$(REFERENCE:$(DATA)/entropy/$(CORPUS)/%=%)))
 
 # ---- Tokens ---------------------------------------------------------------------------------------------------------
 tokens := $(DATA)/tokens/$(CORPUS)

@@ -190,6 +190,22 @@ fn what_a_later_stage_would_refuse_is_refused_before_any_work() -> Result<()> {
     let output = pipeline.make_command(&["pretrain-self-mask", "MASK=wrong"]).output()?;
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("rate = 15"));
+    let student = pipeline.folder.path().join("pipelines/student/odd.toml");
+    fs::write(student, "hidden_size = 128\nnum_attention_heads = 3\n")?;
+    let unknown = pipeline.folder.path().join("unknown");
+    fs::create_dir(&unknown)?;
+    fs::write(unknown.join("config.json"), r#"{"model_type": "camembert"}"#)?;
+    let teacher = format!("TEACHER={}", unknown.display());
+    for (arguments, code, words) in [
+        (&["pretrain-random", "STUDENT=odd"][..], 2, "multiple"),
+        (&["pretrain-teacher-mask", &teacher], 3, "camembert"),
+        (&["pretrain-random", "DEVICE=cpu:3"], 2, "cpu:3"),
+    ] {
+        let output = pipeline.make_command(arguments).output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && errors.contains(words), "{arguments:?}: {errors}");
+        assert!(errors.contains(&format!("Error {code}")), "{arguments:?}: {errors}");
+    }
     assert!(!pipeline.data().join("tokens").exists(), "nothing was made");
     Ok(())
 }

@@ -111,6 +111,15 @@ fn check_processor(products: Products) -> Result<()> {
         .into())
 }
 
+/// Checks the names of devices and that this binary has their backend, without opening any.
+///
+/// # Errors
+///
+/// As [`open_all()`], but for what only a device can tell.
+pub fn check(list: &str) -> Result<()> {
+    spec::list(list)?.into_iter().try_for_each(|spec| spec.device().map(drop))
+}
+
 /// Backends of this binary, in the order in which the help lists them.
 pub fn compiled() -> Vec<&'static str> {
     Backend::ALL.into_iter().filter(|backend| backend.is_compiled()).map(Backend::name).collect()

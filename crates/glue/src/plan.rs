@@ -69,6 +69,10 @@ impl<'a> Plan<'a> {
         if !definitions.is_empty() {
             config["definitions"] = Value::Object(definitions);
         }
+        if RowTokenizer::has_dropout(&self.job.model) {
+            // Once such a tokenizer split words by chance.
+            config["dropout"] = json!("none");
+        }
         if self.job.config.save {
             config["save"] = json!(true);
         }

@@ -99,6 +99,12 @@ impl RowTokenizer {
         Ok(Self { tokenizer })
     }
 
+    /// Whether the tokenizer's file asks for dropout, which is left out.
+    pub(crate) fn has_dropout(dir: &Path) -> bool {
+        let tokenizer = Tokenizer::from_file(dir.join("tokenizer.json"));
+        tokenizer.is_ok_and(|mut tokenizer| leave_dropout_out(&mut tokenizer))
+    }
+
     /// Tokenizes a split on all cores.
     pub fn encode(&self, split: &Split) -> anyhow::Result<Tokenized> {
         let texts: Vec<_> = split.examples.iter().map(input).collect();

@@ -99,6 +99,7 @@ pub fn recipe(job: &Job) -> anyhow::Result<Recipe> {
 /// # Errors
 /// A [`Fault`](entromask_fault::Fault) that names the key or the task whose files are missing.
 pub fn check(job: &Job) -> anyhow::Result<()> {
+    entromask_device::check(&job.device)?;
     plan::tasks(job).map(drop)
 }
 

@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use entromask_artifact::{Begun, Manifest, Recipe, Status, Workbench, status, tool};
+use entromask_encoder::EncoderConfig;
 use serde::Serialize;
 
 pub use config::{
@@ -98,6 +99,23 @@ fn make(job: &Job, compute: Compute) -> Result<Report> {
     let trained = train::train(job, &bench, &devices, compute.device)?;
     let manifest = publish::publish(job, *bench, &trained, compute.device)?;
     Ok(Report::new(&job.paths.out, &manifest, false))
+}
+
+/// Checks what does not depend on artifacts that may not be there yet: the configuration, the student, the devices, and
+/// models whose configuration is there.
+///
+/// # Errors
+/// A [`Fault`](entromask_fault::Fault) that names the key, file or device.
+pub fn check(config: &Config, paths: &Paths, device: &str) -> Result<()> {
+    config.check()?;
+    entromask_device::check(device)?;
+    student::check(&paths.student)?;
+    let start = match &paths.start {
+        Start::Init(model) | Start::Continue(model) => Some(model),
+        Start::Random => None,
+    };
+    let models = paths.teacher.iter().chain(start).filter(|model| model.join("config.json").is_file());
+    models.into_iter().try_for_each(|model| EncoderConfig::from_pretrained(model).map(drop))
 }
 
 /// What [`run`] would make, for `--dry-run`.

@@ -5,7 +5,7 @@ mod args;
 use std::process::ExitCode;
 
 use clap::Parser;
-use entromask_pretrain::{Compute, Config, recipe, run};
+use entromask_pretrain::{Compute, Config, check, recipe, run};
 
 use args::Args;
 
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         }
         let paths = args.paths()?;
         if args.common.dry_run {
+            check(&config, &paths, &args.common.device)?;
             let recipe = || recipe(&config, &paths, &args.common.dtype);
             return entromask_cli::plan(&args.common, &paths.out, &paths.inputs(), recipe);
         }

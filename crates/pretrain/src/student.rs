@@ -10,6 +10,11 @@ use serde_json::{Map, Value};
 
 use crate::job::Facts;
 
+/// Fails if `file` is no student's; tokens may ask more of it.
+pub(crate) fn check(file: &Path) -> Result<()> {
+    entromask_cli::load_file::<EncoderConfig>(file)?.check()
+}
+
 /// The shape in `file` with vocabulary and padding of the tokens.
 ///
 /// A file that says nothing about dropout means none: text is plenty, and each row is seen few times (Geiping & Goldstein,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use entromask_artifact::{Begun, Cost, Manifest, Shard, Status, Workbench, status};
 use entromask_cli::CommonArgs;
+use entromask_encoder::EncoderConfig;
 use serde::Serialize;
 
 use crate::Config;
@@ -153,6 +154,10 @@ pub fn finalize(config: &Config, paths: &Paths, compute: &Compute) -> Result<Rep
 /// Says what [`run`] would do.
 pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths, compute: &Compute) -> Result<()> {
     config.validate()?;
+    entromask_device::check(&compute.device)?;
+    if paths.model.join("config.json").is_file() {
+        EncoderConfig::from_pretrained(&paths.model)?;
+    }
     entromask_cli::plan(common, &paths.out, &[&paths.tokens, &paths.model], || {
         Job::load(config, paths, compute)?.recipe()
     })

@@ -7,7 +7,7 @@ use crate::pack::Cutter;
 use crate::{Pieces, TextEncoder};
 
 /// Text with what tokenizers treat differently: punctuation inside words, digits, other scripts, accents, several lines.
-const PROBE: &str = "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 or 10 000 3 – 中文字 и ещё?\n\
+const PROBE: &str = "The well-known \"Café (d'été)\" isn't open; it's 3.5% of 1,024 or 10 000 3, yes. So – 中文字 中文 и ещё?\n\
                      Next line.\nThe end";
 
 /// What the text was in the first version; tokens by which it decides otherwise have another key now.
@@ -95,25 +95,27 @@ fn reaches_across_spaces(encoder: &TextEncoder) -> bool {
     added.values().any(|token| token.rstrip || token.content.contains(char::is_whitespace))
 }
 
-/// True if the normalizer may rewrite a space together with what is beside it. There are as many such rules as scripts;
-/// no text for trying has them all, so they are read.
+/// True if the normalizer may rewrite a space together with what is beside it, or make one beside another. There are as many
+/// such rules as scripts; no text for trying has them all, so they are read.
 fn rewrites_across_spaces(encoder: &TextEncoder) -> anyhow::Result<bool> {
     let normalizer = serde_json::to_value(encoder.tokenizer().get_normalizer())?;
-    Ok(replaced(&normalizer).into_iter().any(|pattern| {
-        match (pattern["String"].as_str(), pattern["Regex"].as_str()) {
-            (Some(text), _) => text.contains(char::is_whitespace) && !text.trim().is_empty(),
-            (_, Some(regex)) => !is_of_spaces(regex) && may_meet_space(regex),
+    Ok(replacing(&normalizer).into_iter().any(|rule| {
+        let makes_space = rule["content"].as_str().is_some_and(|text| text.contains(char::is_whitespace));
+        match (rule["pattern"]["String"].as_str(), rule["pattern"]["Regex"].as_str()) {
+            (Some(text), _) if text.trim().is_empty() => false,
+            (Some(text), _) => makes_space || text.contains(char::is_whitespace),
+            (_, Some(regex)) => !is_of_spaces(regex) && (makes_space || may_meet_space(regex)),
             _ => true,
         }
     }))
 }
 
-/// The patterns of all `Replace` rules in a normalizer.
-fn replaced(normalizer: &Value) -> Vec<&Value> {
+/// All `Replace` rules in a normalizer.
+fn replacing(normalizer: &Value) -> Vec<&Value> {
     if normalizer["type"] == "Replace" {
-        return vec![&normalizer["pattern"]];
+        return vec![normalizer];
     }
-    normalizer["normalizers"].as_array().into_iter().flatten().flat_map(replaced).collect()
+    normalizer["normalizers"].as_array().into_iter().flatten().flat_map(replacing).collect()
 }
 
 /// True of a regular expression for nothing but whitespace, as ` {2,}`: a chunk begins at one that stands alone.
@@ -125,12 +127,19 @@ fn is_of_spaces(regex: &str) -> bool {
 
 /// False only of a regular expression that certainly does not look at whitespace.
 fn may_meet_space(regex: &str) -> bool {
-    let letters =
-        |class: &str| ["p{L", "p{M", "p{N", "p{P", "p{Han"].iter().any(|known| class.starts_with(known));
-    let blind = |class: &str| {
-        class.starts_with(['d', 'w']) || !class.starts_with(char::is_alphanumeric) || letters(class)
-    };
-    regex.contains(|c: char| c.is_whitespace() || ".^$".contains(c))
+    // A range over the space begins at it or at a control character.
+    regex.contains(|c: char| c.is_whitespace() || c.is_control() || ".^$".contains(c))
         || ["(?!", "(?<!", "[:"].iter().any(|part| regex.contains(part))
-        || !regex.split('\\').skip(1).all(blind)
+        || !regex.split('\\').skip(1).all(is_blind)
+}
+
+/// True of what follows a backslash if that is no whitespace: an escaped mark, digits, a letter of a word, or a class of
+/// Unicode's without any.
+fn is_blind(escaped: &str) -> bool {
+    let Some(class) = escaped.strip_prefix("p{").and_then(|rest| Some(rest.split_once('}')?.0)) else {
+        return escaped.starts_with(['d', 'w']) || !escaped.starts_with(char::is_alphanumeric);
+    };
+    let is_category = class.len() <= 2 && class.starts_with(['L', 'M', 'N', 'P']);
+    is_category
+        || ["Han", "Hiragana", "Katakana", "Hangul", "Latin", "Greek", "Cyrillic", "Arabic"].contains(&class)
 }

@@ -263,14 +263,22 @@ fn rules_for_digits_that_reach_across_spaces_are_found() {
 /// No text for trying has all that a rule may be about.
 #[test]
 fn rules_that_rewrite_spaces_between_letters_are_found() {
-    let rules =
-        [taken_out(r"(?<=\p{Han}) (?=\p{Han})"), taken_out("(?<=q)[^a-z](?=q)"), taken_out(r"(?<=q)\W(?=q)")];
-    let text = json!({"type": "Replace", "pattern": {"String": "q q"}, "content": "qq"});
-    for rule in rules.into_iter().chain([text]) {
+    let replaced = |pattern, content| json!({"type": "Replace", "pattern": pattern, "content": content});
+    let rules = [
+        vec![taken_out(r"(?<=\p{Han}) (?=\p{Han})")],
+        vec![taken_out("(?<=q)[^a-z](?=q)")],
+        vec![taken_out(r"(?<=q)\W(?=q)")],
+        vec![taken_out(r"q\p{Print}q")],
+        vec![taken_out("q[\u{1}-~]q")],
+        vec![replaced(json!({"String": "q q"}), "qq")],
+        // The space that the first one makes lies beside that of the text.
+        vec![replaced(json!({"String": ","}), " "), replaced(json!({"Regex": " {2,}"}), " ")],
+    ];
+    for rules in rules {
         let encoder = support::changed("byte_bpe", |tokenizer| {
-            tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, rule]});
+            tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": rules});
         });
-        check_encoded_as_a_whole(&encoder, "he said 中文 字 中文 and so on, q q q or aq qa");
+        check_encoded_as_a_whole(&encoder, "he said 中文 字 中文 and so on, q q q or aq qa, he said");
     }
 }
 
@@ -292,10 +300,13 @@ fn only_rules_that_reach_across_spaces_are_told_in_the_key() {
         assert_eq!(marker(&config), None, "{family}");
     }
     config.tokenizer = folder.path().into();
-    let han = r"(?<=\p{Han}) (?=\p{Han})";
-    for (pattern, expected) in
-        [(r"(?<=\d) (?=\d)", Some("digits")), (han, Some("rewriting")), (r"\d(?=x)", None), (r" {2,}", None)]
-    {
+    let between = "(?<=q) (?=q)";
+    for (pattern, expected) in [
+        (r"(?<=\d) (?=\d)", Some("digits")),
+        (between, Some("rewriting")),
+        (r"\d(?=x)", None),
+        (r" {2,}", None),
+    ] {
         let change = |tokenizer: &mut serde_json::Value| tokenizer["normalizer"] = taken_out(pattern);
         support::write_changed("byte_bpe", folder.path(), change);
         assert_eq!(marker(&config), expected.map(Into::into), "{pattern}");
