@@ -16,6 +16,7 @@ use cubecl::ir::features::MmaConfig;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::{CubeCount, CubeDim};
 
+use self::kernel::Hidden;
 use super::rows::is_indexable;
 
 /// Planes of a cube at most.
@@ -125,8 +126,14 @@ fn launch(tensors: [CubeTensor; 3], hidden: Option<CubeTensor>) -> CubeTensor {
         return output;
     }
     assert!([&query, &key, &value].into_iter().all(is_indexable), "u32 counts fewer states");
-    let planes = n.div_ceil(kernel::ROWS).next_power_of_two().min(PLANES);
-    let has_hidden = hidden.is_some();
+    let hides = match &hidden {
+        None => Hidden::None,
+        Some(hidden) if hidden.meta.strides()[2] == 0 || n == 1 => Hidden::ByKey,
+        Some(_) => Hidden::ByQuery,
+    };
+    // Flags of each query take registers, so that of larger cubes there would be one at a time.
+    let most = if hides == Hidden::ByQuery { PLANES / 2 } else { PLANES };
+    let planes = n.div_ceil(kernel::ROWS).next_power_of_two().min(most);
     // One that is not read.
     let hidden = hidden.unwrap_or_else(|| query.clone());
     let types = [query.dtype, hidden.dtype].map(dtype_to_storage_type);
@@ -144,7 +151,7 @@ fn launch(tensors: [CubeTensor; 3], hidden: Option<CubeTensor>) -> CubeTensor {
         (head_size as f32).powf(-0.5),
         head_size,
         planes,
-        has_hidden,
+        hides,
         types,
     );
     output

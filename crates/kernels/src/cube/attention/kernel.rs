@@ -24,6 +24,16 @@ const LOWEST_SCORE: f32 = -1e30;
 /// Of keys behind the last one, which weigh nothing even where all keys are hidden.
 const NO_SCORE: f32 = -3e38;
 
+/// Which keys are hidden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Hidden {
+    None,
+    /// The same for all queries of a row: padding.
+    ByKey,
+    /// Others for each query.
+    ByQuery,
+}
+
 /// Where the head of this cube begins, in a tensor with these strides of batch and head.
 #[cube]
 fn head_at(of_batch: usize, of_head: usize, heads: usize) -> usize {
@@ -41,7 +51,7 @@ pub(super) fn attend<F: Float, P: Size, N: Size, B: Numeric>(
     scale: f32,
     #[comptime] head_size: usize,
     #[comptime] planes: usize,
-    #[comptime] has_hidden: bool,
+    #[comptime] hides: Hidden,
     #[define(F, B)] _types: [ElemType; 2],
 ) {
     let (n, length) = (query.shape(2), key.shape(2));
@@ -62,8 +72,11 @@ pub(super) fn attend<F: Float, P: Size, N: Size, B: Numeric>(
     }
     let mut keys = Shared::new_slice(comptime!(KEYS * (head_size / 2 + GAP)));
     let mut values = Shared::new_slice(comptime!(head_size * (KEYS / 2 + GAP)));
+    // What stands in for the scores of keys that are not seen, and 0 for those that are.
+    let mut unseen = Shared::new_slice(KEYS);
     let mut start = 0usize;
     while start < length {
+        stage_unseen(hidden, start, length, &mut unseen, hides);
         stage_keys(key, start, &mut keys, head_size, planes);
         stage_values(value, start, &mut values, head_size, planes);
         sync_cube();
@@ -76,7 +89,12 @@ pub(super) fn attend<F: Float, P: Size, N: Size, B: Numeric>(
             for tile in 0..comptime!(KEYS / 8) {
                 let at = comptime!(2 * tile + half);
                 let score = scores[at] * Vector::new(scale);
-                let score = mask(score, hidden, row, start + comptime!(tile * 8), length, has_hidden);
+                let score = mask(score, &unseen, comptime!(tile * 8));
+                let score = if comptime!(hides == Hidden::ByQuery) {
+                    mask_by_query(score, hidden, row, start + comptime!(tile * 8), length)
+                } else {
+                    score
+                };
                 scores[at] = score;
                 top = max(top, max(score.extract(0usize), score.extract(1usize)));
             }
@@ -222,31 +240,65 @@ fn multiply_keys<F: Float, P: Size>(
     scores
 }
 
-/// The scores of a unit among those of eight keys from `start` on, without those that do not count.
+/// Of the keys from `start` on.
 #[cube]
-fn mask<P: Size, B: Numeric>(
+fn stage_unseen<B: Numeric>(
+    hidden: &Tensor<B>,
+    start: usize,
+    length: usize,
+    unseen: &mut Shared<[f32]>,
+    #[comptime] hides: Hidden,
+) {
+    // A cube may have fewer units than there are keys.
+    let mut key = UNIT_POS as usize;
+    while key < KEYS {
+        let column = start + key;
+        let mut score = f32::new(0.0);
+        if column >= length {
+            score = f32::new(NO_SCORE);
+        } else if comptime!(hides == Hidden::ByKey) {
+            let row = head_at(hidden.stride(0), hidden.stride(1), hidden.shape(1));
+            if u32::cast_from(hidden[row + column * hidden.stride(3)]) != 0 {
+                score = f32::new(LOWEST_SCORE);
+            }
+        }
+        unseen[key] = score;
+        key += CUBE_DIM as usize;
+    }
+}
+
+/// The scores of a unit among those of eight keys from `tile` on, without those that are not seen.
+#[cube]
+fn mask<P: Size>(score: Vector<f32, P>, unseen: &Shared<[f32]>, #[comptime] tile: usize) -> Vector<f32, P> {
+    let mut score = score;
+    #[unroll]
+    for j in 0..2usize {
+        let instead = unseen[tile + j + UNIT_POS_X as usize % 4 * 2];
+        // A minimum would lose a score that is no number.
+        score.insert(j, select(instead < 0.0, instead, score.extract(j)));
+    }
+    score
+}
+
+/// The same without those that are hidden from the query `row`.
+#[cube]
+fn mask_by_query<P: Size, B: Numeric>(
     score: Vector<f32, P>,
     hidden: &Tensor<B>,
     row: usize,
     start: usize,
     length: usize,
-    #[comptime] has_hidden: bool,
 ) -> Vector<f32, P> {
     let mut score = score;
     #[unroll]
     for j in 0..2usize {
         let column = start + j + UNIT_POS_X as usize % 4 * 2;
-        if column >= length {
-            score.insert(j, f32::new(NO_SCORE));
-        }
-        if has_hidden {
-            // Branches, since all of a tile's loads at once would take registers that a second cube needs.
-            if column < length {
-                let of_head = head_at(hidden.stride(0), hidden.stride(1), hidden.shape(1));
-                let place = of_head + row * hidden.stride(2) + column * hidden.stride(3);
-                if u32::cast_from(hidden[place]) != 0 {
-                    score.insert(j, f32::new(LOWEST_SCORE));
-                }
+        // Branches, since all of a tile's loads at once would take registers that a second cube needs.
+        if column < length {
+            let of_head = head_at(hidden.stride(0), hidden.stride(1), hidden.shape(1));
+            let place = of_head + row * hidden.stride(2) + column * hidden.stride(3);
+            if u32::cast_from(hidden[place]) != 0 {
+                score.insert(j, f32::new(LOWEST_SCORE));
             }
         }
     }
