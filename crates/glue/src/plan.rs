@@ -49,7 +49,7 @@ pub(crate) fn tasks(job: &Job) -> anyhow::Result<Vec<Planned>> {
 
 impl<'a> Plan<'a> {
     pub(crate) fn new(job: &'a Job) -> anyhow::Result<Self> {
-        Ok(Self { job, tasks: tasks(job)?, model: model::input(&job.model)? })
+        Ok(Self { job, model: model::input(&job.model)?, tasks: tasks(job)? })
     }
 
     /// What the artifact is made of.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use entromask_encoder::tokenizer::{Source, content, read_json};
+use entromask_encoder::tokenizer::{Source, complete, content, read_json};
 use entromask_fault::Fault;
 use serde_json::{Map, Value};
 use tokenizers::models::bpe::BPE;
@@ -63,13 +63,8 @@ fn check_class(source: &Source, config: &Map<String, Value>) -> Result<()> {
     } else {
         return Ok(());
     };
-    let remedy = format!(
-        "write tokenizer.json beside it with transformers: \
-         AutoTokenizer.from_pretrained('{0}', use_fast=True).save_pretrained('{0}')",
-        dir.display()
-    );
     Err(Fault::input(format!("{}: the vocabulary of a tokenizer with {problem}", file.display()))
-        .remedy(remedy)
+        .remedy(complete(dir))
         .into())
 }
 

@@ -130,10 +130,14 @@ pub(super) fn refuse_unread(dir: &Path) -> Result<()> {
     let Some(file) = UNREAD.iter().map(|name| dir.join(name)).find(|path| path.exists()) else {
         return Ok(());
     };
-    let (file, dir) = (file.display(), dir.display());
-    let remedy = format!(
+    Err(Fault::input(format!("{}: no tokenizer that is read", file.display())).remedy(complete(dir)).into())
+}
+
+/// The remedy where a tokenizer's files are in a format that is not read.
+pub fn complete(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
         "write tokenizer.json beside it with transformers: \
          AutoTokenizer.from_pretrained('{dir}', use_fast=True).save_pretrained('{dir}')"
-    );
-    Err(Fault::input(format!("{file}: no tokenizer that is read")).remedy(remedy).into())
+    )
 }

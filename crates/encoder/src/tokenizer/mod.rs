@@ -8,7 +8,7 @@ use anyhow::Result;
 use entromask_fault::Fault;
 use serde_json::Value;
 
-pub use self::files::{Source, configured, content, read_json};
+pub use self::files::{Source, complete, configured, content, read_json};
 use self::files::{companions, refuse_unread};
 
 /// Names that tokenizers without a configuration beside them give their special tokens.

@@ -4,8 +4,8 @@ use burn::tensor::{Bool, Device, FloatDType, Tensor, TensorData};
 use entromask_kernels::{Products, attention, attention_weights};
 use entromask_random::{keyed, normals};
 
-use crate::device;
 use crate::products::{read, types, worst};
+use crate::{device, spec};
 
 type Attend = fn([Tensor<4>; 3], Option<Tensor<4, Bool>>) -> Tensor<4>;
 
@@ -29,7 +29,27 @@ fn attention_by_products_is_right() {
 /// Where there is no kernel for a shape or a type, it is by products again.
 #[test]
 fn attention_in_one_pass_is_right() {
-    check(|[query, key, value], hidden| attention(query, key, value, hidden));
+    check(in_one_pass);
+}
+
+/// By which it is seen that the kernel was asked: it rounds weights before they are divided by their sum.
+#[test]
+fn attention_on_cuda_is_not_by_products_in_bf16() {
+    if !spec().starts_with("cuda") || std::env::var_os("ENTROMASK_ATTENTION").is_some() {
+        return;
+    }
+    let draw = |purpose| {
+        let values = normals(2 * 4 * 64 * 64, 1.0, &mut keyed(2, purpose, 0, 0));
+        Tensor::<4>::from_data(TensorData::new(values, [2, 4, 64, 64]), &device()).cast(FloatDType::BF16)
+    };
+    let parts = ["query", "key", "value"].map(draw);
+    let [one, other] = [in_one_pass, by_products]
+        .map(|attend: Attend| read(attend(parts.clone(), None).cast(FloatDType::F32)));
+    assert_ne!(one, other);
+}
+
+fn in_one_pass([query, key, value]: [Tensor<4>; 3], hidden: Option<Tensor<4, Bool>>) -> Tensor<4> {
+    attention(query, key, value, hidden)
 }
 
 /// Against products in f32 on the CPU. Heads lie as an encoder has them, beside each other.
