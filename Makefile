@@ -106,6 +106,8 @@ readers_of_DISTILL := $(distilled)
 readers_of_TARGETS := $(distilled)
 $(foreach v,$(filter $(given),SCORE MASK FIRST KD DISTILL TARGETS),$(if $($(v)),$(if $(runs),$(if $(filter $(readers_of_$(v)),$(runs)),,\
   $(error $(v) does nothing for $(runs), only for $(readers_of_$(v)))))))
+$(if $(filter live,$(DISTILL)),$(foreach v,$(filter $(given),TARGETS),$(error TARGETS does nothing with a teacher in memory, only with DISTILL=cached)))
+$(if $(filter $(given),RUN),$(if $(runs),$(if $(filter glue report parity,$(goals)),,$(error RUN does nothing for $(strip $(goals)), only for glue and report))))
 # $(call has_online,recipe): whether it masks by itself while it trains
 has_online = $(shell grep -lE '^ *\[online' $(PIPELINES)/train/$(1).toml 2>/dev/null)
 $(foreach v,$(if $(filter self-mask,$(runs)),TRAIN) $(if $(filter self-mask-kd,$(runs)),KD),$(if $(filter 0,$(ROUNDS)),,$(if $(call has_online,$($(v))),\

@@ -17,7 +17,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 24] = [
+    let cases: [(&[&str], &[&str]); 26] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
@@ -40,6 +40,8 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["pretrain-random", "SCORE=unmasked"], &["SCORE does nothing for random"]),
         (&["pretrain-self-mask", "FIRST=random"], &["FIRST does nothing for self-mask", "teacher-mask"]),
         (&["glue", "RUN=teacher-mask", "KD=kd"], &["KD does nothing for teacher-mask", "self-mask-kd"]),
+        (&["pretrain-kd", "TARGETS=top64"], &["TARGETS does nothing", "DISTILL=cached"]),
+        (&["pretrain-self-mask", "RUN=random"], &["RUN does nothing for pretrain-self-mask", "glue"]),
         (&["pretrain-self-mask", "MASK=mixed", "REFERENCE=crates"], &["REFERENCE"]),
         (&["pretrain-random", "CORPUS=my corpus"], &["CORPUS=my corpus", "without blanks"]),
         (&["pretrain-self-mask", "TRAIN=online"], &["TRAIN=online", "pretrain-random"]),
