@@ -81,11 +81,11 @@ fn only_tables_knows_our_schemas_and_only_device_knows_backends() {
         assert!(!has_backends || name == "device", "{name} has backend features");
     }
     for (name, dependencies) in normal_dependencies() {
-        let reads_parquet = dependencies.contains("external:parquet");
         // The tokenizer stage reads foreign Parquet files, as text.
-        assert!(
-            !reads_parquet || ["tables", "tokenize"].contains(&name.as_str()),
-            "{name} depends on parquet"
-        );
+        let knows_tables = ["tables", "tokenize"].contains(&name.as_str());
+        for format in ["arrow", "parquet"] {
+            let reads = dependencies.contains(&format!("external:{format}"));
+            assert!(!reads || knows_tables, "{name} depends on {format}");
+        }
     }
 }

@@ -157,8 +157,7 @@ fn stage(folder: &Path, name: &str, arguments: &[&str]) -> Result<()> {
 }
 
 fn write_tokens(dir: &Path, chain: &Chain) -> Result<()> {
-    let recipe =
-        Recipe { kind: Kind::Tokens, format: 1, config: json!({"seq_len": LENGTH + 2}), inputs: vec![] };
+    let recipe = Recipe { kind: Kind::Tokens, config: json!({"seq_len": LENGTH + 2}), inputs: vec![] };
     let bench = Workbench::open(dir, recipe, tool("markov", "0", &[]))?;
     let mut outputs = Vec::new();
     for (prefix, rows) in [("part", 0..ROWS), ("valid", ROWS..ROWS + 200)] {

@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn neither_an_input_nor_an_artifact_of_another_kind_is_replaced() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        let of = |kind, inputs| Recipe { kind, format: 1, config: Value::Null, inputs };
+        let of = |kind, inputs| Recipe { kind, config: Value::Null, inputs };
         let tool = || tool("test", "0", &[]);
         let bench = Workbench::open(folder.path(), of(Kind::Masks, vec![]), tool())?;
         bench.write_bytes("file", b"precious")?;
@@ -114,7 +114,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let (file, manifest) = (folder.path().join("tokenizer.json"), folder.path().join(super::MANIFEST));
         std::fs::write(&file, "{}")?;
-        let of = |inputs| Recipe { kind: Kind::Tokens, format: 1, config: Value::Null, inputs };
+        let of = |inputs| Recipe { kind: Kind::Tokens, config: Value::Null, inputs };
         let inputs = vec![Input {
             role: "tokenizer".into(),
             kind: "files".into(),
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn models_of_others_are_not_replaced_and_unfinished_ones_are_resumed() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        let recipe = Recipe { kind: Kind::Model, format: 1, config: Value::Null, inputs: vec![] };
+        let recipe = Recipe { kind: Kind::Model, config: Value::Null, inputs: vec![] };
         let open =
             |name: &str| Workbench::open(&folder.path().join(name), recipe.clone(), tool("test", "0", &[]));
         for file in super::OF_ANYBODY {
@@ -162,7 +162,7 @@ mod tests {
                 std::fs::create_dir_all(path.parent().expect("a folder"))?;
                 std::fs::write(path, if *file == super::LOCK { "" } else { "{" })?;
             }
-            let recipe = Recipe { kind: Kind::Masks, format: 1, config: Value::Null, inputs: vec![] };
+            let recipe = Recipe { kind: Kind::Masks, config: Value::Null, inputs: vec![] };
             Ok(super::check(folder.path(), &recipe).map_err(|fault| fault.to_string()))
         };
         for (files, first) in [
@@ -207,7 +207,7 @@ mod tests {
             content: String::new(),
             path: folder.path().join(OsStr::from_bytes(b"mod\xe8le")),
         };
-        let recipe = Recipe { kind: Kind::Entropy, format: 1, config: Value::Null, inputs: vec![input] };
+        let recipe = Recipe { kind: Kind::Entropy, config: Value::Null, inputs: vec![input] };
         let out = folder.path().join("out");
         let error = Workbench::open(&out, recipe, tool("test", "0", &[])).map(drop).unwrap_err();
         assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2);

@@ -18,7 +18,7 @@
 //! use entromask_artifact::{Begun, Cost, Kind, OutputSpec, Recipe, Status, Workbench, status, tool};
 //! # fn main() -> anyhow::Result<()> {
 //! let folder = tempfile::tempdir()?;
-//! let recipe = Recipe { kind: Kind::Masks, format: 1, config: serde_json::json!({"rate": 0.15}), inputs: vec![] };
+//! let recipe = Recipe { kind: Kind::Masks, config: serde_json::json!({"rate": 0.15}), inputs: vec![] };
 //! let begun = Workbench::begin(folder.path(), recipe.clone(), tool("example", "0.1.0", &["cpu"]))?;
 //! let Begun::Work(bench) = begun else { return Ok(()) };
 //! let part = bench.part_name("part", 0);

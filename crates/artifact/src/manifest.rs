@@ -216,7 +216,7 @@ impl Manifest {
 
     /// The first eight digits of the key, which the names of the parts carry.
     pub fn short_key(&self) -> &str {
-        &self.key[..self.key.len().min(8)]
+        self.key.get(..8).unwrap_or(&self.key)
     }
 
     /// The table parts named `<prefix>-<short key>-<index>.parquet`, in the order of their index.
@@ -314,7 +314,7 @@ fn missing(dir: &Path, error: &std::io::Error) -> Fault {
             Fault::input(format!("{dir}: no {MANIFEST} yet: it is being made")).remedy("wait for its stage")
         } else {
             Fault::input(format!("{dir}: no {MANIFEST}: its stage was interrupted{remains}"))
-                .remedy("run the same command again, which goes on from there")
+                .remedy("run that stage again, which goes on from there (of shards: the missing ones, then --finalize)")
         };
     }
     Fault::input(unreadable(&dir.join(MANIFEST), error))

@@ -21,8 +21,6 @@ const OF_A_MODEL: [&str; 4] = ["safetensors", "bin", "json", "txt"];
 pub struct Recipe {
     /// What would be made.
     pub kind: Kind,
-    /// Version of the format and of its meaning.
-    pub format: u32,
     /// The resolved semantic configuration, defaults included.
     pub config: Value,
     /// What it would be made from.
@@ -47,7 +45,7 @@ impl Recipe {
     pub fn key(&self) -> String {
         let inputs: Vec<_> = self.inputs.iter().map(|i| json!([i.role, i.kind, i.content])).collect();
         let recipe =
-            json!({"kind": self.kind, "format": self.format, "config": self.config, "inputs": inputs});
+            json!({"kind": self.kind, "format": self.kind.format(), "config": self.config, "inputs": inputs});
         let mut text = String::new();
         write_canonical(&recipe, &mut text);
         blake3::hash(text.as_bytes()).to_hex().to_string()
@@ -150,7 +148,7 @@ mod tests {
             content: content.into(),
             path: path.into(),
         };
-        Recipe { kind: Kind::Masks, format: 1, config, inputs: vec![input] }
+        Recipe { kind: Kind::Masks, config, inputs: vec![input] }
     }
 
     #[test]
@@ -191,7 +189,7 @@ mod tests {
     fn of_a_model_only_what_is_read_is_compared() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let dir = folder.path().join("model");
-        let recipe = Recipe { kind: Kind::Model, format: 1, config: json!({}), inputs: Vec::new() };
+        let recipe = Recipe { kind: Kind::Model, config: json!({}), inputs: Vec::new() };
         let bench = Workbench::open(&dir, recipe, tool("handmade", "0", &[]))?;
         std::fs::create_dir_all(dir.join("state"))?;
         let names = ["model.safetensors", "config.json", "state/optimizer.safetensors", "README.md"];

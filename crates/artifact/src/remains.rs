@@ -58,7 +58,7 @@ impl fmt::Display for Remains {
 }
 
 /// The step of the newest checkpoint.
-fn newest_step(out: &Path, key: &str) -> Option<u64> {
+pub(crate) fn newest_step(out: &Path, key: &str) -> Option<u64> {
     let names = names::entries(&out.join(STATE).join(key));
     names.iter().filter_map(|name| name.strip_prefix("step-")?.parse().ok()).max()
 }
@@ -74,15 +74,14 @@ mod tests {
     fn an_interrupted_run_says_how_far_it_came() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let out = folder.path().join("out");
-        let recipe =
-            |config: &str| Recipe { kind: Kind::Masks, format: 1, config: config.into(), inputs: vec![] };
+        let recipe = |config: &str| Recipe { kind: Kind::Masks, config: config.into(), inputs: vec![] };
         let open = |config: &str| Workbench::open(&out, recipe(config), tool("test", "0", &[]));
         let (key, other) = (recipe("").key(), recipe("other").key());
         let refusal = || Manifest::load_any(&out).unwrap_err().to_string();
         assert!(refusal().contains("run the stage"), "{}", refusal());
         drop(open("")?);
         assert_eq!(Remains::of(&out, &key), None, "nothing is finished");
-        assert!(refusal().contains("was interrupted; run the same command again"), "{}", refusal());
+        assert!(refusal().contains("was interrupted; run that stage again"), "{}", refusal());
         let bench = open("")?;
         assert!(refusal().contains("is being made"), "{}", refusal());
         let part = bench.part_name("part", 0);

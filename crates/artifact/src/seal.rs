@@ -62,7 +62,7 @@ mod tests {
     fn a_part_that_was_changed_is_not_finished() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let open = || {
-            let recipe = Recipe { kind: Kind::Masks, format: 1, config: Value::Null, inputs: vec![] };
+            let recipe = Recipe { kind: Kind::Masks, config: Value::Null, inputs: vec![] };
             Workbench::open(folder.path(), recipe, tool("test", "0", &[]))
         };
         let bench = open()?;

@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn recipe() -> Recipe {
-        Recipe { kind: Kind::Masks, format: 1, config: json!({}), inputs: vec![] }
+        Recipe { kind: Kind::Masks, config: json!({}), inputs: vec![] }
     }
 
     fn open(out: &Path) -> anyhow::Result<Workbench> {

@@ -38,8 +38,9 @@ pub fn status(out: &Path, recipe: &Recipe) -> anyhow::Result<Status> {
     if manifest.key != recipe.key() {
         return Ok(Status::Changed(differences(&manifest, recipe)));
     }
-    let damaged: Vec<_> =
-        manifest.outputs.iter().filter_map(|output| output.verify_size(out).err()).collect();
+    // Logs are no content: a model's card is there to be edited.
+    let content = manifest.outputs.iter().filter(|output| !output.log);
+    let damaged: Vec<_> = content.filter_map(|output| output.verify_size(out).err()).collect();
     if damaged.is_empty() {
         return Ok(Status::UpToDate(Box::new(manifest)));
     }
@@ -61,8 +62,8 @@ pub(crate) fn announce(out: &Path, recipe: &Recipe) -> anyhow::Result<()> {
 /// Each way in which `recipe` differs from what made `manifest`, as `path: old -> new`.
 fn differences(manifest: &Manifest, recipe: &Recipe) -> Vec<String> {
     let mut found = Vec::new();
-    if manifest.format != recipe.format {
-        found.push(format!("format: {} -> {}", manifest.format, recipe.format));
+    if manifest.format != recipe.kind.format() {
+        found.push(format!("format: {} -> {}", manifest.format, recipe.kind.format()));
     }
     compare_inputs(&manifest.inputs, &recipe.inputs, &mut found);
     compare_values("", &manifest.config, &recipe.config, &mut found);
@@ -121,6 +122,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{Cost, Kind, OutputSpec, Workbench, tool};
+
+    #[test]
+    fn a_log_may_be_edited_or_removed() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let recipe = Recipe { kind: Kind::Model, config: json!({}), inputs: vec![] };
+        let bench = Workbench::open(folder.path(), recipe.clone(), tool("test", "0", &[]))?;
+        for name in ["README.md", "model.safetensors"] {
+            bench.write_bytes(name, b"as it was")?;
+        }
+        let outputs = vec![OutputSpec::log("README.md"), OutputSpec::file("model.safetensors")];
+        bench.publish(outputs, Value::Null, Cost::default())?;
+        let is_up_to_date =
+            || status(folder.path(), &recipe).map(|status| matches!(status, Status::UpToDate(_)));
+        std::fs::write(folder.path().join("README.md"), "What I found with this model.")?;
+        assert!(is_up_to_date()?);
+        std::fs::remove_file(folder.path().join("README.md"))?;
+        assert!(is_up_to_date()?);
+        std::fs::write(folder.path().join("model.safetensors"), "")?;
+        assert!(!is_up_to_date()?);
+        Ok(())
+    }
 
     #[test]
     fn values_are_compared_by_path() {

@@ -178,7 +178,7 @@ impl Workbench {
         [
             ("entromask.key", self.key.clone()),
             ("entromask.kind", self.recipe.kind.to_string()),
-            ("entromask.format", self.recipe.format.to_string()),
+            ("entromask.format", self.recipe.kind.format().to_string()),
             ("entromask.config", self.recipe.config.to_string()),
         ]
         .map(|(name, value)| (name.to_string(), value))
@@ -236,7 +236,7 @@ mod tests {
     use crate::{Kind, Status, status, tool};
 
     fn recipe(rate: f64) -> Recipe {
-        Recipe { kind: Kind::Masks, format: 1, config: json!({"rate": rate}), inputs: vec![] }
+        Recipe { kind: Kind::Masks, config: json!({"rate": rate}), inputs: vec![] }
     }
 
     fn open(out: &Path, rate: f64) -> anyhow::Result<Workbench> {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{CommonArgs, emit};
 
-/// Says on stdout whether the artifact in `out` is up to date, or what would make it anew.
+/// Says on stdout whether the artifact in `out` is up to date, or what would make it anew; true if something would.
 ///
 /// `inputs` are the artifacts that it is made from. Those that an earlier stage would make anew, according to the
 /// file `--pending`, are the reason; the recipe is asked for only if there are none, since they may not exist yet. As JSON it
@@ -20,7 +20,7 @@ pub fn plan(
     out: &Path,
     inputs: &[&Path],
     recipe: impl FnOnce() -> anyhow::Result<Recipe>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let pending = read_pending(common)?;
     let mut reasons: Vec<_> = inputs
         .iter()
@@ -43,7 +43,8 @@ pub fn plan(
     let (key, config) = (recipe.as_ref().map(Recipe::key), recipe.map(|recipe| recipe.config));
     let json =
         json!({"out": out, "up_to_date": up_to_date, "reasons": reasons, "key": key, "config": config});
-    emit(common, text, &json)
+    emit(common, text, &json)?;
+    Ok(!up_to_date)
 }
 
 fn differences(out: &Path, recipe: &Recipe) -> anyhow::Result<Vec<String>> {
@@ -84,7 +85,7 @@ mod tests {
     fn what_is_made_anew_is_passed_on_to_later_stages() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let common = CommonArgs { pending: Some(folder.path().join("pending")), ..CommonArgs::default() };
-        let recipe = Recipe { kind: Kind::Tokens, format: 1, config: json!({}), inputs: vec![] };
+        let recipe = Recipe { kind: Kind::Tokens, config: json!({}), inputs: vec![] };
         let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
         plan(&common, &first, &[], || Ok(recipe))?;
         plan(&common, &second, &[&first.join(".")], || anyhow::bail!("must not be asked"))?;

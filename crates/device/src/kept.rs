@@ -10,3 +10,17 @@ pub(crate) fn keep_kernels() {
     // Later devices of a process find it set.
     CubeClRuntimeConfig::try_set(config);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a device, since it has to be told before CubeCL is first used.
+    #[test]
+    fn kernels_are_kept_on_the_device() {
+        let Ok(device) = std::env::var("ENTROMASK_TEST_DEVICE") else { return };
+        crate::open(&device, "f32").expect("the device of the tests");
+        let keeps = CubeClRuntimeConfig::get().compilation.cache;
+        assert_eq!(keeps, !device.starts_with("cpu"));
+    }
+}

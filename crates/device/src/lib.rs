@@ -1,7 +1,8 @@
 //! Opens the compute device that the user names: `cpu`, `wgpu[:n]`, `vulkan[:n]` or `cuda[:n]`.
 //!
 //! This is the only crate that knows backends. Its Cargo features `wgpu`, `vulkan` and `cuda` decide what a
-//! binary can open besides the CPU, which is always there (burn's `flex` backend):
+//! binary can open besides the CPU, which is always there (burn's `flex` backend); with `nvrtc` the kernels of `cuda` are compiled
+//! by NVIDIA's compiler, and with `tuned` burn fuses and chooses kernels:
 //!
 //! ```text
 //! cargo build --release -p entromask-score --features entromask-device/vulkan
@@ -120,6 +121,17 @@ pub fn check(list: &str) -> Result<()> {
     spec::list(list)?.into_iter().try_for_each(|spec| spec.device().map(drop))
 }
 
+/// Checks that they would compute in `dtype`, as far as that is known without opening any.
+///
+/// # Errors
+///
+/// As [`check()`], and a [`Fault`] of the device class for bf16 on a processor that does not multiply in it.
+pub fn check_dtype(list: &str, dtype: &str) -> Result<()> {
+    let is_bf16 = float_dtype(dtype)? == FloatDType::BF16;
+    let on_cpu = spec::list(list)?.iter().any(|spec| spec.backend == Backend::Cpu);
+    if is_bf16 && on_cpu { check_processor(Products::Bf16) } else { Ok(()) }
+}
+
 /// Backends of this binary, in the order in which the help lists them.
 pub fn compiled() -> Vec<&'static str> {
     Backend::ALL.into_iter().filter(|backend| backend.is_compiled()).map(Backend::name).collect()
@@ -191,6 +203,9 @@ mod tests {
             }
             assert_eq!(open("cpu", "f32").expect("opens").1, Products::AsTensors);
         }
+        assert_eq!(check_dtype("cpu", "bf16").is_ok(), has_bf16_products());
+        assert!(check_dtype("cpu", "f32").is_ok() && check_dtype("cuda", "bf16").is_ok());
+        assert!(check_dtype("cpu", "f16").is_err());
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub(crate) struct Types {
 /// Fixes the dtype of `device` and computes a matrix product and an exponential on it, which must be right: there are software drivers
 /// that run burn's kernels and return nonsense, and nonsense must not become an artifact.
 pub(crate) fn first_use(mut device: Device, types: Types, spec: Spec) -> Result<Device> {
+    #[cfg(feature = "gpu")]
+    if spec.backend != crate::Backend::Cpu {
+        crate::kept::keep_kernels();
+    }
     let used = quietly(|| {
         if types.products == FloatDType::BF16 && !device.supports_dtype(DType::BF16) {
             return Err(NO_BF16.to_owned());

@@ -57,8 +57,6 @@ pub struct Spec {
 impl Spec {
     /// The burn device, not yet used. Fails when the backend was not compiled in.
     pub(crate) fn device(self) -> Result<Device> {
-        #[cfg(feature = "gpu")]
-        crate::kept::keep_kernels();
         match self.backend {
             Backend::Cpu => Ok(Device::flex()),
             #[cfg(feature = "wgpu")]

@@ -9,6 +9,7 @@ use entromask_artifact::Shard;
 use entromask_cli::{
     CommonArgs, EXIT_CODES_HELP, OutputFile, emit, hide_refused, long_version, stop_with_parent,
 };
+use entromask_device::check_dtype;
 
 use crate::answers::{Answers, trained_length};
 use crate::config::Config;
@@ -196,7 +197,8 @@ impl Args {
         if common.dry_run {
             // Now, whether or not there is a model to tell of.
             check(&job)?;
-            return entromask_cli::plan(common, out, &[&job.model], || recipe(&job));
+            let runs = entromask_cli::plan(common, out, &[&job.model], || recipe(&job))?;
+            return if runs { check_dtype(&common.device, &common.dtype) } else { Ok(()) };
         }
         if let (Some(shard), Some(parent)) = (self.tune.shard, self.tune.parent) {
             stop_with_parent(parent)?;

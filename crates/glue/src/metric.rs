@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use entromask_policy::rank::spearman;
 use serde::{Deserialize, Serialize};
 
 /// What is measured between predictions and references.
@@ -41,7 +42,7 @@ impl Metric {
             Self::F1 => f1(predictions, references),
             Self::Matthews => matthews(predictions, references),
             Self::Pearson => pearson(&widened(predictions), &widened(references)),
-            Self::Spearman => pearson(&ranks(predictions), &ranks(references)),
+            Self::Spearman => spearman(predictions, references).unwrap_or(0.0),
         }
     }
 
@@ -108,22 +109,6 @@ fn pearson(xs: &[f64], ys: &[f64]) -> f64 {
         |term: fn(f64, f64) -> f64| xs.iter().zip(ys).map(|(x, y)| term(x - mean_x, y - mean_y)).sum::<f64>();
     let spread = sum(|dx, _| dx * dx).sqrt() * sum(|_, dy| dy * dy).sqrt();
     ratio(sum(|dx, dy| dx * dy), spread).clamp(-1.0, 1.0)
-}
-
-/// Ranks from 1; equal values share the mean of theirs.
-fn ranks(values: &[f32]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut start = 0;
-    for tied in order.chunk_by(|&a, &b| values[a] == values[b]) {
-        let mean = start as f64 + (tied.len() + 1) as f64 / 2.0;
-        for &index in tied {
-            ranks[index] = mean;
-        }
-        start += tied.len();
-    }
-    ranks
 }
 
 fn is_constant(values: &[f64]) -> bool {

@@ -79,7 +79,6 @@ impl<'a> Plan<'a> {
         let inputs = self.tasks.iter().map(|planned| planned.input.clone());
         Recipe {
             kind: Kind::Glue,
-            format: Kind::Glue.format(),
             config,
             inputs: std::iter::once(self.model.clone()).chain(inputs).collect(),
         }
@@ -148,7 +147,7 @@ impl<'a> Plan<'a> {
             config["origin"] = json!(self.key(origin));
         }
         let inputs = vec![self.model.clone(), planned.input.clone()];
-        Recipe { kind: Kind::Glue, format: Kind::Glue.format(), config, inputs }.key()
+        Recipe { kind: Kind::Glue, config, inputs }.key()
     }
 
     /// The result of a run that `out` has; a damaged one, or one whose classifier is not whole, is done again.

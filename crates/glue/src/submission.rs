@@ -21,6 +21,7 @@ use crate::data::{Split, read_test};
 use crate::model::Source;
 use crate::predict::Predictor;
 use crate::results::RunResult;
+use crate::stage::RESULTS;
 use crate::task::{Task, TestSplit, glue};
 pub use check::validate;
 
@@ -101,7 +102,7 @@ impl Submission {
 
     /// The classifier of the recipe that was reported.
     fn classifier(&self, manifest: &Manifest, task: &Task) -> anyhow::Result<Chosen> {
-        let summary: crate::Summary = json(&self.scores.join("results.json"))?;
+        let summary: crate::Summary = json(&self.scores.join(RESULTS))?;
         let reported = summary.tasks.iter().find(|found| found.task == task.name);
         let start = format!("{}-seed{}-", task.name, self.seed);
         let results = manifest.outputs.iter().filter_map(|output| output.file.strip_suffix(".json"));

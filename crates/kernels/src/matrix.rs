@@ -130,12 +130,6 @@ impl Matrix {
         }
     }
 
-    /// All rows, to be changed side by side.
-    pub fn par_rows_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [f32]> {
-        let width = self.width;
-        self.values.par_chunks_mut(self.stride).take(self.rows).map(move |row| &mut row[..width])
-    }
-
     /// Becomes the given rows of `from`.
     pub fn gather(&mut self, from: &Self, rows: impl ExactSizeIterator<Item = usize>) {
         self.reshape(rows.len(), from.width);

@@ -1,5 +1,7 @@
 //! Agreement of two rankings.
 
+use std::cmp::Ordering;
+
 /// Spearman's rank correlation: the correlation of the ranks, ties having their mean rank (Spearman, 1904).
 ///
 /// `None` for fewer than two pairs, or where all values of one side are equal.
@@ -24,7 +26,7 @@ fn ranks(values: &[f32]) -> Vec<f64> {
     let order = sorted(values);
     let mut ranks = vec![0.0; values.len()];
     let mut below = 0;
-    for equal in order.chunk_by(|&a, &b| values[a].total_cmp(&values[b]).is_eq()) {
+    for equal in order.chunk_by(|&a, &b| values[a].partial_cmp(&values[b]) == Some(Ordering::Equal)) {
         let rank = below as f64 + f64::midpoint(equal.len() as f64, 1.0);
         for &place in equal {
             ranks[place] = rank;
@@ -75,6 +77,7 @@ mod tests {
         assert_eq!(spearman(&[], &[]), None);
         assert_eq!(spearman(&[1.0], &[2.0]), None);
         assert_eq!(spearman(&[1.0, 1.0], &[1.0, 2.0]), None);
+        assert_eq!(spearman(&[-0.0, 0.0], &[1.0, 2.0]), None, "both are zero");
     }
 
     #[test]

@@ -101,13 +101,14 @@ fn make(job: &Job, compute: Compute) -> Result<Report> {
     Ok(Report::new(&job.paths.out, &manifest, false))
 }
 
-/// Checks what does not depend on artifacts that may not be there yet: the configuration, the student, the devices, and
-/// models whose configuration is there.
+/// Checks what does not depend on artifacts that may not be there yet: the configuration and the flags beside it, the student,
+/// the devices, and models whose configuration is there.
 ///
 /// # Errors
 /// A [`Fault`](entromask_fault::Fault) that names the key, file or device.
 pub fn check(config: &Config, paths: &Paths, device: &str) -> Result<()> {
     config.check()?;
+    job::check_flags(config, paths)?;
     entromask_device::check(device)?;
     student::check(&paths.student)?;
     let start = match &paths.start {

@@ -5,6 +5,7 @@ mod args;
 use std::process::ExitCode;
 
 use clap::Parser;
+use entromask_device::check_dtype;
 use entromask_pretrain::{Compute, Config, check, recipe, run};
 
 use args::Args;
@@ -21,7 +22,8 @@ fn main() -> ExitCode {
         if args.common.dry_run {
             check(&config, &paths, &args.common.device)?;
             let recipe = || recipe(&config, &paths, &args.common.dtype);
-            return entromask_cli::plan(&args.common, &paths.out, &paths.inputs(), recipe);
+            let runs = entromask_cli::plan(&args.common, &paths.out, &paths.inputs(), recipe)?;
+            return if runs { check_dtype(&args.common.device, &args.common.dtype) } else { Ok(()) };
         }
         let report =
             run(&config, &paths, Compute { device: &args.common.device, dtype: &args.common.dtype })?;

@@ -59,8 +59,8 @@ pub fn normals(n: usize, std: f64, rng: &mut impl Rng) -> Vec<f32> {
     values
 }
 
-/// FNV-1a, which turns a purpose's name into a word of the key.
-fn fnv1a(text: &str) -> u64 {
+/// FNV-1a of 64 bits (Fowler, Noll and Vo): a number for a name, as for a purpose in the key. Not for content.
+pub fn fnv1a(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }

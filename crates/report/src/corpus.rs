@@ -60,7 +60,7 @@ impl Corpus {
 
     /// The tokens that the artifact of `manifest` in `dir` was made from, or why they cannot be shown.
     pub fn behind(manifest: &Manifest, dir: &Path) -> Result<Self, String> {
-        let input = trace::input(manifest, "tokens").ok_or("the manifest names no tokens")?;
+        let input = manifest.input("tokens").ok_or("the manifest names no tokens")?;
         let located = trace::locate(input, dir);
         if let Some(trouble) = located.trouble(input) {
             return Err(trouble);

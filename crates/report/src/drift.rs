@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use entromask_artifact::Manifest;
+use entromask_artifact::{Input, Manifest};
 use entromask_policy::rank::spearman;
 use entromask_tables::Entropies;
 use serde::Serialize;
 
 use crate::sample;
-use crate::trace::{input, locate, scorer};
+use crate::trace::{locate, scorer};
 
 /// The entropies of a round against those of the round before, by rank, since ranks decide what is masked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -46,14 +46,17 @@ impl Drift {
 
 /// The entropies of the round before, and how many tokens the scorer trained on since.
 fn before(dir: &Path, entropy: &Manifest) -> Option<(PathBuf, Manifest, u64)> {
-    let follow = |manifest: &Manifest, dir: &Path, role: &str| locate(input(manifest, role)?, dir).found();
+    let follow = |manifest: &Manifest, dir: &Path, role: &str| locate(manifest.input(role)?, dir).found();
     let (model_dir, model) = locate(scorer(entropy)?, dir).found()?;
     let (masks_dir, masks) = follow(&model, &model_dir, "masks")?;
     let (earlier_dir, earlier) = follow(&masks, &masks_dir, "entropy")?;
-    let content = |manifest, role| input(manifest, role).map(|input| &input.content);
-    let is_own = scorer(&earlier).map(|model| &model.content) == content(&model, "continue_from");
-    let same_tokens = content(entropy, "tokens") == content(&earlier, "tokens");
+    let is_own = content(scorer(&earlier)) == content(model.input("continue_from"));
+    let same_tokens = content(entropy.input("tokens")) == content(earlier.input("tokens"));
     (is_own && same_tokens).then_some((earlier_dir, earlier, model.cost.tokens))
+}
+
+fn content(input: Option<&Input>) -> Option<&str> {
+    Some(&input?.content)
 }
 
 /// Entropies of the same tokens, before and after.

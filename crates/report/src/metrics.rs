@@ -58,6 +58,9 @@ pub struct Validation {
     pub valid_accuracy: f64,
     /// exp of the loss.
     pub valid_perplexity: f64,
+    /// Operations of this round before, which the first versions did not write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flops: Option<f64>,
 }
 
 impl Metrics {

@@ -58,11 +58,6 @@ pub fn locate(input: &Input, dir: &Path) -> Located {
     changed.map_or(Located::Gone, Located::Changed)
 }
 
-/// The input that the stage uses as `role`.
-pub fn input<'a>(manifest: &'a Manifest, role: &str) -> Option<&'a Input> {
-    manifest.inputs.iter().find(|input| input.role == role)
-}
-
 /// The model that computed an entropy artifact: its only input besides the tokens, and a tokenizer that was named by
 /// itself.
 pub fn scorer(entropy: &Manifest) -> Option<&Input> {
@@ -87,7 +82,7 @@ mod tests {
     use super::*;
 
     fn make(dir: &Path, text: &str) -> anyhow::Result<Manifest> {
-        let recipe = Recipe { kind: Kind::Glue, format: 1, config: json!({"text": text}), inputs: vec![] };
+        let recipe = Recipe { kind: Kind::Glue, config: json!({"text": text}), inputs: vec![] };
         let bench = Workbench::open(dir, recipe, tool("test", "0", &[]))?;
         bench.write_bytes("results.json", text.as_bytes())?;
         bench.publish(vec![OutputSpec::file("results.json")], json!({}), Cost::default())

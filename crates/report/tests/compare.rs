@@ -36,7 +36,7 @@ fn results(
 }
 
 fn publish(out: &Path, results: &Value, config: Value, inputs: Vec<Input>) -> anyhow::Result<()> {
-    let recipe = Recipe { kind: Kind::Glue, format: 1, config, inputs };
+    let recipe = Recipe { kind: Kind::Glue, config, inputs };
     let bench = Workbench::open(out, recipe, tool("test", "0", &[]))?;
     bench.write_bytes("results.json", results.to_string().as_bytes())?;
     bench.publish(vec![OutputSpec::file("results.json")], Value::Null, Cost::default())?;

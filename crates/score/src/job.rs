@@ -96,12 +96,7 @@ impl<'a> Job<'a> {
         for (_, key, value) in marks.into_iter().filter(|(is_other, ..)| *is_other) {
             config[key] = value.into();
         }
-        Ok(Recipe {
-            kind: Kind::Entropy,
-            format: Kind::Entropy.format(),
-            config,
-            inputs: self.inputs.clone(),
-        })
+        Ok(Recipe { kind: Kind::Entropy, config, inputs: self.inputs.clone() })
     }
 
     /// The parts of the corpus that `shard` has, or all of them, with their numbers.

@@ -30,15 +30,14 @@ impl Work {
         passes.iter().map(work).fold(Self::default(), Self::plus)
     }
 
-    /// As it is noted beside a finished part. The operations are noted as bits: JSON may round them.
+    /// As it is noted beside a finished part.
     pub(crate) fn to_facts(self) -> Value {
-        json!({"tokens": self.tokens, "flops_bits": self.flops.to_bits()})
+        json!({"tokens": self.tokens, "flops": self.flops})
     }
 
     /// What was noted, if it was.
     pub(crate) fn from_facts(facts: &Value) -> Option<Self> {
-        let number = |key: &str| facts[key].as_u64();
-        Some(Self { tokens: number("tokens")?, flops: f64::from_bits(number("flops_bits")?) })
+        Some(Self { tokens: facts["tokens"].as_u64()?, flops: facts["flops"].as_f64()? })
     }
 
     pub(crate) fn plus(self, more: Self) -> Self {

@@ -158,9 +158,10 @@ pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths, compute: &Co
     if paths.model.join("config.json").is_file() {
         EncoderConfig::from_pretrained(&paths.model)?;
     }
-    entromask_cli::plan(common, &paths.out, &[&paths.tokens, &paths.model], || {
-        Job::load(config, paths, compute)?.recipe()
-    })
+    let inputs = [paths.tokens.as_path(), &paths.model];
+    let recipe = || Job::load(config, paths, compute)?.recipe();
+    let runs = entromask_cli::plan(common, &paths.out, &inputs, recipe)?;
+    if runs { entromask_device::check_dtype(&compute.device, &compute.dtype) } else { Ok(()) }
 }
 
 fn up_to_date(job: &Job<'_>, paths: &Paths) -> Result<Option<Report>> {

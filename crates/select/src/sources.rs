@@ -83,7 +83,7 @@ impl Sources {
             // Once these were punctuation.
             semantic["marks"] = "word".into();
         }
-        Ok(Recipe { kind: Kind::Masks, format: Kind::Masks.format(), config: semantic, inputs })
+        Ok(Recipe { kind: Kind::Masks, config: semantic, inputs })
     }
 
     /// Content digest of the model whose entropies decide, if any do.

@@ -98,7 +98,8 @@ pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths) -> anyhow::R
     let mut inputs = vec![paths.tokens.as_path()];
     inputs.extend(paths.entropy.as_deref());
     inputs.extend(paths.reference.as_deref());
-    entromask_cli::plan(common, &paths.out, &inputs, || Sources::load(config, paths)?.recipe(config))
+    entromask_cli::plan(common, &paths.out, &inputs, || Sources::load(config, paths)?.recipe(config))?;
+    Ok(())
 }
 
 /// Refuses entropies that would not be read: without a policy in the configuration masks are random.

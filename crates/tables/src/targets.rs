@@ -43,6 +43,7 @@ impl Targets {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let mut part = Self::default();
         file::read(path, &["row", "epoch", "tokens", "logits", "tail"], |batch| part.append(batch))?;
+        file::check_aligned(path, &[("tokens", &part.tokens.offsets), ("logits", &part.logits.offsets)])?;
         Ok(part)
     }
 

@@ -32,13 +32,14 @@ pub struct Options {
 pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
     config.validate()?;
     let encoder = TextEncoder::load(&config.tokenizer)?;
-    check_files(&options.out, Corpus::find(config)?.files())?;
-    let recipe = recipe_with(config, &encoder)?;
+    // Looked for once: what appears from now on is neither in the key nor read.
+    let corpus = Corpus::find(config)?;
+    check_files(&options.out, corpus.files())?;
+    let recipe = recipe_with(config, &encoder, &corpus)?;
     if let Status::UpToDate(manifest) = status(&options.out, &recipe)? {
         return Report::new(options.out.clone(), &manifest);
     }
     check_length(config, &encoder)?;
-    let corpus = Corpus::find(config)?;
     let program = tool("entromask-tokenize", env!("CARGO_PKG_VERSION"), &[]);
     let bench = match Workbench::begin(&options.out, recipe, program)? {
         Begun::UpToDate(manifest) => return Report::new(options.out.clone(), &manifest),
@@ -66,16 +67,15 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
 /// What the artifact would be made of; also checks the configuration, the tokenizer and that the files are there.
 pub fn recipe(config: &Config) -> anyhow::Result<Recipe> {
     config.validate()?;
-    recipe_with(config, &TextEncoder::load(&config.tokenizer)?)
+    recipe_with(config, &TextEncoder::load(&config.tokenizer)?, &Corpus::find(config)?)
 }
 
-fn recipe_with(config: &Config, encoder: &TextEncoder) -> anyhow::Result<Recipe> {
+fn recipe_with(config: &Config, encoder: &TextEncoder, corpus: &Corpus) -> anyhow::Result<Recipe> {
     let label = PathBuf::from(config.files.join(", "));
     let files = TextEncoder::files(&config.tokenizer)?;
     let tokenizer =
         Input::files("tokenizer", &config.tokenizer, &files, "check `tokenizer` in the corpus config")?;
-    let corpus =
-        Input::files("corpus", &label, Corpus::find(config)?.files(), "check `files` in the corpus config")?;
+    let corpus = Input::files("corpus", &label, corpus.files(), "check `files` in the corpus config")?;
     let mut semantic = config.semantic()?;
     if encoder.special().has_others() {
         // Once only the five usual roles were special, and a text might spell other tokens out.
@@ -88,19 +88,15 @@ fn recipe_with(config: &Config, encoder: &TextEncoder) -> anyhow::Result<Recipe>
     if let Some(rules) = encoder.once_overlooked() {
         semantic["probe"] = rules.into();
     }
-    Ok(Recipe {
-        kind: Kind::Tokens,
-        format: Kind::Tokens.format(),
-        config: semantic,
-        inputs: vec![tokenizer, corpus],
-    })
+    Ok(Recipe { kind: Kind::Tokens, config: semantic, inputs: vec![tokenizer, corpus] })
 }
 
 /// Says what [`run`] would do.
 pub fn dry_run(common: &CommonArgs, config: &Config) -> anyhow::Result<()> {
     let out = common.out()?;
     check_files(out, Corpus::find(config)?.files())?;
-    entromask_cli::plan(common, out, &[], || recipe(config))
+    entromask_cli::plan(common, out, &[], || recipe(config))?;
+    Ok(())
 }
 
 /// A glob may reach into the artifact, which would be read as text in the next run, and in all that follow.

@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::change::Change;
-use crate::optimizer::{AdamWConfig, CHUNK};
+use crate::gradients::CHUNK;
+use crate::optimizer::AdamWConfig;
 
 /// The scalars of one step, and the step of `AdamW`.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,20 @@ impl Update {
         Self { weight_decay: if D > 1 { self.weight_decay } else { 0.0 }, ..self }
     }
 
+    /// The moments after `gradient`.
+    pub(crate) fn moments_on_device(&self, gradient: Tensor<1>, moments: [Tensor<1>; 2]) -> [Tensor<1>; 2] {
+        let [b1, b2] = self.betas;
+        let gradient = gradient.mul_scalar(self.scale);
+        let [first, second] = moments;
+        let first = first.mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
+        [first, second.mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2)]
+    }
+
+    /// √v̂ + ε
+    pub(crate) fn root_on_device(&self, second: &Tensor<1>) -> Tensor<1> {
+        second.clone().div_scalar(self.corrections[1]).sqrt().add_scalar(self.eps)
+    }
+
     fn on_chunk(&self, parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
         let [b1, b2] = self.betas.map(|beta| beta as f32);
         let (keep, scale) = ((1.0 - self.rate * self.weight_decay) as f32, self.scale as f32);
@@ -65,13 +80,8 @@ impl Change for Update {
         gradient: Tensor<1>,
         moments: [Tensor<1>; 2],
     ) -> [Tensor<1>; 3] {
-        let [b1, b2] = self.betas;
-        let gradient = gradient.mul_scalar(self.scale);
-        let [first, second] = moments;
-        let first = first.mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
-        let second = second.mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2);
-        let root = second.clone().div_scalar(self.corrections[1]).sqrt().add_scalar(self.eps);
-        let change = first.clone().mul_scalar(self.rate / self.corrections[0]) / root;
+        let [first, second] = self.moments_on_device(gradient, moments);
+        let change = first.clone().mul_scalar(self.rate / self.corrections[0]) / self.root_on_device(&second);
         [parameter.mul_scalar(1.0 - self.rate * self.weight_decay) - change, first, second]
     }
 }

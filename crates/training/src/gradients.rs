@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use crate::scalars;
 
-/// Numbers that one task adds up; fixed, so that the sum does not depend on the number of threads.
-const CHUNK: usize = 1 << 14;
+/// Numbers that one task adds up or updates; fixed, so that the sum does not depend on the number of threads.
+pub(crate) const CHUNK: usize = 1 << 14;
 
 /// The gradients of a module's parameters after a backward pass.
 #[derive(Debug)]

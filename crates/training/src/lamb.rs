@@ -9,8 +9,7 @@ use rayon::prelude::*;
 
 use crate::adamw::Update;
 use crate::change::Change;
-use crate::gradients::sum_of_squares;
-use crate::optimizer::CHUNK;
+use crate::gradients::{CHUNK, sum_of_squares};
 
 /// The step of LAMB.
 pub(crate) struct Lamb(pub(crate) Update);
@@ -28,15 +27,11 @@ impl Change for Lamb {
         &self,
         parameter: Tensor<1>,
         gradient: Tensor<1>,
-        [first, second]: [Tensor<1>; 2],
+        moments: [Tensor<1>; 2],
     ) -> [Tensor<1>; 3] {
         let Self(update) = self;
-        let [b1, b2] = update.betas;
-        let gradient = gradient.mul_scalar(update.scale);
-        let first = first.mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
-        let second = second.mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2);
-        let root = second.clone().div_scalar(update.corrections[1]).sqrt().add_scalar(update.eps);
-        let direction = first.clone().div_scalar(update.corrections[0]) / root
+        let [first, second] = update.moments_on_device(gradient, moments);
+        let direction = first.clone().div_scalar(update.corrections[0]) / update.root_on_device(&second)
             + parameter.clone().mul_scalar(update.weight_decay);
         let ratio = ratio_on_device(&parameter, &direction);
         [parameter - direction * ratio.mul_scalar(update.rate), first, second]

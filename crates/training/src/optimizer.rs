@@ -19,9 +19,6 @@ use crate::lamb::Lamb;
 use crate::moments::{self, Kept, Moments};
 use crate::muon;
 
-/// Numbers that one task updates.
-pub(crate) const CHUNK: usize = 1 << 14;
-
 /// How gradients become changes of the parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,11 +1,9 @@
 //! Learning curves: the validation loss over tokens and over compute.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use entromask_artifact::Manifest;
 use entromask_report::metrics::{Metrics, Validation};
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::costs::Spent;
@@ -59,9 +57,8 @@ pub(super) fn read(parts: &[(Account, &Path, &Manifest)]) -> anyhow::Result<Vec<
     for (account, folder, manifest) in parts.iter().filter(|(account, ..)| account.is_charged()) {
         let spent = Spent::of(manifest);
         if *account == Account::Training {
-            let log = folder.join("metrics.jsonl");
-            let (metrics, operations) = (Metrics::read(&log)?, operations(&log)?);
-            let new = round((&metrics, &operations), manifest, before, points.last());
+            let metrics = Metrics::read(&folder.join("metrics.jsonl"))?;
+            let new = round(&metrics, manifest, before, points.last());
             points.extend(new);
         }
         before = before.and(spent);
@@ -69,42 +66,18 @@ pub(super) fn read(parts: &[(Account, &Path, &Manifest)]) -> anyhow::Result<Vec<
     Ok(points)
 }
 
-/// A line of the log.
-#[derive(Deserialize)]
-struct Row {
-    step: u64,
-    valid_loss: Option<f64>,
-    flops: Option<f64>,
-}
-
-/// The operations of its round before each validation of a log; older logs do not tell.
-fn operations(log: &Path) -> anyhow::Result<BTreeMap<u64, f64>> {
-    let text = fs::read_to_string(log)?;
-    let rows = text.lines().filter_map(|line| serde_json::from_str::<Row>(line).ok());
-    let validations = rows.filter(|row| row.valid_loss.is_some());
-    Ok(validations.filter_map(|row| Some((row.step, row.flops?))).collect())
-}
-
 /// The validations of one round; its log may begin with those of the rounds before. What is spent between two rounds does
 /// not change the loss, so a round begins with the loss of the one before.
-fn round(
-    (metrics, operations): (&Metrics, &BTreeMap<u64, f64>),
-    manifest: &Manifest,
-    before: Spent,
-    last: Option<&Point>,
-) -> Vec<Point> {
+fn round(metrics: &Metrics, manifest: &Manifest, before: Spent, last: Option<&Point>) -> Vec<Point> {
     let (spent, own) = (Spent::of(manifest), manifest.cost.tokens as f64);
     let earlier = manifest.stats["tokens"].as_f64().unwrap_or(own) - own;
     let start = last.map(|last| Point { flops: before.flops, seconds: before.seconds, ..*last });
     let is_new = |valid: &&Validation| last.is_none_or(|last| valid.step > last.step);
     let new = metrics.validations.iter().filter(is_new);
-    let is_told = spent.flops > 0.0 && new.clone().all(|valid| operations.contains_key(&valid.step));
+    let is_told = spent.flops > 0.0 && new.clone().all(|valid| valid.flops.is_some());
     let point = |valid: &Validation| {
-        let share = if is_told {
-            operations[&valid.step] / spent.flops
-        } else {
-            (valid.tokens as f64 - earlier) / own.max(1.0)
-        };
+        let told = valid.flops.filter(|_| is_told).map(|flops| flops / spent.flops);
+        let share = told.unwrap_or((valid.tokens as f64 - earlier) / own.max(1.0));
         let share = share.clamp(0.0, 1.0);
         Point {
             step: valid.step,
@@ -207,18 +180,18 @@ mod tests {
     fn log(losses: &[(u64, f64)]) -> Metrics {
         let valid = |&(step, valid_loss): &(u64, f64)| {
             let (valid_accuracy, valid_perplexity) = (0.0, 0.0);
-            Validation { step, tokens: 10 * step, valid_loss, valid_accuracy, valid_perplexity }
+            Validation { step, tokens: 10 * step, valid_loss, valid_accuracy, valid_perplexity, flops: None }
         };
         Metrics { steps: vec![], validations: losses.iter().map(valid).collect() }
     }
 
     #[test]
     fn between_two_rounds_the_loss_stays() {
-        let (first, none) = (log(&[(0, 10.0), (5, 8.0)]), BTreeMap::new());
-        let mut curve = round((&first, &none), &manifest(50, 50), Spent::default(), None);
+        let first = log(&[(0, 10.0), (5, 8.0)]);
+        let mut curve = round(&first, &manifest(50, 50), Spent::default(), None);
         let spent = Spent { flops: 130.0, seconds: 13.0 };
         let second = log(&[(0, 10.0), (5, 8.0), (10, 7.0)]);
-        let new = round((&second, &none), &manifest(50, 100), spent, curve.last());
+        let new = round(&second, &manifest(50, 100), spent, curve.last());
         curve.extend(new);
         let shown: Vec<_> = curve.iter().map(|point| (point.step, point.flops, point.loss)).collect();
         assert_eq!(shown, [(0, 0.0, 10.0), (5, 100.0, 8.0), (5, 130.0, 8.0), (10, 230.0, 7.0)]);
@@ -228,23 +201,23 @@ mod tests {
     /// The teacher begins at half of the tokens, and takes two thirds of all operations.
     #[test]
     fn operations_are_those_of_the_log() -> anyhow::Result<()> {
-        let text = "{\"step\":0,\"tokens\":0,\"valid_loss\":10.0,\"flops\":0.0}\n{\"step\":5,\"loss\":9.0}\n\
-                    {\"step\":5,\"tokens\":50,\"valid_loss\":8.0,\"flops\":20.0}\n\
-                    {\"step\":10,\"tokens\":100,\"valid_loss\":7.0,\"flops\":100.0}\n";
+        let validation = |step: u64, flops: f64| json!({"step": step, "tokens": 10 * step, "valid_loss": 9.0, "valid_accuracy": 0.1, "valid_perplexity": 8.0, "flops": flops});
+        let lines = [
+            validation(0, 0.0),
+            json!({"step": 5, "tokens": 50, "loss": 9.0}),
+            validation(5, 20.0),
+            validation(10, 100.0),
+        ];
+        let text = lines.map(|line| line.to_string() + "\n").concat();
         let file = tempfile::NamedTempFile::new()?;
-        fs::write(file.path(), text)?;
-        let metrics = log(&[(0, 10.0), (5, 8.0), (10, 7.0)]);
-        let places = |operations| {
-            let points = round((&metrics, &operations), &manifest(100, 100), Spent::default(), None);
-            points.iter().map(|point| (point.flops, point.seconds)).collect::<Vec<_>>()
+        let places = |text: &str| -> anyhow::Result<Vec<_>> {
+            fs_err::write(file.path(), text)?;
+            let points = round(&Metrics::read(file.path())?, &manifest(100, 100), Spent::default(), None);
+            Ok(points.iter().map(|point| (point.flops, point.seconds)).collect())
         };
-        assert_eq!(places(operations(file.path())?), [(0.0, 0.0), (20.0, 2.0), (100.0, 10.0)]);
-        fs::write(file.path(), text.replace("flops", "other"))?;
-        assert_eq!(
-            places(operations(file.path())?),
-            [(0.0, 0.0), (50.0, 5.0), (100.0, 10.0)],
-            "an older log"
-        );
+        assert_eq!(places(&text)?, [(0.0, 0.0), (20.0, 2.0), (100.0, 10.0)]);
+        let older = text.replace("flops", "other");
+        assert_eq!(places(&older)?, [(0.0, 0.0), (50.0, 5.0), (100.0, 10.0)]);
         Ok(())
     }
 }

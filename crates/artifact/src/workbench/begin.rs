@@ -57,8 +57,7 @@ mod tests {
     #[test]
     fn whoever_comes_late_finds_what_was_made_meanwhile() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        let recipe =
-            |rate| Recipe { kind: Kind::Masks, format: 1, config: json!({"rate": rate}), inputs: vec![] };
+        let recipe = |rate| Recipe { kind: Kind::Masks, config: json!({"rate": rate}), inputs: vec![] };
         let begin = |rate| Workbench::begin(folder.path(), recipe(rate), tool("test", "0", &[]));
         let Begun::Work(bench) = begin(1)? else { panic!("there is nothing yet") };
         let made = bench.publish(vec![], Value::Null, Cost::default())?;

@@ -40,7 +40,7 @@ impl Workbench {
         });
         let manifest = Manifest {
             kind: self.recipe.kind,
-            format: self.recipe.format,
+            format: self.recipe.kind.format(),
             key: self.key.clone(),
             config: self.recipe.config.clone(),
             inputs: self.recipe.inputs.clone(),

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
+use entromask_random::fnv1a;
 use serde_json::Value;
 
 use super::Stored;
@@ -117,7 +118,7 @@ impl<S: Source> ModuleMapper for Filler<'_, S> {
         match self.tensor(&slot, &shape) {
             Ok(values) => {
                 let tensor = Tensor::from_data(TensorData::new(values, shape), &param.lazy_device());
-                param.transform_for_load(tensor, id(&slot.name))
+                param.transform_for_load(tensor, ParamId::from(fnv1a(&slot.name)))
             }
             Err(error) => {
                 self.error = Some(error);
@@ -125,12 +126,6 @@ impl<S: Source> ModuleMapper for Filler<'_, S> {
             }
         }
     }
-}
-
-/// FNV-1a of the name.
-fn id(name: &str) -> ParamId {
-    let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    ParamId::from(name.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
 }
 
 struct Collector<'a> {

@@ -76,7 +76,7 @@ impl World {
 
     /// Makes an artifact of the folder `name`.
     pub fn publish_model(&self, name: &str) {
-        let recipe = Recipe { kind: Kind::Model, format: 1, config: json!({}), inputs: Vec::new() };
+        let recipe = Recipe { kind: Kind::Model, config: json!({}), inputs: Vec::new() };
         // A stage leaves its lock; a model without one is somebody's.
         self.write(&format!("{name}/.lock"), "");
         let bench = Workbench::open(&self.path(name), recipe, tool("handmade", "0", &[])).expect("opens");

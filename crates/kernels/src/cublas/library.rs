@@ -173,7 +173,8 @@ impl Prepared {
         let nothing = 0.0_f32;
         let pointer = |address: u64| address as *mut c_void;
         // SAFETY: the addresses are those of tensors with the geometry of the key that this was prepared for, on the device
-        // of `queue`.
+        // of `queue`, whose context is current on this thread; the bias has n values, and the work space is of WORKSPACE
+        // bytes there. The scalars lie on the host, as the description says, and are read before this returns.
         unsafe {
             result::matmul(
                 handle,
@@ -245,13 +246,14 @@ fn describe(key: Key) -> Result<sys::cublasLtMatmulDesc_t, CublasError> {
     Ok(description)
 }
 
-/// `value` has the type that the library wants for `attribute`.
+/// `value` has the type that the library's documentation names for `attribute`: i32 for a transposition, u32 for an epilogue,
+/// u64 for an address.
 fn set<T>(
     description: sys::cublasLtMatmulDesc_t,
     attribute: Attribute,
     value: &T,
 ) -> Result<(), CublasError> {
-    // SAFETY: the value is alive, and its size is given.
+    // SAFETY: the value is alive, its size is given, and all callers, of this file, pass the attribute's type.
     unsafe {
         result::set_matmul_desc_attribute(
             description,

@@ -14,7 +14,7 @@ use crate::config::{Config, Init, OnlineMode, Positions, Transfer};
 type Problem = (String, &'static str);
 
 /// Refuses flags that contradict the configuration.
-pub(super) fn flags(config: &Config, paths: &Paths) -> Result<()> {
+pub(crate) fn flags(config: &Config, paths: &Paths) -> Result<()> {
     let first =
         [guide_problem, mask_problem, start_problem].iter().find_map(|problem| problem(config, paths));
     first.map_or(Ok(()), |(found, remedy)| Err(Fault::usage(found).remedy(remedy).into()))

@@ -18,6 +18,8 @@ use crate::student::shape;
 mod checks;
 mod guide;
 
+pub(crate) use checks::flags as check_flags;
+
 /// What the user names.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -151,7 +153,7 @@ impl Job {
         if let Some(teacher) = &paths.teacher {
             guide::check(teacher, &config.objective, &student, &tokens)?;
         }
-        let recipe = Recipe { kind: Kind::Model, format: Kind::Model.format(), config: semantic, inputs };
+        let recipe = Recipe { kind: Kind::Model, config: semantic, inputs };
         Ok(Self {
             config: config.clone(),
             paths: paths.clone(),

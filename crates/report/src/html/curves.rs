@@ -172,6 +172,7 @@ mod tests {
             valid_loss: 10.3,
             valid_accuracy: 0.05,
             valid_perplexity: 30_000.0,
+            flops: None,
         };
         let metrics = Metrics {
             steps: (1..=steps).map(step).collect(),

@@ -6,7 +6,7 @@ use entromask_artifact::{Input, Kind, Manifest};
 use entromask_fault::Fault;
 use serde_json::Value;
 
-use crate::trace::{Located, input, locate, scorer};
+use crate::trace::{Located, locate, scorer};
 
 /// The role under which a round names the one before.
 const EARLIER: &str = "continue_from";
@@ -61,7 +61,7 @@ pub(crate) enum Strategy {
 impl Artifact {
     /// The artifact that the stage used as `role`, if it is there and unchanged.
     pub fn source(&self, role: &str) -> Option<Self> {
-        let (dir, manifest) = locate(input(&self.manifest, role)?, &self.dir).found()?;
+        let (dir, manifest) = locate(self.manifest.input(role)?, &self.dir).found()?;
         Some(Self { dir, manifest })
     }
 }
@@ -121,13 +121,13 @@ impl Lineage {
 
     /// The artifact among the stages that `artifact` used as `role`.
     fn used(&self, artifact: &Artifact, role: &str) -> Option<&Artifact> {
-        let content = &input(&artifact.manifest, role)?.content;
+        let content = &artifact.manifest.input(role)?.content;
         self.stages.iter().map(|stage| &stage.artifact).find(|found| found.manifest.content == *content)
     }
 
     /// Whether a teacher's predictions were part of the objective.
     pub fn is_distilled(&self) -> bool {
-        ["teacher", "targets"].iter().any(|role| input(&self.model().manifest, role).is_some())
+        ["teacher", "targets"].iter().any(|role| self.model().manifest.input(role).is_some())
     }
 
     fn find_rounds(&mut self, model: Artifact) {
@@ -197,7 +197,7 @@ impl Lineage {
 
     /// The input `role` of an artifact; what stands in the way is noted.
     fn source(&mut self, artifact: &Artifact, role: &str) -> Option<Artifact> {
-        let input = input(&artifact.manifest, role)?;
+        let input = artifact.manifest.input(role)?;
         let located = locate(input, &artifact.dir);
         let trouble = match &located {
             Located::External(path) => Some(format!("{role}: {} is not from this pipeline", path.display())),

@@ -22,7 +22,6 @@ use serde::Serialize;
 
 use crate::inspect::glue::{self, GlueView};
 use crate::number::{bytes, count, counted};
-use crate::trace;
 use lineage::{Artifact, Group, Lineage};
 
 /// What the page is about.
@@ -80,7 +79,7 @@ pub fn write(run: &Run, out: &Path) -> anyhow::Result<Report> {
 fn results(lineage: &mut Lineage, dir: &Path) -> anyhow::Result<GlueView> {
     let manifest = Manifest::load(dir, Kind::Glue)?;
     manifest.verify_read(dir, |file| file == "results.json")?;
-    let model = trace::input(&manifest, "model").map_or("unknown", |input| &input.content);
+    let model = manifest.input("model").map_or("unknown", |input| &input.content);
     let wanted = &lineage.model().manifest.content;
     if model != wanted {
         let dir = dir.display();

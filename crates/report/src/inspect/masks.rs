@@ -79,7 +79,7 @@ struct Sources {
 }
 
 fn entropy(target: &Target) -> Option<(PathBuf, Manifest)> {
-    let input = trace::input(target.manifest.as_ref()?, "entropy")?;
+    let input = target.manifest.as_ref()?.input("entropy")?;
     trace::locate(input, &target.dir).found()
 }
 

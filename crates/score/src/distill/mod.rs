@@ -39,14 +39,14 @@ pub struct DistillConfig {
 #[derive(Clone, Debug, clap::Args)]
 pub struct DistillArgs {
     /// The tokens artifact
-    #[arg(long, value_name = "DIR")]
-    pub tokens: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
+    tokens: Option<PathBuf>,
     /// The masks artifact that the student will train on
-    #[arg(long, value_name = "DIR")]
-    pub masks: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
+    masks: Option<PathBuf>,
     /// The teacher: a model artifact or a Hugging Face folder, with the tokenizer of the corpus
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
+    model: Option<PathBuf>,
     /// The usual flags.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -91,12 +91,11 @@ pub fn distill(args: &DistillArgs) -> Result<()> {
         return entromask_cli::print_config(&args.common, &config);
     }
     config.validate()?;
-    let out = args.common.out()?;
+    let (out, from) = (args.common.out()?, args.sources());
     if args.common.dry_run {
-        let inputs = [&args.tokens, &args.masks, &args.model].map(PathBuf::as_path);
-        return entromask_cli::plan(&args.common, out, &inputs, || Job::load(&config, args)?.recipe());
+        return dry_run(&config, &from, &args.common);
     }
-    let job = Job::load(&config, args)?;
+    let job = Job::load(&config, &from, &args.common)?;
     let report = |up_to_date, manifest: Manifest| {
         let report = DistillReport { out: out.into(), up_to_date, stats: manifest.stats };
         entromask_cli::emit(&args.common, &report, &report)
@@ -112,6 +111,18 @@ pub fn distill(args: &DistillArgs) -> Result<()> {
     }
 }
 
+/// Says what would be made.
+fn dry_run(config: &DistillConfig, from: &Sources, common: &CommonArgs) -> Result<()> {
+    entromask_device::check(&common.device)?;
+    if from.model.join("config.json").is_file() {
+        EncoderConfig::from_pretrained(&from.model)?;
+    }
+    let inputs = [&from.tokens, &from.masks, &from.model].map(PathBuf::as_path);
+    let recipe = || Job::load(config, from, common)?.recipe();
+    let runs = entromask_cli::plan(common, common.out()?, &inputs, recipe)?;
+    if runs { entromask_device::check_dtype(&common.device, &common.dtype) } else { Ok(()) }
+}
+
 impl DistillConfig {
     fn validate(&self) -> Result<()> {
         let problem = if self.top_k == 0 {
@@ -125,10 +136,25 @@ impl DistillConfig {
     }
 }
 
+impl DistillArgs {
+    fn sources(&self) -> Sources {
+        let given = |path: &Option<PathBuf>| path.clone().expect("clap requires it to distil");
+        Sources { tokens: given(&self.tokens), masks: given(&self.masks), model: given(&self.model) }
+    }
+}
+
+/// The folders that are read.
+struct Sources {
+    tokens: PathBuf,
+    masks: PathBuf,
+    model: PathBuf,
+}
+
 /// What is to be made, by whom.
 struct Job<'a> {
     config: &'a DistillConfig,
-    args: &'a DistillArgs,
+    from: &'a Sources,
+    common: &'a CommonArgs,
     tokens: Manifest,
     masks: Manifest,
     shape: EncoderConfig,
@@ -144,46 +170,46 @@ struct Sums {
 }
 
 impl<'a> Job<'a> {
-    fn load(config: &'a DistillConfig, args: &'a DistillArgs) -> Result<Self> {
-        let tokens = Manifest::load(&args.tokens, Kind::Tokens)?;
-        let masks = Manifest::load(&args.masks, Kind::Masks)?;
-        check_masks(&tokens, &masks, args)?;
-        model::verify_tokenizer(&tokens, &args.tokens)?;
-        model::input(&args.model)?;
-        let shape = EncoderConfig::from_pretrained(&args.model)?;
-        model::check_origin(&args.model, &shape, &tokens, &args.tokens)?;
+    fn load(config: &'a DistillConfig, from: &'a Sources, common: &'a CommonArgs) -> Result<Self> {
+        let tokens = Manifest::load(&from.tokens, Kind::Tokens)?;
+        let masks = Manifest::load(&from.masks, Kind::Masks)?;
+        check_masks(&tokens, &masks, from)?;
+        model::verify_tokenizer(&tokens, &from.tokens)?;
+        model::input(&from.model)?;
+        let shape = EncoderConfig::from_pretrained(&from.model)?;
+        model::check_origin(&from.model, &shape, &tokens, &from.tokens)?;
         let wanted = tokens.stats["vocab_size"].as_u64().unwrap_or(0);
         if shape.vocab_size as u64 != wanted {
-            let (model, found) = (args.model.display(), shape.vocab_size);
+            let (model, found) = (from.model.display(), shape.vocab_size);
             return Err(Fault::input(format!("{model}: knows {found} tokens, the corpus has {wanted}"))
                 .remedy("distil from a teacher with the tokenizer of the corpus")
                 .into());
         }
-        Ok(Self { config, args, tokens, masks, shape })
+        Ok(Self { config, from, common, tokens, masks, shape })
     }
 
     fn recipe(&self) -> Result<Recipe> {
         let mut config = serde_json::to_value(self.config)?;
-        config["dtype"] = json!(self.args.common.dtype);
+        config["dtype"] = json!(self.common.dtype);
         let inputs = vec![
-            Input::artifact("tokens", &self.tokens, &self.args.tokens),
-            Input::artifact("masks", &self.masks, &self.args.masks),
-            model::input(&self.args.model)?,
+            Input::artifact("tokens", &self.tokens, &self.from.tokens),
+            Input::artifact("masks", &self.masks, &self.from.masks),
+            model::input(&self.from.model)?,
         ];
-        Ok(Recipe { kind: Kind::Targets, format: Kind::Targets.format(), config, inputs })
+        Ok(Recipe { kind: Kind::Targets, config, inputs })
     }
 
     fn run(&self, bench: Workbench) -> Result<Manifest> {
-        let common = &self.args.common;
+        let common = self.common;
         let (device, products) = entromask_device::open_to_score(&common.device, &common.dtype)?;
-        let (model, _) = MaskedLm::from_pretrained(&self.args.model, &device)?;
+        let (model, _) = MaskedLm::from_pretrained(&self.from.model, &device)?;
         let teacher = Teacher::new(model.with_products(products), &self.shape, device);
-        let speaker = Speaker { config: self.config, teacher: &teacher, dir: &self.args.model };
+        let speaker = Speaker { config: self.config, teacher: &teacher, dir: &self.from.model };
         let (mut sums, mut outputs) = (Sums::default(), Vec::new());
         let parts: Vec<_> = self.tokens.parts("part").collect();
         for (index, output) in parts.iter().enumerate() {
-            output.verify(&self.args.tokens)?;
-            let path = self.args.tokens.join(&output.file);
+            output.verify(&self.from.tokens)?;
+            let path = self.from.tokens.join(&output.file);
             let tokens = Tokens::read(&path, TokenColumns::default())?;
             model::check_rows(&self.shape, tokens.input_ids.iter(), &path)?;
             for prefix in self.epochs()? {
@@ -216,7 +242,7 @@ impl<'a> Job<'a> {
     fn epochs(&self) -> Result<Vec<String>> {
         let number = |key: &str| self.masks.config.get(key).and_then(Value::as_u64);
         let (Some(first), Some(epochs)) = (number("first_epoch"), number("epochs")) else {
-            let masks = self.args.masks.display();
+            let masks = self.from.masks.display();
             return Err(Fault::input(format!("{masks}: the manifest names no epochs"))
                 .remedy("select the masks again")
                 .into());
@@ -225,7 +251,7 @@ impl<'a> Job<'a> {
     }
 
     fn read_masks(&self, prefix: &str, index: usize, tokens: &Tokens) -> Result<Masks> {
-        let dir = &self.args.masks;
+        let dir = &self.from.masks;
         let output = self.masks.parts(prefix).nth(index);
         let read = |output: &Output| {
             output.verify(dir)?;
@@ -288,11 +314,11 @@ fn finished(bench: &Workbench, name: &str, masks: &Masks) -> Option<Targets> {
     (ours && fits).then_some(targets)
 }
 
-fn check_masks(tokens: &Manifest, masks: &Manifest, args: &DistillArgs) -> Result<()> {
+fn check_masks(tokens: &Manifest, masks: &Manifest, from: &Sources) -> Result<()> {
     if masks.is_made_from("tokens", tokens) {
         return Ok(());
     }
-    let (masks, tokens) = (args.masks.display(), args.tokens.display());
+    let (masks, tokens) = (from.masks.display(), from.tokens.display());
     Err(Fault::input(format!("{masks}: made from other tokens than {tokens}"))
         .remedy("select masks for these tokens")
         .into())

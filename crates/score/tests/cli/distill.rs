@@ -15,7 +15,7 @@ fn write_masks(world: &World) {
     let tokens = Manifest::load(&world.path("tokens"), Kind::Tokens).expect("tokens");
     let inputs = vec![Input::artifact("tokens", &tokens, &world.path("tokens"))];
     let config = json!({"first_epoch": 0, "epochs": 2});
-    let recipe = Recipe { kind: Kind::Masks, format: 1, config, inputs };
+    let recipe = Recipe { kind: Kind::Masks, config, inputs };
     let bench = Workbench::open(&world.path("masks"), recipe, tool("handmade", "0", &[])).expect("opens");
     let mut outputs = Vec::new();
     for epoch in 0..2 {
@@ -217,4 +217,15 @@ fn mistakes_have_their_exit_codes() {
     fs_err::rename(world.path("masks"), other.path("masks")).expect("moves");
     let output = distill(&other, "targets", &[]).assert().code(3);
     assert!(String::from_utf8_lossy(&output.get_output().stderr).contains("other tokens"));
+}
+
+#[test]
+fn the_configuration_is_printed_without_artifacts() {
+    let world = World::new();
+    let set = ["distill", "--print-config", "--set", "top_k=7"];
+    let printed = world.command().args(set).assert().success();
+    let printed = String::from_utf8_lossy(&printed.get_output().stdout).into_owned();
+    assert!(printed.contains("top_k = 7") && printed.contains("temperature = 2.0"), "{printed}");
+    let refused = world.command().args(["distill", "--out", "x"]).assert().code(2);
+    assert!(String::from_utf8_lossy(&refused.get_output().stderr).contains("--masks"));
 }

@@ -43,7 +43,7 @@ fn world(positions: usize) -> World {
 fn write_corpus(dir: &Path) {
     let file = repository("data/tokenizers/bert-base-uncased/tokenizer.json");
     let tokenizer = Tokenizer::from_file(&file).expect("a tokenizer");
-    let recipe = Recipe { kind: Kind::Tokens, format: 1, config: json!({"seq_len": 64}), inputs: vec![] };
+    let recipe = Recipe { kind: Kind::Tokens, config: json!({"seq_len": 64}), inputs: vec![] };
     let bench = Workbench::open(dir, recipe, tool("handmade", "0", &[])).expect("opens");
     let part = bench.part_name("part", 0);
     bench.write(&part, |path| corpus(&tokenizer).write(path, &bench.footer())).expect("writes");

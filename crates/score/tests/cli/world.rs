@@ -71,7 +71,7 @@ impl World {
 
     /// Makes the model an artifact.
     pub fn publish_model(&self) {
-        let recipe = Recipe { kind: Kind::Model, format: 1, config: json!({}), inputs: vec![] };
+        let recipe = Recipe { kind: Kind::Model, config: json!({}), inputs: vec![] };
         // A stage leaves its lock; a model without one is somebody's.
         fs_err::write(self.path("model/.lock"), "").expect("writes");
         let bench = Workbench::open(&self.path("model"), recipe, tool("handmade", "0", &[])).expect("opens");
@@ -119,7 +119,7 @@ pub fn write_tokens(dir: &Path, vocab_size: usize) {
 
 /// Such rows in parts of these sizes.
 pub fn write_parts(dir: &Path, vocab_size: usize, parts: &[usize]) {
-    let recipe = Recipe { kind: Kind::Tokens, format: 1, config: json!({"seq_len": 16}), inputs: vec![] };
+    let recipe = Recipe { kind: Kind::Tokens, config: json!({"seq_len": 16}), inputs: vec![] };
     let bench = Workbench::open(dir, recipe, tool("handmade", "0", &[])).expect("opens");
     let mut outputs = Vec::new();
     for (index, &rows) in parts.iter().enumerate() {

@@ -77,7 +77,7 @@ impl World {
 }
 
 pub fn make_tokens(out: &Path, name: &str) -> Result<Manifest> {
-    let recipe = Recipe { kind: Kind::Tokens, format: 1, config: json!({"name": name}), inputs: vec![] };
+    let recipe = Recipe { kind: Kind::Tokens, config: json!({"name": name}), inputs: vec![] };
     let bench = Workbench::open(out, recipe, tool("test", "0", &[]))?;
     let mut outputs = Vec::new();
     for part in 0..PARTS {
@@ -138,7 +138,7 @@ pub fn make_entropies_as(
     score: fn(u64, f32) -> Option<f32>,
 ) -> Result<()> {
     let inputs = vec![Input::artifact("tokens", tokens, of)];
-    let recipe = Recipe { kind: Kind::Entropy, format: 1, config, inputs };
+    let recipe = Recipe { kind: Kind::Entropy, config, inputs };
     let bench = Workbench::open(out, recipe, tool("test", "0", &[]))?;
     let mut outputs = Vec::new();
     for (index, part) in tokens.parts("part").enumerate() {
