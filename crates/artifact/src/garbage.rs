@@ -8,6 +8,7 @@ use fs_err as fs;
 
 use crate::manifest::Manifest;
 use crate::names::{self, STATE};
+use crate::remains::newest_step;
 use crate::seal;
 
 /// Files below an artifact that its manifest does not list, each list in order.
@@ -19,33 +20,31 @@ pub struct Unlisted {
     pub foreign: Vec<PathBuf>,
 }
 
-/// Folders in the artifact's own with the checkpoints of runs that have another key than the artifact and have not come to
-/// their end: `state/<short key>`, in order. Such a run goes on from there when it is started again.
-pub fn unfinished(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let finished = dir.join(STATE).join(Manifest::load_any(dir)?.short_key());
-    let mut runs = folders(&dir.join(STATE))?;
-    runs.retain(|run| *run != finished);
-    let mut found = Vec::new();
-    for run in runs {
-        let has_begun = folders(&run)?.iter().any(|folder| has_prefix(folder, "step-"));
-        found.extend(has_begun.then_some(run));
-    }
-    found.sort();
-    Ok(found)
+/// The short keys of runs in the artifact's folder that have another key than the artifact and have not come to their end, in
+/// order: they have a checkpoint or a note of their time, and go on from what they left when they are started again.
+pub fn unfinished(dir: &Path) -> anyhow::Result<Vec<String>> {
+    let manifest = Manifest::load_any(dir)?;
+    let with_checkpoint =
+        names::entries(&dir.join(STATE)).into_iter().filter(|key| newest_step(dir, key).is_some());
+    let noted =
+        names::entries(dir).into_iter().filter_map(|name| Some(names::key_of_note(&name)?.to_owned()));
+    let mut keys: BTreeSet<String> = with_checkpoint.chain(noted).collect();
+    keys.remove(manifest.short_key());
+    Ok(keys.into_iter().collect())
 }
 
 /// The files below the artifact in `dir` that neither its manifest lists nor the runs in `unfinished` have left.
 ///
 /// The digests of the manifest's parts are kept, and of `state/` what the manifest lists. The lock and the notes of runs that are not
 /// in `unfinished` are garbage once a manifest stands beside them.
-pub fn unlisted(dir: &Path, unfinished: &[PathBuf]) -> anyhow::Result<Unlisted> {
+pub fn unlisted(dir: &Path, unfinished: &[String]) -> anyhow::Result<Unlisted> {
     let manifest = Manifest::load_any(dir)?;
     let listed: BTreeSet<PathBuf> = manifest.outputs.iter().map(|output| dir.join(&output.file)).collect();
     let mut found = Vec::new();
     walk(dir, &mut found)?;
     found
         .retain(|path| !listed.contains(path) && path.file_name().is_none_or(|name| name != crate::MANIFEST));
-    found.retain(|path| !unfinished.iter().any(|run| is_of(run, path)));
+    found.retain(|path| !path.strip_prefix(dir).is_ok_and(|file| is_of_any(unfinished, file)));
     found.retain(|path| !has_prefix(path, &seal::prefix(manifest.short_key())));
     found.sort();
     let ours = |path: &PathBuf| path.strip_prefix(dir).is_ok_and(names::is_of_a_stage);
@@ -53,24 +52,18 @@ pub fn unlisted(dir: &Path, unfinished: &[PathBuf]) -> anyhow::Result<Unlisted> 
     Ok(Unlisted { garbage, foreign })
 }
 
-/// Whether a run with its checkpoints in `run` has left `path`: all else that it leaves has its key in the name.
-fn is_of(run: &Path, path: &Path) -> bool {
-    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    path.starts_with(run) || name(path).contains(&name(run))
+/// Whether one of the runs has left `file`, a path below the artifact's folder. What fine-tuning leaves has keys of its own.
+fn is_of_any(unfinished: &[String], file: &Path) -> bool {
+    let is_its = |key: &String| file.starts_with(Path::new(STATE).join(key)) || name(file).contains(key);
+    unfinished.iter().any(is_its) || (!unfinished.is_empty() && names::is_of_fine_tuning(file))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn has_prefix(path: &Path, prefix: &str) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
-}
-
-/// The folders in `dir`, none where there is no such folder.
-fn folders(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !dir.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut found = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
-    found.retain(|path| path.is_dir());
-    Ok(found)
+    name(path).starts_with(prefix)
 }
 
 /// Collects files; a folder with a manifest of its own is another artifact and is left alone, and so is what links lead to.

@@ -45,10 +45,10 @@ impl Lock {
     }
 }
 
-/// Whether a process works on the artifact.
+/// Whether a process works on the artifact, or on a shard of it.
 pub(crate) fn is_held(out: &Path) -> bool {
     let lock = File::open(out.join(LOCK));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 fn create(out: &Path, name: &str) -> anyhow::Result<File> {

@@ -13,8 +13,9 @@ pub(crate) const STATE: &str = "state";
 /// What is written beside its place, to be renamed.
 pub(crate) const TEMPORARY: &str = ".tmp-";
 
-/// How the hidden names that go on with a key begin.
-const HIDDEN: [&str; 3] = [".digest-", ".elapsed-", ".shard-"];
+/// How the hidden names that go on with a key begin, and which of them are notes of a run that has not come to its end.
+const HIDDEN: [&str; 3] = [".digest-", NOTES[0], NOTES[1]];
+const NOTES: [&str; 2] = [".elapsed-", ".shard-"];
 
 /// Digits of the keys in names, and of the numbers of parts.
 const KEY_DIGITS: usize = 8;
@@ -60,6 +61,18 @@ pub(crate) fn has_begun(out: &Path) -> bool {
 pub(crate) fn entries(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The short key of the run whose note has this name.
+pub(crate) fn key_of_note(name: &str) -> Option<&str> {
+    let rest = NOTES.iter().find_map(|start| name.strip_prefix(start))?;
+    rest.get(..KEY_DIGITS).filter(|key| is_key(key))
+}
+
+/// Whether fine-tuning gave `file`, a path below the artifact's folder, its name.
+pub(crate) fn is_of_fine_tuning(file: &Path) -> bool {
+    let first = file.iter().next().and_then(OsStr::to_str);
+    first.is_some_and(|name| is_fine_tuning(Some(name.strip_suffix(".json").unwrap_or(name))))
 }
 
 fn is_hidden(name: &str) -> bool {

@@ -87,7 +87,7 @@ enum Command {
         /// Remove them
         #[arg(long)]
         delete: bool,
-        /// List the checkpoints of interrupted runs beside a finished artifact, too: such a run would begin anew
+        /// List what interrupted runs left beside a finished artifact, too: such a run would begin anew
         #[arg(long)]
         unfinished: bool,
     },

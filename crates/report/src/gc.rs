@@ -26,8 +26,8 @@ pub struct Collection {
     pub foreign: usize,
     /// Artifacts that a stage is working on; nothing of them is listed.
     pub busy: Vec<PathBuf>,
-    /// Folders without a manifest that a stage has begun to fill, and those of the checkpoints of interrupted runs beside an
-    /// artifact that was made earlier; they are kept to resume from.
+    /// Folders without a manifest that a stage has begun to fill, and those that hold what an interrupted run left beside an
+    /// artifact that was made earlier; it is kept to resume from.
     pub unfinished: Vec<PathBuf>,
     /// Whether the garbage was removed.
     pub deleted: bool,
@@ -47,7 +47,7 @@ pub struct Garbage {
 pub struct Options {
     /// Remove the garbage.
     pub delete: bool,
-    /// Count the checkpoints of interrupted runs beside an artifact as garbage, too.
+    /// Count what interrupted runs left beside an artifact as garbage, too.
     pub unfinished: bool,
 }
 
@@ -125,7 +125,11 @@ fn sweep(dir: &Path, options: Options, collection: &mut Collection) -> anyhow::R
         }
         collection.garbage.push(Garbage { path, bytes });
     }
-    collection.unfinished.extend(runs);
+    let of_run = |key: &String| Some(dir.join("state").join(key)).filter(|folder| folder.is_dir());
+    collection.unfinished.extend(runs.iter().filter_map(of_run));
+    if runs.iter().any(|key| of_run(key).is_none()) {
+        collection.unfinished.push(dir.into());
+    }
     Ok(())
 }
 

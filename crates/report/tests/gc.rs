@@ -97,6 +97,25 @@ fn checkpoints_of_an_interrupted_run_are_kept_beside_the_model_of_an_earlier_one
 }
 
 #[test]
+fn finished_parts_of_an_interrupted_run_are_kept_beside_an_earlier_artifact() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let masks = fixture.dir("masks-1");
+    let run = ["epoch-000-1a2b3c4d-00000.parquet", ".digest-1a2b3c4d-epoch-000-00000.json", ".elapsed-1a2b3c4d"];
+    let results = ["RTE-seed1-5e6f7a8b.json", "RTE-seed1-5e6f7a8b/model.safetensors"];
+    std::fs::create_dir(masks.join("RTE-seed1-5e6f7a8b"))?;
+    for file in run.iter().chain(&results) {
+        std::fs::write(masks.join(file), [0; 1000])?;
+    }
+    let kept = || run.iter().chain(&results).filter(|file| masks.join(file).exists()).count();
+    let listed = gc(&fixture, &["--delete"]);
+    assert_has(&listed, &["unfinished, kept to resume from", "masks-1", "0 files"]);
+    assert_eq!(kept(), 5);
+    assert_has(&gc(&fixture, &["--unfinished", "--delete"]), &["5 files", "removed"]);
+    assert_eq!(kept(), 0);
+    Ok(())
+}
+
+#[test]
 fn what_a_stage_is_working_on_is_left_alone() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     let stale = fixture.dir("tokens").join("part-00000000-00000.parquet");
