@@ -33,6 +33,7 @@ mod plan;
 mod print_config;
 mod progress;
 mod run;
+mod terminal;
 
 pub use args::{CommonArgs, EXIT_CODES_HELP, OutputArgs, hide_refused, long_version};
 pub use config::{load, load_file};

@@ -5,8 +5,10 @@ use std::sync::LazyLock;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
+use crate::terminal::draw_target;
+
 /// All bars of the process, so that log lines can be printed above them.
-static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+static BARS: LazyLock<MultiProgress> = LazyLock::new(|| MultiProgress::with_draw_target(draw_target()));
 
 /// A bar over tokens. It draws on stderr, and only on a terminal.
 #[derive(Debug)]
@@ -79,11 +81,13 @@ pub(crate) struct AboveBars;
 
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        BARS.suspend(|| std::io::stderr().write_all(bytes)).map(|()| bytes.len())
+        // Where stderr is closed nobody is left to tell.
+        let _ = BARS.suspend(|| std::io::stderr().write_all(bytes));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
+        Ok(())
     }
 }
 

@@ -1,90 +1,16 @@
-//! The binary as a user runs it: training, resuming, rounds, distillation, mistakes.
+//! The binary as a user runs it: training, damaged checkpoints, rounds, distillation, mistakes.
 
 #[expect(dead_code, reason = "the unit tests use the rest")]
 mod fixture;
+#[expect(dead_code, reason = "other tests use the rest")]
 mod session;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use session::{Session, assert_same_content, expect_failure, json, read, rows, signal, stderr, tensors};
-
-#[test]
-fn a_killed_run_ends_with_the_same_bits() -> Result<()> {
-    let session = Session::new()?;
-    let masks = session.fixture.masks(0, 4)?;
-    let whole = session.train(&masks, "whole", &[])?;
-    for stop in [3, 40] {
-        let mut child = session.started(&masks, "killed", stop, &[])?;
-        child.kill()?;
-        assert!(!child.wait()?.success());
-    }
-    assert!(!session.fixture.path("killed/manifest.json").exists());
-    let resumed = session.train(&masks, "killed", &[])?;
-    assert_same_content(&whole, &resumed)?;
-    assert_eq!(rows(&whole)?.iter().filter(|row| row.get("loss").is_some()).count(), 96);
-    Ok(())
-}
-
-#[test]
-fn the_time_before_a_kill_is_part_of_the_cost() -> Result<()> {
-    let session = Session::new()?;
-    let masks = session.fixture.masks(0, 4)?;
-    let mut child = session.started(&masks, "model", 1, &[])?;
-    // However fast the machine, the run is more than a second old when it goes on.
-    signal(&child, "STOP")?;
-    std::thread::sleep(Duration::from_millis(1200));
-    signal(&child, "CONT")?;
-    let notes = || -> Vec<String> {
-        let entries = std::fs::read_dir(session.fixture.path("model")).into_iter().flatten().flatten();
-        let files = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".elapsed-"));
-        files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect()
-    };
-    while notes().is_empty() {
-        ensure!(child.try_wait()?.is_none(), "ended without a note of its time");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill()?;
-    child.wait()?;
-    let note: serde_json::Value = serde_json::from_str(&notes()[0])?;
-    let before = note["seconds"].as_f64().context("seconds")?;
-    let began = std::time::Instant::now();
-    let model = session.train(&masks, "model", &[])?;
-    let (seconds, second_run) =
-        (json(&model.join("manifest.json"))?["cost"]["seconds"].clone(), began.elapsed().as_secs_f64());
-    let seconds = seconds.as_f64().context("a number")?;
-    assert!(
-        before >= 1.0 && (before..before + second_run).contains(&seconds),
-        "{before} {second_run} {seconds}"
-    );
-    assert!(notes().is_empty());
-    Ok(())
-}
-
-#[cfg(unix)]
-#[test]
-fn an_interrupt_keeps_the_last_step() -> Result<()> {
-    let session = Session::new()?;
-    let masks = session.fixture.masks(0, 4)?;
-    let mut child = session.started(&masks, "model", 5, &[])?;
-    signal(&child, "INT")?;
-    assert_eq!(child.wait()?.code(), Some(130));
-    let state =
-        std::fs::read_dir(session.fixture.path("model/state"))?.next().context("a state folder")??.path();
-    let checkpoints = std::fs::read_dir(&state)?.flatten().map(|entry| entry.file_name().into_string());
-    let newest = checkpoints.filter_map(Result::ok).filter(|name| name.starts_with("step-")).max();
-    let step: usize = newest.context("a checkpoint")?["step-".len()..].parse()?;
-    let log = std::fs::read_to_string(state.join("metrics.jsonl"))?;
-    let losses = log.lines().filter(|line| line.contains("\"loss\"")).count();
-    assert_eq!(step, losses, "no step is lost");
-    let planned = session.command(&masks, "model").arg("--dry-run").output()?;
-    let planned = String::from_utf8_lossy(&planned.stdout).into_owned();
-    assert!(planned.contains(&format!("interrupted with a checkpoint at step {step}")), "{planned}");
-    Ok(())
-}
+use session::{Session, assert_same_content, expect_failure, json, read, rows, stderr, tensors};
 
 #[test]
 fn a_damaged_checkpoint_is_not_used() -> Result<()> {

@@ -58,11 +58,17 @@ impl Session {
     pub fn started(&self, masks: &Path, out: &str, rows: usize, more: &[&str]) -> Result<Child> {
         let mut command = self.command(masks, out);
         let mut child = command.args(more).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        self.wait_for(&mut child, out, rows)?;
+        Ok(child)
+    }
+
+    /// Waits until `rows` rows of metrics are there.
+    pub fn wait_for(&self, child: &mut Child, out: &str, rows: usize) -> Result<()> {
         while self.logged(out) < rows {
             ensure!(child.try_wait()?.is_none(), "ended before {rows} rows");
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(child)
+        Ok(())
     }
 
     /// Rows of metrics that are there.
