@@ -100,7 +100,8 @@ fn checkpoints_of_an_interrupted_run_are_kept_beside_the_model_of_an_earlier_one
 fn finished_parts_of_an_interrupted_run_are_kept_beside_an_earlier_artifact() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     let masks = fixture.dir("masks-1");
-    let run = ["epoch-000-1a2b3c4d-00000.parquet", ".digest-1a2b3c4d-epoch-000-00000.json", ".elapsed-1a2b3c4d"];
+    let run =
+        ["epoch-000-1a2b3c4d-00000.parquet", ".digest-1a2b3c4d-epoch-000-00000.json", ".elapsed-1a2b3c4d"];
     let results = ["RTE-seed1-5e6f7a8b.json", "RTE-seed1-5e6f7a8b/model.safetensors"];
     std::fs::create_dir(masks.join("RTE-seed1-5e6f7a8b"))?;
     for file in run.iter().chain(&results) {

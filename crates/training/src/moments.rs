@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
 use burn::tensor::{Device, Tensor, TensorData};
 use entromask_fault::Fault;
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 /// What is kept of one parameter.
 #[derive(Debug)]
@@ -30,18 +32,38 @@ pub(crate) fn write(path: &Path, steps: u64, kept: &BTreeMap<String, Kept>) -> a
     let mut tensors = Vec::new();
     for (name, Kept { moments, born }) in kept {
         let [first, second] = moments.to_host();
-        tensors.push((format!("first.{name}"), Flat::floats(first)));
+        tensors.push((format!("first.{name}"), Flat::Floats(first)));
         // Muon has one only.
         if !second.is_empty() {
-            tensors.push((format!("second.{name}"), Flat::floats(second)));
+            tensors.push((format!("second.{name}"), Flat::Floats(second)));
         }
         if *born > 0 {
-            tensors.push((format!("born.{name}"), Flat::steps(*born)));
+            tensors.push((format!("born.{name}"), Flat::Steps(*born)));
         }
     }
-    let facts = [("steps".to_owned(), steps.to_string())].into();
-    safetensors::serialize_to_file(tensors, Some(facts), path)
-        .with_context(|| format!("failed to write {}", path.display()))
+    tensors.sort_by(|(one, left), (other, right)| right.dtype().cmp(&left.dtype()).then(one.cmp(other)));
+    let header = header(&tensors, steps)?;
+    let mut file = fs_err::File::create(path)?;
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)?;
+    tensors.iter().try_for_each(|(_, tensor)| tensor.write(&mut file))?;
+    Ok(())
+}
+
+/// Not by `safetensors::serialize_to_file`, whose files nobody else may read, and whose temporary ones have names of others.
+fn header(tensors: &[(String, Flat)], steps: u64) -> anyhow::Result<Vec<u8>> {
+    let mut end = 0;
+    let info = |(name, tensor): &(String, Flat)| {
+        let start = end;
+        end += tensor.bytes();
+        let shape = vec![tensor.values()];
+        (name.clone(), TensorInfo { dtype: tensor.dtype(), shape, data_offsets: (start, end) })
+    };
+    let infos = tensors.iter().map(info).collect();
+    let metadata = Metadata::new(Some([("steps".to_owned(), steps.to_string())].into()), infos)?;
+    let mut header = serde_json::to_vec(&metadata)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok(header)
 }
 
 /// Reads what [`write()`] wrote.
@@ -124,50 +146,64 @@ fn to_vec(tensor: Tensor<1>) -> Vec<f32> {
 }
 
 /// A flat tensor of a safetensors file.
-struct Flat<'a> {
-    values: Values<'a>,
-    shape: [usize; 1],
-}
-
-enum Values<'a> {
+enum Flat<'a> {
     Floats(Cow<'a, [f32]>),
     Steps(u64),
 }
 
-impl<'a> Flat<'a> {
-    fn floats(values: Cow<'a, [f32]>) -> Self {
-        Self { shape: [values.len()], values: Values::Floats(values) }
+impl Flat<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::Floats(_) => Dtype::F32,
+            Self::Steps(_) => Dtype::U64,
+        }
     }
 
-    fn steps(steps: u64) -> Self {
-        Self { shape: [1], values: Values::Steps(steps) }
+    fn values(&self) -> usize {
+        match self {
+            Self::Floats(values) => values.len(),
+            Self::Steps(_) => 1,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.values() * self.dtype().bitsize() / 8
+    }
+
+    fn write(&self, file: &mut impl Write) -> std::io::Result<()> {
+        match self {
+            Self::Floats(values) => {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                file.write_all(&bytes)
+            }
+            Self::Steps(steps) => file.write_all(&steps.to_le_bytes()),
+        }
     }
 }
 
-impl View for Flat<'_> {
-    fn dtype(&self) -> Dtype {
-        match self.values {
-            Values::Floats(_) => Dtype::F32,
-            Values::Steps(_) => Dtype::U64,
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
 
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
+    use super::*;
 
-    fn data(&self) -> Cow<'_, [u8]> {
-        match &self.values {
-            Values::Floats(values) => {
-                let mut bytes = Vec::with_capacity(self.data_len());
-                values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-                Cow::Owned(bytes)
-            }
-            Values::Steps(steps) => Cow::Owned(steps.to_le_bytes().to_vec()),
-        }
-    }
-
-    fn data_len(&self) -> usize {
-        self.shape[0] * self.dtype().bitsize() / 8
+    #[test]
+    fn whoever_may_read_other_files_may_read_it() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let [path, other] = ["optimizer.safetensors", "other"].map(|name| folder.path().join(name));
+        let moments = |values: [&[f32]; 2]| Moments::Host(values.map(<[f32]>::to_vec));
+        let matrix = Kept { moments: moments([&[1.0, -2.5], &[0.5, 3.0]]), born: 0 };
+        let late = Kept { moments: moments([&[7.0], &[]]), born: 1 << 40 };
+        write(&path, 12, &[("b.weight".to_owned(), matrix), ("a.late".to_owned(), late)].into())?;
+        std::fs::write(&other, "")?;
+        let mode = |path: &Path| std::fs::metadata(path).map(|facts| facts.permissions().mode());
+        assert_eq!(mode(&path)?, mode(&other)?);
+        assert_eq!(std::fs::read_dir(&folder)?.count(), 2, "nothing stays beside it");
+        let (steps, kept) = read(&path)?;
+        let found =
+            kept.iter().map(|(name, kept)| (name.as_str(), kept.moments.to_host().concat(), kept.born));
+        let expected = [("a.late", vec![7.0], 1 << 40), ("b.weight", vec![1.0, -2.5, 0.5, 3.0], 0)];
+        assert_eq!((steps, found.collect::<Vec<_>>()), (12, expected.into()));
+        Ok(())
     }
 }
