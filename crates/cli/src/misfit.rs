@@ -25,6 +25,11 @@ pub fn misfit(source: &str, error: &toml::de::Error) -> Fault {
             example(wanted, found, key)
         ));
     }
+    if problem.starts_with("wanted exactly 1 element, more than 1") {
+        let key = key.unwrap_or_default();
+        return Fault::usage(format!("{source}: `{key}` has several keys, of which it takes one"))
+            .remedy(format!("leave one of them; `--set '{key}={{ … }}'` replaces all of a file's"));
+    }
     if let Some(name) = problem.strip_prefix("missing field ") {
         return Fault::usage(format!("{source}: no {name}{place}")).remedy("add it");
     }

@@ -21,7 +21,7 @@ use entromask_pretrain::{Paths, Start};
 /// With --dtype bf16 (GPUs, and CPUs with `AVX512_BF16`) matrix products are bf16 and everything else is f32.
 ///
 /// Example: entromask-pretrain --config pipelines/train/mlm.toml --student pipelines/student/tiny.toml
-/// --tokens data/tokens/sample --masks data/masks/sample/random/epochs-0-1 --out data/models/sample/mine
+/// --tokens data/tokens/sample --masks data/masks/sample/random/epochs-0-1 --set epochs=1 --out data/models/sample/mine
 #[derive(clap::Parser)]
 #[command(version, long_version = long_version(env!("CARGO_PKG_VERSION"), &entromask_device::compiled()), after_help = EXIT_CODES_HELP)]
 pub(crate) struct Args {

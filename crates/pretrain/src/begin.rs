@@ -14,6 +14,7 @@ use fs_err as fs;
 use crate::config::{Budget, Done};
 use crate::counters::Counters;
 use crate::job::{Job, Start};
+use crate::remarks;
 use crate::step::{self, HostBody};
 use crate::train::{COUNTERS, OPTIMIZER};
 
@@ -68,7 +69,7 @@ impl Begin {
             Start::Continue(folder) => return Self::after(job, folder, metrics, device),
         };
         let counters = Counters { step: job.first_step(), ..Counters::default() };
-        warn_of_a_late_start(job, &counters);
+        remarks::of_a_late_start(job, &counters);
         Ok(Self {
             model,
             optimizer: Optimizer::new(job.config.optimizer()),
@@ -87,6 +88,7 @@ impl Begin {
             .map_err(|error| Fault::input(error.to_string()).remedy("train the round before again"))?;
         let earlier: Counters = serde_json::from_str(&text).context("counters of the round before")?;
         check_order(job, (folder, manifest), &earlier)?;
+        remarks::of_another_schedule(job, manifest);
         let model = load_student(job, folder, device)?;
         let optimizer = Optimizer::load(job.config.optimizer(), &state.join(OPTIMIZER))?;
         fs::copy(folder.join("metrics.jsonl"), metrics)?;
@@ -132,29 +134,15 @@ impl Teacher {
     }
 }
 
-/// Masks decide where a run is in its schedule, also with the weights of another model, whose optimizer is not there to go on.
-fn warn_of_a_late_start(job: &Job, counters: &Counters) {
-    let Done { at, total, .. } = counters.done(job.config.budget, job.plan.steps());
-    if at > 0.0 {
-        let rate = job.config.schedule(total).between(at, at + 1.0);
-        tracing::warn!(
-            "{}: begins with epoch {}, so that with --init the schedule begins at step {at} of {total}: at once with the \
-             learning rate {rate:.2e}, without warmup, and with an optimizer that has seen no gradient; to begin anew take masks \
-             with first_epoch = 0, to go on name the round before with --continue-from",
-            job.paths.masks.display(),
-            job.span.first_epoch
-        );
-    }
-}
-
 fn check_order(job: &Job, (folder, manifest): (&Path, &Manifest), earlier: &Counters) -> Result<()> {
-    let (stopped, first) = (earlier.step, job.first_step());
-    if stopped == first {
+    let (stopped, first, steps) = (earlier.step, job.first_step(), job.plan.steps());
+    let own_budget_is_used_up = is_used_up(job.config.budget, earlier, steps);
+    if stopped == first && !own_budget_is_used_up {
         return Ok(());
     }
     let what =
         format!("{}: stopped at step {stopped}, but the masks begin at step {first}", folder.display());
-    if stopped < first && used_up(manifest, earlier, job.plan.steps()) {
+    if stopped <= first && (own_budget_is_used_up || is_used_up(budget_of(manifest), earlier, steps)) {
         return Err(Fault::usage(format!("{what}: its budget, which counts all rounds, was used up"))
             .remedy("raise budget from the first round on, or leave this round out")
             .into());
@@ -162,9 +150,12 @@ fn check_order(job: &Job, (folder, manifest): (&Path, &Manifest), earlier: &Coun
     Err(Fault::input(what).remedy("train the rounds in order, with the same batch_size and tokens").into())
 }
 
-/// Whether a budget ended a run, and not its masks.
-fn used_up(manifest: &Manifest, counters: &Counters, steps: u64) -> bool {
-    let budget: Option<Budget> = serde_json::from_value(manifest.config["budget"].clone()).unwrap_or(None);
+fn budget_of(manifest: &Manifest) -> Option<Budget> {
+    serde_json::from_value(manifest.config["budget"].clone()).unwrap_or(None)
+}
+
+/// Whether a run that stands at `counters` has nothing left of `budget`.
+fn is_used_up(budget: Option<Budget>, counters: &Counters, steps: u64) -> bool {
     let Done { at, total, .. } = counters.done(budget, steps);
     budget.is_some() && at >= total
 }

@@ -91,9 +91,15 @@ fn recipe(job: &Job, trained: &Trained) -> String {
         (first, last) if first == last => format!("Epoch {last}"),
         (first, last) => format!("Epochs {first} to {last}"),
     };
+    let steps = trained.counters.step;
+    let cut = if steps < job.end_step() {
+        format!(" as far as the budget reached ({:.2} epochs)", job.plan.epochs(steps))
+    } else {
+        String::new()
+    };
     format!(
-        "## Recipe\n\n{epochs} of {}, {} steps in all.\n\n```json\n{:#}\n```\n",
-        job.config.epochs, trained.counters.step, job.recipe.config
+        "## Recipe\n\n{epochs} of {}{cut}, {steps} steps in all.\n\n```json\n{:#}\n```\n",
+        job.config.epochs, job.recipe.config
     )
 }
 

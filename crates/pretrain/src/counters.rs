@@ -111,7 +111,7 @@ impl Counters {
 
 fn diverged(found: &str) -> anyhow::Error {
     Fault::failed(format!("training diverged: {found}"))
-        .remedy("lower lr or lengthen warmup; the last good checkpoint is kept; run.divergence = 0 goes on")
+        .remedy("lower lr or lengthen warmup; run.divergence = 0 goes on")
         .into()
 }
 

@@ -15,11 +15,13 @@ mod finite;
 #[path = "../tests/fixture/mod.rs"]
 #[expect(dead_code, reason = "the tests of the command line use the rest")]
 mod fixture;
+mod flops;
 mod job;
 mod journal;
 mod online;
 mod plan;
 mod publish;
+mod remarks;
 mod shards;
 mod step;
 mod student;

@@ -16,13 +16,15 @@ use fs_err as fs;
 use rand::Rng;
 
 use crate::begin::{Begin, Teacher};
-use crate::config::{Budget, Done, ObjectiveConfig, Positions};
+use crate::config::{Budget, Done, ObjectiveConfig};
 use crate::counters::{Counters, Logged};
 use crate::data::{Corpus, Example};
 use crate::finite::is_finite;
+use crate::flops;
 use crate::job::Job;
 use crate::journal::{Journal, METRICS, StepRow};
 use crate::online::{Freshness, Now, Online};
+use crate::remarks;
 use crate::shards::{Lesson, Shards, Task};
 use crate::step::Losses;
 use crate::validation::Validation;
@@ -53,11 +55,10 @@ pub(crate) fn train(job: &Job, bench: &Workbench, devices: &Devices, names: &str
     trainer.validate_at_the_start()?;
     let corpus = job.corpus();
     while !trainer.has_ended() {
-        trainer.epoch(&corpus)?;
+        trainer.epoch(&corpus).inspect_err(|error| remarks::of_a_failure(error, &trainer.checkpoints))?;
     }
     trainer.progress.finish();
-    trainer.warn_of_an_early_end();
-    trainer.warn_of_a_phase_without_end();
+    remarks::of_the_end(job, trainer.done(), trainer.before_last_step);
     Ok(trainer.finish())
 }
 
@@ -74,6 +75,8 @@ struct Trainer<'a> {
     progress: Progress,
     /// When the seconds of a budget were last counted.
     clock: Instant,
+    /// Where the horizon stood before the last step of this process.
+    before_last_step: Option<Done>,
 }
 
 impl<'a> Trainer<'a> {
@@ -117,6 +120,7 @@ impl<'a> Trainer<'a> {
             journal,
             progress,
             clock: Instant::now(),
+            before_last_step: None,
         })
     }
 
@@ -164,7 +168,8 @@ impl<'a> Trainer<'a> {
             self.counters.tokens += tokens;
             return Ok(());
         }
-        let (done, config) = (self.done(), &self.job.config);
+        let (done, job, config) = (self.done(), self.job, &self.job.config);
+        self.before_last_step = Some(done);
         let objective = config.objective.at(&config.transfer, done);
         let seed = keyed(config.seed, "dropout", self.counters.step, 0).next_u64();
         self.shards.device().seed(seed);
@@ -181,11 +186,11 @@ impl<'a> Trainer<'a> {
             row.staleness = Some((now.tokens - self.counters.earlier_tokens) as f64);
         }
         let updated = self.shards.update(|model| self.optimizer.step(rate, model, gradients));
-        row.grad_norm =
-            updated.with_context(|| format!("step {} (the last good checkpoint is kept)", row.step))?;
+        row.grad_norm = updated.with_context(|| format!("step {}", row.step))?;
         self.counters.step = row.step;
         self.counters.tokens = row.tokens;
-        self.counters.flops += self.flops(batch, &objective);
+        self.counters.flops +=
+            flops::of_step(&job.student, self.shards.teacher().config(), &objective, batch);
         self.counters.count_loss(row.loss, row.ce, self.most_cross_entropy())?;
         self.count_seconds();
         self.progress.inc(tokens);
@@ -272,7 +277,7 @@ impl<'a> Trainer<'a> {
         let model = self.model();
         if !is_finite(model) {
             return Err(Fault::failed("training diverged: a weight is no longer a number")
-                .remedy("lower lr or lengthen warmup; the last good checkpoint is kept")
+                .remedy("lower lr or lengthen warmup")
                 .into());
         }
         let masks = self.online.as_ref().map_or(0, Online::rows);
@@ -329,34 +334,6 @@ impl<'a> Trainer<'a> {
         self.counters.step >= self.job.end_step() || (self.job.config.budget.is_some() && at >= total)
     }
 
-    fn warn_of_an_early_end(&self) {
-        let Done { at, total, .. } = self.done();
-        let last = self.job.span.end_epoch() == self.job.config.epochs;
-        if self.job.config.budget.is_some() && last && at < total {
-            tracing::warn!(
-                "the masks end after {:.1} % of the budget, and with them the schedule: make masks for more epochs \
-                 (ROUNDS and ROUND_EPOCHS of make)",
-                100.0 * at / total
-            );
-        }
-    }
-
-    /// What comes after a first phase of so many tokens may never have come.
-    fn warn_of_a_phase_without_end(&self) {
-        let (config, done) = (&self.job.config, self.done());
-        let transfers = [("transfer", Some(config.transfer)), ("mask_transfer", config.mask_transfer)];
-        for (name, transfer) in transfers {
-            let endless = transfer.is_some_and(|transfer| !transfer.is_over(done));
-            if endless && self.job.span.end_epoch() == config.epochs {
-                tracing::warn!(
-                    "{name}.init_tokens: training ended after {} tokens, before its first phase did: what \
-                     should follow was never seen",
-                    done.tokens
-                );
-            }
-        }
-    }
-
     /// Time that a budget of seconds counts ends here, and begins again.
     fn count_seconds(&mut self) {
         if matches!(self.job.config.budget, Some(Budget::Seconds(_))) {
@@ -377,23 +354,5 @@ impl<'a> Trainer<'a> {
         let rise = self.job.config.run.divergence;
         let guessing = (self.job.student.vocab_size as f64).ln();
         (rise > 0.0 && self.job.config.objective.ce > 0.0).then_some(guessing + rise)
-    }
-
-    /// Forward and backward pass are three forward passes; a teacher makes one where `objective` asks it. The last layer computes
-    /// the masked positions, or all that a teacher is compared at; heads are asked at the masked ones, and at all others to
-    /// distil there; a teacher's, only to distil.
-    fn flops(&self, batch: &[Example], objective: &ObjectiveConfig) -> f64 {
-        let teacher = self.shards.teacher().config().filter(|_| objective.needs_teacher());
-        let everywhere = teacher.is_some() && objective.positions == Positions::All;
-        let distils = objective.kd > 0.0;
-        let row = |row: &Example| {
-            let (tokens, masked) = (row.input_ids.len(), row.positions.len());
-            let states = if everywhere { tokens } else { masked };
-            let heads = if distils { states } else { masked };
-            let asked = if distils { heads } else { 0 };
-            3.0 * self.job.student.pass_flops(tokens, states, heads)
-                + teacher.map_or(0.0, |teacher| teacher.pass_flops(tokens, states, asked))
-        };
-        batch.iter().map(row).sum()
     }
 }

@@ -156,7 +156,22 @@ fn weights_that_begin_late_are_warned_of() -> Result<()> {
     assert!(late.contains("begins at step 24 of 96") && late.contains("first_epoch = 0"), "{late}");
     // With a budget of tokens it begins anew.
     for text in [said(&anew, &[])?, said(&later, &["--set", "budget={tokens=500}"])?] {
-        assert!(!text.contains("--continue-from"), "{text}");
+        assert!(!text.contains("schedule begins at"), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn fractions_that_leave_no_steps_to_a_phase_are_refused() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    for (fraction, found) in
+        [(0.99, "a first phase of 24 of 24 steps"), (0.01, "a first phase of 0 of 24 steps")]
+    {
+        let transfer = format!("mask_transfer={{mode='after-init',init_fraction={fraction}}}");
+        let mut command = session.command(&masks, "model");
+        command.arg("--init-masks").arg(&masks).args(["--set", "epochs=1", "--set", &transfer]);
+        expect_failure(&mut command, 2, found)?;
     }
     Ok(())
 }
@@ -172,6 +187,17 @@ fn a_budget_that_ended_the_round_before_is_named() -> Result<()> {
         second.arg("--continue-from").arg(&first).args(["--set", budget]);
         expect_failure(&mut second, 2, "stopped at step 20, but the masks begin at step 24: its budget")?;
     }
+    // One that ends with the round leaves nothing for another, unless that has more.
+    let first = session.train(&session.fixture.masks(0, 1)?, "whole", &["--set", "budget={steps=24}"])?;
+    let second = |budget| {
+        let mut second = session.command(&masks, "second");
+        second.arg("--continue-from").arg(&first).args(["--set", budget]);
+        second
+    };
+    let other = second("budget={steps=48}").output()?;
+    assert!(stderr(&other).contains("not the schedule of the round before (budget: "), "{}", stderr(&other));
+    expect_failure(&mut second("budget={steps=24}"), 2, "which counts all rounds, was used up")?;
+    assert!(other.status.success());
     Ok(())
 }
 

@@ -355,6 +355,11 @@ fn contradictions_are_named() -> Result<()> {
         "[online]",
     )?;
     expect_failure(&mut run(&sets(&["budget={miles=3}"])), 2, "miles")?;
+    expect_failure(&mut run(&sets(&["momentum=0.5"])), 2, "momentum = 0.5; it must be left out")?;
+    expect_failure(&mut run(&sets(&["cooldown=0.7"])), 2, "cooldown = 0.7; it must be left out")?;
+    expect_failure(&mut run(&sets(&["objective.temperature=7.0"])), 2, "but there is no teacher")?;
+    let both = sets(&["budget={steps=3}", "budget.tokens=9"]);
+    expect_failure(&mut run(&both), 2, "`budget` has several keys, of which it takes one; leave one")?;
     expect_failure(&mut run(&sets(&["budget={steps=0}"])), 2, "budget.steps = 0; it must be at least 1")?;
     expect_failure(run(&sets(&["epochs=4000000000"])).arg("--dry-run"), 2, "epochs = 4000000000")?;
     expect_failure(&mut run(&sets(&["eps=inf"])), 2, "eps = inf")?;

@@ -143,6 +143,12 @@ impl Transfer {
         self.mode == TransferMode::Complete || self.phase(done) >= 1.0
     }
 
+    /// The length of the first phase in units of a horizon of `total` of them, where that is by a fraction.
+    pub(crate) fn first_phase(&self, total: f64) -> Option<f64> {
+        let by_fraction = self.mode != TransferMode::Complete && self.init_tokens.is_none();
+        by_fraction.then_some((self.init_fraction * total).round())
+    }
+
     /// How much of the phase is over, from 0 to 1.
     fn phase(&self, done: Done) -> f64 {
         let (at, length) = match self.init_tokens {

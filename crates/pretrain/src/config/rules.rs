@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use entromask_fault::Fault;
-use entromask_training::Decay;
+use entromask_training::{COOLDOWN, Decay, MOMENTUM, Rule};
 
 use super::{Budget, Config, ObjectiveConfig, OnlineConfig, Run, Transfer, TransferMode};
 
 /// Whether a value is allowed, its key, the value, and what is allowed.
-type Rule = (bool, &'static str, String, &'static str);
+type Allowed = (bool, &'static str, String, &'static str);
 
 const FRACTION: &str = "from 0 to 1";
 const ABOVE_0: &str = "finite and above 0";
@@ -50,7 +50,7 @@ impl Config {
         }
     }
 
-    fn size_rules(&self) -> Vec<Rule> {
+    fn size_rules(&self) -> Vec<Allowed> {
         let epochs = (1..=MOST_EPOCHS).contains(&self.epochs);
         let mut rules = vec![
             (self.batch_size > 0, "batch_size", self.batch_size.to_string(), "at least 1"),
@@ -65,7 +65,7 @@ impl Config {
         rules
     }
 
-    fn transfer_rules(&self) -> Vec<Rule> {
+    fn transfer_rules(&self) -> Vec<Allowed> {
         let ObjectiveConfig { ce, kd, .. } = self.objective;
         let learns = self.transfer.mode != TransferMode::AfterInit || ce > 0.0;
         let goes_on = self.transfer.mode != TransferMode::Anneal || ce + kd > 0.0;
@@ -92,7 +92,7 @@ impl Config {
         ]
     }
 
-    fn rate_rules(&self) -> Vec<Rule> {
+    fn rate_rules(&self) -> Vec<Allowed> {
         let share = |value: f64| (0.0..1.0).contains(&value);
         let room = self.decay != Decay::Wsd || self.warmup + self.cooldown <= 1.0;
         vec![
@@ -102,6 +102,18 @@ impl Config {
             (room, "cooldown", self.cooldown.to_string(), "at most what warmup leaves of the horizon"),
             (self.betas.into_iter().all(share), "betas", format!("{:?}", self.betas), "from 0, below 1"),
             (share(self.momentum), "momentum", self.momentum.to_string(), "from 0, below 1"),
+            (
+                self.optimizer == Rule::Muon || is_default(self.momentum, MOMENTUM),
+                "momentum",
+                self.momentum.to_string(),
+                "left out, or optimizer \"muon\": no other has it",
+            ),
+            (
+                self.decay == Decay::Wsd || is_default(self.cooldown, COOLDOWN),
+                "cooldown",
+                self.cooldown.to_string(),
+                "left out, or decay \"wsd\": no other has it",
+            ),
             (is_above_0_in_f32(self.eps), "eps", self.eps.to_string(), ABOVE_0_IN_F32),
             (is_at_least_0(self.weight_decay), "weight_decay", self.weight_decay.to_string(), AT_LEAST_0),
             (is_at_least_0(self.clip), "clip", self.clip.to_string(), AT_LEAST_0),
@@ -109,7 +121,7 @@ impl Config {
     }
 }
 
-fn budget_rule(budget: Budget) -> Rule {
+fn budget_rule(budget: Budget) -> Allowed {
     match budget {
         Budget::Steps(n) => (n > 0, "budget.steps", n.to_string(), "at least 1"),
         Budget::Tokens(n) => (n > 0, "budget.tokens", n.to_string(), "at least 1"),
@@ -117,7 +129,7 @@ fn budget_rule(budget: Budget) -> Rule {
     }
 }
 
-fn run_rules(run: &Run) -> Vec<Rule> {
+fn run_rules(run: &Run) -> Vec<Allowed> {
     let Run { divergence, peak_flops, .. } = *run;
     vec![
         (is_at_least_0(divergence), "run.divergence", divergence.to_string(), AT_LEAST_0),
@@ -125,7 +137,7 @@ fn run_rules(run: &Run) -> Vec<Rule> {
     ]
 }
 
-fn objective_rules(objective: &ObjectiveConfig) -> Vec<Rule> {
+fn objective_rules(objective: &ObjectiveConfig) -> Vec<Allowed> {
     let weights = [objective.ce, objective.kd, objective.cos, objective.hidden];
     let temperature = objective.temperature;
     let layers = !objective.hidden_layers.is_empty();
@@ -147,7 +159,7 @@ fn objective_rules(objective: &ObjectiveConfig) -> Vec<Rule> {
     ]
 }
 
-fn fraction_rule((key, transfer): (&'static str, &Transfer)) -> Rule {
+fn fraction_rule((key, transfer): (&'static str, &Transfer)) -> Allowed {
     let fraction = transfer.init_fraction;
     let has_phases = transfer.mode != TransferMode::Complete && transfer.init_tokens.is_none();
     if has_phases {
@@ -162,9 +174,13 @@ fn fraction_rule((key, transfer): (&'static str, &Transfer)) -> Rule {
     ((0.0..=1.0).contains(&fraction), key, fraction.to_string(), FRACTION)
 }
 
-fn tokens_rule((key, transfer): (&'static str, &Transfer)) -> Rule {
+fn tokens_rule((key, transfer): (&'static str, &Transfer)) -> Allowed {
     let none = transfer.mode != TransferMode::Complete && transfer.init_tokens == Some(0);
     (!none, key, "0".into(), "at least 1: else there is no first phase")
+}
+
+fn is_default(value: f64, default: f64) -> bool {
+    value.to_bits() == default.to_bits()
 }
 
 fn is_above_0(value: f64) -> bool {

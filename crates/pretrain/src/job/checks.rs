@@ -8,7 +8,7 @@ use entromask_encoder::tokenizer;
 use entromask_fault::Fault;
 
 use super::{Paths, Span, Start};
-use crate::config::{Config, Init, OnlineMode, Positions, Transfer};
+use crate::config::{Budget, Config, Init, ObjectiveConfig, OnlineMode, Positions, Transfer};
 
 /// What is wrong, and what to do about it.
 type Problem = (String, &'static str);
@@ -40,6 +40,13 @@ fn guide_problem(config: &Config, paths: &Paths) -> Option<Problem> {
         let remedy =
             "name one with --teacher DIR or --targets DIR, or leave it out; masks have mask_transfer";
         return Some((found.into(), remedy));
+    }
+    let ObjectiveConfig { temperature, positions, .. } = ObjectiveConfig::default();
+    if !guided
+        && (objective.temperature.to_bits() != temperature.to_bits() || objective.positions != positions)
+    {
+        let found = "objective.temperature or objective.positions is set, but there is no teacher";
+        return Some((found.into(), "name one with --teacher DIR or --targets DIR, or leave them out"));
     }
     (paths.targets.is_some() && complex).then_some((
         "--targets: it has no hidden states, and nothing outside of the masked positions".into(),
@@ -180,6 +187,31 @@ pub(super) fn span(span: Span, rows: usize, config: &Config, paths: &Paths) -> R
         ))
         .remedy("name the model of the round before with --continue-from DIR")
         .into());
+    }
+    Ok(())
+}
+
+/// Fractions of few steps may be none of them, or all: then one of two phases would never come.
+pub(super) fn phases(config: &Config, steps: u64) -> Result<()> {
+    let total = match config.budget {
+        None => steps,
+        Some(Budget::Steps(steps)) => steps,
+        Some(Budget::Tokens(_) | Budget::Seconds(_)) => return Ok(()),
+    };
+    let transfers = [("transfer", Some(config.transfer)), ("mask_transfer", config.mask_transfer)];
+    for (name, transfer) in transfers.into_iter().filter_map(|(name, transfer)| Some((name, transfer?))) {
+        let Some(length) =
+            transfer.first_phase(total as f64).filter(|length| !(1.0..total as f64).contains(length))
+        else {
+            continue;
+        };
+        let found = format!(
+            "{name}.init_fraction = {}: a first phase of {length} of {total} steps",
+            transfer.init_fraction
+        );
+        return Err(Fault::usage(found)
+            .remedy("choose a fraction that leaves steps for both phases, or train for longer")
+            .into());
     }
     Ok(())
 }

@@ -143,6 +143,8 @@ impl Job {
         let beside = Beside::new(&paths.masks, &masks);
         let rows = Corpus::new((&paths.tokens, &tokens), beside, config.seed).rows();
         checks::span(span, rows, config, paths)?;
+        let plan = Plan::new(config, rows);
+        checks::phases(config, plan.steps())?;
         let mut semantic = config.semantic();
         semantic["student"] = serde_json::to_value(&student)?;
         semantic["dtype"] = json!(dtype);
@@ -164,7 +166,7 @@ impl Job {
             earlier,
             facts,
             span,
-            plan: Plan::new(config, rows),
+            plan,
             recipe,
         })
     }

@@ -109,7 +109,7 @@ impl Losses {
             return Ok(());
         }
         Err(Fault::failed(format!("training diverged: the loss is {}", self.total))
-            .remedy("lower lr or lengthen warmup; the last good checkpoint is kept")
+            .remedy("lower lr or lengthen warmup")
             .into())
     }
 }

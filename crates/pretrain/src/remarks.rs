@@ -1,0 +1,102 @@
+//! What a run says about its beginning and its end that its numbers do not.
+
+use entromask_artifact::Manifest;
+use entromask_fault::{Class, class_of};
+use entromask_training::Checkpoints;
+use serde_json::Value;
+
+use crate::config::{Done, Transfer};
+use crate::counters::Counters;
+use crate::job::Job;
+
+/// Keys of the configuration that decide the learning rate of a step, and where a phase ends.
+const SCHEDULE: [&str; 8] =
+    ["epochs", "budget", "lr", "warmup", "decay", "cooldown", "transfer", "mask_transfer"];
+
+/// Masks decide where a run is in its schedule, also with the weights of another model, whose optimizer is not there to go on.
+pub(crate) fn of_a_late_start(job: &Job, counters: &Counters) {
+    let Done { at, total, .. } = counters.done(job.config.budget, job.plan.steps());
+    if at > 0.0 {
+        let rate = job.config.schedule(total).between(at, at + 1.0);
+        tracing::warn!(
+            "{}: begins with epoch {}, so that with --init the schedule begins at step {at} of {total}: at once with the \
+             learning rate {rate:.2e}, without warmup, and with an optimizer that has seen no gradient; to begin anew take masks \
+             with first_epoch = 0, to go on name the round before with --continue-from",
+            job.paths.masks.display(),
+            job.span.first_epoch
+        );
+    }
+}
+
+/// A round goes on where the one before stopped, in its own schedule.
+pub(crate) fn of_another_schedule(job: &Job, earlier: &Manifest) {
+    let (before, now) = (&earlier.config, &job.recipe.config);
+    let shown = |value: &Value| if value.is_null() { "none".into() } else { value.to_string() };
+    let changed = SCHEDULE.iter().filter(|key| before[**key] != now[**key]);
+    let changed: Vec<_> =
+        changed.map(|key| format!("{key}: {} -> {}", shown(&before[*key]), shown(&now[*key]))).collect();
+    if !changed.is_empty() {
+        tracing::warn!(
+            "not the schedule of the round before ({}): the learning rate or a phase jumps here",
+            changed.join(", ")
+        );
+    }
+}
+
+/// Of a run that came to its end at `done`; `before` is where the horizon stood before its last step.
+pub(crate) fn of_the_end(job: &Job, done: Done, before: Option<Done>) {
+    if job.span.end_epoch() < job.config.epochs {
+        tracing::info!(
+            "the masks end with epoch {} of {}, and the schedule goes on: the next round begins with --continue-from {}; to end \
+             here set epochs = {}",
+            job.span.end_epoch(),
+            job.config.epochs,
+            job.paths.out.display(),
+            job.span.end_epoch()
+        );
+        return;
+    }
+    early_end(job, done);
+    for (name, transfer) in
+        [("transfer", Some(job.config.transfer)), ("mask_transfer", job.config.mask_transfer)]
+    {
+        if let Some(transfer) = transfer {
+            phase_without_end(name, &transfer, before.unwrap_or(done));
+        }
+    }
+}
+
+/// Of a failure: where one can go on from, if anywhere.
+pub(crate) fn of_a_failure(error: &anyhow::Error, checkpoints: &Checkpoints) {
+    if class_of(error.as_ref()) != Class::Failed {
+        return;
+    }
+    if let Ok(Some(checkpoint)) = checkpoints.latest::<Counters>() {
+        tracing::info!(
+            "the last checkpoint is kept: with the same configuration the run goes on from it, with another one --init {} begins \
+             with its weights",
+            checkpoint.folder.display()
+        );
+    }
+}
+
+fn early_end(job: &Job, Done { at, total, .. }: Done) {
+    if job.config.budget.is_some() && at < total {
+        tracing::warn!(
+            "the masks end after {:.1} % of the budget, and with them the schedule: make masks for more epochs \
+             (ROUNDS and ROUND_EPOCHS of make)",
+            100.0 * at / total
+        );
+    }
+}
+
+/// What comes after a first phase may never have come.
+fn phase_without_end(name: &str, transfer: &Transfer, last: Done) {
+    if !transfer.is_over(last) {
+        let key = if transfer.init_tokens.is_some() { "init_tokens" } else { "init_fraction" };
+        tracing::warn!(
+            "{name}.{key}: the last step began after {} tokens, before the first phase ended: what should follow was never seen",
+            last.tokens
+        );
+    }
+}
