@@ -54,6 +54,9 @@ hash   := \#
 quoted := ' " & ; ( ) < > | * ? ` \ $(hash) $$
 $(foreach v,$(filter $(given),$(choices) DATA PIPELINES MODEL DEVICE GRID),$(foreach c,$(quoted) $(if $(filter DEVICE,$(v)),,:),\
   $(if $(findstring $(c),$(value $(v))),$(error $(v)=$(value $(v)): names and paths without $(c)))))
+# make takes them for its own. A checkpoint's folder may be called lr=1e-3.
+$(foreach v,$(filter $(given),$(choices) DATA),$(foreach c,% $(if $(filter TEACHER REFERENCE,$(v)),,=),\
+  $(if $(findstring $(c),$(value $(v))),$(error $(v)=$(value $(v)): names and paths without $(c)))))
 
 # A comment behind a value leaves blanks at its end.
 $(foreach v,$(choices) DEVICE THREADS JOBS DATA,$(eval override $(v) := $(strip $($(v)))))
@@ -86,6 +89,8 @@ matches = $(shell [[ '$($(2))' =~ ^($(1))$$ ]] && echo yes)
 # The shell reads what begins with a 0 as octal.
 $(foreach v,ROUNDS ROUND_EPOCHS,$(if $(call matches,0|[1-9][0-9]*,$(v)),,\
   $(error $(v)=$($(v)): it must be a number, without zeros before it)))
+# There are rules for each, which take make a while.
+$(if $(call matches,.?.?.,ROUNDS),,$(error ROUNDS=$(ROUNDS): 999 at most))
 $(if $(call matches,|[1-9][0-9]*,THREADS),,$(error THREADS=$(THREADS): a number above 0, or nothing for all cores))
 $(if $(filter after-init anneal,$(FIRST_MODE)),,$(error FIRST_MODE=$(FIRST_MODE): after-init or anneal))
 $(if $(call matches,0[.][0-9]*[1-9],FIRST_UNTIL),,\
@@ -100,23 +105,30 @@ by_entropy := teacher-mask self-mask self-mask-kd
 distilled  := kd self-mask-kd
 readers_of_SCORE := $(by_entropy)
 readers_of_MASK  := $(by_entropy)
+readers_of_TEACHER := teacher-mask $(distilled)
 readers_of_FIRST := teacher-mask
 readers_of_KD      := $(distilled)
 readers_of_DISTILL := $(distilled)
 readers_of_TARGETS := $(distilled)
-$(foreach v,$(filter $(given),SCORE MASK FIRST KD DISTILL TARGETS),$(if $($(v)),$(if $(runs),$(if $(filter $(readers_of_$(v)),$(runs)),,\
+$(foreach v,$(filter $(given),SCORE MASK TEACHER FIRST KD DISTILL TARGETS),$(if $($(v)),$(if $(runs),$(if $(filter $(readers_of_$(v)),$(runs)),,\
   $(error $(v) does nothing for $(runs), only for $(readers_of_$(v)))))))
 $(if $(filter live,$(DISTILL)),$(foreach v,$(filter $(given),TARGETS),$(error TARGETS does nothing with a teacher in memory, only with DISTILL=cached)))
-$(if $(filter $(given),RUN),$(if $(runs),$(if $(filter glue report parity,$(goals)),,$(error RUN does nothing for $(strip $(goals)), only for glue and report))))
+$(foreach v,$(filter $(given),GLUE RUN),$(if $(runs),$(if $(filter glue report parity,$(goals)),,\
+  $(error $(v) does nothing for $(strip $(goals)), only for glue and report))))
 # $(call has_online,recipe): whether it masks by itself while it trains
 has_online = $(shell grep -lE '^ *\[online' $(PIPELINES)/train/$(1).toml 2>/dev/null)
 $(foreach v,$(if $(filter self-mask,$(runs)),TRAIN) $(if $(filter self-mask-kd,$(runs)),KD),$(if $(filter 0,$(ROUNDS)),,$(if $(call has_online,$($(v))),\
   $(error $(v)=$($(v)) masks by itself while it trains and would never see the masks of rounds: train it by pretrain-random (RUN=random)))))
-# $(call temperature,file,section, if it is in one)
-temperature = $(shell awk -v wanted='$(2)' '/^ *\[/ { section = $$1 } section == wanted && sub(/^ *temperature *= */, "") { print $$1 + 0 }' $(1) 2>/dev/null)
-$(if $(filter cached,$(DISTILL)),$(if $(filter kd self-mask-kd,$(runs)),$(foreach wanted,$(call temperature,$(file_of_KD),[objective]),\
-  $(foreach kept,$(call temperature,$(file_of_TARGETS),),$(if $(filter $(wanted),$(kept)),,\
+# $(call temperature,file,key): 2, where it is not set
+temperature = $(shell awk -v wanted='$(2)' '{ sub(/$(hash).*/, "") } /^ *\[/ { gsub(/[][ ]/, ""); here = $$0 "."; next } \
+  { key = value = $$0; sub(/ *=.*/, "", key); sub(/^[^=]*= */, "", value) } here key == wanted { found = value } \
+  here key ".temperature" == wanted && sub(/.*temperature *= */, "", value) { found = value } \
+  END { print found == "" ? 2 : found + 0 }' $(1) 2>/dev/null)
+$(if $(filter cached,$(DISTILL)),$(if $(filter kd self-mask-kd,$(runs)),$(foreach wanted,$(call temperature,$(file_of_KD),objective.temperature),\
+  $(foreach kept,$(call temperature,$(file_of_TARGETS),temperature),$(if $(filter $(wanted),$(kept)),,\
     $(error $(file_of_TARGETS): temperature $(kept), and $(file_of_KD) distils at $(wanted): what is kept holds for one))))))
+# It would mask by itself and be guided by TEACHER at once, which is another run.
+$(if $(filter self-mask,$(runs)),$(if $(filter $(KD),$(TRAIN)),$(error TRAIN=$(TRAIN) is the recipe of KD: make pretrain-self-mask-kd, or RUN=self-mask-kd)))
 
 CARGO_TARGET_DIR ?=
 # One target folder per backend: a CPU build must never replace a GPU build without a word.
@@ -186,9 +198,15 @@ train = $(call run,pretrain) --config $(PIPELINES)/train/$(2).toml --student $(P
 
 # ---- The teacher: `student = "…"` in its file names a model that the pipeline trains itself, `path = "…"` a folder ----
 teacher_file    := $(wildcard $(PIPELINES)/teacher/$(TEACHER).toml)
-teacher_key      = $(if $(teacher_file),$(shell sed -nE 's/^$(1) *= *["\x27]?([^"\x27#]*)["\x27]?.*/\1/p' $(teacher_file)))
-teacher_unknown := $(if $(teacher_file),$(shell grep -vE '^ *(\#.*)?$$|^(student|epochs|path) *=' $(teacher_file) | head -n 1 || true))
-$(if $(teacher_unknown),$(error $(teacher_file): `$(teacher_unknown)`: a teacher has student and epochs, or path))
+quoted_text      = ("[^"]*"|\x27[^\x27]*\x27)
+line_end         = *($(hash).*)?$$
+teacher_key      = $(if $(teacher_file),$(shell sed -nE 's/^$(1) *= *("([^"]*)"|\x27([^\x27]*)\x27|([0-9]+)) $(line_end)/\2\3\4/p' $(teacher_file)))
+teacher_unknown := $(if $(teacher_file),$(shell grep -vP '^ $(line_end)|^(student|path) *= *$(quoted_text) $(line_end)|^epochs *= *[1-9][0-9]* $(line_end)' \
+  $(teacher_file) | head -n 1 || true))
+$(if $(teacher_unknown),$(error $(teacher_file): `$(teacher_unknown)`: a teacher has student = "…" and epochs = 1 or more, or path = "…"))
+$(if $(call teacher_key,path),$(if $(call teacher_key,student)$(call teacher_key,epochs),\
+  $(error $(teacher_file): a model in a folder is not trained here: it has path only, or student and epochs)))
+$(foreach c,$(quoted) :,$(if $(findstring $(c),$(call teacher_key,path)),$(error $(teacher_file): path = $(call teacher_key,path): paths without $(c))))
 $(if $(word 2,$(call teacher_key,path)),$(error $(teacher_file): path = $(call teacher_key,path): paths without blanks only))
 $(if $(filter $(given),TEACHER),$(if $(teacher_file)$(wildcard $(TEACHER)/config.json),,\
   $(error TEACHER=$(TEACHER): no folder with a config.json, and there is no $(PIPELINES)/teacher/$(TEACHER).toml, but $(call names_in,$(PIPELINES)/teacher/))))
@@ -197,7 +215,7 @@ $(if $(teacher_student),$(if $(wildcard $(PIPELINES)/student/$(teacher_student).
   there is no $(PIPELINES)/student/$(teacher_student).toml, but $(call names_in,$(PIPELINES)/student/))))
 teacher_epochs  := $(or $(strip $(call teacher_key,epochs)),$(total_epochs))
 # Folders of different models often have the same name.
-folder_name      = $(notdir $(1:%/=%))-$(shell printf %s '$(abspath $(1))' | sha256sum | cut -c1-8)
+folder_name      = $(subst =,-,$(notdir $(1:%/=%)))-$(shell printf %s '$(abspath $(1))' | sha256sum | cut -c1-8)
 teacher_name    := $(if $(teacher_file),$(TEACHER),$(call folder_name,$(TEACHER)))$(if $(teacher_student),-$(call by,$(TRAIN))-e$(teacher_epochs))
 teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(call by,$(TRAIN))/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
 teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/config.json)
@@ -215,7 +233,7 @@ $(eval $(call random_rule,$(teacher_student),$(teacher_epochs)))
 endif
 else
 $(teacher)/config.json:
-	@echo "TEACHER=$(TEACHER): neither $(PIPELINES)/teacher/$(TEACHER).toml nor a model folder" >&2; exit 3
+	@echo "$(if $(teacher_file),$(teacher_file): path = ,TEACHER=)$(teacher): no model folder, there is no config.json" >&2; exit 3
 endif
 
 # ---- Distillation: from a teacher in memory, or from what it said at the masked positions of $(masks)/X or …/X ----------

@@ -17,7 +17,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 26] = [
+    let cases: [(&[&str], &[&str]); 32] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
@@ -41,6 +41,12 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["pretrain-self-mask", "FIRST=random"], &["FIRST does nothing for self-mask", "teacher-mask"]),
         (&["glue", "RUN=teacher-mask", "KD=kd"], &["KD does nothing for teacher-mask", "self-mask-kd"]),
         (&["pretrain-kd", "TARGETS=top64"], &["TARGETS does nothing", "DISTILL=cached"]),
+        (&["pretrain-self-mask", "TEACHER=small"], &["TEACHER does nothing for self-mask", "teacher-mask"]),
+        (&["pretrain-self-mask", "TRAIN=kd"], &["TRAIN=kd", "pretrain-self-mask-kd"]),
+        (&["pretrain-random", "GLUE=probe"], &["GLUE does nothing for pretrain-random", "glue"]),
+        (&["pretrain-random", "ROUNDS=1000"], &["ROUNDS=1000", "999 at most"]),
+        (&["pretrain-random", "DATA=a=b"], &["DATA=a=b", "without ="]),
+        (&["pretrain-random", "DATA=a%b"], &["DATA=a%b", "without %"]),
         (&["pretrain-self-mask", "RUN=random"], &["RUN does nothing for pretrain-self-mask", "glue"]),
         (&["pretrain-self-mask", "MASK=mixed", "REFERENCE=crates"], &["REFERENCE"]),
         (&["pretrain-random", "CORPUS=my corpus"], &["CORPUS=my corpus", "without blanks"]),
@@ -97,14 +103,24 @@ fn entropies_are_named_for_policies_that_read_them() -> Result<()> {
 }
 
 #[test]
-fn a_path_with_a_blank_in_a_teachers_file_is_refused() -> Result<()> {
+fn what_a_teachers_file_cannot_say_is_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;
     fs::create_dir(folder.path().join("teacher"))?;
-    fs::write(folder.path().join("teacher/mine.toml"), "path = \"/models/my teacher\"\n")?;
     let pipelines = format!("PIPELINES={}", folder.path().display());
-    let (code, printed) = make(&["pretrain-teacher-mask", "TEACHER=mine", &pipelines])?;
-    assert_eq!(code, Some(2), "{printed}");
-    assert!(printed.contains("/models/my teacher") && printed.contains("without blanks"), "{printed}");
+    let files = [
+        ("path = \"/models/my teacher\"\n", "/models/my teacher: paths without blanks"),
+        ("path = \"/models/a#b\"\n", "/models/a#b: paths without #"),
+        ("path = \"it's\"\n", "it's: paths without '"),
+        ("path = \"/models/x\"\nepochs = 2\n", "path only, or student and epochs"),
+        ("student = \"tiny\"\nepochs = 1.5\n", "`epochs = 1.5`: a teacher has"),
+        ("student = \"tiny\"\nepochs = 0\n", "`epochs = 0`: a teacher has"),
+    ];
+    for (text, expected) in files {
+        fs::write(folder.path().join("teacher/mine.toml"), text)?;
+        let (code, printed) = make(&["pretrain-teacher-mask", "TEACHER=mine", &pipelines])?;
+        assert_eq!(code, Some(2), "{text}: {printed}");
+        assert!(printed.contains(expected), "{text}: {printed}");
+    }
     Ok(())
 }
 
@@ -116,6 +132,8 @@ fn pipelines_that_cannot_go_together_are_refused() -> Result<()> {
         ("teacher/mine.toml", "student = \"tinny\"\n"),
         ("train/warm.toml", "[online]\ntemperature = 2\n[objective]\ntemperature = 4.0\n"),
         ("targets/top64.toml", "temperature = 2.0\n"),
+        ("targets/silent.toml", "top_k = 64\n"),
+        ("train/dotted.toml", "objective.temperature = 4.0\n"),
     ];
     for (file, text) in files {
         fs::create_dir_all(folder.path().join(file).parent().expect("a folder"))?;
@@ -124,11 +142,14 @@ fn pipelines_that_cannot_go_together_are_refused() -> Result<()> {
     let pipelines = format!("PIPELINES={}", folder.path().display());
     let (code, printed) = make(&["pretrain-teacher-mask", "TEACHER=mine", &pipelines])?;
     assert!(code == Some(2) && printed.contains("student/tinny.toml"), "{printed}");
-    let (code, printed) = make(&["pretrain-kd", "DISTILL=cached", "KD=warm", &pipelines])?;
-    assert!(
-        code == Some(2) && printed.contains("temperature 2, and") && printed.contains("at 4:"),
-        "{printed}"
-    );
+    for (recipe, kept) in [("warm", "top64"), ("dotted", "silent")] {
+        let choices = [format!("KD={recipe}"), format!("TARGETS={kept}")];
+        let (code, printed) = make(&["pretrain-kd", "DISTILL=cached", &choices[0], &choices[1], &pipelines])?;
+        assert!(
+            code == Some(2) && printed.contains("temperature 2, and") && printed.contains("at 4:"),
+            "{recipe}: {printed}"
+        );
+    }
     Ok(())
 }
 
@@ -203,7 +224,7 @@ fn only_what_was_made_here_is_cleaned() -> Result<()> {
 #[test]
 fn characters_that_shells_and_make_read_are_refused() -> Result<()> {
     for teacher in ["/x/k&l", "g(h)", "o'brien", "c:d", "e;f", "a b", "$(touch x)"] {
-        let (code, printed) = make(&["pretrain-random", &format!("TEACHER={teacher}")])?;
+        let (code, printed) = make(&["pretrain-kd", &format!("TEACHER={teacher}")])?;
         assert_eq!(code, Some(2), "{teacher}: {printed}");
         assert!(printed.contains("without"), "{teacher}: {printed}");
     }

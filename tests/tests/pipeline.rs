@@ -35,15 +35,8 @@ impl Pipeline {
         let mut command = Command::new("make");
         command
             .current_dir(repository())
-            .args([
-                "BUILD=",
-                "CORPUS=small",
-                "STUDENT=micro",
-                "TEACHER=a",
-                "ROUNDS=2",
-                "GLUE=small",
-                "FLAGS=-q",
-            ])
+            .args(["BUILD=", "CORPUS=small", "STUDENT=micro", "ROUNDS=2", "FLAGS=-q"])
+            .args(choices(arguments))
             .arg(format!("BIN={}", binaries().display()))
             .arg(format!("DATA={}", self.data().display()))
             .arg(format!("PIPELINES={}", self.folder.path().join("pipelines").display()))
@@ -99,6 +92,15 @@ impl Pipeline {
         ensure!(text.contains(from), "{config} has no `{from}`");
         Ok(fs::write(&path, text.replace(from, to))?)
     }
+}
+
+/// Those that the goals in `arguments` read: others are refused.
+fn choices(arguments: &[&str]) -> Vec<&'static str> {
+    let names =
+        |parts: &[&str]| arguments.iter().any(|argument| parts.iter().any(|part| argument.contains(part)));
+    let taught = names(&["teacher-mask", "kd"]) && !names(&["TEACHER="]);
+    let measured = names(&["glue", "report"]);
+    taught.then_some("TEACHER=a").into_iter().chain(measured.then_some("GLUE=small")).collect()
 }
 
 #[test]

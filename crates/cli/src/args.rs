@@ -10,6 +10,7 @@ pub const EXIT_CODES_HELP: &str = "Exit codes: 0 done or up to date · 1 failed 
 
 /// The default device.
 const CPU: &str = "cpu";
+const F32: &str = "f32";
 
 /// What `--version` of a stage that computes says: its version, and the backends that it can use. Made once a process, for
 /// clap, which wants it to live as long.
@@ -22,10 +23,14 @@ pub fn long_version(version: &str, backends: &[&str]) -> &'static str {
 /// For clap's `mut_args`, with the flags that [`CommonArgs::refuse`] is told.
 #[must_use]
 pub fn hide_refused(arg: clap::Arg, flags: &[&str]) -> clap::Arg {
-    let flag = arg.get_long().map(|name| format!("--{}", if name == "dtype" { "device" } else { name }));
-    let is_refused = flag.is_some_and(|flag| flags.contains(&flag.as_str()));
+    let flag = arg.get_long().map(|name| format!("--{name}"));
+    let is_refused = flag.is_some_and(|flag| is_among(flags, &flag));
     let is_hidden = arg.is_hide_set();
     arg.hide(is_hidden || is_refused)
+}
+
+fn is_among(flags: &[&str], flag: &str) -> bool {
+    flags.contains(&if flag == "--dtype" { "--device" } else { flag })
 }
 
 /// Flags common to all stages.
@@ -49,7 +54,7 @@ pub struct CommonArgs {
     pub device: String,
     /// Floating-point type: f32 or, on a GPU or a CPU with `AVX512_BF16`, bf16: of the matrix products where a model is trained or a
     /// CPU computes, of all but the softmax over the vocabulary where a GPU scores
-    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = ["f32", "bf16"])]
+    #[arg(long, value_name = "TYPE", default_value = F32, value_parser = ["f32", "bf16"])]
     pub dtype: String,
     /// Threads to use; by default all cores
     #[arg(long, value_name = "N")]
@@ -89,8 +94,8 @@ impl CommonArgs {
         Ok(self.out.as_deref().ok_or_else(missing)?)
     }
 
-    /// Refuses those of `flags` that were given although `command` has no use for them. A device other than the processor is
-    /// one that was given.
+    /// Refuses those of `flags` that were given although `command` has no use for them, and with the device its type. A device
+    /// other than the processor, and a type other than f32, is one that was given.
     ///
     /// # Errors
     /// A [`Fault`] of class usage that names the first one.
@@ -102,8 +107,9 @@ impl CommonArgs {
             ("--out", self.out.is_some()),
             ("--dry-run", self.dry_run),
             ("--device", ![CPU, ""].contains(&self.device.as_str())),
+            ("--dtype", ![F32, ""].contains(&self.dtype.as_str())),
         ];
-        match all.iter().find(|(flag, given)| *given && flags.contains(flag)) {
+        match all.iter().find(|(flag, given)| *given && is_among(flags, flag)) {
             None => Ok(()),
             Some((flag, _)) => {
                 Err(Fault::usage(format!("{command} has no use for {flag}")).remedy("leave it out").into())
@@ -137,14 +143,12 @@ mod tests {
         }
         assert!(parse("--dtype bf16 --pending file --dry-run")?.dry_run);
         for (flags, fine) in
-            [("", true), ("--device cpu", true), ("--device cuda:1", false), ("--device x", false)]
+            [("", true), ("--device cpu", true), ("--device cuda:1", false), ("--dtype bf16", false)]
         {
             let refused = parse(flags)?.refuse("select", &["--device"]);
             assert_eq!(refused.is_ok(), fine, "{flags}");
             assert!(
-                refused
-                    .err()
-                    .is_none_or(|error| error.to_string().contains("select has no use for --device"))
+                refused.err().is_none_or(|error| error.to_string().contains("select has no use for --d"))
             );
         }
         CommonArgs::default().refuse("select", &["--device"])

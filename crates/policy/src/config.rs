@@ -120,6 +120,8 @@ impl Default for Config {
 }
 
 const DEFAULT_MEASURE: &str = "entropy";
+/// Columns of the entropy table that `entromask-score` may write.
+const MEASURES: [&str; 6] = ["entropy", "surprisal", "min_entropy", "renyi2", "margin", "normalized"];
 const SHARE: &str = "a number above 0 and at most 1";
 
 impl Config {
@@ -136,19 +138,31 @@ impl Config {
             return Err(refuse("cap", cap, SHARE));
         }
         self.spread.iter().try_for_each(Spread::validate)?;
+        if !MEASURES.contains(&self.measure.as_str()) {
+            return Err(refuse("measure", &self.measure, &format!("one of {}", MEASURES.join(", "))));
+        }
         self.exclude.iter().try_for_each(|class| class.check_excludable())?;
         self.policy.validate(self)?;
         self.corruption.validate()
     }
 
     /// With the defaults of what has no effect: nothing is measured where a policy looks at no scores, and then a word has
-    /// none either; without cap and spread nothing stops a budget from being spent.
+    /// none either; a cap or spread of 1 forbids nothing, and without them nothing stops a budget from being spent. Excluded
+    /// classes are in one order.
     #[must_use]
     pub fn effective(&self) -> Self {
         let basis = self.policy.basis();
         let measured = matches!(basis, Basis::Measure | Basis::Excess);
-        let limited = self.cap.is_some() || self.spread.is_some();
+        let (cap, spread) =
+            (self.cap.filter(|cap| *cap < 1.0), self.spread.filter(|spread| spread.share < 1.0));
+        let limited = cap.is_some() || spread.is_some();
+        let mut exclude = self.exclude.clone();
+        exclude.sort_by(|one, other| other.cmp(one));
+        exclude.dedup();
         Self {
+            cap,
+            spread,
+            exclude,
             shortfall: if limited { self.shortfall } else { Shortfall::default() },
             measure: if measured { self.measure.clone() } else { DEFAULT_MEASURE.into() },
             whole_word: self

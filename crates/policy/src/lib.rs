@@ -4,7 +4,7 @@
 //! A policy looks at the units of one budget — tokens, or whole words, with their scores — and offers them in the order
 //! in which it wants them; policies are pure functions in a module each and know neither files nor options. What they
 //! choose from and what turns their offers down (the budget, the cap for one token, the spread) is the same for all.
-//! The budget is exact: round(rate · maskable tokens) of each row or part, at least 1, never a special token. All draws
+//! The budget is exact: round(rate · maskable tokens), in double precision, of each row or part, at least 1, never a special token. All draws
 //! are keyed by (seed, row, epoch), so the same bytes come out on any number of threads, and any epoch can be made
 //! alone.
 //!

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use entromask_artifact::{Begun, Cost, OutputSpec, Status, Workbench, epoch_prefix, status, tool};
+use entromask_artifact::{
+    Begun, Cost, Kind, MANIFEST, Manifest, OutputSpec, Status, Workbench, epoch_prefix, status, tool,
+};
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
 use entromask_fault::Fault;
 use entromask_tables::{Masks, Ragged};
@@ -95,6 +97,10 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
 pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths) -> anyhow::Result<()> {
     config.validate()?;
     check_read(config, paths)?;
+    // It mostly comes from elsewhere, and so is there however much has to be made first.
+    if let Some(reference) = paths.reference.as_ref().filter(|reference| reference.join(MANIFEST).exists()) {
+        Manifest::load(reference, Kind::Entropy)?;
+    }
     let mut inputs = vec![paths.tokens.as_path()];
     inputs.extend(paths.entropy.as_deref());
     inputs.extend(paths.reference.as_deref());

@@ -168,6 +168,16 @@ pub(super) fn targets(folder: &Path, targets: &Manifest, masks: &Manifest, confi
     Ok(())
 }
 
+/// Weights that nothing was masked for would be published as they were drawn.
+pub(super) fn masked(masks: &Manifest, config: &Config, folder: &Path) -> Result<()> {
+    if config.online.is_some() || masks.stats["masked"].as_u64() != Some(0) {
+        return Ok(());
+    }
+    Err(Fault::input(format!("{}: nothing is masked, so there is nothing to learn", folder.display()))
+        .remedy("look at the corpus: its rows have special tokens only")
+        .into())
+}
+
 pub(super) fn span(span: Span, rows: usize, config: &Config, paths: &Paths) -> Result<()> {
     let (first, end, masks) = (span.first_epoch, span.end_epoch(), paths.masks.display());
     if span.epochs == 0 || rows == 0 {

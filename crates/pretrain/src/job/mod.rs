@@ -143,6 +143,7 @@ impl Job {
         let beside = Beside::new(&paths.masks, &masks);
         let rows = Corpus::new((&paths.tokens, &tokens), beside, config.seed).rows();
         checks::span(span, rows, config, paths)?;
+        checks::masked(&masks, config, &paths.masks)?;
         let plan = Plan::new(config, rows);
         checks::phases(config, plan.steps())?;
         let mut semantic = config.semantic();

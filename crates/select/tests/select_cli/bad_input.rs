@@ -79,6 +79,9 @@ fn entropies_of_another_origin_are_refused() -> Result<()> {
     let itself = world.path("entropy").display().to_string();
     let same = ["hold the same entropies", "--reference"];
     refused(&world, "entropy", &[&reducible[..], &["--reference", &itself]].concat(), 2, &same);
+    let tokens = world.path("tokens").display().to_string();
+    let early = [&reducible[..], &["--reference", &tokens, "--dry-run"]].concat();
+    refused(&world, "entropy", &early, 3, &["expected an artifact of kind entropy"]);
     refused(&world, "nowhere", &high, 3, &["manifest.json"]);
     refused(&world, "tokens", &high, 3, &["expected an artifact of kind entropy"]);
     refused(
@@ -92,8 +95,8 @@ fn entropies_of_another_origin_are_refused() -> Result<()> {
         &world,
         "entropy",
         &[&high[..], &["--set", "measure=row"]].concat(),
-        3,
-        &["column `row` has the type"],
+        2,
+        &["measure = row; give one of entropy, surprisal, min_entropy"],
     );
     Ok(())
 }

@@ -212,7 +212,12 @@ fn a_second_run_is_up_to_date_and_a_dry_run_says_why_not() -> Result<()> {
     let plan = world.bare("out").args(["--set", "rate=0.3", "--dry-run"]).assert().success();
     assert!(String::from_utf8_lossy(&plan.get_output().stdout).contains("rate: 0.15 -> 0.3"));
     let defaults = ["--set", "measure=entropy", "--set", "budget=row", "--set", "shortfall=relax"];
-    let plan = world.bare("out").args(defaults).args(["--set", "exclude=[]", "--dry-run"]).assert();
+    let nothing = ["--set", "exclude=[]", "--set", "cap=1.0", "--set", "spread={share=1.0,window=9}"];
+    let plan = world.bare("out").args(defaults).args(nothing).arg("--dry-run").assert();
+    assert!(String::from_utf8_lossy(&plan.get_output().stdout).contains("up to date"));
+    world.bare("spared").args(["--set", "exclude=['digits','punctuation']"]).assert().success();
+    let twice = "exclude=['punctuation','digits','punctuation']";
+    let plan = world.bare("spared").args(["--set", twice, "--dry-run"]).assert();
     assert!(String::from_utf8_lossy(&plan.get_output().stdout).contains("up to date"));
     Ok(())
 }
