@@ -495,12 +495,19 @@ define made
   ls -d report/gpu[.]md report/logits[.]safetensors /dev/null; \
   grep -lE '^<title>.* – entromask</title>$$' "$$@" /dev/null || true
 endef
+# $(call theirs,folder): files in it that neither its manifest lists nor a stage gives such names
+theirs = find $(1) -type f ! -path '*/state/*' ! -name '.*' ! -name '*.parquet' ! -name manifest.json ! -path '*-seed[0-9]*' -printf '%P\n' | \
+  grep -vxFf <(if [ -e $(1)/manifest.json ]; then sed -nE 's/.*"file": *"([^"]*)".*/\1/p' $(1)/manifest.json; else printf '%s\n' $(unfinished); fi) || true
+unfinished := config.json model.safetensors tokenizer.json tokenizer_config.json special_tokens_map.json metrics.jsonl speed.jsonl masks.jsonl \
+  README.md report.json results.json
 clean: ## Remove everything that was made in data/ (the samples stay, and all that is somebody's)
 	$(if $(filter environment,$(origin_of_data)),$(error DATA=$(DATA) comes from the environment: make clean DATA=$(DATA), if it is meant))
 	@made=$$($(made)); made=$$(grep -vx /dev/null <<<"$$made" | sort -u || true); \
 	  [ -n "$$made" ] || { echo "DATA=$(DATA): nothing in it was made here" >&2; exit $(if $(filter command,$(origin_of_data)),2,0); }; \
 	  cd "$(DATA)" >/dev/null; while read -r path; do \
 	    if [ -e "$$path/.lock" ] && ! flock --nonblock "$$path/.lock" true; then echo "kept $(DATA)/$$path, which is being written" >&2; continue; fi; \
+    theirs=$$($(call theirs,"$$path")); if [ -d "$$path" ] && [ -n "$$theirs" ]; then \
+      echo "kept $(DATA)/$$path, which holds files that no stage made: $$(head -n 3 <<<"$$theirs" | paste -sd ' ')" >&2; continue; fi; \
     echo "removed $(DATA)/$$path"; rm -rf "$$path"; rmdir -p --ignore-fail-on-non-empty "$$(dirname "$$path")" 2>/dev/null || true; \
 	  done <<<"$$made"
 

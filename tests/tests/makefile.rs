@@ -196,6 +196,12 @@ fn only_what_was_made_here_is_cleaned() -> Result<()> {
     ];
     let theirs = [
         ("models/bert/config.json", "{}"),
+        (
+            "models/sample/noted/manifest.json",
+            r#"{"kind": "model", "key": "0", "outputs": [{"file": "README.md"}]}"#,
+        ),
+        ("models/sample/noted/README.md", "a card"),
+        ("models/sample/noted/notes/first try.md", "mine"),
         ("models/sample/notes.txt", "mine"),
         ("models/.lock", ""),
         ("tokens/site/manifest.json", r#"{"name": "a web page", "kind": "site", "key": "0"}"#),
@@ -211,6 +217,7 @@ fn only_what_was_made_here_is_cleaned() -> Result<()> {
     }
     let (code, printed) = make(&["clean", &format!("DATA={}", folder.path().display())])?;
     assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("noted, which holds files that no stage made: notes/first try.md"), "{printed}");
     for (file, _) in theirs {
         assert!(place(file).exists(), "{file} is gone: {printed}");
     }

@@ -37,11 +37,24 @@ pub(crate) fn of_file(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// The digests of many files, taken from `memory` where a large file's [`Stamp`] has not changed.
-pub(crate) fn of_files(files: &[PathBuf], memory: &Path) -> anyhow::Result<Vec<String>> {
-    let mut remembered = Memory::load(memory);
+/// The digests of many files; those of large ones are remembered in the user's cache as long as their [`Stamp`] does not change.
+pub(crate) fn of_files(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+    of_files_by(files, cache_folder().map(|cache| cache.join("entromask/digests.json")).as_deref())
+}
+
+/// As the XDG base directory specification has it.
+fn cache_folder() -> Option<PathBuf> {
+    let given = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    given("XDG_CACHE_HOME").or_else(|| Some(given("HOME")?.join(".cache")))
+}
+
+/// Without `memory` nothing is remembered.
+fn of_files_by(files: &[PathBuf], memory: Option<&Path>) -> anyhow::Result<Vec<String>> {
+    let mut remembered = memory.map(Memory::load).unwrap_or_default();
     let digests = files.iter().map(|file| remembered.digest(file)).collect::<anyhow::Result<_>>()?;
-    remembered.save(memory);
+    if let Some(memory) = memory {
+        remembered.save(memory);
+    }
     Ok(digests)
 }
 
@@ -100,7 +113,8 @@ impl Memory {
             && let Ok(bytes) = serde_json::to_vec(self)
         {
             let beside = path.with_extension(format!("tmp-{}", std::process::id()));
-            let _ = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+            let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+            let _ = folder.and_then(|()| fs::write(&beside, bytes)).and_then(|()| fs::rename(&beside, path));
         }
     }
 
@@ -169,7 +183,7 @@ mod tests {
         let fresh = Stamp::of(&fs::metadata(&file)?);
         let settled = Stamp { changed: (fresh.changed.0 - 60, 0), ..Stamp::of(&fs::metadata(&file)?) };
         assert_eq!((fresh.is_settled(), settled.is_settled()), (false, true));
-        let digests = of_files(std::slice::from_ref(&file), &memory)?;
+        let digests = of_files_by(std::slice::from_ref(&file), Some(&memory))?;
         assert_eq!(digests, [of_file(&file)?]);
         let kept = Memory {
             files: [(file.clone(), Entry { stamp: settled, blake3: "abc".into() })].into(),

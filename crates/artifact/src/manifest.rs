@@ -11,7 +11,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::recipe::{Input, MEMORY};
+use crate::recipe::Input;
 use crate::remains::Remains;
 use crate::{digest, lock};
 
@@ -244,7 +244,7 @@ impl Manifest {
         let read: Vec<_> = self.outputs.iter().filter(|output| !output.log && reads(&output.file)).collect();
         read.iter().try_for_each(|output| output.verify_size(dir))?;
         let paths: Vec<_> = read.iter().map(|output| dir.join(&output.file)).collect();
-        let digests = digest::of_files(&paths, Path::new(MEMORY))?;
+        let digests = digest::of_files(&paths)?;
         read.iter().zip(digests).try_for_each(|(output, found)| output.compare(dir, &found))
     }
 

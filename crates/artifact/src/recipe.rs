@@ -10,9 +10,6 @@ use serde_json::{Value, json};
 use crate::digest;
 use crate::manifest::{Kind, MANIFEST, Manifest};
 
-/// Where the digests of large external files are remembered, relative to the working folder.
-pub(crate) const MEMORY: &str = "data/.digests.json";
-
 /// Extensions of what is read of a model's folder: weights, configuration and tokenizer.
 const OF_A_MODEL: [&str; 4] = ["safetensors", "bin", "json", "txt"];
 
@@ -90,8 +87,8 @@ impl Input {
     /// A [`Fault`] of class input if a file cannot be read, with `remedy`, which names the flag or key that `path` was
     /// given by.
     pub fn files(role: &str, path: &Path, files: &[PathBuf], remedy: &str) -> anyhow::Result<Self> {
-        let digests = digest::of_files(files, Path::new(MEMORY))
-            .map_err(|error| Fault::input(format!("{error:#}")).remedy(remedy))?;
+        let digests =
+            digest::of_files(files).map_err(|error| Fault::input(format!("{error:#}")).remedy(remedy))?;
         let content = blake3::hash(digests.concat().as_bytes()).to_hex().to_string();
         Ok(Self { role: role.into(), kind: "files".into(), content, path: path.into() })
     }
