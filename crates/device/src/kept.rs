@@ -2,7 +2,7 @@
 
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 
-/// Has compiled kernels kept beside the choices between them. CubeCL 0.11 keeps them only if it is told to, before it is first
+/// Has compiled kernels kept beside the choices between them. `CubeCL` 0.11 keeps them only if it is told to, before it is first
 /// used; the rest of a user's `cubecl.toml` holds.
 pub(crate) fn keep_kernels() {
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
@@ -15,7 +15,7 @@ pub(crate) fn keep_kernels() {
 mod tests {
     use super::*;
 
-    /// On a device, since it has to be told before CubeCL is first used.
+    /// On a device, since it has to be told before `CubeCL` is first used.
     #[test]
     fn kernels_are_kept_on_the_device() {
         let Ok(device) = std::env::var("ENTROMASK_TEST_DEVICE") else { return };

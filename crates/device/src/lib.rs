@@ -23,6 +23,7 @@ use entromask_kernels::{Products, has_bf16_products};
 
 use probe::Types;
 
+pub use entromask_kernels::is_cpu;
 pub use spec::{Backend, Spec, list};
 
 /// Opens `spec` (`cpu`, `wgpu[:n]`, `vulkan[:n]`, `cuda[:n]`) with `dtype` (`f32` or `bf16`) as the type of new
@@ -135,11 +136,6 @@ pub fn check_dtype(list: &str, dtype: &str) -> Result<()> {
 /// Backends of this binary, in the order in which the help lists them.
 pub fn compiled() -> Vec<&'static str> {
     Backend::ALL.into_iter().filter(|backend| backend.is_compiled()).map(Backend::name).collect()
-}
-
-/// Whether `device` is the CPU, with or without automatic differentiation.
-pub fn is_cpu(device: &Device) -> bool {
-    *device == Device::flex()
 }
 
 fn float_dtype(name: &str) -> Result<FloatDType> {

@@ -58,7 +58,7 @@ impl Spec {
     /// The burn device, not yet used. Fails when the backend was not compiled in.
     pub(crate) fn device(self) -> Result<Device> {
         match self.backend {
-            Backend::Cpu => Ok(Device::flex()),
+            Backend::Cpu => Ok(entromask_kernels::cpu()),
             #[cfg(feature = "wgpu")]
             Backend::Wgpu => Ok(Device::wgpu(gpu(self.index))),
             #[cfg(feature = "vulkan")]

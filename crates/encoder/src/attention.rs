@@ -3,8 +3,8 @@
 use burn::nn::Dropout;
 use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Device, Int, Tensor};
-use entromask_kernels::{Products, attention, attention_weights};
+use burn::tensor::{Bool, Int, Tensor};
+use entromask_kernels::{Products, attention, attention_weights, is_cpu};
 
 use crate::Batch;
 
@@ -22,7 +22,7 @@ pub(crate) fn attend(
     products: Products,
 ) -> Tensor<4> {
     match (query.is_autodiff(), products) {
-        (false, Products::AsTensors) if query.device() == Device::flex() => {
+        (false, Products::AsTensors) if is_cpu(&query.device()) => {
             module::attention(query, key, value, hidden, None, AttentionModuleOptions::default())
         }
         (false, Products::AsTensors) => attention(query, key, value, hidden),
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn single_operations_give_what_the_fused_one_gives() {
-        let (device, no_dropout) = (Device::flex(), DropoutConfig::new(0.0).init());
+        let (device, no_dropout) = (entromask_kernels::cpu(), DropoutConfig::new(0.0).init());
         let [batch_size, heads, n, length, size] = [3, 2, 5, 40, 16];
         // bf16 rounds scores of about 8 by 1/64, and so weights by as much of themselves.
         for (dtype, tolerance) in [(FloatDType::F32, 1e-5), (FloatDType::BF16, 0.05)] {

@@ -1,12 +1,12 @@
 //! A decoder on a GPU, in blocks of tokens.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
-use crate::Products;
 use crate::cube::{SUMS, softmax_sums};
 use crate::head::{Details, Measures};
 use crate::peaks::Peaks;
 use crate::softmax::Online;
+use crate::{Products, is_cpu};
 
 /// Tokens of a block.
 pub(crate) const BLOCK: usize = 8_192;
@@ -45,7 +45,7 @@ impl Blocks {
             Block { weight: rows.transpose(), bias, start, tokens }
         };
         let blocks = || (0..vocab_size).step_by(BLOCK).map(block).collect();
-        (weight.device() != Device::flex()).then(|| Self { blocks: blocks(), vocab_size })
+        (!is_cpu(&weight.device())).then(|| Self { blocks: blocks(), vocab_size })
     }
 
     /// What the blocks reduce to for each row of `hidden` `[n, hidden_size]` and its target, `[n, blocks · SUMS]`.

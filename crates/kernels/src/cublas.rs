@@ -1,7 +1,7 @@
 //! Matrix products on NVIDIA GPUs by cuBLASLt.
 //!
 //! burn times its own kernels for each shape of a product and, in 0.22.1, has none for the tensor cores of Hopper that fuse
-//! with what follows. NVIDIA's library needs no such search. It is looked for at run time, where the CUDA toolkit or PyTorch
+//! with what follows. NVIDIA's library needs no such search. It is looked for at run time, where the CUDA toolkit or `PyTorch`
 //! put it; without it burn multiplies.
 
 mod call;
@@ -44,6 +44,7 @@ pub fn multiplies_on(device: &Device) -> bool {
     is_cuda(device.as_dispatch()) && *IS_PRESENT.get_or_init(library::is_present)
 }
 
+#[allow(clippy::match_wildcard_for_single_variants, reason = "with other features there are others")]
 fn is_cuda(device: &DispatchDevice) -> bool {
     match device {
         DispatchDevice::Cube(device) => matches!(device, cubecl::Device::Cuda(_)),
@@ -108,7 +109,7 @@ pub trait CublasProduct: Backend {
 }
 
 impl Manner {
-    fn dtype(&self, of_factors: DType) -> DType {
+    fn dtype(self, of_factors: DType) -> DType {
         if self.is_widened { DType::F32 } else { of_factors }
     }
 }
@@ -146,6 +147,7 @@ impl CublasProduct for CubeBackend {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "its caller has no further use for it")]
 fn multiply(
     left: CubeTensor,
     right: CubeTensor,

@@ -90,6 +90,7 @@ pub struct Pending {
 
 /// Of some positions.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are a few at a time")]
 enum Chunk {
     Plain(Tensor<1>, Tensor<1>, Option<DetailTensors>),
     #[cfg(feature = "cube")]

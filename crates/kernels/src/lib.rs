@@ -23,6 +23,7 @@ mod backward;
 mod bf16;
 #[cfg(feature = "cube")]
 mod blocks;
+mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 #[cfg(feature = "cublas")]
@@ -52,6 +53,7 @@ pub use backward::{
     TrainedNorm, TrainedVocabulary, VocabularyGradient,
 };
 pub use bf16::has_bf16_products;
+pub use cpu::{cpu, is_cpu};
 #[cfg(feature = "cublas")]
 pub use cublas::multiplies_on as cublas_multiplies_on;
 pub use device_head::{DeviceHead, Measured, Pending};

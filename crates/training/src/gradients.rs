@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use entromask_kernels::is_cpu;
 use rayon::prelude::*;
 
 use crate::scalars;
@@ -27,7 +28,7 @@ pub(crate) enum Gradient {
 impl Gradients {
     /// Takes the gradients of `module`'s parameters out of the result of a backward pass.
     pub fn collect<M: Module>(module: &M, backward: burn::tensor::Gradients) -> Self {
-        Self::collect_in(module, backward, |device| *device == Device::flex())
+        Self::collect_in(module, backward, is_cpu)
     }
 
     /// L2 norm over all parameters together. Not finite if any gradient is not.

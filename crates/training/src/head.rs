@@ -12,8 +12,8 @@
 //! ∂h = G·W, ∂W = Gᵀ·h, ∂b = Σ G. The plain form is [`cross_entropy`](crate::cross_entropy) and
 //! [`distillation`](crate::distillation); tests compare the two.
 
-use burn::tensor::{Device, Tensor, TensorData};
-use entromask_kernels::Products;
+use burn::tensor::{Tensor, TensorData};
+use entromask_kernels::{Products, is_cpu};
 
 use crate::logits::{ChunkLoss, Mean, Taught};
 use crate::soft::SoftTargets;
@@ -94,7 +94,7 @@ pub fn head_loss(
 }
 
 pub(crate) fn is_on_cpu(tensor: &Tensor<2>) -> bool {
-    tensor.device() == Device::flex()
+    is_cpu(&tensor.device())
 }
 
 /// Positions whose logits are in memory at once.
@@ -247,7 +247,7 @@ mod tests {
 
     fn wave<const D: usize>(shape: [usize; D], step: f32) -> Tensor<D> {
         let values: Vec<f32> = (0..shape.iter().product()).map(|i| (i as f32 * step).sin() * 1.5).collect();
-        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+        Tensor::from_data(TensorData::new(values, shape), &entromask_kernels::cpu())
     }
 
     fn tracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {

@@ -51,7 +51,7 @@ impl Shares {
 
 /// Whether the 32 bits that kernels count with are enough.
 pub(super) fn is_indexable(tensor: &CubeTensor) -> bool {
-    tensor.meta.shape()[0] * tensor.meta.strides()[0] <= u32::MAX as usize
+    u32::try_from(tensor.meta.shape()[0] * tensor.meta.strides()[0]).is_ok()
 }
 
 /// Elements that a unit reads at once where all `lengths` are multiples of them.

@@ -64,12 +64,12 @@ impl Call {
         for start in &self.plan.starts {
             let at = first.behind(*start, self.types);
             let key = Key::new(self.plan.geometry, self.types, at);
-            launch(key, at, self.scale, queue).map_err(|error| failure(&error, key))?;
+            launch(key, at, self.scale, queue).map_err(|error| failure(error, key))?;
         }
         Ok(())
     }
 }
 
-fn failure(error: &CublasError, key: Key) -> ServerError {
+fn failure(error: CublasError, key: Key) -> ServerError {
     ServerError::Generic { reason: format!("cuBLASLt: {error} for {key:?}"), backtrace: BackTrace::capture() }
 }

@@ -13,6 +13,7 @@ fn integers(shape: &[usize], first: usize) -> TensorData {
     )
 }
 
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn device() -> Option<Device> {
     let device =
         std::env::var("ENTROMASK_TEST_DEVICE").is_ok_and(|name| name == "cuda").then(|| Device::cuda(0));
@@ -27,7 +28,7 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("reads as f32")
 }
 
-fn check<const D: usize>(data: [TensorData; 2], arrange: [fn(Tensor<D>) -> Tensor<D>; 2]) {
+fn check<const D: usize>(data: &[TensorData; 2], arrange: [fn(Tensor<D>) -> Tensor<D>; 2]) {
     let Some(device) = device() else { return };
     for dtype in [DType::F32, DType::BF16] {
         let multiply = |device: &Device, multiply: fn(Tensor<D>, Tensor<D>) -> Tensor<D>| {
@@ -48,10 +49,10 @@ fn check<const D: usize>(data: [TensorData; 2], arrange: [fn(Tensor<D>) -> Tenso
 #[test]
 fn matrices_are_multiplied() {
     for [m, k, n] in [[1, 1, 1], [5, 7, 3], [64, 32, 48], [33, 130, 257]] {
-        check::<2>([integers(&[m, k], 1), integers(&[k, n], 2)], [|left| left, |right| right]);
-        check::<2>([integers(&[m, k], 1), integers(&[n, k], 2)], [|left| left, Tensor::transpose]);
-        check::<2>([integers(&[k, m], 1), integers(&[k, n], 2)], [Tensor::transpose, |right| right]);
-        check::<2>([integers(&[k, m], 1), integers(&[n, k], 2)], [Tensor::transpose, Tensor::transpose]);
+        check::<2>(&[integers(&[m, k], 1), integers(&[k, n], 2)], [|left| left, |right| right]);
+        check::<2>(&[integers(&[m, k], 1), integers(&[n, k], 2)], [|left| left, Tensor::transpose]);
+        check::<2>(&[integers(&[k, m], 1), integers(&[k, n], 2)], [Tensor::transpose, |right| right]);
+        check::<2>(&[integers(&[k, m], 1), integers(&[n, k], 2)], [Tensor::transpose, Tensor::transpose]);
     }
 }
 
@@ -61,8 +62,8 @@ fn heads_are_multiplied() {
     let heads = |hidden: Tensor<4>| hidden.swap_dims(1, 2);
     let [batch_size, length, count, size] = [3, 10, 4, 16];
     let hidden = |first| integers(&[batch_size, length, count, size], first);
-    check::<4>([hidden(1), hidden(2)], [heads, |keys| keys.swap_dims(1, 2).swap_dims(2, 3)]);
-    check::<4>([integers(&[batch_size, count, 5, length], 1), hidden(2)], [|scores| scores, heads]);
+    check::<4>(&[hidden(1), hidden(2)], [heads, |keys| keys.swap_dims(1, 2).swap_dims(2, 3)]);
+    check::<4>(&[integers(&[batch_size, count, 5, length], 1), hidden(2)], [|scores| scores, heads]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::cell::{RefCell, RefMut};
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Gradients, Tensor, TensorData};
 use entromask_encoder::{Dropout, EncoderConfig, Lanes, MaskedLm, States as Values, TrainedBody};
 
 use super::wanted::{States, Wanted};
@@ -68,7 +68,7 @@ impl HostBody {
     fn tensors(&self, values: Values) -> States {
         let tensor = |values: Vec<f32>| {
             let shape = [values.len() / self.width, self.width];
-            Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+            Tensor::from_data(TensorData::new(values, shape), &entromask_kernels::cpu())
         };
         States { last: tensor(values.last), layers: values.depths.into_iter().map(tensor).collect() }
     }

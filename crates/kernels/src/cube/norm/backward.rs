@@ -163,8 +163,8 @@ impl<B: Backend + NormalizedRows + NormGradient, C: CheckpointStrategy> Normaliz
         let output = B::normalized_rows(a, b, c, d, has_residual, has_beta, epsilon);
         match prepared {
             OpsKind::Tracked(mut prepared) => {
-                let kept = [&input, &residual, &gamma].map(|of| prepared.checkpoint(of));
-                prepared.finish(Kept { kept, has_residual, has_beta, epsilon }, output)
+                let nodes = [&input, &residual, &gamma].map(|of| prepared.checkpoint(of));
+                prepared.finish(Kept { nodes, has_residual, has_beta, epsilon }, output)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
@@ -175,7 +175,7 @@ impl<B: Backend + NormalizedRows + NormGradient, C: CheckpointStrategy> Normaliz
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     /// Input, residual and gamma.
-    kept: [NodeId; 3],
+    nodes: [NodeId; 3],
     has_residual: bool,
     has_beta: bool,
     epsilon: f32,
@@ -188,8 +188,9 @@ impl<B: Backend + NormGradient> Backward<B, 4> for LayerNorm {
     type State = Kept;
 
     fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let Kept { kept, has_residual, has_beta, epsilon } = ops.state;
-        let [input, residual, gamma] = kept.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
+        let Kept { nodes, has_residual, has_beta, epsilon } = ops.state;
+        let [input, residual, gamma] =
+            nodes.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
         let gradient = gradients.consume::<B>(&ops.node);
         let [of_input, of_residual, of_gamma, of_beta] = ops.parents;
         let (of_residual, of_beta) = (of_residual.filter(|_| has_residual), of_beta.filter(|_| has_beta));
