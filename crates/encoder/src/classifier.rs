@@ -152,7 +152,7 @@ impl SequenceClassifier {
         self.pooled(hidden, batch)
     }
 
-    /// Logits from [`features`](Self::features).
+    /// Logits `[batch_size, classes]` from [`features`](Self::features), `[batch_size, width]`.
     pub fn logits_of(&self, features: Tensor<2>) -> Tensor<2> {
         let read = match &self.pooler {
             Some(pooler) => self.activated(pooler.forward(features)),

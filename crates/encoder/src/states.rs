@@ -25,8 +25,8 @@ impl MaskedLm {
         self.hidden_at(hidden, numbers(grid.cells.into_iter(), device))
     }
 
-    /// As [`states_at`](Self::states_at), and hidden states of each of `depths` at the same positions; depth 0 is the
-    /// embeddings. All layers are computed everywhere.
+    /// As [`states_at`](Self::states_at), and hidden states of each of `depths` at the same positions, `[n, hidden_size]` each;
+    /// depth 0 is the embeddings. All layers are computed everywhere.
     pub fn states_at_depths(
         &self,
         rows: &[Wanted<'_>],

@@ -21,7 +21,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Applies the function to each value.
+    /// Applies the function to each of `values`, `[rows, width]`.
     pub fn apply(self, values: &mut Matrix) {
         let arch = Arch::new();
         (0..values.rows())

@@ -23,12 +23,12 @@ impl LayerNorm {
         Self { gamma, beta, epsilon }
     }
 
-    /// Normalises each row.
+    /// Normalises each row of `values`, `[rows, width]`.
     pub fn apply(&self, values: &mut Matrix) {
         Arch::new().dispatch(Apply { norm: self, values, residual: None });
     }
 
-    /// Adds the rows of `residual` and normalises each sum.
+    /// Adds the rows of `residual` to those of `values`, both `[rows, width]`, and normalises each sum.
     pub fn add_and_apply(&self, values: &mut Matrix, residual: &Matrix) {
         Arch::new().dispatch(Apply { norm: self, values, residual: Some(residual) });
     }

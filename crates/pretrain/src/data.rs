@@ -21,14 +21,14 @@ pub(crate) struct Example {
     /// What a teacher said there; nothing without a cache of it.
     pub soft: SoftTargets,
     /// The row, where masks are chosen while training runs.
-    pub line: Option<Line>,
+    pub line: Option<CorpusRow>,
     /// True while its masks are still to be chosen.
     pub open: bool,
 }
 
 /// A row of the corpus as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct CorpusRow {
     /// Its number in the split.
     pub row: u64,
     pub epoch: u64,
@@ -60,11 +60,11 @@ impl Example {
 pub(crate) struct Corpus {
     folder: PathBuf,
     parts: Vec<Part>,
-    masks: Beside,
+    masks: RowTables,
     /// Masks of rows that do not have those of `masks` yet.
-    first_masks: Option<Beside>,
+    first_masks: Option<RowTables>,
     /// What a teacher says where `masks` masks.
-    soft: Option<Beside>,
+    soft: Option<RowTables>,
     /// Whether the masks that follow on the first ones are chosen while training runs.
     online: bool,
     seed: u64,
@@ -78,12 +78,12 @@ struct Part {
 
 /// An artifact with a table for each token part and epoch.
 #[derive(Clone, Debug)]
-pub(crate) struct Beside {
+pub(crate) struct RowTables {
     folder: PathBuf,
     manifest: Manifest,
 }
 
-impl Beside {
+impl RowTables {
     pub(crate) fn new(folder: &Path, manifest: &Manifest) -> Self {
         Self { folder: folder.into(), manifest: manifest.clone() }
     }
@@ -124,19 +124,19 @@ impl Beside {
 
 impl Corpus {
     /// Nothing is read yet: numbers of rows come from the manifests.
-    pub(crate) fn new(tokens: (&Path, &Manifest), masks: Beside, seed: u64) -> Self {
+    pub(crate) fn new(tokens: (&Path, &Manifest), masks: RowTables, seed: u64) -> Self {
         let part = |output: &Output| Part { file: output.clone(), rows: output.rows.unwrap_or(0) as usize };
         let parts = tokens.1.parts("part").map(part).collect();
         Self { folder: tokens.0.into(), parts, masks, first_masks: None, soft: None, online: false, seed }
     }
 
     /// With masks for the beginning of the run.
-    pub(crate) fn with_first_masks(self, first_masks: Option<Beside>) -> Self {
+    pub(crate) fn with_first_masks(self, first_masks: Option<RowTables>) -> Self {
         Self { first_masks, ..self }
     }
 
     /// With what a teacher says.
-    pub(crate) fn with_soft(self, soft: Option<Beside>) -> Self {
+    pub(crate) fn with_soft(self, soft: Option<RowTables>) -> Self {
         Self { soft, ..self }
     }
 
@@ -277,9 +277,9 @@ impl LoadedPart {
         Example { input_ids: line.ids.clone(), line: Some(line), open: true, ..Example::default() }
     }
 
-    fn line(&self, row: usize, epoch: u64) -> Line {
+    fn line(&self, row: usize, epoch: u64) -> CorpusRow {
         let (ids, word) = (self.tokens.input_ids.row(row).to_vec(), self.tokens.word.row(row).to_vec());
-        Line { row: self.tokens.row[row], epoch, ids, word }
+        CorpusRow { row: self.tokens.row[row], epoch, ids, word }
     }
 
     fn example(&self, row: usize, changed: bool) -> Result<Example> {
@@ -318,7 +318,7 @@ mod tests {
     fn corpus(fixture: &Fixture, epochs: u64) -> Result<Corpus> {
         let (tokens, masks) = (fixture.tokens(), fixture.masks(0, epochs)?);
         let manifests = (Manifest::load(&tokens, Kind::Tokens)?, Manifest::load(&masks, Kind::Masks)?);
-        Ok(Corpus::new((&tokens, &manifests.0), Beside::new(&masks, &manifests.1), 7))
+        Ok(Corpus::new((&tokens, &manifests.0), RowTables::new(&masks, &manifests.1), 7))
     }
 
     fn first_tokens(corpus: &Corpus, epoch: u64, skip: usize, batch_size: usize) -> Vec<Vec<u32>> {

@@ -25,7 +25,7 @@ use crate::job::Job;
 use crate::journal::{Journal, METRICS, StepRow};
 use crate::online::{Freshness, Now, Online};
 use crate::remarks;
-use crate::shards::{Lesson, Shards, Task};
+use crate::shards::{Shards, StepOutput, Task};
 use crate::step::Losses;
 use crate::validation::Validation;
 
@@ -175,7 +175,7 @@ impl<'a> Trainer<'a> {
         self.shards.device().seed(seed);
         let entropies = self.online.as_ref().is_some_and(Online::learns);
         let task = Task { objective: &objective, rows: config.micro_batch, entropies, seed };
-        let Lesson { losses, gradients, entropies } = self.shards.learn(batch, task)?;
+        let StepOutput { losses, gradients, entropies } = self.shards.learn(batch, task)?;
         let rate = self.schedule.between(done.at, self.after(done, tokens));
         let mut row = self.row(&losses, &objective, (tokens, rate));
         let now = self.now();

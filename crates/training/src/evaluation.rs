@@ -19,7 +19,8 @@ pub struct Evaluation {
     pub positions: u64,
 }
 
-/// Surprisal and accuracy of `targets` under hidden states (after the head's transform) without autodiff.
+/// Surprisal, in nats, and accuracy of `targets` under `hidden` `[n, embedding_size]`, the states after the head's transform,
+/// without autodiff.
 pub fn evaluate(hidden: &Tensor<2>, decoder: &Decoder, targets: &[u32]) -> Evaluation {
     let on_cpu = is_on_cpu(&decoder.weight);
     let how = if on_cpu { evaluate_on_host } else { evaluate_on_device };

@@ -8,7 +8,7 @@ use crate::exponential::{LOWEST, exp};
 use crate::matrix::Matrix;
 
 impl Activation {
-    /// `output` becomes the function of `input`, which stays as it is for the backward pass.
+    /// `output` becomes the function of `input`, both `[rows, width]`; `input` stays as it is for the backward pass.
     pub fn forward(self, input: &Matrix, output: &mut Matrix) {
         output.gather(input, 0..input.rows());
         self.apply(output);
@@ -28,7 +28,8 @@ impl Activation {
         }
     }
 
-    /// `d_input` becomes the gradient of the input of [`Activation::gate_forward`].
+    /// `d_input` `[rows, 2 · width]` becomes the gradient of the input of [`Activation::gate_forward`], from that of its output,
+    /// `d_output` `[rows, width]`.
     pub fn gate_backward(self, input: &Matrix, activated: &Matrix, d_output: &Matrix, d_input: &mut Matrix) {
         let (width, arch) = (d_output.width(), Arch::new());
         d_input.reshape(input.rows(), input.width());
@@ -41,7 +42,7 @@ impl Activation {
         }
     }
 
-    /// Multiplies `gradient`, that of the output, with the derivative at `input`.
+    /// Multiplies `gradient`, that of the output, with the derivative at `input`, both `[rows, width]`.
     pub fn backward(self, input: &Matrix, gradient: &mut Matrix) {
         let arch = Arch::new();
         for row in 0..input.rows() {

@@ -56,7 +56,8 @@ impl AttentionTape {
         }
     }
 
-    /// `d_query` and `d_key_value` become the gradients of what [`AttentionTape::forward`] was given last.
+    /// `d_query` and `d_key_value` become the gradients of what [`AttentionTape::forward`] was given last, `of`, and have the
+    /// shapes of its parts; `d_context` `[rows, hidden_size]` is that of its output.
     pub fn backward(
         &mut self,
         of: (&Matrix, &Matrix),

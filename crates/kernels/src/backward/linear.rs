@@ -68,7 +68,8 @@ impl TrainedLinear {
 }
 
 impl LinearGradient {
-    /// Adds, for a part of a batch, `inputᵀ · d_output` and the sum of the rows of `d_output`.
+    /// Adds, for a part of a batch, `inputᵀ · d_output` and the sum of the rows of `d_output`: `input` is `[rows, inputs]`,
+    /// `d_output` `[rows, outputs]`.
     pub fn add(&mut self, input: &Matrix, d_output: &Matrix) {
         let rows = || (0..d_output.rows()).map(|row| d_output.row(row));
         let mut packed = PACKED.take();

@@ -42,14 +42,14 @@ impl TrainedNorm {
         Self { gamma, beta, epsilon }
     }
 
-    /// `output` becomes the normalised rows of `input`.
+    /// `output` becomes the normalised rows of `input`, both `[rows, width]`.
     pub fn forward(&self, input: &Matrix, tape: &mut NormTape, output: &mut Matrix) {
         tape.normed.reshape(input.rows(), input.width());
         (0..input.rows()).for_each(|row| tape.normed.row_mut(row).copy_from_slice(input.row(row)));
         self.finish(tape, output);
     }
 
-    /// `output` becomes the normalised sums of the rows of `input` and `residual`.
+    /// `output` becomes the normalised sums of the rows of `input` and `residual`, all `[rows, width]`.
     pub fn forward_sum(&self, input: &Matrix, residual: &Matrix, tape: &mut NormTape, output: &mut Matrix) {
         tape.normed.reshape(input.rows(), input.width());
         for row in 0..input.rows() {
@@ -59,8 +59,8 @@ impl TrainedNorm {
         self.finish(tape, output);
     }
 
-    /// `d_input`, which is that of the sum, becomes ((g − mean g) − x̂ · mean (g·x̂)) / σ with g = `d_output` · γ. Adds
-    /// to `gradient`.
+    /// `d_input`, which is that of the sum, becomes ((g − mean g) − x̂ · mean (g·x̂)) / σ with g = `d_output` · γ. Both
+    /// are `[rows, width]`. Adds to `gradient`.
     pub fn backward(
         &self,
         tape: &NormTape,

@@ -45,7 +45,7 @@ impl TrainedVocabulary {
         vocabulary
     }
 
-    /// Becomes [`TrainedVocabulary::new`].
+    /// Becomes [`TrainedVocabulary::new`] of `weight` `[vocab_size, hidden_size]` and `bias` `[vocab_size]`.
     pub fn read(&mut self, weight: &[f32], bias: &[f32], products: Products) {
         let hidden_size = weight.len() / bias.len();
         let (columns, rows) = (&mut self.columns, &mut self.rows);
@@ -74,7 +74,7 @@ impl TrainedVocabulary {
         self.columns.multiply(Left::Rows(hidden.all()), Start::Bias(&self.bias), &mut logits.view_mut(0, 0));
     }
 
-    /// Replaces a row of what [`TrainedVocabulary::forward`] wrote by the gradient of `share` · cross-entropy, which is
+    /// Replaces a row of what [`TrainedVocabulary::forward`] wrote, `[rows, vocab_size]`, by the gradient of `share` · cross-entropy, which is
     /// `share` · (softmax − onehot(target)). Returns the cross-entropy −ln softmax(target), nats.
     pub fn cross_entropy(&self, logits: &mut Matrix, row: usize, target: usize, share: f32) -> f64 {
         let padded = self.bias.len();

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::data::{Beside, Corpus};
+use crate::data::{Corpus, RowTables};
 use crate::plan::Plan;
 use crate::student::shape;
 
@@ -140,7 +140,7 @@ impl Job {
         };
         let span: Span = read(&masks.config, &paths.masks)?;
         let extra = Extra::load(config, paths, &tokens, &masks, span)?;
-        let beside = Beside::new(&paths.masks, &masks);
+        let beside = RowTables::new(&paths.masks, &masks);
         let rows = Corpus::new((&paths.tokens, &tokens), beside, config.seed).rows();
         checks::span(span, rows, config, paths)?;
         checks::masked(&masks, config, &paths.masks)?;
@@ -175,9 +175,9 @@ impl Job {
     pub(crate) fn corpus(&self) -> Corpus {
         let Paths { tokens, masks, first_masks, targets, .. } = &self.paths;
         let beside = |folder: &Option<PathBuf>, manifest: &Option<Manifest>| {
-            Some(Beside::new(folder.as_ref()?, manifest.as_ref()?))
+            Some(RowTables::new(folder.as_ref()?, manifest.as_ref()?))
         };
-        Corpus::new((tokens, &self.tokens), Beside::new(masks, &self.masks), self.config.seed)
+        Corpus::new((tokens, &self.tokens), RowTables::new(masks, &self.masks), self.config.seed)
             .with_first_masks(beside(first_masks, &self.extra.first_masks))
             .with_soft(beside(targets, &self.extra.targets))
             .with_online(self.config.online.is_some())

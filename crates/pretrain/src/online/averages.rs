@@ -9,7 +9,7 @@ use entromask_random::{keyed, open_unit};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::data::Line;
+use crate::data::CorpusRow;
 
 /// An average and when it was last made.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,7 +39,7 @@ pub(super) struct Averages {
 
 impl Averages {
     /// Adds an entropy of the token at `position` of `line`.
-    pub(super) fn add(&mut self, line: &Line, position: u32, entropy: f32, tokens: u64) {
+    pub(super) fn add(&mut self, line: &CorpusRow, position: u32, entropy: f32, tokens: u64) {
         self.pending.push(Pending { row: line.row, position, score: Average { entropy, tokens } });
     }
 
@@ -60,7 +60,7 @@ impl Averages {
 
     /// Averages of a line's tokens; for those that have none the mean of the line, and a little more, as is drawn: of equal
     /// scores policies take the earlier ones, so that beginnings alone would ever be masked. `[seq_length]`
-    pub(super) fn column(&self, line: &Line, seed: u64) -> Vec<Option<f32>> {
+    pub(super) fn column(&self, line: &CorpusRow, seed: u64) -> Vec<Option<f32>> {
         let known = self.rows.get(&line.row);
         let values = known.into_iter().flat_map(BTreeMap::values).map(|average| f64::from(average.entropy));
         let count = known.map_or(0, BTreeMap::len);
@@ -163,8 +163,8 @@ fn words<const N: usize, T>(bytes: &[u8], convert: fn([u8; N]) -> T) -> Vec<T> {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
-        Line { row: 7, epoch: 0, ids: vec![2, 10, 11, 12, 3], word: vec![] }
+    fn line() -> CorpusRow {
+        CorpusRow { row: 7, epoch: 0, ids: vec![2, 10, 11, 12, 3], word: vec![] }
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
     fn which_of_the_unknown_tokens_comes_first_is_drawn() {
         let averages = Averages::default();
         let first = |row: u64, epoch: u64| {
-            let column = averages.column(&Line { row, epoch, ..line() }, 1);
+            let column = averages.column(&CorpusRow { row, epoch, ..line() }, 1);
             (0..5).max_by(|&a, &b| column[a].partial_cmp(&column[b]).expect("finite"))
         };
         let mut seen: Vec<_> = (0..40).map(|row| first(row, 0)).collect();

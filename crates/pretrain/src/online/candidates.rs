@@ -3,11 +3,11 @@
 use entromask_policy::{Config as MaskConfig, budget};
 use entromask_random::{keyed, shuffled};
 
-use crate::data::Line;
+use crate::data::CorpusRow;
 
 /// Positions of random tokens, or whole words where masks are of whole words: `share` of those that may be masked, and as
 /// many as will be masked at least. Ascending.
-pub(super) fn of(line: &Line, share: f64, mask: &MaskConfig) -> Vec<u32> {
+pub(super) fn of(line: &CorpusRow, share: f64, mask: &MaskConfig) -> Vec<u32> {
     let maskable: Vec<u32> =
         (0..line.word.len() as u32).filter(|&i| line.word[i as usize].is_some()).collect();
     let epoch = u16::try_from(line.epoch).unwrap_or(u16::MAX);

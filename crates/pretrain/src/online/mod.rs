@@ -20,7 +20,7 @@ use entromask_training::{Kept, MetricsLog};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{OnlineConfig, OnlineMode};
-use crate::data::{Example, Line};
+use crate::data::{CorpusRow, Example};
 use crate::step::Reader;
 use averages::Averages;
 pub(crate) use entropies::entropies;
@@ -131,7 +131,7 @@ impl Online {
             self.averages.refresh(self.config.decay as f32);
         }
         let open: Vec<&mut Example> = batch.iter_mut().filter(|row| row.open).collect();
-        let lines: Vec<Line> = open.iter().filter_map(|row| row.line.clone()).collect();
+        let lines: Vec<CorpusRow> = open.iter().filter_map(|row| row.line.clone()).collect();
         let (columns, flops) = match self.config.mode {
             OnlineMode::Step => self.first_pass(&lines, model, pass)?,
             OnlineMode::Running => {
@@ -202,11 +202,11 @@ impl Online {
     /// of a forward pass of these lines.
     fn first_pass(
         &self,
-        lines: &[Line],
+        lines: &[CorpusRow],
         model: (&MaskedLm, &EncoderConfig),
         (rows, device): (usize, &Device),
     ) -> Result<(Vec<Vec<Option<f32>>>, f64)> {
-        let hidden = |line: &Line| {
+        let hidden = |line: &CorpusRow| {
             let chosen = candidates::of(line, self.config.candidates, &self.config.mask);
             let inputs = std::iter::repeat(self.vocabulary.mask);
             Example::masked(&line.ids, chosen.into_iter(), inputs).expect("candidates are in the row")
@@ -229,7 +229,7 @@ impl Online {
     }
 
     /// Spends the budget of a line among the tokens that have a score.
-    fn mask(&mut self, line: &Line, column: &[Option<f32>], step: u64) -> Result<(Example, Unspent)> {
+    fn mask(&mut self, line: &CorpusRow, column: &[Option<f32>], step: u64) -> Result<(Example, Unspent)> {
         let word: Vec<Option<u16>> =
             line.word.iter().zip(column).map(|(word, score)| word.filter(|_| score.is_some())).collect();
         let (maskable, scored) = (line.word.iter().flatten().count(), word.iter().flatten().count());
@@ -256,7 +256,7 @@ impl Online {
         Ok((example.expect("positions are in the row"), unspent))
     }
 
-    fn known(&self, line: &Line, column: &[Option<f32>], position: u16) -> Option<f32> {
+    fn known(&self, line: &CorpusRow, column: &[Option<f32>], position: u16) -> Option<f32> {
         let own = !self.learns() || self.averages.get(line.row, usize::from(position)).is_some();
         column[usize::from(position)].filter(|_| own)
     }

@@ -8,10 +8,10 @@ fn vocabulary() -> Vocabulary {
     Vocabulary { size: 50, mask: 4, special: vec![0, 1, 2, 3, 4] }
 }
 
-fn line(row: u64, words: usize) -> Line {
+fn line(row: u64, words: usize) -> CorpusRow {
     let ids: Vec<u32> = (0..words as u32).map(|i| 5 + (row as u32 * 7 + i * 3) % 45).collect();
     let word = (0..words as u16).map(|i| Some(i / 2));
-    Line {
+    CorpusRow {
         row,
         epoch: 1,
         ids: [2].into_iter().chain(ids).chain([3]).collect(),
@@ -75,7 +75,7 @@ fn the_highest_of_the_candidates_are_masked_and_the_budget_is_that_of_the_row() 
             assert_eq!((target, example.input_ids[position as usize]), (line.ids[position as usize], 4));
         }
     }
-    let lines: Vec<Line> = batch.iter().filter_map(|row| row.line.clone()).collect();
+    let lines: Vec<CorpusRow> = batch.iter().filter_map(|row| row.line.clone()).collect();
     let (columns, flops) = online.first_pass(&lines, (&model(), &config()), (4, &Device::flex()))?;
     assert!(flops > 0.0);
     let scored: Vec<f32> = columns[0].iter().flatten().copied().collect();

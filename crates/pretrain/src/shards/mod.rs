@@ -61,7 +61,7 @@ pub(crate) struct Task<'a> {
 }
 
 /// What a batch, or a shard of one, teaches.
-pub(crate) struct Lesson {
+pub(crate) struct StepOutput {
     pub losses: Losses,
     pub gradients: Gradients,
     /// At the masked positions, nats, where they are wanted.
@@ -117,14 +117,14 @@ impl Shards {
     ///
     /// # Errors
     /// As [`Losses::check`].
-    pub(crate) fn learn(&mut self, batch: &[Example], task: Task) -> Result<Lesson> {
+    pub(crate) fn learn(&mut self, batch: &[Example], task: Task) -> Result<StepOutput> {
         let whole = Counts::of(batch, self.teacher().for_step(), task.objective);
         let device = self.device().clone().inner();
         let mut sum = None;
         for lesson in self.side_by_side(batch, task, whole) {
             if let Some(lesson) = lesson? {
                 let gradients = lesson.gradients.to_device(&device);
-                add(&mut sum, Lesson { gradients, ..lesson });
+                add(&mut sum, StepOutput { gradients, ..lesson });
             }
         }
         Ok(sum.expect("a batch with masks has a shard with masks"))
@@ -154,7 +154,12 @@ impl Shards {
     }
 
     /// What each replica makes of its shard, in the order of the shards.
-    fn side_by_side(&mut self, batch: &[Example], task: Task, whole: Counts) -> Vec<Result<Option<Lesson>>> {
+    fn side_by_side(
+        &mut self,
+        batch: &[Example],
+        task: Task,
+        whole: Counts,
+    ) -> Vec<Result<Option<StepOutput>>> {
         let Some(threads) = &self.threads else {
             return vec![self.replicas[0].learn((batch, 0), task, whole)];
         };
@@ -177,7 +182,7 @@ impl Replica {
         (shard, mut first_row): (&[Example], usize),
         task: Task,
         whole: Counts,
-    ) -> Result<Option<Lesson>> {
+    ) -> Result<Option<StepOutput>> {
         let body = self.host_body();
         let filling = Filling::of(&self.config, entromask_device::is_cpu(&self.device));
         let mut sum = None;
@@ -194,14 +199,14 @@ impl Replica {
         Ok(sum)
     }
 
-    fn learn_part(&self, part: &[Example], pass: Pass, wants_entropies: bool) -> Result<Lesson> {
+    fn learn_part(&self, part: &[Example], pass: Pass, wants_entropies: bool) -> Result<StepOutput> {
         let mut forward = step::forward(self.model(), self.teacher.for_step(), part, pass);
         let seen = forward.seen.take().filter(|_| wants_entropies);
         let entropies = seen.map(|seen| online::entropies(self.model(), &seen.masked())).transpose()?;
         let losses = forward.losses;
         losses.check()?;
         let gradients = Gradients::collect(self.model(), forward.backward(self.model()));
-        Ok(Lesson { losses, gradients, entropies: entropies.unwrap_or_default() })
+        Ok(StepOutput { losses, gradients, entropies: entropies.unwrap_or_default() })
     }
 
     /// The student's body laid out for a step without tensors.
@@ -220,7 +225,7 @@ fn shard(rows: usize, index: usize, n: usize) -> Range<usize> {
     index * rows / n..(index + 1) * rows / n
 }
 
-fn add(sum: &mut Option<Lesson>, more: Lesson) {
+fn add(sum: &mut Option<StepOutput>, more: StepOutput) {
     match sum {
         None => *sum = Some(more),
         Some(sum) => {

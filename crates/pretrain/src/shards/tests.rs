@@ -36,12 +36,12 @@ fn student_on(devices: &[Device], config: &EncoderConfig, taught: bool) -> Shard
     Shards::new(&model, config, devices, teacher).expect("starts")
 }
 
-fn assert_close(found: &Lesson, expected: &Lesson) {
+fn assert_close(found: &StepOutput, expected: &StepOutput) {
     assert_within(1e-5, found, expected);
 }
 
-fn assert_within(tolerance: f64, found: &Lesson, expected: &Lesson) {
-    let losses = |lesson: &Lesson| {
+fn assert_within(tolerance: f64, found: &StepOutput, expected: &StepOutput) {
+    let losses = |lesson: &StepOutput| {
         let Losses { ce, kd, cos, hidden, total } = lesson.losses;
         [ce, kd, cos, hidden, total]
     };

@@ -155,7 +155,7 @@ impl TrainedBody {
         pooled::means(last.chunks_exact(self.width), &positions, self.width)
     }
 
-    /// The gradient of the parameters, from that of what [`TrainedBody::pooled`] returned.
+    /// The gradient of the parameters, from that of what [`TrainedBody::pooled`] returned, `[rows, width]`.
     pub fn pooled_backward<'a>(
         &self,
         rows: &[Sentence<'_>],
