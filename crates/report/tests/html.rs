@@ -175,6 +175,52 @@ fn what_is_gone_is_noted_on_the_page() -> anyhow::Result<()> {
     let html = page(&fixture)?;
     assert!(html.contains("tokens: data/tokens is gone") && html.contains("No text is shown"));
     assert!(html.contains("id=\"loss\"") && html.contains("id=\"glue\""));
+    assert!(html.contains("<b>at least ") && html.contains("in the 6 stages that are still there"));
+    Ok(())
+}
+
+/// The last round names the model that it went on from, so that scores by it are not a teacher's.
+#[test]
+fn a_round_whose_first_model_is_gone_is_still_one_of_self_masking() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    std::fs::remove_dir_all(fixture.dir("model-0"))?;
+    let story = story(&fixture, "model-1")?;
+    assert!(story.starts_with("BERT 2 × 128, self-masking\n"), "{story}");
+    assert!(story.contains("own predictions (policy “high”); its first rounds are gone."), "{story}");
+    Ok(())
+}
+
+#[test]
+fn why_there_are_no_entropies_is_told() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let read = |model: &str| -> anyhow::Result<String> {
+        report(&fixture, &["--model", &format!("data/{model}"), "--out", "page.html"]).success();
+        Ok(std::fs::read_to_string(fixture.folder().join("page.html"))?)
+    };
+    fixture.make_masks_by("masks-s", 0, None, "span")?;
+    fixture.make_model("model-s", "masks-s", None)?;
+    assert!(read("model-s")?.contains("measured no entropies: its masks need none"));
+    // Those of an earlier round, which are there, did not choose the masks of this one.
+    fixture.make_entropy("entropy-2", "model-1", |nats| nats)?;
+    fixture.make_masks("masks-2", 1, Some("entropy-2"))?;
+    fixture.make_model("model-2", "masks-2", Some("model-1"))?;
+    std::fs::remove_dir_all(fixture.dir("entropy-2"))?;
+    let html = read("model-2")?;
+    assert!(
+        html.contains("The entropies that chose its masks are gone.") && !html.contains("id=\"histogram\"")
+    );
+    Ok(())
+}
+
+#[test]
+fn tables_of_several_fine_tunings_have_names() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    assert!(!page(&fixture)?.contains("<h3>glue-1</h3>"));
+    fixture.make_glue("glue-2", "model-1")?;
+    let glue = ["--glue", "data/glue-1", "--glue", "data/glue-2"];
+    report(&fixture, &[&["--model", "data/model-1", "--out", "page.html"], &glue[..]].concat()).success();
+    let html = std::fs::read_to_string(fixture.folder().join("page.html"))?;
+    assert!(html.contains("<h3>glue-1</h3>") && html.contains("<h3>glue-2</h3>"));
     Ok(())
 }
 
@@ -318,6 +364,11 @@ fn mistakes_are_named_and_leave_no_page() -> anyhow::Result<()> {
     std::fs::write(&results, text.replacen('5', "9", 1))?;
     assert!(message(html("data/model-1", "data/glue-1"), 3).contains("results.json"));
     std::fs::write(&results, text)?;
+    let log = fixture.dir("model-0").join("metrics.jsonl");
+    let text = std::fs::read_to_string(&log)?;
+    std::fs::write(&log, text.replacen("\"step\":2", "\"step\":3", 1))?;
+    assert!(message(html("data/model-1", "data/glue-1"), 3).contains("metrics.jsonl"));
+    std::fs::write(&log, text)?;
     assert!(message(html("data/nowhere", "data/glue-1"), 3).contains("nowhere"));
     assert!(message(html("data/tokens", "data/glue-1"), 3).contains("expected an artifact of kind model"));
     std::fs::remove_file(fixture.dir("model-0").join("manifest.json"))?;

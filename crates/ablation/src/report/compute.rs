@@ -156,7 +156,7 @@ mod tests {
         let found = group(&systems, &runs, &[]).expect("curves");
         assert_eq!(found.lines[1].verdict, "at 50 % of its tokens, beside 100 %");
         assert!(found.lines[1].difference.is_some());
-        assert_eq!(found.lines[2].verdict, "seeds do not differ: nothing shown");
+        assert_eq!(found.lines[2].verdict, "pairs differ alike: nothing shown");
     }
 
     /// A cheap run and an untrained one do not decide where others are compared: at 8, and with the cheap one at 4.

@@ -79,7 +79,7 @@ impl Verdict {
             Self::Worse => "worse",
             Self::NoDifferenceShown => "no difference shown",
             Self::OneSeed => "one seed: nothing shown",
-            Self::NoSpread => "seeds do not differ: nothing shown",
+            Self::NoSpread => "pairs differ alike: nothing shown",
         }
     }
 }

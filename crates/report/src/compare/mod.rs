@@ -205,7 +205,7 @@ impl Cell {
 }
 
 /// The folders without what all of them begin and end with.
-fn names(folders: &[PathBuf]) -> Vec<String> {
+pub(crate) fn names(folders: &[PathBuf]) -> Vec<String> {
     let parts: Vec<Vec<String>> = folders
         .iter()
         .map(|folder| {

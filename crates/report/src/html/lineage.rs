@@ -20,6 +20,8 @@ pub(crate) struct Lineage {
     pub rounds: Vec<Artifact>,
     /// What could not be followed, and why.
     pub notes: Vec<String>,
+    /// Nothing that the pipeline made is gone, so that all stages are there.
+    pub is_whole: bool,
 }
 
 /// An artifact and where it is.
@@ -80,7 +82,7 @@ impl Lineage {
             }
             error
         })?;
-        let mut lineage = Self { stages: vec![], rounds: vec![], notes: vec![] };
+        let mut lineage = Self { stages: vec![], rounds: vec![], notes: vec![], is_whole: true };
         lineage.find_rounds(Artifact { dir: dir.into(), manifest });
         let rounds = lineage.rounds.clone();
         rounds.iter().enumerate().for_each(|(index, model)| lineage.add_model(model, Group::Round(index)));
@@ -105,13 +107,26 @@ impl Lineage {
         if model.manifest.config["online"].is_object() {
             return Strategy::Online;
         }
-        let own = |model: &Input| self.rounds.iter().any(|round| round.manifest.content == model.content);
         let entropy = self.used(model, "masks").and_then(|masks| self.used(masks, "entropy"));
         match entropy.and_then(|entropy| scorer(&entropy.manifest)) {
-            Some(model) if own(model) => Strategy::Own,
+            Some(model) if self.is_own(model) => Strategy::Own,
             Some(_) => Strategy::Teacher,
             None => Strategy::Policy,
         }
+    }
+
+    /// Whether the rounds are there from the first one on.
+    pub fn has_first_round(&self) -> bool {
+        self.rounds[0].manifest.input(EARLIER).is_none()
+    }
+
+    /// Whether a model is one of the rounds, which may be gone: the round after it still names it.
+    fn is_own(&self, model: &Input) -> bool {
+        let is = |round: &Artifact| round.manifest.content == model.content;
+        let follows = |round: &Artifact| {
+            round.manifest.input(EARLIER).is_some_and(|earlier| earlier.content == model.content)
+        };
+        self.rounds.iter().any(|round| is(round) || follows(round))
     }
 
     /// What the masks that `model` used as `role` were chosen by, if they are there.
@@ -174,12 +189,9 @@ impl Lineage {
     }
 
     fn add_entropy(&mut self, entropy: Artifact, group: Group) {
-        let role = scorer(&entropy.manifest).map(|input| input.role.clone()).unwrap_or_default();
-        let scorer = self.source(&entropy, &role);
-        let own = |model: &Artifact| {
-            self.rounds.iter().any(|round| round.manifest.content == model.manifest.content)
-        };
-        if let Some(teacher) = scorer.filter(|model| !own(model)) {
+        let scorer = scorer(&entropy.manifest).filter(|model| !self.is_own(model));
+        let role = scorer.map(|model| model.role.clone());
+        if let Some(teacher) = role.and_then(|role| self.source(&entropy, &role)) {
             self.add_model(&teacher, Group::Teacher);
         }
         self.add(entropy, group);
@@ -199,6 +211,7 @@ impl Lineage {
     fn source(&mut self, artifact: &Artifact, role: &str) -> Option<Artifact> {
         let input = artifact.manifest.input(role)?;
         let located = locate(input, &artifact.dir);
+        self.is_whole &= matches!(located, Located::Found(..) | Located::External(_));
         let trouble = match &located {
             Located::External(path) => Some(format!("{role}: {} is not from this pipeline", path.display())),
             other => other.trouble(input),

@@ -68,7 +68,7 @@ pub fn write(run: &Run, out: &Path) -> anyhow::Result<Report> {
     let mut lineage = Lineage::follow(&run.model)?;
     let results =
         run.glue.iter().map(|dir| results(&mut lineage, dir)).collect::<anyhow::Result<Vec<_>>>()?;
-    let page = page::page(&lineage, &results, run.row)?;
+    let page = page::page(&lineage, &results, run)?;
     let html = render(&page)?;
     file.publish(html.as_bytes())?;
     let (bytes, stages) = (html.len() as u64, lineage.stages.len());

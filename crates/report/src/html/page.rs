@@ -4,16 +4,20 @@ use entromask_artifact::Kind;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Run;
 use super::curves::Curves;
-use super::lineage::Lineage;
+use super::lineage::{Artifact, Lineage};
 use super::plot::Plot;
 use super::stages::{self, Recipe, StageLine, Total};
 use super::story;
 use super::text::{self, Text};
+use crate::compare;
 use crate::inspect::glue::GlueView;
 use crate::leaves::leaves;
 use crate::metrics::Metrics;
 use crate::number::{count, percent};
+
+const METRICS: &str = "metrics.jsonl";
 
 /// The page.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +31,8 @@ pub(crate) struct Page {
     /// A teacher's part is in the loss.
     pub distilled: bool,
     pub rounds: usize,
+    /// Whether they are there from the first one on.
+    pub first_round: bool,
     pub text: Option<Text>,
     /// Why there is no text.
     pub text_missing: Option<String>,
@@ -58,6 +64,8 @@ pub(crate) struct Section {
 /// One table of fine-tuning results.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Results {
+    /// What tells its folder from the others'; none for a single table.
+    pub name: Option<String>,
     pub seeds: String,
     /// What has to be known to read the scores.
     pub remarks: Vec<String>,
@@ -84,9 +92,9 @@ pub(crate) struct ResultLine {
 }
 
 /// Gathers the page's content.
-pub(crate) fn page(lineage: &Lineage, results: &[GlueView], row: Option<u64>) -> anyhow::Result<Page> {
+pub(crate) fn page(lineage: &Lineage, results: &[GlueView], run: &Run) -> anyhow::Result<Page> {
     let curves = curves(lineage)?;
-    let (text, text_missing) = match text::text(lineage, row)? {
+    let (text, text_missing) = match text::text(lineage, run.row)? {
         Ok(text) => (Some(text), None),
         Err(why) => (None, Some(why)),
     };
@@ -99,11 +107,12 @@ pub(crate) fn page(lineage: &Lineage, results: &[GlueView], row: Option<u64>) ->
         loss: curves.loss(),
         plots: curves.others(),
         rounds: lineage.rounds.len(),
+        first_round: lineage.has_first_round(),
         validated: curves.is_validated(),
         distilled: curves.is_distilled(),
         text,
         text_missing,
-        glue: results.iter().map(glue).collect(),
+        glue: tables(results, run),
         config: config(lineage),
         stages: stages::lines(lineage),
         total: stages::total(lineage),
@@ -115,11 +124,15 @@ pub(crate) fn page(lineage: &Lineage, results: &[GlueView], row: Option<u64>) ->
 }
 
 fn curves(lineage: &Lineage) -> anyhow::Result<Curves> {
-    let logs = lineage.rounds.iter().map(|round| Metrics::read(&round.dir.join("metrics.jsonl")));
-    let metrics = Metrics::joined(logs.collect::<anyhow::Result<Vec<_>>>()?);
+    let metrics = Metrics::joined(lineage.rounds.iter().map(log).collect::<anyhow::Result<Vec<_>>>()?);
     let ends = lineage.rounds.iter().filter_map(|round| round.manifest.stats["steps"].as_u64());
     let vocabulary = lineage.model().manifest.stats["vocab_size"].as_f64();
     Ok(Curves { metrics, round_ends: ends.collect(), ln_vocabulary: vocabulary.map(f64::ln) })
+}
+
+fn log(round: &Artifact) -> anyhow::Result<Metrics> {
+    round.manifest.verify_read(&round.dir, |file| file == METRICS)?;
+    Metrics::read(&round.dir.join(METRICS))
 }
 
 fn facts(lineage: &Lineage, results: &[GlueView]) -> Vec<Fact> {
@@ -147,9 +160,20 @@ fn facts(lineage: &Lineage, results: &[GlueView]) -> Vec<Fact> {
         add("GLUE dev", Some(average.shown()), note);
     }
     let total = stages::total(lineage);
-    add("Compute", Some(total.flops), format!("in all {} stages", lineage.stages.len()));
+    add("Compute", Some(total.flops), stages_in_words(lineage));
     add("Wall clock", Some(total.time), devices(lineage));
     facts
+}
+
+/// Over which stages costs are summed up.
+fn stages_in_words(lineage: &Lineage) -> String {
+    let n = lineage.stages.len();
+    match (lineage.is_whole, n) {
+        (true, 1) => "in its only stage".into(),
+        (true, n) => format!("in all {n} stages"),
+        (false, 1) => "in the one stage that is still there".into(),
+        (false, n) => format!("in the {n} stages that are still there"),
+    }
 }
 
 fn devices(lineage: &Lineage) -> String {
@@ -177,7 +201,13 @@ fn config(lineage: &Lineage) -> Vec<Section> {
     sections.into_iter().filter_map(section).filter(|section| !section.values.is_empty()).collect()
 }
 
-fn glue(results: &GlueView) -> Results {
+fn tables(results: &[GlueView], run: &Run) -> Vec<Results> {
+    let names = if results.len() > 1 { compare::names(&run.glue) } else { vec![] };
+    let names = names.into_iter().map(Some).chain(std::iter::repeat(None));
+    results.iter().zip(names).map(|(results, name)| glue(results, name)).collect()
+}
+
+fn glue(results: &GlueView, name: Option<String>) -> Results {
     let seeds: Vec<_> = results.seeds.iter().map(ToString::to_string).collect();
     let (low, high) = scale(results);
     let place = |score: f64| (10_000.0 * (score - low) / (high - low)).round().clamp(0.0, 10_000.0) / 100.0;
@@ -196,7 +226,7 @@ fn glue(results: &GlueView) -> Results {
         }
     };
     let lines = results.lines().into_iter().map(line).collect();
-    Results { seeds: seeds.join(", "), remarks: results.remarks(), low, high, lines }
+    Results { name, seeds: seeds.join(", "), remarks: results.remarks(), low, high, lines }
 }
 
 /// The tens around all scores and floors.

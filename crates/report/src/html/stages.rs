@@ -26,7 +26,7 @@ pub(crate) struct StageLine {
     pub device: String,
 }
 
-/// The sums over all stages.
+/// The sums over all stages that are there.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Total {
     pub time: String,
@@ -51,9 +51,10 @@ pub(crate) fn lines(lineage: &Lineage) -> Vec<StageLine> {
 }
 
 pub(crate) fn total(lineage: &Lineage) -> Total {
+    let bound = if lineage.is_whole { "" } else { "at least " };
     Total {
-        time: duration(costs(lineage).map(|cost| cost.seconds).sum()),
-        flops: flops(costs(lineage).map(|cost| cost.flops).sum()),
+        time: bound.to_owned() + &duration(costs(lineage).map(|cost| cost.seconds).sum()),
+        flops: bound.to_owned() + &flops(costs(lineage).map(|cost| cost.flops).sum()),
     }
 }
 

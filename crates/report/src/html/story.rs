@@ -79,6 +79,12 @@ fn masking(lineage: &Lineage) -> String {
 }
 
 fn own_masking(lineage: &Lineage, rate: &str, policy: &str) -> String {
+    if !lineage.has_first_round() {
+        return format!(
+            "It masked {rate} of the tokens, in its last round chosen by the entropy of the model’s own predictions (policy \
+             “{policy}”); its first rounds are gone."
+        );
+    }
     let later = match lineage.rounds.len() {
         2 => "the second one".into(),
         rounds => format!("each of the {} rounds after it", rounds.saturating_sub(1)),

@@ -44,6 +44,8 @@ pub(crate) struct Text {
     pub mean_masked: Option<String>,
     /// Whether there are entropies.
     pub scored: bool,
+    /// Why there are none, as a sentence.
+    pub unscored: &'static str,
     /// Whether masks were chosen while training ran, so that none were selected beforehand.
     pub online: bool,
 }
@@ -98,8 +100,8 @@ pub(crate) fn text(lineage: &Lineage, row: Option<u64>) -> anyhow::Result<Result
     };
     let passage = sources.passage(part, row)?;
     let looked_at = format!("{} of {}", count(looked.rows), count(looked.of_rows));
-    let online = sources.masks.is_none();
-    Ok(Ok(Text { online, ..describe(&passage, &scans, &sources.corpus.names, looked_at) }))
+    let (online, unscored) = (sources.masks.is_none(), sources.unscored());
+    Ok(Ok(Text { unscored, online, ..describe(&passage, &scans, &sources.corpus.names, looked_at) }))
 }
 
 fn describe(passage: &Passage, scans: &(EntropyScan, MaskScan), names: &Names, looked_at: String) -> Text {
@@ -118,6 +120,7 @@ fn describe(passage: &Passage, scans: &(EntropyScan, MaskScan), names: &Names, l
         mean_all: mean(entropy),
         mean_masked: mean(of_masked),
         scored: !entropy.is_empty(),
+        unscored: "",
         online: false,
     }
 }
@@ -130,11 +133,23 @@ impl Sources {
             _ => Some(model.source("masks").ok_or("the masks of the last round are not there any more")?),
         };
         let corpus = Corpus::behind(&model.manifest, &model.dir)?;
-        let entropy = masks.as_ref().and_then(|masks| masks.source("entropy")).or_else(|| {
-            // Random masks: the entropies of the same corpus still say what the model was unsure of.
-            lineage.of_kind(Kind::Entropy).next_back().map(|stage| stage.artifact.clone())
-        });
+        let entropy = match masks.as_ref().filter(|masks| masks.manifest.input("entropy").is_some()) {
+            Some(masks) => masks.source("entropy"),
+            // Masks without entropies: those of the same corpus still say what the model was unsure of.
+            None => lineage.of_kind(Kind::Entropy).next_back().map(|stage| stage.artifact.clone()),
+        };
         Ok(Self { corpus, masks, entropy })
+    }
+
+    fn unscored(&self) -> &'static str {
+        let Some(Artifact { manifest, .. }) = &self.masks else { return "" };
+        if manifest.input("entropy").is_some() {
+            return "The entropies that chose its masks are gone.";
+        }
+        match manifest.config["policy"]["name"].as_str() {
+            Some("random") => "This run measured no entropies: its masks are random.",
+            _ => "This run measured no entropies: its masks need none.",
+        }
     }
 
     fn scan(&self, index: usize, (scores, masks): &mut (EntropyScan, MaskScan)) -> anyhow::Result<()> {
