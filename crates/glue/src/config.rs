@@ -107,8 +107,10 @@ impl Config {
     fn check(&self, known: &[&Task]) -> anyhow::Result<()> {
         let names: Vec<_> = known.iter().map(|task| task.name.clone()).collect();
         check_names("--task-file", &names, known)?;
-        for name in self.task.keys() {
+        for (name, table) in &self.task {
             check_names("[task]", std::slice::from_ref(name), known)?;
+            // A mistake is one also where the task is not among `tasks`.
+            self.recipe_of(name, self.table_of(Some(table))?)?;
         }
         if let Some(key) = ["max_length", "train_rows"].into_iter().find(|key| self.grid.contains_key(*key)) {
             return Err(Fault::usage(format!("`grid` has {key}"))
@@ -126,8 +128,7 @@ impl Config {
 
     /// The recipe of a task for each point of the grid.
     fn recipes(&self, task: &str) -> anyhow::Result<Vec<FineTuning>> {
-        let mut tables = vec![toml::Table::try_from(&self.recipe)?];
-        tables[0].extend(self.task.get(task).cloned().unwrap_or_default());
+        let mut tables = vec![self.table_of(self.task.get(task))?];
         for (key, values) in &self.grid {
             let with = |table: &toml::Table, value: &toml::Value| {
                 let mut table = table.clone();
@@ -140,6 +141,13 @@ impl Config {
         let recipes = recipes.collect::<anyhow::Result<Vec<_>>>()?;
         self.check_distinct(task, &recipes)?;
         Ok(recipes)
+    }
+
+    /// The recipe of all tasks, with what one does differently.
+    fn table_of(&self, task: Option<&toml::Table>) -> anyhow::Result<toml::Table> {
+        let mut table = toml::Table::try_from(&self.recipe)?;
+        table.extend(task.cloned().unwrap_or_default());
+        Ok(table)
     }
 
     /// Equal recipes would be one run that is counted twice.
@@ -272,6 +280,7 @@ mod tests {
             ("[task.XNLI]\nepochs = 1", "`XNLI` is unknown"),
             ("[task.RTE]\nepoch = 1", "epoch"),
             ("[task.RTE]\nlr = -1", "`lr` is -1"),
+            ("tasks = [\"WNLI\"]\n[task.RTE]\nepoch = 1", "epoch"),
             ("recipe.lr = nan", "`lr` is NaN"),
             ("recipe.dropout = 1.0", "`dropout` is 1"),
             ("recipe.batch_size = 0", "`batch_size` is 0"),

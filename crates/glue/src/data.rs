@@ -64,7 +64,7 @@ pub fn files(data: &Path, task: &Task) -> anyhow::Result<Vec<PathBuf>> {
         };
         return Err(Fault::input(format!("{}: no such folder", folder.display())).remedy(remedy).into());
     }
-    let files: Vec<_> = task.files().map(|file| folder.join(file)).collect();
+    let files: Vec<_> = task.files().map(|file| task.path(data, file)).collect();
     match files.iter().find(|file| !file.is_file()) {
         Some(file) => Err(missing(file, task).into()),
         None => Ok(files),
@@ -77,7 +77,7 @@ pub fn files(data: &Path, task: &Task) -> anyhow::Result<Vec<PathBuf>> {
 /// A [`Fault`] of class input that names file, line and value if a column is missing, a row has the wrong width, a
 /// label is none of the task's, there are no rows, or so many that it is another version of the task.
 pub fn read(data: &Path, task: &Task, file: &str) -> anyhow::Result<Split> {
-    let path = task.dir(data).join(file);
+    let path = task.path(data, file);
     let columns = Columns { task, header: task.header, text: &task.text, label: Some(&task.label) };
     let split = read_columns(&path, columns)?;
     official::check(&path, task, file, split)
@@ -88,7 +88,7 @@ pub fn read(data: &Path, task: &Task, file: &str) -> anyhow::Result<Split> {
 /// # Errors
 /// As [`read`].
 pub fn read_test(data: &Path, task: &Task, test: &TestSplit) -> anyhow::Result<Split> {
-    let path = task.dir(data).join(&test.file);
+    let path = task.path(data, &test.file);
     let columns = test.text.as_deref().unwrap_or(&task.text);
     let split = read_columns(&path, Columns { task, header: true, text: columns, label: None })?;
     official::check(&path, task, &test.file, split)

@@ -13,8 +13,7 @@ use crate::task::Task;
 /// # Errors
 /// A [`Fault`] of class input if some of the names are labels of the task and others are not.
 pub fn classes(task: &Task, names: &[String], folder: &Path) -> anyhow::Result<Vec<usize>> {
-    let class = |name: &String| task.labels.iter().position(|label| label.eq_ignore_ascii_case(name));
-    let found: Vec<_> = names.iter().filter_map(class).collect();
+    let found: Vec<_> = names.iter().filter_map(|name| class(task, name)).collect();
     let is_whole = names.len() == task.outputs();
     let mut distinct = found.clone();
     distinct.sort_unstable();
@@ -31,6 +30,12 @@ pub fn classes(task: &Task, names: &[String], folder: &Path) -> anyhow::Result<V
     let problem =
         format!("{}: id2label has {}, {} has {labels}", path.display(), names.join(", "), task.name);
     Err(Fault::input(problem).remedy("name the classifier of this task, or correct id2label").into())
+}
+
+/// The label `name`, in other letters of the alphabet's two cases only where no label has these.
+fn class(task: &Task, name: &str) -> Option<usize> {
+    let place = |fits: &dyn Fn(&String) -> bool| task.labels.iter().position(fits);
+    place(&|label| label == name).or_else(|| place(&|label| label.eq_ignore_ascii_case(name)))
 }
 
 #[cfg(test)]
@@ -54,6 +59,8 @@ mod tests {
             let error = of(wrong).unwrap_err().to_string();
             assert!(error.contains("folder/config.json") && error.contains(wrong[2]), "{error}");
         }
+        let cased = Task { labels: vec!["us".into(), "US".into()], ..mnli.clone() };
+        assert_eq!(classes(&cased, &["US".into(), "us".into()], Path::new(""))?, [1, 0]);
         assert_eq!(classes(Task::named("STS-B")?, &["LABEL_0".into()], Path::new(""))?, [0]);
         Ok(())
     }

@@ -195,7 +195,7 @@ impl Planned {
         let recipe = &self.recipes[0];
         let tokenizer = source.tokenizer(recipe.max_length)?;
         let train = data::read(data, &self.task, &self.task.train)?;
-        let path = self.task.dir(data).join(&self.task.train);
+        let path = self.task.path(data, &self.task.train);
         let train = tokenizer.encode(&sample(train, recipe.train_rows, &path)?)?;
         let splits = self.task.dev.iter().map(|split| self.dev(data, &split.file, recipe.halves, &tokenizer));
         let (choose, dev): (Vec<_>, Vec<_>) = splits.collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
@@ -214,7 +214,7 @@ impl Planned {
         if !halved {
             return Ok((None, tokenizer.encode(&split)?));
         }
-        let [choose, report] = halves(split, &self.task.dir(data).join(file))?;
+        let [choose, report] = halves(split, &self.task.path(data, file))?;
         Ok((Some(tokenizer.encode(&choose)?), tokenizer.encode(&report)?))
     }
 }

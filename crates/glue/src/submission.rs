@@ -94,7 +94,7 @@ impl Submission {
     fn splits(&self, task: &Task) -> anyhow::Result<Vec<Split>> {
         let read = |test: &TestSplit| {
             let split = read_test(&self.data, task, test)?;
-            check::rows(&task.dir(&self.data).join(&test.file), task, test, split.examples.len())?;
+            check::rows(&task.path(&self.data, &test.file), task, test, split.examples.len())?;
             Ok(split)
         };
         task.test.iter().map(read).collect()

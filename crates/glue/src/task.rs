@@ -5,7 +5,7 @@ mod check;
 mod column;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
 
 use entromask_fault::Fault;
@@ -119,6 +119,18 @@ impl Task {
         self.root.as_deref().unwrap_or(data).join(folder)
     }
 
+    /// Where its file `file` is. `..` leads to the folder beside its own, wherever a link in that one's place leads.
+    pub fn path(&self, data: &Path, file: &str) -> PathBuf {
+        let mut path = self.dir(data);
+        for part in Path::new(file).components() {
+            match part {
+                Component::ParentDir if path.file_name().is_some() => _ = path.pop(),
+                part => path.push(part),
+            }
+        }
+        path
+    }
+
     /// Whether the target is a number.
     pub fn is_regression(&self) -> bool {
         self.labels.is_empty()
@@ -190,6 +202,15 @@ mod tests {
         assert!(!serde_json::to_string(&task)?.contains("rows\":{"), "tasks without any keep their keys");
         task.rows.insert("dev.tsv".into(), 277);
         assert!(serde_json::to_string(&task)?.contains("\"rows\":{\"dev.tsv\":277}"));
+        Ok(())
+    }
+
+    /// A task's folder may be a link to another disk.
+    #[test]
+    fn the_diagnostic_set_is_beside_the_folder_of_mnli_as_it_is_named() -> anyhow::Result<()> {
+        let path = |file| Ok::<_, anyhow::Error>(Task::named("MNLI")?.path(Path::new("data"), file));
+        assert_eq!(path("../diagnostic/diagnostic.tsv")?, Path::new("data/diagnostic/diagnostic.tsv"));
+        assert_eq!(path("train.tsv")?, Path::new("data/MNLI/train.tsv"));
         Ok(())
     }
 

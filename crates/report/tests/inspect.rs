@@ -237,7 +237,7 @@ fn models_and_results_are_shown() -> anyhow::Result<()> {
     let unofficial = "not the official splits: QNLI (500 of 5463 to score)";
     assert_has(
         &inspect(&fixture.dir("glue-1"), &[]),
-        &["QNLI", "59.8 ± 0.8", "without WNLI", "50.5", unofficial],
+        &["QNLI", "59.8 ± 0.8", "average of 2 tasks", "50.5", unofficial],
     );
     let dev = &json(&fixture.dir("glue-1"))["view"]["glue"]["tasks"][0]["dev"][0];
     assert_eq!(dev["official"].as_u64(), Some(5463));

@@ -257,7 +257,7 @@ impl Reader<'_> {
     }
 }
 
-/// Tasks, then the average, that without WNLI where there are two.
+/// Tasks, then the average: that without WNLI, unless that leaves one task, which older results call an average, too.
 fn scores(manifest: &Manifest, view: &GlueView) -> Scores {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let mut tasks: Vec<_> = view
@@ -265,7 +265,8 @@ fn scores(manifest: &Manifest, view: &GlueView) -> Scores {
         .iter()
         .map(|task| (task.task.clone(), task.score.floor, mean(&task.score.values)))
         .collect();
-    if let Some(average) = view.averages.first().filter(|_| view.tasks.len() > 1) {
+    let average = if view.tasks.len() > 2 { view.averages.first() } else { view.averages.last() };
+    if let Some(average) = average.filter(|_| view.tasks.len() > 1) {
         tasks.push((average.name.clone(), average.floor, mean(&average.values)));
     }
     Scores {

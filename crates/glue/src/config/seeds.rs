@@ -5,6 +5,9 @@ use std::fmt;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+/// More would take years.
+const MOST: u64 = 10_000;
+
 /// Distinct seeds, at least one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Seeds(Vec<u64>);
@@ -33,12 +36,12 @@ impl<'de> Visitor<'de> for SeedsVisitor {
     type Value = Seeds;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the number of seeds (at least 1) or a list of distinct seeds")
+        f.write_str("the number of seeds (1 to 10000) or a list of distinct seeds")
     }
 
     fn visit_i64<E: Error>(self, count: i64) -> Result<Seeds, E> {
-        let count = u64::try_from(count).ok().filter(|&count| count > 0);
-        count.map(Seeds::first).ok_or_else(|| E::custom("`seeds` must be at least 1"))
+        let count = u64::try_from(count).ok().filter(|count| (1..=MOST).contains(count));
+        count.map(Seeds::first).ok_or_else(|| E::custom(format_args!("`seeds` must be from 1 to {MOST}")))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Seeds, A::Error> {
@@ -67,7 +70,14 @@ mod tests {
         let parse = |text: &str| toml::from_str::<Holder>(text).map(|holder| holder.seeds);
         assert_eq!(parse("seeds = 3")?, Seeds(vec![1, 2, 3]));
         assert_eq!(parse("seeds = [7, 3]")?, Seeds(vec![7, 3]));
-        for wrong in ["seeds = 0", "seeds = []", "seeds = [1, 1]", "seeds = -2", "seeds = \"one\""] {
+        for wrong in [
+            "seeds = 0",
+            "seeds = 1000000000000",
+            "seeds = []",
+            "seeds = [1, 1]",
+            "seeds = -2",
+            "seeds = \"one\"",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         Ok(())

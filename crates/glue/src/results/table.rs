@@ -169,7 +169,7 @@ mod tests {
             "82.0",
             "mean",
             "77.0 ± 2.8",
-            "without WNLI",
+            "average of 2 tasks",
             "65.0 ± 0.7",
             "MRPC 4, WNLI 4",
             "MRPC (10 of 20 to train on, 10 of 20 to score), WNLI",
