@@ -17,6 +17,7 @@
 //! 4. No number comes from an artifact that is not up to date; what is missing is shown as missing.
 
 pub mod command;
+mod escape;
 pub mod execute;
 pub mod grid;
 pub mod plan;

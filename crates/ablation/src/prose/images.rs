@@ -6,6 +6,8 @@ use entromask_fault::{Fault, unreadable};
 use fs_err as fs;
 use pulldown_cmark::{Event, Tag, TagEnd};
 
+use crate::escape::escaped;
+
 /// What a drawing must not have, since the page has neither scripts nor a network.
 const FOREIGN: [&str; 5] = ["<script", "<foreignObject", "href=", "url(", "@import"];
 
@@ -51,8 +53,4 @@ fn words(events: &[Event<'_>]) -> String {
         _ => None,
     });
     words.collect()
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -7,6 +7,7 @@ use minijinja::{Environment, Value};
 use serde::Serialize;
 
 use super::document::Document;
+use crate::escape::escaped;
 
 /// The page; plots are inline SVG, and there is no script.
 pub(super) fn render(document: &Document) -> anyhow::Result<String> {
@@ -41,10 +42,6 @@ fn code(text: &str) -> Value {
     let html =
         parts.map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part.into() });
     Value::from_safe_string(html.collect())
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

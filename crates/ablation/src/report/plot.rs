@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::curve::{Axis, Point};
 use super::frame::{BOTTOM, Frame, LEFT, RIGHT, TOP, WIDTH};
+use crate::escape::escaped;
 
 /// One line of the plot: the mean of a system's runs.
 pub(super) struct Curve {
@@ -187,10 +188,6 @@ fn stroke(index: usize) -> String {
 
 fn style(index: usize) -> (&'static str, &'static str) {
     (COLOURS[index % COLOURS.len()], DASHES[(index + index / COLOURS.len()) % DASHES.len()])
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
