@@ -261,6 +261,16 @@ fn teachers_of_one_name_are_refused() -> anyhow::Result<()> {
 }
 
 #[test]
+fn what_runs_have_by_default_is_named_where_nothing_else_tells_them_apart() -> anyhow::Result<()> {
+    let text = "title = \"t\"\n[schedules]\nup = { rate = 0.3 }\n[axes]\n";
+    let of = |axes: &str| Ok::<_, anyhow::Error>(labels(&load(&format!("{text}{axes}\n"))?));
+    assert_eq!(of("data = [1.0, 0.5]")?, ["1 data 1", "1 data 0.5"]);
+    assert_eq!(of("schedule = [\"constant\", \"up\"]")?, ["1 constant", "1 up"]);
+    assert_eq!(of("seed = [1, 2]")?, ["1 random", "2 random"]);
+    Ok(())
+}
+
+#[test]
 fn runs_that_nothing_is_compared_with_are_named() -> anyhow::Result<()> {
     assert!(load(PRODUCT)?.unpaired().is_empty());
     let text = "title = \"t\"\nbaseline = [{ strategy = \"random\" }, { strategy = \"low\" }]\n[fixed]\nsource = \"teacher\"\n\
@@ -345,6 +355,11 @@ fn mistakes_name_file_value_and_remedy() {
         ("[axes]\ntrain = \"kd\"", "train = \"kd\": this recipe needs a teacher"),
         ("[axes]\ndistillation = \"mlm\"", "nothing in this recipe asks a teacher"),
         ("[schedules]\nconstant = { rate = 0.3 }\n[axes]\nstrategy = \"random\"", "the name of no schedule"),
+        ("[schedules.\"x/../../y\"]\nrate = 0.3\n[axes]\nstrategy = \"random\"", "[schedules] \"x/../../y\""),
+        (
+            "baseline = { strategy = \"hihg\" }\n[axes]\nstrategy = \"random\"",
+            "baseline: strategy = \"hihg\"",
+        ),
         ("[schedules]\nup = { rate = 7.0 }\n[axes]\nschedule = \"up\"", "[schedules] up: rate = 7"),
         (
             "[schedules]\nup = { \"policy.temprature\" = 0.5 }\n[axes]\nstrategy = \"sample\"\nsource = \"self\"\nschedule = \"up\"",

@@ -89,6 +89,20 @@ impl Axis {
         value.as_str().unwrap_or_default().into()
     }
 
+    /// What all have that make no choice here, in words; none where that is nothing.
+    pub(super) fn usual(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Data => "data 1",
+            Self::Dtype => "in f32",
+            Self::Rate => "the strategy's rate",
+            Self::Schedule => "constant",
+            Self::Distillation => "no distillation",
+            Self::Transfer => "complete transfer",
+            Self::Freezing => "the recipe's freezing",
+            _ => return None,
+        })
+    }
+
     /// A choice in words.
     pub(super) fn phrase(self, value: &str) -> String {
         match self {

@@ -50,7 +50,8 @@ fn runs(file: &File, catalogue: &Catalogue) -> anyhow::Result<Vec<Run>> {
             rules::check_choice(&chosen, file, catalogue)?;
             let mut baselines = Vec::new();
             for block in &file.baseline.0 {
-                let baseline = with(&[&file.fixed, point, block])?;
+                let resolved = with(&[&file.fixed, point, block]);
+                let baseline = resolved.map_err(|error| prefixed(&error, "baseline"))?;
                 if baseline != chosen && !baselines.contains(&baseline) {
                     baselines.push(baseline);
                 }
@@ -146,10 +147,12 @@ fn varied(runs: &[Run]) -> Vec<Axis> {
 /// The same error with the grid's file, unless it names another file.
 fn name_file(error: &anyhow::Error, path: &Path) -> anyhow::Error {
     let (text, path) = (format!("{error:#}"), path.display().to_string());
-    if text.starts_with(&path) {
-        return Fault::usage(text).into();
-    }
-    let text = format!("{path}: {text}");
+    if text.starts_with(&path) { Fault::usage(text).into() } else { prefixed(error, &path) }
+}
+
+/// The same error with what it is about.
+fn prefixed(error: &anyhow::Error, about: &str) -> anyhow::Error {
+    let text = format!("{about}: {error:#}");
     match class_of(error.as_ref()) {
         Class::Input => Fault::input(text).into(),
         _ => Fault::usage(text).into(),

@@ -109,7 +109,8 @@ impl Grid {
         let axes: Vec<_> =
             of_both.filter(|axis| !(self.varied.is_empty() && *axis == Axis::Strategy)).collect();
         let named = |label: String, choice: &Choice| {
-            let words = axes.iter().map(|axis| axis.phrase(&choice.get(*axis)));
+            let words =
+                axes.iter().filter_map(|axis| in_words(*axis, choice).or(axis.usual().map(Into::into)));
             std::iter::once(label).chain(words).collect::<Vec<_>>().join(", ")
         };
         (named(label, run), named(other, baseline))
@@ -117,11 +118,17 @@ impl Grid {
 
     /// What tells the runs of `choice` from those of other choices, in words; the seed is left out.
     pub fn label(&self, choice: &Choice) -> String {
-        let shown = |axis: &Axis| {
-            let value = choice.get(*axis);
-            (!value.is_empty()).then(|| axis.phrase(&value))
-        };
-        let words: Vec<_> = self.varied.iter().filter_map(shown).collect();
-        if words.is_empty() { choice.get(Axis::Strategy) } else { words.join(", ") }
+        let words: Vec<_> = self.varied.iter().filter_map(|axis| in_words(*axis, choice)).collect();
+        if !words.is_empty() {
+            return words.join(", ");
+        }
+        let usual: Vec<_> = self.varied.iter().filter_map(|axis| axis.usual()).collect();
+        if usual.is_empty() { choice.get(Axis::Strategy) } else { usual.join(", ") }
     }
+}
+
+/// What a choice makes of an axis, in words; none where that is what all make, or has no bearing on it.
+fn in_words(axis: Axis, choice: &Choice) -> Option<String> {
+    let value = choice.get(axis);
+    (!value.is_empty()).then(|| axis.phrase(&value))
 }

@@ -34,11 +34,25 @@ pub(super) fn check_file(file: &File, catalogue: &Catalogue) -> anyhow::Result<(
     {
         return Err(refuse(format!("glue: {name:?} stands there twice"), "name each configuration once"));
     }
+    check_schedule_names(file)
+}
+
+fn check_schedule_names(file: &File) -> anyhow::Result<()> {
     if file.schedules.contains_key(CONSTANT) {
         let found = format!("[schedules] {CONSTANT}: that is the name of no schedule");
         return Err(refuse(found, "give it another name"));
     }
+    if let Some(name) = file.schedules.keys().find(|name| !is_plain(name)) {
+        let found = format!("[schedules] {name:?}: names become parts of the names of folders");
+        return Err(refuse(found, "use letters, digits, `-`, `_` and `.`"));
+    }
     Ok(())
+}
+
+/// Whether it is one part of a path wherever it stands in it.
+fn is_plain(name: &str) -> bool {
+    let fits = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    !["", ".", ".."].contains(&name) && name.chars().all(fits)
 }
 
 /// A pattern that fits no point was meant to leave something out. `unused` are those.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::compute;
 use super::contrast::{Contrast, contrasts};
+use super::document::DASH;
 use super::findings::{RunFindings, Scores, System};
 use super::validated;
 
@@ -189,7 +190,7 @@ pub(super) fn line(
         system: index,
         at_flops: None,
         wanted: system.runs.len(),
-        verdict: verdict((system, runs), &own, difference.as_ref(), lower),
+        verdict: verdict((systems, runs), index, &own, difference.as_ref(), lower),
         values: own,
         mean,
         sd,
@@ -215,15 +216,19 @@ fn paired(own: &[(u64, f64)], baseline: &[(u64, f64)]) -> Option<Difference> {
 }
 
 fn verdict(
-    (system, runs): (&System, &[RunFindings]),
+    (systems, runs): (&[System], &[RunFindings]),
+    index: usize,
     own: &[(u64, f64)],
     difference: Option<&Difference>,
     lower: bool,
 ) -> String {
+    let system = &systems[index];
+    // Where nothing is compared nothing is a baseline.
+    let is_baseline = systems.iter().any(|other| other.baselines.contains(&index));
     match (own.is_empty(), system.baselines.is_empty(), difference) {
         (true, ..) if system.runs.iter().any(|&run| runs[run].missing.is_none()) => "not measured".into(),
         (true, ..) => "missing".into(),
-        (_, true, _) if system.is_baseline => "baseline".into(),
+        (_, true, _) if system.is_baseline => if is_baseline { "baseline" } else { DASH }.into(),
         (_, true, _) => "its baseline is not in the grid".into(),
         (_, _, None) => "no baseline of the same seed".into(),
         (_, _, Some(difference)) => {
@@ -346,6 +351,13 @@ pub(super) mod tests {
         let alone = System { is_baseline: false, ..system(None, &[0]) };
         let group = &groups(&[alone], &[run(0, 1, 6.0)], &[], &[])[0];
         assert_eq!(group.lines[0].verdict, "its baseline is not in the grid");
+    }
+
+    #[test]
+    fn nothing_is_a_baseline_where_nothing_is_compared() {
+        let systems = [system(None, &[0]), system(None, &[1])];
+        let group = &groups(&systems, &[run(0, 1, 6.0), run(1, 1, 5.0)], &[], &[])[0];
+        assert!(group.lines.iter().all(|line| line.verdict == DASH), "{:?}", group.lines);
     }
 
     #[test]
