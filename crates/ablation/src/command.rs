@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::execute::{
     BECOME, Options, Outcome, Standing, become_program, check, check_configs, execute, fault, launcher,
+    log_folder,
 };
 use crate::grid::Grid;
 use crate::plan::{Place, Plan};
@@ -165,7 +166,7 @@ impl<'a> Experiment<'a> {
         let (runs, stages) = (self.grid.runs.len(), self.plan.stages.len());
         tracing::info!("{}: {runs} runs, {stages} stages, {} side by side", self.grid.name, self.jobs);
         self.warn_unpaired();
-        let logs = self.at.data.join("ablation").join(&self.grid.name);
+        let logs = log_folder(&self.at.data, &self.grid.name);
         let data = self.at.data.clone();
         let options = Options { place: self.place.clone(), jobs: self.jobs, logs, data };
         let outcome = execute(&self.plan, &options)?;

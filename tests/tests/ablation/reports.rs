@@ -124,6 +124,9 @@ fn a_report_takes_runs_that_another_one_has() -> Result<()> {
     assert!(!whole.report("micro.md")?.contains("Taken from"), "it has all of its own");
     let unknown = "stages were taken from it without comparing configurations";
     assert!(said(&report).contains(unknown), "{}", said(&report));
+    let lead = "Taken without comparing configurations, since what they read is not here: 26 stages, ";
+    let command = format!("--out {}", whole.data().join("entropy").display());
+    assert!(markdown.contains(lead) && markdown.contains(&command), "{markdown}");
     for words in ["Not replicates", "unlike rows"] {
         assert!(!markdown.contains(words), "{words} is in {markdown}");
     }

@@ -111,13 +111,18 @@ fn a_failed_run_is_named_and_the_others_go_on() -> Result<()> {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("1 of 2 runs failed: student impossible (seed 1)"), "{text}");
-    assert!(text.contains("33"), "the stage's own words: {text}");
+    assert!(text.contains("enough for 8 tokens"), "the stage's own words: {text}");
     assert!(world.data().join("models/small/micro-mlm-e1/random-s1/manifest.json").exists());
     let markdown = world.report("broken.md")?;
     assert!(
         markdown.contains("1 of 2 runs are complete") && markdown.contains("Missing: student impossible"),
         "{markdown}"
     );
+    let why = "models/small/impossible-mlm-e1/random-s1: failed: tests/pipelines/student/impossible.toml: max_position";
+    assert!(markdown.contains(why), "{markdown}");
+    let json: serde_json::Value = serde_json::from_str(&world.report("broken.json")?)?;
+    let failed = json["stages"].as_array().into_iter().flatten().filter(|stage| stage["failed"].is_string());
+    assert_eq!(failed.count(), 1);
     assert!(
         markdown.lines().any(|line| line.contains("student impossible") && line.ends_with("missing |")),
         "{markdown}"
@@ -165,7 +170,7 @@ fn configurations_and_tasks_are_looked_at_before_anything_is_made() -> Result<()
         let output = world.command_of(&pipelines, "run", "micro", flags).output()?;
         Ok((output.status.code(), said(&output)))
     };
-    let (glue, train) = ("glue/small.toml", "train/mlm.toml");
+    let (glue, train, student) = ("glue/small.toml", "train/mlm.toml", "student/micro.toml");
     let cases = [
         (glue, "epochs = 1", "epoch = 1", "unknown", 2),
         (glue, "epochs = 1", "epochs = 0", "`epochs` is 0", 2),
@@ -173,6 +178,7 @@ fn configurations_and_tasks_are_looked_at_before_anything_is_made() -> Result<()
         (glue, "data/sample/glue", "nowhere", "nowhere/WNLI: no such folder", 3),
         (train, "lr = ", "rate = ", "unknown", 2),
         (train, "lr = ", "lr = -", "lr = -", 2),
+        (student, "heads = 2", "heads = 3", "micro-mlm-e2/random-s1: hidden_size 32 is not", 2),
     ];
     for (file, from, to, words, code) in cases {
         let (found, text) = run(file, from, to, &[])?;

@@ -4,8 +4,10 @@ mod check;
 mod configs;
 mod estimate;
 mod launch;
+mod log;
 mod process;
 mod queue;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,7 +21,9 @@ pub use configs::check_configs;
 pub(crate) use configs::fault;
 use estimate::Estimate;
 pub(crate) use launch::{BECOME, become_program, launcher};
-use process::{Exit, Log};
+use log::Log;
+pub(crate) use log::{failure, log_folder};
+use process::Exit;
 use queue::Queue;
 
 /// How a plan is carried out.
@@ -52,6 +56,7 @@ pub struct Outcome {
 /// If a program cannot be started or a log cannot be written.
 pub fn execute(plan: &Plan, options: &Options) -> anyhow::Result<Outcome> {
     fs_err::create_dir_all(&options.logs)?;
+    log::remove_left(&options.logs, plan, &options.data)?;
     let (queue, estimate) = (Queue::new(plan), Estimate::new(plan, options.jobs));
     let standings = check(plan, &options.place, &options.data)?;
     let worker = || -> anyhow::Result<()> {
@@ -112,6 +117,7 @@ impl Work<'_> {
             }
             Exit::Interrupted => tracing::info!("{name}: stopped"),
             Exit::Failed(said) => {
+                log.add_failure(said)?;
                 tracing::error!("{name}: failed: {said} (all of it in {})", log.path().display());
             }
         }

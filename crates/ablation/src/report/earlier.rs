@@ -153,9 +153,11 @@ impl Earlier {
     fn place(&self, here: &Here<'_>, index: usize, stages: &mut Vec<StageFindings>) -> usize {
         let own = &stages[index];
         let Some(other) = self.stage(here, own).filter(|other| !is_same(own, other)) else { return index };
-        let (out, command) = (own.out.clone(), own.command.clone());
-        let taken_from = self.source(other.taken_from.as_ref());
-        let taken = StageFindings { out, command, taken_from, ..other.clone() };
+        let (out, taken_from) = (own.out.clone(), self.source(other.taken_from.as_ref()));
+        let uncompared = own.config.is_none();
+        // The command here is that of what was made there only where the configurations are the same.
+        let command = if uncompared { &other.command } else { &own.command }.clone();
+        let taken = StageFindings { out, command, taken_from, uncompared, ..other.clone() };
         if own.key.is_none() {
             stages[index] = taken;
             return index;

@@ -13,7 +13,7 @@ use super::earlier::{Earlier, Here};
 use super::measure::{self, Group};
 use super::stages::{self, StageFindings, config_digest};
 use super::validated::Validated;
-use crate::execute::Standing;
+use crate::execute::{Standing, failure, log_folder};
 use crate::grid::{Catalogue, Choice, Grid, Run};
 use crate::plan::{Account, Plan, RunStages};
 
@@ -149,7 +149,8 @@ pub fn read(
         .of(grid)
         .map(|(run, stages)| reader.run(run, stages, &systems))
         .collect::<anyhow::Result<_>>()?;
-    let mut stages = stages::findings(plan, standings, &manifests);
+    let logs = log_folder(data, &grid.name);
+    let mut stages = stages::findings(plan, standings, &manifests, |stage| failure(&logs, &stage.name(data)));
     for report in earlier {
         report.fill(&Here { grid, plan, systems: &systems, data }, &mut runs, &mut stages)?;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use entromask_report::number::flops;
+use entromask_report::number::{counted, flops};
 
 use super::contrast::Contrast;
 use super::costs::without;
@@ -13,6 +13,7 @@ use super::expenses;
 use super::findings::{Findings, RunFindings, System};
 use super::measure::{Group, Line};
 use super::plot::{self, Curve};
+use super::stages::StageFindings;
 use super::{provenance, validated};
 
 /// Characters of the reason why a stage is missing.
@@ -48,6 +49,7 @@ fn lead(findings: &Findings) -> Vec<String> {
     }
     lead.extend(programs(findings));
     lead.extend(taken(findings));
+    lead.extend(uncompared(findings));
     lead.extend(unlike(findings));
     lead.extend(validated::in_words(&findings.systems, runs));
     lead.extend(findings.unpaired.iter().map(|text| format!("Not compared: {text}.")));
@@ -70,8 +72,11 @@ fn missing(findings: &Findings) -> Option<String> {
 /// Why the stage of this name is not up to date: the beginning, since an artifact may differ in dozens of settings.
 fn reason(findings: &Findings, name: &str) -> Option<String> {
     let out = findings.data.join(name);
-    let reason =
-        findings.stages.iter().find_map(|stage| stage.reason.as_ref().filter(|_| stage.out == out))?;
+    let of = |stage: &StageFindings| {
+        let failed = stage.failed.as_ref().map(|words| format!("failed: {words}"));
+        failed.or_else(|| stage.reason.clone())
+    };
+    let reason = findings.stages.iter().filter(|stage| stage.out == out).find_map(of)?;
     let words = reason.split_whitespace().collect::<Vec<_>>().join(" ");
     match words.char_indices().nth(LONGEST_REASON) {
         Some((end, _)) => Some(format!("{}…", &words[..end])),
@@ -132,6 +137,17 @@ fn taken(findings: &Findings) -> impl Iterator<Item = String> {
             named.map(|(label, seeds)| format!("{label} (seed {})", seeds.join(", "))).collect();
         format!("Taken from {}, keys included: {}.", report.display(), named.join("; "))
     })
+}
+
+/// What was taken from other reports on trust.
+fn uncompared(findings: &Findings) -> Option<String> {
+    let stages: Vec<_> = findings.stages.iter().filter(|stage| stage.uncompared).collect();
+    let (first, n) = (stages.first()?.out.display(), stages.len());
+    Some(format!(
+        "Taken without comparing configurations, since what they read is not here: {}, the first of them {first}. Their commands \
+         are those of the report that they are from.",
+        counted(n as u64, "stage")
+    ))
 }
 
 fn section(findings: &Findings, group: &Group) -> Section {

@@ -31,11 +31,17 @@ pub struct StageFindings {
     pub config: Option<String>,
     /// Why it is not.
     pub reason: Option<String>,
+    /// What it said last, if it failed when it was called last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
     /// What it took.
     pub spent: Spent,
     /// The report that it was taken from; none if it was read here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_from: Option<PathBuf>,
+    /// Whether it was taken although nobody knows here how it would be configured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncompared: bool,
 }
 
 /// The manifests of those stages of `plan` that are up to date.
@@ -51,14 +57,19 @@ pub(super) fn manifests(plan: &Plan, standings: &[Standing]) -> anyhow::Result<V
     stages.map(manifest).collect()
 }
 
-/// All stages of `plan`, as they stand.
+/// All stages of `plan`, as they stand; `failure` says why one failed.
 pub(super) fn findings(
     plan: &Plan,
     standings: &[Standing],
     manifests: &[Option<Manifest>],
+    failure: impl Fn(&Stage) -> Option<String>,
 ) -> Vec<StageFindings> {
     let stages = plan.stages.iter().zip(standings).zip(manifests);
-    stages.map(|((stage, standing), manifest)| finding(stage, standing, manifest.as_ref())).collect()
+    let finding = |((stage, standing), manifest): ((&Stage, &Standing), &Option<Manifest>)| {
+        let failed = if *standing == Standing::UpToDate { None } else { failure(stage) };
+        StageFindings { failed, ..finding(stage, standing, manifest.as_ref()) }
+    };
+    stages.map(finding).collect()
 }
 
 /// Keys of JSON objects come in alphabetical order, so that equal configurations have equal digests.
@@ -85,8 +96,10 @@ fn finding(stage: &Stage, standing: &Standing, manifest: Option<&Manifest>) -> S
         content: manifest.map(|manifest| manifest.content.clone()),
         config: config.map(config_digest),
         reason: reason(standing),
+        failed: None,
         spent: manifest.map(Spent::of).unwrap_or_default(),
         taken_from: None,
+        uncompared: false,
     }
 }
 
