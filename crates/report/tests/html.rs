@@ -175,7 +175,7 @@ fn what_is_gone_is_noted_on_the_page() -> anyhow::Result<()> {
     let html = page(&fixture)?;
     assert!(html.contains("tokens: data/tokens is gone") && html.contains("No text is shown"));
     assert!(html.contains("id=\"loss\"") && html.contains("id=\"glue\""));
-    assert!(html.contains("<b>at least ") && html.contains("in the 6 stages that are still there"));
+    assert!(html.contains("<span>at least, in the 6 stages that are still there</span>"));
     Ok(())
 }
 
@@ -221,6 +221,7 @@ fn tables_of_several_fine_tunings_have_names() -> anyhow::Result<()> {
     report(&fixture, &[&["--model", "data/model-1", "--out", "page.html"], &glue[..]].concat()).success();
     let html = std::fs::read_to_string(fixture.folder().join("page.html"))?;
     assert!(html.contains("<h3>glue-1</h3>") && html.contains("<h3>glue-2</h3>"));
+    assert!(html.contains("glue-1: average of 2 tasks, not the official splits"));
     Ok(())
 }
 

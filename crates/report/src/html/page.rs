@@ -1,5 +1,7 @@
 //! Everything that the template fills in.
 
+use std::path::PathBuf;
+
 use entromask_artifact::Kind;
 use serde::Serialize;
 use serde_json::Value;
@@ -98,12 +100,13 @@ pub(crate) fn page(lineage: &Lineage, results: &[GlueView], run: &Run) -> anyhow
         Ok(text) => (Some(text), None),
         Err(why) => (None, Some(why)),
     };
+    let names = names(&run.glue);
     let mut notes = lineage.notes.clone();
     notes.extend(text_missing.iter().map(|why| format!("no text is shown: {why}")));
     Ok(Page {
         title: story::title(lineage),
         lead: story::lead(lineage),
-        facts: facts(lineage, results),
+        facts: facts(lineage, results, &names),
         loss: curves.loss(),
         plots: curves.others(),
         rounds: lineage.rounds.len(),
@@ -112,7 +115,7 @@ pub(crate) fn page(lineage: &Lineage, results: &[GlueView], run: &Run) -> anyhow
         distilled: curves.is_distilled(),
         text,
         text_missing,
-        glue: tables(results, run),
+        glue: results.iter().zip(names).map(|(results, name)| glue(results, name)).collect(),
         config: config(lineage),
         stages: stages::lines(lineage),
         total: stages::total(lineage),
@@ -135,7 +138,7 @@ fn log(round: &Artifact) -> anyhow::Result<Metrics> {
     Metrics::read(&round.dir.join(METRICS))
 }
 
-fn facts(lineage: &Lineage, results: &[GlueView]) -> Vec<Fact> {
+fn facts(lineage: &Lineage, results: &[GlueView], names: &[Option<String>]) -> Vec<Fact> {
     let stats = &lineage.model().manifest.stats;
     let mut facts = Vec::new();
     let mut add = |name, value: Option<String>, note: String| {
@@ -153,15 +156,20 @@ fn facts(lineage: &Lineage, results: &[GlueView]) -> Vec<Fact> {
         stats["valid_perplexity"].as_f64().map(|value| count(value.round() as u64)),
         "exp of the loss".into(),
     );
-    if let Some((result, average)) = results.iter().find_map(|result| Some((result, result.averages.last()?)))
+    let mut tables = results.iter().zip(names);
+    if let Some((result, name, average)) =
+        tables.find_map(|(result, name)| Some((result, name, result.averages.last()?)))
     {
+        let of = name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
         let caveat = result.caveat().map_or_else(String::new, |caveat| format!(", {caveat}"));
-        let note = format!("{}{caveat}; floor {:.1}", average.name, average.floor);
+        let note = format!("{of}{}{caveat}; floor {:.1}", average.name, average.floor);
         add("GLUE dev", Some(average.shown()), note);
     }
     let total = stages::total(lineage);
     add("Compute", Some(total.flops), stages_in_words(lineage));
-    add("Wall clock", Some(total.time), devices(lineage));
+    let bound = (!lineage.is_whole).then(|| "at least".to_owned());
+    let when = bound.into_iter().chain(devices(lineage)).collect::<Vec<_>>().join(", ");
+    add("Wall clock", Some(total.time), when);
     facts
 }
 
@@ -171,18 +179,18 @@ fn stages_in_words(lineage: &Lineage) -> String {
     match (lineage.is_whole, n) {
         (true, 1) => "in its only stage".into(),
         (true, n) => format!("in all {n} stages"),
-        (false, 1) => "in the one stage that is still there".into(),
-        (false, n) => format!("in the {n} stages that are still there"),
+        (false, 1) => "at least, in the one stage that is still there".into(),
+        (false, n) => format!("at least, in the {n} stages that are still there"),
     }
 }
 
-fn devices(lineage: &Lineage) -> String {
+fn devices(lineage: &Lineage) -> Option<String> {
     let mut devices: Vec<_> =
         lineage.stages.iter().map(|stage| stage.artifact.manifest.cost.device.as_str()).collect();
     devices.sort_unstable();
     devices.dedup();
     devices.retain(|device| !device.is_empty());
-    if devices.is_empty() { String::new() } else { format!("on {}", devices.join(", ")) }
+    (!devices.is_empty()).then(|| format!("on {}", devices.join(", ")))
 }
 
 /// The last stage of each kind, and the shape of the model.
@@ -201,10 +209,13 @@ fn config(lineage: &Lineage) -> Vec<Section> {
     sections.into_iter().filter_map(section).filter(|section| !section.values.is_empty()).collect()
 }
 
-fn tables(results: &[GlueView], run: &Run) -> Vec<Results> {
-    let names = if results.len() > 1 { compare::names(&run.glue) } else { vec![] };
-    let names = names.into_iter().map(Some).chain(std::iter::repeat(None));
-    results.iter().zip(names).map(|(results, name)| glue(results, name)).collect()
+/// What tells the folders of results apart; nothing where there is one.
+fn names(folders: &[PathBuf]) -> Vec<Option<String>> {
+    if folders.len() < 2 {
+        vec![None; folders.len()]
+    } else {
+        compare::names(folders).into_iter().map(Some).collect()
+    }
 }
 
 fn glue(results: &GlueView, name: Option<String>) -> Results {

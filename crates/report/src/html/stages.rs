@@ -31,6 +31,8 @@ pub(crate) struct StageLine {
 pub(crate) struct Total {
     pub time: String,
     pub flops: String,
+    /// Whether these are all stages that there were.
+    pub is_whole: bool,
 }
 
 /// How to make a stage's artifact again.
@@ -51,10 +53,10 @@ pub(crate) fn lines(lineage: &Lineage) -> Vec<StageLine> {
 }
 
 pub(crate) fn total(lineage: &Lineage) -> Total {
-    let bound = if lineage.is_whole { "" } else { "at least " };
     Total {
-        time: bound.to_owned() + &duration(costs(lineage).map(|cost| cost.seconds).sum()),
-        flops: bound.to_owned() + &flops(costs(lineage).map(|cost| cost.flops).sum()),
+        time: duration(costs(lineage).map(|cost| cost.seconds).sum()),
+        flops: flops(costs(lineage).map(|cost| cost.flops).sum()),
+        is_whole: lineage.is_whole,
     }
 }
 
