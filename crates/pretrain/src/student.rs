@@ -12,7 +12,7 @@ use crate::job::Facts;
 
 /// Fails if `file` is no student's; tokens may ask more of it.
 pub(crate) fn check(file: &Path) -> Result<()> {
-    entromask_cli::load_file::<EncoderConfig>(file)?.check()
+    check_shape(file, &entromask_cli::load_file(file)?)
 }
 
 /// The shape in `file` with vocabulary and padding of the tokens.
@@ -36,7 +36,7 @@ pub(crate) fn shape(file: &Path, facts: &Facts, tokens: &Manifest) -> Result<Enc
         ),
         ..shape
     };
-    student.check()?;
+    check_shape(file, &student)?;
     let longest = tokens.config.get("seq_len").and_then(Value::as_u64).unwrap_or(0) as usize;
     if longest > student.max_seq_length() {
         let (file, most) = (file.display(), student.max_seq_length());
@@ -47,4 +47,9 @@ pub(crate) fn shape(file: &Path, facts: &Facts, tokens: &Manifest) -> Result<Enc
         .into());
     }
     Ok(student)
+}
+
+/// The encoder knows of no file.
+fn check_shape(file: &Path, shape: &EncoderConfig) -> Result<()> {
+    shape.check().map_err(|error| Fault::usage(format!("{}: {error}", file.display())).into())
 }

@@ -178,7 +178,7 @@ fn configurations_and_tasks_are_looked_at_before_anything_is_made() -> Result<()
         (glue, "data/sample/glue", "nowhere", "nowhere/WNLI: no such folder", 3),
         (train, "lr = ", "rate = ", "unknown", 2),
         (train, "lr = ", "lr = -", "lr = -", 2),
-        (student, "heads = 2", "heads = 3", "micro-mlm-e2/random-s1: hidden_size 32 is not", 2),
+        (student, "heads = 2", "heads = 3", "micro.toml: hidden_size 32 is not", 2),
     ];
     for (file, from, to, words, code) in cases {
         let (found, text) = run(file, from, to, &[])?;
