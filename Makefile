@@ -36,8 +36,8 @@ DEVICE    ?= cpu#   cpu, wgpu[:n], vulkan[:n], cuda[:n]; several GPUs pretrain t
 THREADS   ?=#       all cores by default
 JOBS      ?=#       fine-tuning runs, or stages of a grid, at once, each a process
 FLAGS     ?=#       further flags for every stage, e.g. FLAGS=-q
-DATA      ?= data
-PIPELINES ?= pipelines
+DATA      ?= data#  where all that is made goes
+PIPELINES ?= pipelines# the files that are chosen from
 CARGO     ?= cargo
 
 choices := CORPUS STUDENT TEACHER SCORE SCORE_DTYPE TRAIN_DTYPE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN
@@ -120,13 +120,21 @@ has_online = $(shell grep -lE '^ *\[online' $(PIPELINES)/train/$(1).toml 2>/dev/
 $(foreach v,$(if $(filter self-mask,$(runs)),TRAIN) $(if $(filter self-mask-kd,$(runs)),KD),$(if $(filter 0,$(ROUNDS)),,$(if $(call has_online,$($(v))),\
   $(error $(v)=$($(v)) masks by itself while it trains and would never see the masks of rounds: train it by pretrain-random (RUN=random)))))
 # $(call temperature,file,key): 2, where it is not set
-temperature = $(shell awk -v wanted='$(2)' '{ sub(/$(hash).*/, "") } /^ *\[/ { gsub(/[][ ]/, ""); here = $$0 "."; next } \
-  { key = value = $$0; sub(/ *=.*/, "", key); sub(/^[^=]*= */, "", value) } here key == wanted { found = value } \
-  here key ".temperature" == wanted && sub(/.*temperature *= */, "", value) { found = value } \
+temperature = $(shell awk -v wanted='$(2)' '{ sub(/$(hash).*/, ""); gsub(/[ \t\r"\047]/, "") } /^\[/ { gsub(/[][]/, ""); here = $$0 "."; next } \
+  { key = value = $$0; sub(/=.*/, "", key); sub(/^[^=]*=/, "", value) } here key == wanted { found = value } \
+  here key ".temperature" == wanted && sub(/.*temperature=/, "", value) { found = value } \
   END { print found == "" ? 2 : found + 0 }' $(1) 2>/dev/null)
 $(if $(filter cached,$(DISTILL)),$(if $(filter kd self-mask-kd,$(runs)),$(foreach wanted,$(call temperature,$(file_of_KD),objective.temperature),\
   $(foreach kept,$(call temperature,$(file_of_TARGETS),temperature),$(if $(filter $(wanted),$(kept)),,\
     $(error $(file_of_TARGETS): temperature $(kept), and $(file_of_KD) distils at $(wanted): what is kept holds for one))))))
+# $(call set_in,file,key): as its lines have it, before any section
+set_in = $(shell awk -v wanted='$(2)' '/^ *\[/ { exit } { line = $$0; sub(/$(hash).*/, "", line); key = line; sub(/=.*/, "", key); \
+  gsub(/[ \t]/, "", key) } key == wanted { sub(/^[^=]*=/, "", line); gsub(/[][ \t\r"\047,]/, " ", line); print line }' $(1) 2>/dev/null)
+$(foreach v,$(filter $(given),TRAIN KD),$(if $(call set_in,$(file_of_$(v)),epochs),\
+  $(error $(file_of_$(v)): epochs does nothing there: ROUNDS and ROUND_EPOCHS say how many there are, make $(MAKECMDGOALS) ROUND_EPOCHS=…)))
+$(if $(filter $(by_entropy),$(runs)),$(foreach measure,$(filter-out entropy surprisal,$(call set_in,$(file_of_MASK),measure)),\
+  $(if $(filter $(measure),$(call set_in,$(file_of_SCORE),measures)),,\
+  $(error $(file_of_MASK) selects by $(measure), which $(file_of_SCORE) does not ask for: name it there, measures = ["$(measure)"]))))
 # It would mask by itself and be guided by TEACHER at once, which is another run.
 $(if $(filter self-mask,$(runs)),$(if $(filter $(KD),$(TRAIN)),$(error TRAIN=$(TRAIN) is the recipe of KD: make pretrain-self-mask-kd, or RUN=self-mask-kd)))
 
@@ -171,9 +179,11 @@ reference := $(if $(REFERENCE),$(if $(call policy,reducible),--reference $(REFER
 $(if $(filter $(given),REFERENCE),$(if $(REFERENCE),$(if $(reference),,$(error REFERENCE does nothing for MASK=$(MASK), only for a policy of reducible))))
 reads_entropy := $(call policy,high|low|band|sample|mixed|reducible)
 entropy   = $(if $(reads_entropy),--entropy $(1))
+$(if $(filter $(by_entropy),$(runs)),$(if $(reads_entropy)$(if $(wildcard $(file_of_MASK)),,unknown),,$(foreach v,$(filter $(given),SCORE $(if $(filter teacher-mask,$(runs)),TEACHER)),\
+  $(error $(v) does nothing for MASK=$(MASK), which reads no entropies))))
 # $(call selects_from,entropies): what it needs
 selects_from = $(if $(reads_entropy),$(1),$(tokens))/manifest.json
-mask_name = $(MASK)$(if $(reference),-to-$(subst /,-,$(REFERENCE:$(DATA)/entropy/$(CORPUS)/%=%)))
+mask_name = $(MASK)$(if $(reference),-to-$(subst =,-,$(subst /,-,$(REFERENCE:$(DATA)/entropy/$(CORPUS)/%=%))))
 
 # ---- Tokens ---------------------------------------------------------------------------------------------------------
 tokens := $(DATA)/tokens/$(CORPUS)
@@ -199,13 +209,15 @@ train = $(call run,pretrain) --config $(PIPELINES)/train/$(2).toml --student $(P
 # ---- The teacher: `student = "…"` in its file names a model that the pipeline trains itself, `path = "…"` a folder ----
 teacher_file    := $(wildcard $(PIPELINES)/teacher/$(TEACHER).toml)
 quoted_text      = ("[^"]*"|\x27[^\x27]*\x27)
-line_end         = *($(hash).*)?$$
+line_end         = *\t*($(hash).*)?\r?$$
 teacher_key      = $(if $(teacher_file),$(shell sed -nE 's/^$(1) *= *("([^"]*)"|\x27([^\x27]*)\x27|([0-9]+)) $(line_end)/\2\3\4/p' $(teacher_file)))
 teacher_unknown := $(if $(teacher_file),$(shell grep -vP '^ $(line_end)|^(student|path) *= *$(quoted_text) $(line_end)|^epochs *= *[1-9][0-9]* $(line_end)' \
   $(teacher_file) | head -n 1 || true))
 $(if $(teacher_unknown),$(error $(teacher_file): `$(teacher_unknown)`: a teacher has student = "…" and epochs = 1 or more, or path = "…"))
 $(if $(call teacher_key,path),$(if $(call teacher_key,student)$(call teacher_key,epochs),\
   $(error $(teacher_file): a model in a folder is not trained here: it has path only, or student and epochs)))
+$(if $(teacher_file),$(if $(call teacher_key,path)$(call teacher_key,student),,$(error $(teacher_file): it names neither a student nor a path)))
+$(foreach key,student epochs,$(if $(word 2,$(call teacher_key,$(key))),$(error $(teacher_file): $(key) = $(call teacher_key,$(key)): one only)))
 $(foreach c,$(quoted) :,$(if $(findstring $(c),$(call teacher_key,path)),$(error $(teacher_file): path = $(call teacher_key,path): paths without $(c))))
 $(if $(word 2,$(call teacher_key,path)),$(error $(teacher_file): path = $(call teacher_key,path): paths without blanks only))
 $(if $(filter $(given),TEACHER),$(if $(teacher_file)$(wildcard $(TEACHER)/config.json),,\
@@ -216,7 +228,7 @@ $(if $(teacher_student),$(if $(wildcard $(PIPELINES)/student/$(teacher_student).
 teacher_epochs  := $(or $(strip $(call teacher_key,epochs)),$(total_epochs))
 # Folders of different models often have the same name.
 folder_name      = $(subst =,-,$(notdir $(1:%/=%)))-$(shell printf %s '$(abspath $(1))' | sha256sum | cut -c1-8)
-teacher_name    := $(if $(teacher_file),$(TEACHER),$(call folder_name,$(TEACHER)))$(if $(teacher_student),-$(call by,$(TRAIN))-e$(teacher_epochs))
+teacher_name    := $(if $(teacher_file),$(subst =,-,$(TEACHER)),$(call folder_name,$(TEACHER)))$(if $(teacher_student),-$(call by,$(TRAIN))-e$(teacher_epochs))
 teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(call by,$(TRAIN))/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
 teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/config.json)
 
@@ -330,7 +342,7 @@ teacher-mask_run := $(teacher_model)
 self-mask_run    := $(call self_model,$(TRAIN),$(ROUNDS))
 kd_run           := $(kd_model)
 self-mask-kd_run := $(call self_model,$(KD),$(ROUNDS))
-MODEL            ?= $($(RUN)_run)
+MODEL ?= $($(RUN)_run)# a model folder that `glue` and `report` look at instead of that of RUN
 override MODEL   := $(patsubst %/,%,$(MODEL))
 
 pretrain-self-mask: $(self-mask_run)/manifest.json ## Pretrain on the tokens that the model itself is unsure of
@@ -349,6 +361,8 @@ ifeq ($(filter $(DATA)/models/%,$(MODEL))$(filter $(teacher),$(MODEL)),)
 $(MODEL)/config.json:
 	@echo "MODEL=$(MODEL): no model folder, there is no config.json" >&2; exit 3
 endif
+$(if $(filter report,$(goals)),$(if $(wildcard $(MODEL)/config.json),$(if $(wildcard $(MODEL)/manifest.json),,\
+  $(error MODEL=$(MODEL): a page is about what was made here, and there is no manifest.json: make glue measures any model))))
 page        ?= $(DATA)/report/$(subst /,-,$(model_name)).html
 
 glue: $(glue)/manifest.json ## Fine-tune the model of RUN (or MODEL) on the tasks of GLUE and print a table
@@ -384,7 +398,7 @@ plan: $(BUILD) ## Say for each stage of GOAL (default pretrain-self-mask) whethe
 	  $(error GOAL=$(GOAL): a plan is of pretrain-…, glue, report or ablation))
 	@pending=$$(mktemp); trap 'rm -f "$$pending"' EXIT; \
 	  $(MAKE) --no-print-directory $(GOAL) BUILD= PLAN="--dry-run --pending $$pending"
-GOAL ?= pretrain-self-mask
+GOAL ?= pretrain-self-mask# what `plan` tells of
 
 checked: $(BUILD)
 	$(if $(plannable),@$(MAKE) --no-print-directory plan GOAL="$(plannable)" BUILD= >/dev/null)
@@ -481,7 +495,7 @@ endif
 
 gc: $(BUILD) ## List files in data/ that no manifest lists; GC=--delete removes them, all but what unfinished runs go on from
 	@$(BIN)/entromask-report gc $(DATA) $(GC)
-GC ?=
+GC ?=# --delete removes them, --unfinished lists what interrupted runs left, too
 
 # There may be somebody's files beside ours. Ours are, a path below DATA each: the folders of artifacts, by a manifest of ours or by the
 # lock of one that is not finished; the logs and reports of grids, by their names; the pages about models, by their titles.
@@ -496,11 +510,12 @@ define made
   grep -lE '^<title>.* – entromask</title>$$' "$$@" /dev/null || true
 endef
 # $(call theirs,folder): files in it that neither its manifest lists nor a stage gives such names
-theirs = find $(1) -type f ! -path '*/state/*' ! -name '.*' ! -name '*.parquet' ! -name manifest.json ! -path '*-seed[0-9]*' -printf '%P\n' | \
-  grep -vxFf <(if [ -e $(1)/manifest.json ]; then sed -nE 's/.*"file": *"([^"]*)".*/\1/p' $(1)/manifest.json; else printf '%s\n' $(unfinished); fi) || true
-unfinished := config.json model.safetensors tokenizer.json tokenizer_config.json special_tokens_map.json metrics.jsonl speed.jsonl masks.jsonl \
-  README.md report.json results.json
+theirs = (cd $(1) && find . -type f ! -path './state/*' ! -name '.*' ! -name '*.parquet' ! -path './*-seed[0-9]*' -printf '%P\n') | \
+  grep -vxFf <(printf '%s\n' $(not_theirs); sed -nE 's/.*"file": *"([^"]*)".*/\1/p' $(1)/manifest.json 2>/dev/null) || true
+not_theirs := manifest.json config.json model.safetensors tokenizer.json tokenizer_config.json special_tokens_map.json metrics.jsonl speed.jsonl \
+  masks.jsonl README.md results.json seconds.json
 clean: ## Remove everything that was made in data/ (the samples stay, and all that is somebody's)
+	$(foreach v,$(filter $(choices),$(given)),$(error $(v) does nothing here: all that was made in $(DATA) would go))
 	$(if $(filter environment,$(origin_of_data)),$(error DATA=$(DATA) comes from the environment: make clean DATA=$(DATA), if it is meant))
 	@made=$$($(made)); made=$$(grep -vx /dev/null <<<"$$made" | sort -u || true); \
 	  [ -n "$$made" ] || { echo "DATA=$(DATA): nothing in it was made here" >&2; exit $(if $(filter command,$(origin_of_data)),2,0); }; \
@@ -515,7 +530,7 @@ help: ## This list
 	@echo "make pretrain-self-mask && make glue && make report     runs on data/sample, on the CPU, in minutes"; echo
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | $(call columns,22)
 	@echo; echo "Variables, with [defaults]; files in $(PIPELINES)/:"
-	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\3\t\2/p' $(firstword $(MAKEFILE_LIST)) | $(call columns,13)
+	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\3\t\2/; T; s/\t[$$].*//; p' $(firstword $(MAKEFILE_LIST)) | $(call columns,13)
 # Name and text of each line, the text in a column of its own, words kept whole; a third field is the default.
 columns = awk -F'\t' -v left=$(1) -v width=$$(tput cols 2>/dev/null || echo 100) '{ \
   text = $$2 ($$3 == "" ? "" : " [" $$3 "]"); sub(/ +\]$$/, "]", text); count = split(text, words, / +/); line = ""; name = $$1; \

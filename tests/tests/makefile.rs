@@ -17,7 +17,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 32] = [
+    let cases: [(&[&str], &[&str]); 36] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
@@ -43,6 +43,10 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["pretrain-kd", "TARGETS=top64"], &["TARGETS does nothing", "DISTILL=cached"]),
         (&["pretrain-self-mask", "TEACHER=small"], &["TEACHER does nothing for self-mask", "teacher-mask"]),
         (&["pretrain-self-mask", "TRAIN=kd"], &["TRAIN=kd", "pretrain-self-mask-kd"]),
+        (&["clean", "CORPUS=sample"], &["CORPUS does nothing here", "all that was made"]),
+        (&["pretrain-self-mask", "MASK=span", "SCORE=unmasked"], &["SCORE does nothing for MASK=span"]),
+        (&["pretrain-teacher-mask", "MASK=span", "TEACHER=small"], &["TEACHER does nothing for MASK=span"]),
+        (&["report", "MODEL=data/tokenizers"], &["no model folder"]),
         (&["pretrain-random", "GLUE=probe"], &["GLUE does nothing for pretrain-random", "glue"]),
         (&["pretrain-random", "ROUNDS=1000"], &["ROUNDS=1000", "999 at most"]),
         (&["pretrain-random", "DATA=a=b"], &["DATA=a=b", "without ="]),
@@ -134,6 +138,10 @@ fn pipelines_that_cannot_go_together_are_refused() -> Result<()> {
         ("targets/top64.toml", "temperature = 2.0\n"),
         ("targets/silent.toml", "top_k = 64\n"),
         ("train/dotted.toml", "objective.temperature = 4.0\n"),
+        ("train/spread.toml", "[objective]\r\n\t\"temperature\" = 4.0\r\n"),
+        ("train/long.toml", "lr = 1e-3\nepochs = 5\n"),
+        ("mask/margins.toml", "measure = \"margin\"\n[policy]\nname = \"high\"\n"),
+        ("score/kfold.toml", "folds = 7\n"),
     ];
     for (file, text) in files {
         fs::create_dir_all(folder.path().join(file).parent().expect("a folder"))?;
@@ -142,7 +150,7 @@ fn pipelines_that_cannot_go_together_are_refused() -> Result<()> {
     let pipelines = format!("PIPELINES={}", folder.path().display());
     let (code, printed) = make(&["pretrain-teacher-mask", "TEACHER=mine", &pipelines])?;
     assert!(code == Some(2) && printed.contains("student/tinny.toml"), "{printed}");
-    for (recipe, kept) in [("warm", "top64"), ("dotted", "silent")] {
+    for (recipe, kept) in [("warm", "top64"), ("dotted", "silent"), ("spread", "silent")] {
         let choices = [format!("KD={recipe}"), format!("TARGETS={kept}")];
         let (code, printed) = make(&["pretrain-kd", "DISTILL=cached", &choices[0], &choices[1], &pipelines])?;
         assert!(
@@ -150,6 +158,10 @@ fn pipelines_that_cannot_go_together_are_refused() -> Result<()> {
             "{recipe}: {printed}"
         );
     }
+    let (code, printed) = make(&["pretrain-random", "TRAIN=long", &pipelines])?;
+    assert!(code == Some(2) && printed.contains("ROUND_EPOCHS"), "{printed}");
+    let (code, printed) = make(&["pretrain-self-mask", "MASK=margins", &pipelines])?;
+    assert!(code == Some(2) && printed.contains("selects by margin, which"), "{printed}");
     Ok(())
 }
 

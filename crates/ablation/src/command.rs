@@ -162,7 +162,8 @@ impl<'a> Experiment<'a> {
     }
 
     fn run(&self, common: &CommonArgs) -> anyhow::Result<()> {
-        check_configs(&self.plan, &self.place)?;
+        let standings = check(&self.plan, &self.place, &self.at.data)?;
+        check_configs(&self.plan, &self.place, &standings)?;
         let (runs, stages) = (self.grid.runs.len(), self.plan.stages.len());
         tracing::info!("{}: {runs} runs, {stages} stages, {} side by side", self.grid.name, self.jobs);
         self.warn_unpaired();
@@ -220,7 +221,7 @@ impl<'a> Experiment<'a> {
             .collect();
         emit(common, format!("{}\n{summary}", lines.join("\n")), &json)?;
         self.warn_unpaired();
-        self.check_configs()?;
+        self.check_configs(&standings)?;
         let broken = |standing: &Standing| match standing {
             Standing::Broken(broken) => Some(broken.code),
             _ => None,
@@ -231,8 +232,8 @@ impl<'a> Experiment<'a> {
     }
 
     /// What is missing may be there when the grid is run; a mistake stays one.
-    fn check_configs(&self) -> anyhow::Result<()> {
-        match check_configs(&self.plan, &self.place) {
+    fn check_configs(&self, standings: &[Standing]) -> anyhow::Result<()> {
+        match check_configs(&self.plan, &self.place, standings) {
             Err(error) if class_of(error.as_ref()) == Class::Input => {
                 tracing::warn!("{error:#}");
                 Ok(())

@@ -21,16 +21,24 @@ pub struct Unlisted {
 }
 
 /// The short keys of runs in the artifact's folder that have another key than the artifact and have not come to their end, in
-/// order: they have a checkpoint or a note of their time, and go on from what they left when they are started again.
+/// order: they have a checkpoint, or a note of their time and something finished, and go on from that when they are started again.
 pub fn unfinished(dir: &Path) -> anyhow::Result<Vec<String>> {
     let manifest = Manifest::load_any(dir)?;
     let with_checkpoint =
         names::entries(&dir.join(STATE)).into_iter().filter(|key| newest_step(dir, key).is_some());
+    let names = names::entries(dir);
+    let with_note = names.iter().filter_map(|name| names::key_of_note(name));
     let noted =
-        names::entries(dir).into_iter().filter_map(|name| Some(names::key_of_note(&name)?.to_owned()));
+        with_note.filter(|key| names.iter().any(|name| is_progress(name, key, &manifest))).map(str::to_owned);
     let mut keys: BTreeSet<String> = with_checkpoint.chain(noted).collect();
     keys.remove(manifest.short_key());
     Ok(keys.into_iter().collect())
+}
+
+/// Whether `name` is of something that the run with this key has finished. What fine-tuning finishes has keys of its own.
+fn is_progress(name: &str, key: &str, manifest: &Manifest) -> bool {
+    let of_the_run = name.contains(key) && (names::is_part(name) || name.starts_with(&seal::prefix(key)));
+    of_the_run || (names::is_of_fine_tuning(Path::new(name)) && manifest.output(name).is_none())
 }
 
 /// The files below the artifact in `dir` that neither its manifest lists nor the runs in `unfinished` have left.

@@ -37,9 +37,11 @@ fn report(error: &str) {
     }
 }
 
-/// The configuration file that sets the key which an error such as `rate = 15; …` begins with, if `--set` does not.
+/// The configuration file that sets the key which an error such as `rate = 15; …` or `` `epochs` is 0; … `` begins with, if
+/// `--set` does not.
 fn blamed<'a>(common: &'a CommonArgs, error: &str) -> Option<&'a Path> {
-    let (key, _) = error.split_once(" = ")?;
+    let quoted = || error.strip_prefix('`')?.split_once('`');
+    let (key, _) = quoted().or_else(|| error.split_once(" = "))?;
     let file = common.config.as_deref().filter(|_| !key.contains(char::is_whitespace))?;
     let name = key.rsplit('.').next().unwrap_or(key);
     let sets = |text: &str| {
@@ -102,7 +104,7 @@ mod tests {
         let file = folder.path().join("mask.toml");
         fs_err::write(&file, "rate = 15\npolicy = { name = \"mixed\", share = 3 }\n")?;
         let common = CommonArgs { config: Some(file.clone()), ..CommonArgs::default() };
-        for error in ["rate = 15; give less", "policy.share = 3; give less"] {
+        for error in ["rate = 15; give less", "policy.share = 3; give less", "`rate` is 15; give less"] {
             assert_eq!(blamed(&common, error), Some(file.as_path()), "{error}");
         }
         for error in ["epochs = 0; give more", "--threads 0", "no such = thing"] {

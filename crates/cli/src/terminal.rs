@@ -10,9 +10,12 @@ use indicatif::{ProgressDrawTarget, TermLike};
 /// How often a second bars are drawn at most.
 const FRAMES: u8 = 20;
 
-/// Where bars are drawn: stderr if it is a terminal, else nowhere.
+/// Where bars are drawn: stderr if it is a terminal that moves its cursor, else nowhere.
 pub(crate) fn draw_target() -> ProgressDrawTarget {
-    if std::io::stderr().is_terminal() {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
+    if std::io::stderr().is_terminal() && !is_dumb {
+        // Styles ask about stdout, of which only terminals of indicatif's own are an exception.
+        console::set_colors_enabled(console::colors_enabled_stderr());
         ProgressDrawTarget::term_like_with_hz(Box::new(Unfailing(Term::buffered_stderr())), FRAMES)
     } else {
         ProgressDrawTarget::hidden()

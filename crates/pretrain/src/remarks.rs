@@ -45,14 +45,11 @@ pub(crate) fn of_another_schedule(job: &Job, earlier: &Manifest) {
 
 /// Of a run that came to its end at `done`; `before` is where the horizon stood before its last step.
 pub(crate) fn of_the_end(job: &Job, done: Done, before: Option<Done>) {
-    if job.span.end_epoch() < job.config.epochs {
+    let is_spent = job.config.budget.is_some() && done.at >= done.total;
+    let (end, epochs) = (job.span.end_epoch(), job.config.epochs);
+    if end < epochs && !is_spent {
         tracing::info!(
-            "the masks end with epoch {} of {}, and the schedule goes on: the next round begins with --continue-from {}; to end \
-             here set epochs = {}",
-            job.span.end_epoch(),
-            job.config.epochs,
-            job.paths.out.display(),
-            job.span.end_epoch()
+            "epoch {end} of {epochs}: the schedule goes on in a next round (without one, set epochs = {end})"
         );
         return;
     }
@@ -72,9 +69,8 @@ pub(crate) fn of_a_failure(error: &anyhow::Error, checkpoints: &Checkpoints) {
         return;
     }
     if let Ok(Some(checkpoint)) = checkpoints.latest::<Counters>() {
-        tracing::info!(
-            "the last checkpoint is kept: with the same configuration the run goes on from it, with another one --init {} begins \
-             with its weights",
+        tracing::warn!(
+            "the last checkpoint is kept: with another configuration --init {} begins with its weights",
             checkpoint.folder.display()
         );
     }

@@ -12,6 +12,12 @@ pub fn counted(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// A difference with its sign, which is a plus where nothing is left of it.
+pub fn signed(value: f64, digits: usize) -> String {
+    let text = format!("{value:+.digits$}");
+    if text.trim_start_matches(['-', '0', '.']).is_empty() { text.replace('-', "+") } else { text }
+}
+
 /// A count in short: `4.4 M`.
 pub fn short(n: f64) -> String {
     scaled(n, 1000.0, &["", "k", "M", "G", "T", "P", "E"])
@@ -63,6 +69,9 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
+        let differences =
+            [signed(1.234, 2), signed(-0.5, 2), signed(-0.001, 2), signed(0.0, 2), signed(0.004, 1)];
+        assert_eq!(differences, ["+1.23", "-0.50", "+0.00", "+0.00", "+0.0"]);
         assert_eq!([count(0), count(999), count(1_234_567)], ["0", "999", "1,234,567"]);
         assert_eq!([counted(1, "row"), counted(1000, "row")], ["1 row", "1,000 rows"]);
         assert_eq!([short(12.0), short(4_412_000.0), short(999_960.0)], ["12", "4.4 M", "1000 k"]);

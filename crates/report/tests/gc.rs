@@ -113,6 +113,9 @@ fn finished_parts_of_an_interrupted_run_are_kept_beside_an_earlier_artifact() ->
     assert_eq!(kept(), 5);
     assert_has(&gc(&fixture, &["--unfinished", "--delete"]), &["5 files", "removed"]);
     assert_eq!(kept(), 0);
+    // A run that has finished nothing goes on from nothing.
+    std::fs::write(masks.join(run[2]), "{}")?;
+    assert_has(&gc(&fixture, &["--delete"]), &["1 file ", "removed"]);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use entromask_cli::check_interrupt;
 use entromask_fault::Fault;
 use tempfile::NamedTempFile;
 
+use super::check::Standing;
 use super::launch;
 use super::words::last_words;
 use crate::plan::{Place, Plan, Program, Stage};
@@ -19,8 +20,8 @@ use crate::plan::{Place, Plan, Program, Stage};
 ///
 /// # Errors
 /// A [`Fault`] of class usage for a mistake in a configuration, of class input if a task or a program is missing.
-pub fn check_configs(plan: &Plan, place: &Place) -> anyhow::Result<()> {
-    let (mut asked, unmade) = (BTreeSet::new(), unmade(plan)?);
+pub fn check_configs(plan: &Plan, place: &Place, standings: &[Standing]) -> anyhow::Result<()> {
+    let (mut asked, unmade) = (BTreeSet::new(), unmade(plan, standings)?);
     for stage in &plan.stages {
         if let Some(question) = question(stage, place, unmade.path())
             && asked.insert((stage.program, settings(stage)))
@@ -33,9 +34,10 @@ pub fn check_configs(plan: &Plan, place: &Place) -> anyhow::Result<()> {
 }
 
 /// A list of all that is to be made, so that no stage looks for it, nor at what is in its place.
-fn unmade(plan: &Plan) -> anyhow::Result<NamedTempFile> {
+fn unmade(plan: &Plan, standings: &[Standing]) -> anyhow::Result<NamedTempFile> {
     let mut file = NamedTempFile::new().context("no temporary file can be made")?;
-    for stage in &plan.stages {
+    let stages = plan.stages.iter().zip(standings);
+    for (stage, _) in stages.filter(|(_, standing)| **standing != Standing::UpToDate) {
         writeln!(file, "{}", stage.out.components().collect::<PathBuf>().display())?;
     }
     Ok(file)

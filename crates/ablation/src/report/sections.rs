@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use entromask_report::number::{counted, flops};
+use entromask_report::number::{counted, flops, signed};
 
 use super::contrast::Contrast;
 use super::costs::without;
@@ -221,7 +221,7 @@ fn changed(findings: &Findings, group: &Group, contrast: &Contrast) -> Vec<Cell>
         named(contrast.pair).into(),
         named(contrast.reference).into(),
         change.values.len().to_string().into(),
-        format!("{:+.digits$}", change.mean).into(),
+        signed(change.mean, digits).into(),
         interval(change.t, digits).into(),
         interval(change.bootstrap, digits).into(),
         Cell {
@@ -257,7 +257,7 @@ fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
         line.at_flops.map_or(DASH.into(), flops).into(),
         value.into(),
         line.against.map_or(DASH, |baseline| &findings.systems[baseline].label).into(),
-        difference.map_or(DASH.into(), |difference| format!("{:+.digits$}", difference.mean)).into(),
+        difference.map_or(DASH.into(), |difference| signed(difference.mean, digits)).into(),
         interval(difference.and_then(|difference| difference.t), digits).into(),
         interval(difference.and_then(|difference| difference.bootstrap), digits).into(),
         Cell { text: line.verdict.clone(), strong, code: false },
@@ -265,7 +265,7 @@ fn row(findings: &Findings, group: &Group, line: &Line) -> Vec<Cell> {
 }
 
 fn interval(interval: Option<[f64; 2]>, digits: usize) -> String {
-    interval.map_or(DASH.into(), |[low, high]| format!("{low:+.digits$} to {high:+.digits$}"))
+    interval.map_or(DASH.into(), |[low, high]| format!("{} to {}", signed(low, digits), signed(high, digits)))
 }
 
 /// The loss over tokens, operations and seconds.

@@ -2,6 +2,8 @@
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, Width, presets};
 
+use crate::number::signed;
+
 use super::{Cell, Comparison, Difference, Line, System};
 
 /// Least width of the verdicts: `difference` between two spaces.
@@ -107,7 +109,7 @@ pub(super) fn row(line: &Line, system: usize) -> [String; 9] {
         score(&line.cells[0]),
         score(&line.cells[system]),
         of(|difference| difference.values.len().to_string()),
-        of(|difference| format!("{:+.2}", difference.mean)),
+        of(|difference| signed(difference.mean, 2)),
         of(|difference| interval(difference.t)),
         of(|difference| interval(difference.bootstrap)),
         of(|difference| difference.verdict().words().to_string()),
@@ -122,7 +124,7 @@ fn score(cell: &Cell) -> String {
 }
 
 fn interval(interval: Option<[f64; 2]>) -> String {
-    interval.map_or_else(|| "–".into(), |[low, high]| format!("{low:+.2} to {high:+.2}"))
+    interval.map_or_else(|| "–".into(), |[low, high]| format!("{} to {}", signed(low, 2), signed(high, 2)))
 }
 
 #[cfg(test)]

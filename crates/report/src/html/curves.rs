@@ -11,8 +11,10 @@ const X_TICKS: usize = 6;
 /// A run's log with what is known about its rounds.
 pub(crate) struct Curves {
     pub metrics: Metrics,
-    /// The last step of each round.
+    /// The last step of each round that is there.
     pub round_ends: Vec<u64>,
+    /// The number of the first of these.
+    pub first_round: usize,
     /// ln of the vocabulary's size: the loss of a model that knows nothing.
     pub ln_vocabulary: Option<f64>,
 }
@@ -131,8 +133,10 @@ impl Curves {
             return vec![];
         }
         let begins = std::iter::once(0.0).chain(ends.iter().copied());
-        let name = |index: usize| {
-            if ends.len() > 5 && index > 0 { index.to_string() } else { format!("round {index}") }
+        let name = |index: usize| match (index, self.first_round + index) {
+            (0, round) if round > 0 => format!("rounds 0 to {round}"),
+            (index, round) if ends.len() > 5 && index > 0 => round.to_string(),
+            (_, round) => format!("round {round}"),
         };
         let span = |(index, (from, to)): (usize, (f64, &f64))| Tick {
             at: x.percent(f64::midpoint(from, *to)),
@@ -178,7 +182,7 @@ mod tests {
             steps: (1..=steps).map(step).collect(),
             validations: (0..=steps / 10).map(validation).collect(),
         };
-        Curves { metrics, round_ends: vec![10, 20], ln_vocabulary: Some(10.326) }
+        Curves { metrics, round_ends: vec![10, 20], first_round: 0, ln_vocabulary: Some(10.326) }
     }
 
     #[test]
@@ -193,7 +197,8 @@ mod tests {
 
     #[test]
     fn an_empty_log_has_no_plots() {
-        let curves = Curves { metrics: Metrics::default(), round_ends: vec![], ln_vocabulary: None };
+        let curves =
+            Curves { metrics: Metrics::default(), round_ends: vec![], first_round: 0, ln_vocabulary: None };
         assert!(curves.loss().is_none() && curves.others().is_empty());
     }
 

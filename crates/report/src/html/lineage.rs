@@ -84,8 +84,8 @@ impl Lineage {
         })?;
         let mut lineage = Self { stages: vec![], rounds: vec![], notes: vec![], is_whole: true };
         lineage.find_rounds(Artifact { dir: dir.into(), manifest });
-        let rounds = lineage.rounds.clone();
-        rounds.iter().enumerate().for_each(|(index, model)| lineage.add_model(model, Group::Round(index)));
+        let (rounds, first) = (lineage.rounds.clone(), lineage.first_round());
+        rounds.iter().zip(first..).for_each(|(model, round)| lineage.add_model(model, Group::Round(round)));
         Ok(lineage)
     }
 
@@ -118,6 +118,14 @@ impl Lineage {
     /// Whether the rounds are there from the first one on.
     pub fn has_first_round(&self) -> bool {
         self.rounds[0].manifest.input(EARLIER).is_none()
+    }
+
+    /// The number of the first round that is there: as many epochs as one has are before it for each that is gone.
+    pub fn first_round(&self) -> usize {
+        let stats = &self.rounds[0].manifest.stats;
+        let epochs = |name: &str| stats[name].as_u64().filter(|_| !self.has_first_round());
+        let (before, end) = (epochs("first_epoch").unwrap_or(0), epochs("end_epoch").unwrap_or(0));
+        before.checked_div(end.saturating_sub(before)).unwrap_or(0) as usize
     }
 
     /// Whether a model is one of the rounds, which may be gone: the round after it still names it.

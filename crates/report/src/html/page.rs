@@ -130,7 +130,12 @@ fn curves(lineage: &Lineage) -> anyhow::Result<Curves> {
     let metrics = Metrics::joined(lineage.rounds.iter().map(log).collect::<anyhow::Result<Vec<_>>>()?);
     let ends = lineage.rounds.iter().filter_map(|round| round.manifest.stats["steps"].as_u64());
     let vocabulary = lineage.model().manifest.stats["vocab_size"].as_f64();
-    Ok(Curves { metrics, round_ends: ends.collect(), ln_vocabulary: vocabulary.map(f64::ln) })
+    Ok(Curves {
+        metrics,
+        round_ends: ends.collect(),
+        first_round: lineage.first_round(),
+        ln_vocabulary: vocabulary.map(f64::ln),
+    })
 }
 
 fn log(round: &Artifact) -> anyhow::Result<Metrics> {

@@ -81,7 +81,7 @@ fn masking(lineage: &Lineage) -> String {
 fn own_masking(lineage: &Lineage, rate: &str, policy: &str) -> String {
     if !lineage.has_first_round() {
         return format!(
-            "It masked {rate} of the tokens, in its last round chosen by the entropy of the model’s own predictions (policy \
+            "It masked {rate} of the tokens, in the rounds that are there chosen by the entropy of the model’s own predictions (policy \
              “{policy}”); its first rounds are gone."
         );
     }
