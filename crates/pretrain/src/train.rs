@@ -99,7 +99,7 @@ impl<'a> Trainer<'a> {
             job.config.online.as_ref().map(|config| {
                 Online::open(config, job.vocabulary(), &folder, (resumed.as_deref(), kept(masks)))
             });
-        let progress = Progress::new("training", job.facts.tokens * job.span.epochs);
+        let progress = Progress::new("training", job.facts.tokens * job.span.epochs).untold();
         progress.resume_at(counters.tokens - counters.earlier_tokens);
         Ok(Self {
             job,
