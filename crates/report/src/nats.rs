@@ -101,6 +101,14 @@ impl Summary {
         self.count > 1 && self.std < FLAT
     }
 
+    /// What that means, behind the values' name.
+    pub fn flatness(&self) -> String {
+        format!(
+            "hardly differ (standard deviation {:.3} nats): masks by them are as good as random",
+            self.std
+        )
+    }
+
     /// The range of nearly all values: from the first to the last percentile.
     pub fn range(&self) -> Range {
         let ends = self.percentiles.first().zip(self.percentiles.last());

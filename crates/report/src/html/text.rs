@@ -44,6 +44,8 @@ pub(crate) struct Text {
     pub mean_masked: Option<String>,
     /// Whether there are entropies.
     pub scored: bool,
+    /// What is wrong with them, if they hardly differ.
+    pub flat: Option<String>,
     /// Why there are none, as a sentence.
     pub unscored: &'static str,
     /// Whether masks were chosen while training ran, so that none were selected beforehand.
@@ -106,7 +108,8 @@ pub(crate) fn text(lineage: &Lineage, row: Option<u64>) -> anyhow::Result<Result
 
 fn describe(passage: &Passage, scans: &(EntropyScan, MaskScan), names: &Names, looked_at: String) -> Text {
     let (EntropyScan { entropy, .. }, MaskScan { entropy: of_masked, .. }) = scans;
-    let range = entropy.summary().range();
+    let summary = entropy.summary();
+    let range = summary.range();
     let mean = |nats: &Nats| (!nats.is_empty()).then(|| format!("{:.2}", nats.mean()));
     Text {
         row: passage.row,
@@ -120,6 +123,7 @@ fn describe(passage: &Passage, scans: &(EntropyScan, MaskScan), names: &Names, l
         mean_all: mean(entropy),
         mean_masked: mean(of_masked),
         scored: !entropy.is_empty(),
+        flat: summary.is_flat().then(|| summary.flatness()),
         unscored: "",
         online: false,
     }
@@ -290,6 +294,19 @@ fn histogram_in_words(all: &Nats, masked: &Nats) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entropies_that_hardly_differ_are_said_to() {
+        let told = |step: f32| {
+            let mut scans = (EntropyScan::default(), MaskScan::default());
+            (0..100).for_each(|n| scans.0.entropy.add(10.26 + step * (n % 10) as f32));
+            describe(&Passage::default(), &scans, &Names::default(), String::new()).flat
+        };
+        assert!(
+            told(0.001).is_some_and(|words| words.starts_with("hardly differ (standard deviation 0.003"))
+        );
+        assert_eq!(told(0.1), None);
+    }
 
     #[test]
     fn the_histogram_leaves_room_below_its_legend() {

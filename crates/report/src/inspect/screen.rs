@@ -73,10 +73,8 @@ impl Screen {
         self.line(&format!("\n  ! {text}"));
     }
 
-    pub(super) fn flat(&mut self, what: &str, Summary { std, .. }: &Summary) {
-        self.remark(&format!(
-            "{what} hardly differ (standard deviation {std:.3} nats): masks by them are as good as random"
-        ));
+    pub(super) fn flat(&mut self, what: &str, values: &Summary) {
+        self.remark(&format!("{what} {}", values.flatness()));
     }
 
     /// Names and values in two columns.
