@@ -13,6 +13,13 @@ use crate::recipe::Recipe;
 /// What models and tokenizers consist of, wherever they come from. Stages would write over files of these names.
 const OF_ANYBODY: [&str; 4] = ["config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json"];
 
+/// Whether `dir` is an artifact of the pipeline, or a stage has begun to make one there.
+pub fn is_artifact(dir: &Path) -> bool {
+    // A stage's lock is empty.
+    let has_lock = fs_err::metadata(dir.join(LOCK)).is_ok_and(|lock| lock.len() == 0);
+    has_lock || dir.join(MANIFEST).exists()
+}
+
 /// Refuses a folder whose loss nobody asked for: one that the artifact is made from or that holds a file that it is made
 /// from, an artifact of another kind, what another program calls a manifest, or files of somebody's where no stage has been;
 /// and inputs whose paths no manifest can tell, which otherwise would show when all work is done.
@@ -67,12 +74,10 @@ fn is_foreign(out: &Path) -> bool {
 fn file_of_others(out: &Path) -> Option<String> {
     let mut names = names::entries(out);
     // Folders of other artifacts are left as they are.
-    let is_artifact = |name: &str| Kind::of(&out.join(name)).is_some();
-    names.retain(|name| !name.starts_with('.') && !is_artifact(name));
+    let is_other = |name: &str| Kind::of(&out.join(name)).is_some();
+    names.retain(|name| !name.starts_with('.') && !is_other(name));
     names.sort();
-    // A stage's lock is empty.
-    let has_lock = fs_err::metadata(out.join(LOCK)).is_ok_and(|lock| lock.len() == 0);
-    if has_lock || out.join(MANIFEST).exists() {
+    if is_artifact(out) {
         return None;
     }
     let of_a_model = names.iter().find(|name| OF_ANYBODY.contains(&name.as_str()));

@@ -45,6 +45,7 @@ mod spec;
 mod status;
 mod workbench;
 
+pub use claim::is_artifact;
 pub use garbage::{Unlisted, unfinished, unlisted};
 pub use manifest::{Cost, Kind, MANIFEST, Manifest, Output, Tool, tool};
 pub use memory::peak_memory;

@@ -98,6 +98,16 @@ impl MaskedLm {
         checkpoint::fill(Self::blank(config, device), config, source)
     }
 
+    /// Whether [`from_pretrained`](Self::from_pretrained) would find a model in `dir`, as far as names and shapes of its tensors tell.
+    ///
+    /// # Errors
+    ///
+    /// Those of `from_pretrained`, but for what only values tell.
+    pub fn check(dir: &Path) -> Result<()> {
+        let config = EncoderConfig::from_pretrained(dir)?;
+        Stored::open(dir, &config)?.require_mlm_head(&name(&config, "head/dense/weight"))
+    }
+
     /// Reads a Hugging Face folder. Weights of other precision are converted to f32.
     ///
     /// # Errors

@@ -33,8 +33,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use entromask_artifact::{Begun, Manifest, Recipe, Status, Workbench, status, tool};
-use entromask_encoder::EncoderConfig;
+use entromask_artifact::{Begun, Manifest, Recipe, Status, Workbench, is_artifact, status, tool};
+use entromask_encoder::{EncoderConfig, MaskedLm};
 use serde::Serialize;
 
 pub use config::{
@@ -114,11 +114,20 @@ pub fn check(config: &Config, paths: &Paths, device: &str) -> Result<()> {
     entromask_device::check(device)?;
     student::check(&paths.student)?;
     let start = match &paths.start {
-        Start::Init(model) | Start::Continue(model) => Some(model),
+        Start::Init(model) | Start::Continue(model) => Some((model, config.init.fresh_head)),
         Start::Random => None,
     };
-    let models = paths.teacher.iter().chain(start).filter(|model| model.join("config.json").is_file());
-    models.into_iter().try_for_each(|model| EncoderConfig::from_pretrained(model).map(drop))
+    let models = paths.teacher.iter().map(|teacher| (teacher, false)).chain(start);
+    models.into_iter().try_for_each(|(model, without_head)| check_model(model, without_head))
+}
+
+/// One of the pipeline may be replaced before it is read, and predicts tokens in any case.
+fn check_model(dir: &Path, without_head: bool) -> Result<()> {
+    match dir.join("config.json").is_file() {
+        false => Ok(()),
+        true if without_head || is_artifact(dir) => EncoderConfig::from_pretrained(dir).map(drop),
+        true => MaskedLm::check(dir),
+    }
 }
 
 /// What [`run`] would make, for `--dry-run`.

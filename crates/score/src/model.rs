@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use entromask_artifact::{Input, Manifest};
-use entromask_encoder::{EncoderConfig, pretrained_files, tokenizer};
+use entromask_artifact::{Input, Manifest, is_artifact};
+use entromask_encoder::{EncoderConfig, MaskedLm, pretrained_files, tokenizer};
 use entromask_fault::Fault;
 
 /// What is left to do where the model's values for its own tokens are no values for those of the corpus.
@@ -19,6 +19,20 @@ const OWN_TOKENS: &str =
 pub(crate) fn input(dir: &Path) -> Result<Input> {
     let remedy = "`--model` takes a model artifact or a Hugging Face folder";
     Input::model("teacher", dir, remedy, || pretrained_files(dir, remedy))
+}
+
+/// Checks the model in `dir` as far as one can without reading it, if there is one. One of the pipeline may be replaced before it is
+/// read, and predicts tokens in any case.
+///
+/// # Errors
+///
+/// An input fault: a configuration that is not understood, tensors that are missing or misshapen, no masked-LM head.
+pub(crate) fn check_early(dir: &Path) -> Result<()> {
+    match dir.join("config.json").is_file() {
+        false => Ok(()),
+        true if is_artifact(dir) => EncoderConfig::from_pretrained(dir).map(drop),
+        true => MaskedLm::check(dir),
+    }
 }
 
 /// Fails when the model in `dir` cannot read the ids of the tokens artifact in `tokens_dir`.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use entromask_artifact::{Begun, Cost, Manifest, Shard, Status, Workbench, status};
 use entromask_cli::CommonArgs;
-use entromask_encoder::EncoderConfig;
 use serde::Serialize;
 
 use crate::Config;
 use crate::job::{Job, Total, this_tool};
+use crate::model;
 
 /// Where a run reads and writes.
 #[derive(Clone, Debug)]
@@ -155,9 +155,7 @@ pub fn finalize(config: &Config, paths: &Paths, compute: &Compute) -> Result<Rep
 pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths, compute: &Compute) -> Result<()> {
     config.validate()?;
     entromask_device::check(&compute.device)?;
-    if paths.model.join("config.json").is_file() {
-        EncoderConfig::from_pretrained(&paths.model)?;
-    }
+    model::check_early(&paths.model)?;
     let inputs = [paths.tokens.as_path(), &paths.model];
     let recipe = || Job::load(config, paths, compute)?.recipe();
     let runs = entromask_cli::plan(common, &paths.out, &inputs, recipe)?;

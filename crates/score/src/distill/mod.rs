@@ -114,9 +114,7 @@ pub fn distill(args: &DistillArgs) -> Result<()> {
 /// Says what would be made.
 fn dry_run(config: &DistillConfig, from: &Sources, common: &CommonArgs) -> Result<()> {
     entromask_device::check(&common.device)?;
-    if from.model.join("config.json").is_file() {
-        EncoderConfig::from_pretrained(&from.model)?;
-    }
+    model::check_early(&from.model)?;
     let inputs = [&from.tokens, &from.masks, &from.model].map(PathBuf::as_path);
     let recipe = || Job::load(config, from, common)?.recipe();
     let runs = entromask_cli::plan(common, common.out()?, &inputs, recipe)?;

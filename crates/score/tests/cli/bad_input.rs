@@ -150,6 +150,21 @@ fn a_model_of_another_vocabulary() {
     refused(&world, 3, &[], &["tokenizer.json", "not a tokenizer"]);
 }
 
+/// Before the tokens are there.
+#[test]
+fn a_model_without_a_head_is_found_by_a_dry_run() {
+    let world = World::new();
+    let path = world.path("model/model.safetensors");
+    let (head, other) = (&b"transform.dense.weight"[..], b"transform.other.weight");
+    let mut bytes = fs_err::read(&path).expect("reads");
+    let at = bytes.windows(head.len()).position(|window| window == head).expect("the head's tensor");
+    bytes[at..at + head.len()].copy_from_slice(other);
+    fs_err::write(&path, bytes).expect("writes");
+    fs_err::write(world.path("pending"), world.path("tokens").display().to_string()).expect("writes");
+    let pending = world.path("pending").display().to_string();
+    refused(&world, 3, &["--dry-run", "--pending", &pending], &["no masked-LM head", "BertForMaskedLM"]);
+}
+
 #[test]
 fn tokens_beyond_the_model_although_the_manifest_denies_it() {
     let world = World::new();
