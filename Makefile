@@ -361,7 +361,7 @@ ifeq ($(filter $(DATA)/models/%,$(MODEL))$(filter $(teacher),$(MODEL)),)
 $(MODEL)/config.json:
 	@echo "MODEL=$(MODEL): no model folder, there is no config.json" >&2; exit 3
 endif
-$(if $(filter report,$(goals)),$(if $(wildcard $(MODEL)/config.json),$(if $(wildcard $(MODEL)/manifest.json),,\
+$(if $(filter report,$(goals)),$(if $(if $(wildcard $(MODEL)/config.json),$(filter-out $(DATA)/models/%,$(MODEL))),$(if $(wildcard $(MODEL)/manifest.json),,\
   $(error MODEL=$(MODEL): a page is about what was made here, and there is no manifest.json: make glue measures any model))))
 page        ?= $(DATA)/report/$(subst /,-,$(model_name)).html
 

@@ -17,7 +17,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 36] = [
+    let cases: [(&[&str], &[&str]); 37] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
@@ -47,6 +47,10 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["pretrain-self-mask", "MASK=span", "SCORE=unmasked"], &["SCORE does nothing for MASK=span"]),
         (&["pretrain-teacher-mask", "MASK=span", "TEACHER=small"], &["TEACHER does nothing for MASK=span"]),
         (&["report", "MODEL=data/tokenizers"], &["no model folder"]),
+        (
+            &["report", "MODEL=crates/encoder/tests/fixtures/families/bert"],
+            &["no manifest.json", "make glue"],
+        ),
         (&["pretrain-random", "GLUE=probe"], &["GLUE does nothing for pretrain-random", "glue"]),
         (&["pretrain-random", "ROUNDS=1000"], &["ROUNDS=1000", "999 at most"]),
         (&["pretrain-random", "DATA=a=b"], &["DATA=a=b", "without ="]),
