@@ -19,7 +19,7 @@ pub(crate) fn explain(error: anyhow::Error, target: &Path) -> anyhow::Error {
     });
     if full {
         return Fault::failed(format!("{}: no space left on the disk", target.display()))
-            .remedy("free some space and run the same command again: it resumes at this part")
+            .remedy("free some space and run the same command again: what is finished is kept")
             .into();
     }
     error.context(format!("failed to write {}", target.display()))

@@ -13,6 +13,9 @@ pub(crate) const STATE: &str = "state";
 /// What is written beside its place, to be renamed.
 pub(crate) const TEMPORARY: &str = ".tmp-";
 
+/// What there is of a part that is not finished; the part's name follows.
+const DRAFT: &str = ".draft-";
+
 /// How the hidden names that go on with a key begin, and which of them are notes of a run that has not come to its end.
 const HIDDEN: [&str; 3] = [".digest-", NOTES[0], NOTES[1]];
 const NOTES: [&str; 2] = [".elapsed-", ".shard-"];
@@ -33,6 +36,11 @@ const OF_A_CLASSIFIER: [&str; 5] = [
 /// How the names of the parts of an epoch begin, in masks and what belongs to them.
 pub fn epoch_prefix(epoch: u64) -> String {
     format!("epoch-{epoch:03}")
+}
+
+/// Where what there is of the part called `part` lies until it is finished.
+pub(crate) fn draft(part: &str) -> String {
+    format!("{DRAFT}{part}")
 }
 
 /// Whether a stage gave `file`, a path below the artifact's folder, its name. Names that users give, too, as `README.md`,
@@ -79,6 +87,7 @@ fn is_hidden(name: &str) -> bool {
     let of_a_key = |start: &&str| name.strip_prefix(*start).is_some_and(starts_with_key);
     name.starts_with(TEMPORARY)
         || name == LOCK
+        || name.strip_prefix(DRAFT).is_some_and(is_part)
         || name.strip_prefix(SHARD).is_some_and(is_shard)
         || HIDDEN.iter().any(of_a_key)
 }
@@ -143,6 +152,7 @@ mod tests {
             ".lock-1-of-2",
             ".tmp-1-of-2-part-1a2b3c4d-00000.parquet",
             ".digest-1a2b3c4d-part-1a2b3c4d-00000.parquet.json",
+            ".draft-part-1a2b3c4d-00000.parquet",
             ".elapsed-1a2b3c4d",
             ".shard-1a2b3c4d-1-of-2.json",
             "part-1a2b3c4d-00000.parquet",
@@ -170,6 +180,7 @@ mod tests {
             "notes-1a2b3c4d.json",
             "STS-B-seed1-1a2b3c4d/notes.txt",
             ".lock-waf_linux_build",
+            ".draft-letter.txt",
             ".digests.json",
             "model.safetensors",
         ];

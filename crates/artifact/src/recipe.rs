@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use entromask_fault::Fault;
+use entromask_fault::{Class, Fault, class_of};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -87,8 +87,10 @@ impl Input {
     /// A [`Fault`] of class input if a file cannot be read, with `remedy`, which names the flag or key that `path` was
     /// given by.
     pub fn files(role: &str, path: &Path, files: &[PathBuf], remedy: &str) -> anyhow::Result<Self> {
-        let digests =
-            digest::of_files(files).map_err(|error| Fault::input(format!("{error:#}")).remedy(remedy))?;
+        let digests = digest::of_files(files).map_err(|error| match class_of(error.as_ref()) {
+            Class::Interrupted => error,
+            _ => Fault::input(format!("{error:#}")).remedy(remedy).into(),
+        })?;
         let content = blake3::hash(digests.concat().as_bytes()).to_hex().to_string();
         Ok(Self { role: role.into(), kind: "files".into(), content, path: path.into() })
     }

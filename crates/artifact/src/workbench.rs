@@ -15,8 +15,8 @@ use crate::digest;
 use crate::disk::{explain, remove_leftovers, sync};
 use crate::lock::Lock;
 use crate::manifest::{MANIFEST, Tool};
-use crate::names::{STATE, TEMPORARY};
-use crate::recipe::Recipe;
+use crate::names::{self, STATE, TEMPORARY};
+use crate::recipe::{Input, Recipe};
 use crate::seal::{self, Seal};
 use crate::shard::{self, Shard};
 use crate::spec::OutputSpec;
@@ -90,6 +90,11 @@ impl Workbench {
         &self.key
     }
 
+    /// Whether `input`, as it is now, is the one of its role in the recipe.
+    pub fn is_made_from(&self, input: &Input) -> bool {
+        self.recipe.inputs.iter().any(|before| before.role == input.role && before.content == input.content)
+    }
+
     /// The first eight digits of the key.
     pub fn short_key(&self) -> &str {
         &self.key[..8]
@@ -117,6 +122,21 @@ impl Workbench {
     /// What [`Workbench::write_noting`] noted of `file`.
     pub fn noted(&self, file: &str) -> Option<Value> {
         seal::noted(&self.out, self.short_key(), file).map(|seal| seal.facts)
+    }
+
+    /// The path of what [`Workbench::write_draft`] has kept of the part `file`, if it is what was written.
+    pub fn draft(&self, file: &str) -> Option<PathBuf> {
+        self.finished(&names::draft(file))
+    }
+
+    /// Keeps by `write` what there is of the part `file`, for the run that goes on where this one is killed. It goes when the
+    /// part is written.
+    pub fn write_draft(
+        &self,
+        file: &str,
+        write: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.write(&names::draft(file), write)
     }
 
     /// Lets `write` fill a temporary file, then renames it to `file`. On failure nothing is left behind.
@@ -155,7 +175,14 @@ impl Workbench {
             self.invalidate()?;
         }
         fs::rename(beside, self.out.join(file))?;
+        self.forget(&names::draft(file));
         sync(&self.out)
+    }
+
+    /// Removes a file whose name carries the key, if it is there, and what was noted of it.
+    fn forget(&self, file: &str) {
+        let _ = fs::remove_file(self.out.join(file));
+        seal::forget(&self.out, self.short_key(), file);
     }
 
     /// [`Workbench::write`] for a file whose bytes are at hand.
@@ -198,8 +225,8 @@ impl Workbench {
     /// Removes the parts in `outputs`, of which no artifact can be made.
     pub fn discard(self, outputs: &[OutputSpec]) {
         for output in outputs.iter().filter(|output| output.file.contains(self.short_key())) {
-            let _ = fs::remove_file(self.out.join(&output.file));
-            seal::forget(&self.out, self.short_key(), &output.file);
+            self.forget(&output.file);
+            self.forget(&names::draft(&output.file));
         }
         shard::tidy(&self.out, self.short_key());
         self.clock.forget();
@@ -298,6 +325,27 @@ mod tests {
         vain.discard(&[OutputSpec::part(part, 1), OutputSpec::part(first.outputs[0].file.clone(), 1)]);
         assert_eq!(std::fs::read_dir(folder.path())?.count(), before);
         first.verify(folder.path())
+    }
+
+    #[test]
+    fn a_draft_is_there_until_its_part_is() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let bench = open(folder.path(), 0.15)?;
+        let part = bench.part_name("part", 0);
+        assert_eq!(bench.draft(&part), None);
+        bench.write_draft(&part, |path| Ok(fs::write(path, b"half of it")?))?;
+        drop(bench);
+        let bench = open(folder.path(), 0.15)?;
+        let draft = bench.draft(&part).expect("is kept");
+        assert_eq!(fs::read(&draft)?, b"half of it");
+        assert_eq!(bench.finished(&part), None);
+        fs::write(&draft, b"something else")?;
+        assert_eq!(bench.draft(&part), None, "not what was written");
+        bench.write_bytes(&part, b"all of it")?;
+        bench.publish(vec![OutputSpec::part(part, 1)], Value::Null, Cost::default())?;
+        let drafts = names::entries(folder.path()).into_iter().filter(|name| name.contains(".draft-"));
+        assert_eq!(drafts.count(), 0, "neither it nor its note");
+        Ok(())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Ctrl-C, SIGTERM and the hang-up of a terminal: finish the current piece of work, keep it, stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use entromask_fault::Fault;
@@ -10,7 +10,12 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::output;
+
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// What is said where the first signal stops the work.
+static AT_ONCE: OnceLock<&str> = OnceLock::new();
 
 /// So that two signals do not become one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -50,6 +55,11 @@ pub fn check_interrupt() -> anyhow::Result<()> {
     if interrupted() { Err(Fault::interrupted().into()) } else { Ok(()) }
 }
 
+/// For work of which nothing can be kept: the first signal stops it, with `remedy`.
+pub fn stop_at_once(remedy: &'static str) {
+    let _ = AT_ONCE.set(remedy);
+}
+
 /// The first signal asks to stop, the second one stops at once.
 ///
 /// A hang-up that the parent had this process ignore stays ignored: that is how `nohup` keeps a run alive when its
@@ -57,6 +67,7 @@ pub fn check_interrupt() -> anyhow::Result<()> {
 pub(crate) fn install() -> anyhow::Result<()> {
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
     let hang_up = Some(SIGHUP).filter(|&signal| !ignores(&status, signal));
+    entromask_artifact::ask_while_hashing(check_interrupt);
     let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up))?;
     std::thread::Builder::new()
         .name("signals".into())
@@ -65,7 +76,11 @@ pub(crate) fn install() -> anyhow::Result<()> {
 }
 
 fn ask() {
-    if INTERRUPTED.swap(true, Ordering::Relaxed) {
+    let asked_before = INTERRUPTED.swap(true, Ordering::Relaxed);
+    if let Some(remedy) = AT_ONCE.get() {
+        tracing::error!("interrupted; {remedy}");
+    }
+    if asked_before || AT_ONCE.get().is_some() {
         // Perhaps they were not asked yet: the second of two signals stops them at once, a third does no harm.
         for pause in [PAUSE, Duration::ZERO] {
             for leader in groups().iter().filter_map(|&leader| i32::try_from(leader).ok()) {
@@ -74,6 +89,7 @@ fn ask() {
             }
             std::thread::sleep(pause);
         }
+        output::remove_unfinished();
         std::process::exit(130);
     }
     tracing::warn!("asked to stop: ending cleanly; ask again to stop at once");

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stdout};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use entromask_fault::Fault;
@@ -10,6 +11,9 @@ use fs_err as fs;
 use serde::Serialize;
 
 use crate::CommonArgs;
+
+/// Files that are being written.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Prints a result: as text, or as one JSON document with `--json`. A closed pipe is not an error.
 pub fn emit(common: &CommonArgs, text: impl Display, json: &impl Serialize) -> anyhow::Result<()> {
@@ -45,6 +49,7 @@ impl OutputFile {
             return Err(refuse(place, what).into());
         }
         let folder = place.parent().map_or(Ok(()), fs::create_dir_all);
+        unfinished().push(beside.clone());
         folder.and_then(|()| fs::write(&beside, "")).map_err(|error| refuse(place, error))?;
         Ok(Self { place: place.into(), beside })
     }
@@ -69,7 +74,19 @@ impl OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.beside);
+        unfinished().retain(|file| *file != self.beside);
     }
+}
+
+/// Removes what nobody will finish, where the process ends without ado.
+pub(crate) fn remove_unfinished() {
+    for file in unfinished().iter() {
+        let _ = fs::remove_file(file);
+    }
+}
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn refuse(place: &Path, why: impl Display) -> Fault {
