@@ -57,6 +57,7 @@ CASES = {
                                  "intermediate_size": 8}, "single"),
     # Its rows hold the padding token, as of texts that spell it, which transformers does not count.
     "roberta-spelled-padding": ("roberta", {**PLAIN, "pad_token_id": 2, "type_vocab_size": 2}, "single"),
+    "camembert": ("camembert", {**PLAIN, "pad_token_id": 1, "type_vocab_size": 1, "hidden_act": "gelu_python"}, "single"),
 }
 
 

@@ -196,11 +196,11 @@ fn what_a_later_stage_would_refuse_is_refused_before_any_work() -> Result<()> {
     fs::write(student, "hidden_size = 128\nnum_attention_heads = 3\n")?;
     let unknown = pipeline.folder.path().join("unknown");
     fs::create_dir(&unknown)?;
-    fs::write(unknown.join("config.json"), r#"{"model_type": "camembert"}"#)?;
+    fs::write(unknown.join("config.json"), r#"{"model_type": "deberta"}"#)?;
     let teacher = format!("TEACHER={}", unknown.display());
     for (arguments, code, words) in [
         (&["pretrain-random", "STUDENT=odd"][..], 2, "multiple"),
-        (&["pretrain-teacher-mask", &teacher], 3, "camembert"),
+        (&["pretrain-teacher-mask", &teacher], 3, "deberta"),
         (&["pretrain-random", "DEVICE=cpu:3"], 2, "cpu:3"),
     ] {
         let output = pipeline.make_command(arguments).output()?;

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// x·Φ(x), exact.
+    #[serde(alias = "gelu_python")]
     Gelu,
     /// The tanh approximation of GELU.
+    #[serde(alias = "gelu_accurate", alias = "gelu_python_tanh")]
     GeluNew,
     /// Another name of the tanh approximation.
     GeluFast,

@@ -4,9 +4,12 @@ use burn::nn::Dropout;
 use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Int, Tensor};
-use entromask_kernels::{Products, attention, attention_weights, is_cpu};
+use entromask_kernels::{Products, attention, attention_weights, in_parts, is_cpu};
 
 use crate::Batch;
+
+/// Scores that are in one tensor at most: kernels count them with 32 bits.
+const MOST_SCORES: usize = 1 << 31;
 
 /// Attention of queries `[batch_size, heads, n, head_size]` to keys and values `[batch_size, heads, seq_length,
 /// head_size]`; `hidden`, `[batch_size, heads, n, seq_length]`, is true where a key must not be seen.
@@ -39,8 +42,10 @@ fn plain(
     dropout: &Dropout,
     products: Products,
 ) -> Tensor<4> {
-    let weights = attention_weights(products.scores(query, key), hidden);
-    products.attended(dropout.forward(weights), value)
+    in_parts(query, [key, value], hidden, MOST_SCORES, |query, [key, value], hidden| {
+        let weights = attention_weights(products.scores(query, key), hidden);
+        products.attended(dropout.forward(weights), value)
+    })
 }
 
 /// `[batch_size · length, heads · head_size]` to `[batch_size, heads, length, head_size]`.

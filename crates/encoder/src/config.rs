@@ -92,6 +92,8 @@ impl Default for EncoderConfig {
     }
 }
 
+const WRITE_AGAIN: &str = "fetch or write the model again";
+
 impl EncoderConfig {
     /// Reads `config.json` of the Hugging Face folder `dir`; keys that do not bear on the computation are ignored.
     ///
@@ -100,12 +102,17 @@ impl EncoderConfig {
     /// An input fault when the file is missing, is no JSON object, or describes a model that is not implemented.
     pub fn from_pretrained(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let text = fs_err::read_to_string(&path).map_err(|error| {
+        let bytes = fs_err::read(&path).map_err(|error| {
             Fault::input(entromask_fault::unreadable(&path, &error))
                 .remedy("name a Hugging Face folder with config.json and model.safetensors")
         })?;
+        let Ok(text) = std::str::from_utf8(&bytes) else {
+            return Err(Fault::input(format!("{}: not UTF-8", path.display())).remedy(WRITE_AGAIN).into());
+        };
+        // Some editors put a byte-order mark in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let object: Map<String, Value> =
-            serde_json::from_str(&text).map_err(|error| unreadable(&path, &error))?;
+            serde_json::from_str(text).map_err(|error| unreadable(&path, &error))?;
         let family = json::family(&object).is_ok();
         json::read(object).map_err(|problem| unsupported(&path, &problem, family))
     }
@@ -166,7 +173,7 @@ impl EncoderConfig {
     /// Position of the first token: RoBERTa starts behind the number of its padding token.
     pub(crate) fn first_position(&self) -> usize {
         match self.model_type {
-            Family::Roberta | Family::XlmRoberta => self.pad_token_id as usize + 1,
+            Family::Roberta | Family::XlmRoberta | Family::Camembert => self.pad_token_id as usize + 1,
             _ => 0,
         }
     }
@@ -193,7 +200,7 @@ impl EncoderConfig {
 }
 
 fn unreadable(path: &Path, error: &serde_json::Error) -> anyhow::Error {
-    Fault::input(format!("{}: {error}", path.display())).remedy("fetch or write the model again").into()
+    Fault::input(format!("{}: {error}", path.display())).remedy(WRITE_AGAIN).into()
 }
 
 /// `family`: it is one of those that are implemented.

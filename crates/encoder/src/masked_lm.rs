@@ -69,7 +69,7 @@ impl MaskedLm {
     }
 
     /// A model of the shape `config` with the weights of the checkpoint in `dir`, which may have more layers, more
-    /// positions, another dropout, and, if so asked, no masked-LM head.
+    /// positions, more tokens, of which the first are taken, another dropout, and, if so asked, no masked-LM head.
     ///
     /// BERT can hand its weights on to `DistilBERT`, whose positions then take up the embedding of the first segment.
     ///
@@ -120,6 +120,28 @@ impl MaskedLm {
         stored.require_mlm_head(&name(&config, "head/dense/weight"))?;
         config.tie_word_embeddings &= !owns_decoder(&stored, &config)?;
         let model = checkpoint::fill(Self::blank(&config, device), &config, stored)?;
+        Ok((model, config))
+    }
+
+    /// [`from_pretrained`](Self::from_pretrained) with the first `vocab_size` tokens of the model's vocabulary only. Some models
+    /// have more than their tokenizer, so that products are faster; no token has these ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_pretrained`](Self::from_pretrained); a usage fault if the model knows fewer tokens.
+    pub fn from_pretrained_first(
+        dir: &Path,
+        vocab_size: usize,
+        device: &Device,
+    ) -> Result<(Self, EncoderConfig)> {
+        let mut origin = EncoderConfig::from_pretrained(dir)?;
+        let stored = Stored::open(dir, &origin)?;
+        stored.require_mlm_head(&name(&origin, "head/dense/weight"))?;
+        origin.tie_word_embeddings &= !owns_decoder(&stored, &origin)?;
+        let config = EncoderConfig { vocab_size, ..origin.clone() };
+        let source = Layers { stored, origin: &origin, config: &config, chosen: None, head: None };
+        source.check()?;
+        let model = checkpoint::fill(Self::blank(&config, device), &config, source)?;
         Ok((model, config))
     }
 

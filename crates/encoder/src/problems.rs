@@ -63,7 +63,9 @@ impl EncoderConfig {
     fn depth_problem(&self) -> Option<String> {
         let (layers, inner) = (self.num_hidden_layers, self.inner_group_num);
         let depth = layers.saturating_mul(inner);
-        (depth > DEEPEST).then(|| format!("num_hidden_layers {layers} is beyond {DEEPEST}"))
+        let all =
+            if inner > 1 { format!("{layers} times inner_group_num {inner}") } else { layers.to_string() };
+        (depth > DEEPEST).then(|| format!("num_hidden_layers {all} is beyond {DEEPEST}"))
     }
 
     /// RoBERTa's first position is the one behind that of padding.
@@ -94,9 +96,14 @@ impl EncoderConfig {
             // Normals within a tenth of a deviation are one of twelve that are drawn.
             ("initializer_cutoff_factor", modern.initializer_cutoff_factor.unwrap_or(1.0), 0.1),
         ];
-        let (name, value, least) =
-            at_least.into_iter().find(|(_, value, least)| !(value.is_finite() && value >= least))?;
-        Some(format!("{name} is {value}; it has to be at least {least}"))
+        // Weights and norms are f32.
+        let is_good = |value: f64, least| (value as f32).is_finite() && value >= least;
+        let (name, value, least) = at_least.into_iter().find(|&(_, value, least)| !is_good(value, least))?;
+        Some(if value >= least && value.is_finite() {
+            format!("{name} is {value:e}, more than 32 bits hold")
+        } else {
+            format!("{name} is {value}; it has to be at least {least}")
+        })
     }
 
     fn dropout_problem(&self) -> Option<String> {
@@ -132,6 +139,11 @@ mod tests {
                 "layer_norm_eps is -1; it has to be at least 0",
             ),
             (EncoderConfig { layer_norm_eps: f64::NAN, ..bert() }, "layer_norm_eps is NaN"),
+            (EncoderConfig { layer_norm_eps: 1e308, ..bert() }, "layer_norm_eps is 1e308, more than"),
+            (
+                EncoderConfig { model_type: Family::Albert, inner_group_num: 1 << 40, ..bert() },
+                "times inner_group_num 1099511627776 is beyond 10000",
+            ),
             (EncoderConfig { initializer_range: f64::INFINITY, ..bert() }, "initializer_range is inf"),
             (
                 modern(ModernBertConfig { global_rope_theta: 0.0, ..usual() }),

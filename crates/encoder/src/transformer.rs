@@ -7,8 +7,8 @@
 //! | | embeddings | layers |
 //! |---|---|---|
 //! | BERT | | normalised after each block |
-//! | RoBERTa, XLM-R | positions start behind the number of the padding token | as BERT |
-//! | DistilBERT | no segments | as BERT |
+//! | RoBERTa, XLM-R, CamemBERT | positions start behind the number of the padding token | as BERT |
+//! | DistilBERT | no segments | as BERT; when it is trained, nothing is dropped between attention and its norm |
 //! | ELECTRA | narrower than the layers, then projected | as BERT |
 //! | ALBERT | narrower than the layers, then projected | as BERT, with weights shared in groups; when it is trained, dropout stands behind its blocks as there, not only behind attention |
 //! | Megatron-BERT | not normalised | normalised before each block, and once at the end |
@@ -205,6 +205,7 @@ pub(crate) struct Layer {
     pub(crate) output: Linear,
     pub(crate) output_norm: LayerNorm,
     dropout: Dropout,
+    attended_dropout: Dropout,
     #[module(skip)]
     pub(crate) activation: Activation,
     pub(crate) norm_first: bool,
@@ -221,6 +222,7 @@ impl Layer {
             output: LinearConfig::new(inner, width).init(device),
             output_norm: norm(config, width, device),
             dropout: DropoutConfig::new(config.hidden_dropout_prob).init(),
+            attended_dropout: DropoutConfig::new(config.attended_dropout()).init(),
             activation: config.hidden_act,
             norm_first: config.norm_first(),
         }
@@ -244,7 +246,7 @@ impl Layer {
     /// `at` `[batch_size · n, hidden_size]` attends to `all` `[batch_size · seq_length, hidden_size]`.
     fn attended(&self, at: Tensor<2>, all: Tensor<2>, pass: Pass) -> Tensor<2> {
         let context = self.attention.forward(at, all, pass);
-        self.dropout.forward(dense(&self.attention_output, context, pass.products))
+        self.attended_dropout.forward(dense(&self.attention_output, context, pass.products))
     }
 
     fn feed_forward(&self, hidden: Tensor<2>, products: Products) -> Tensor<2> {
@@ -294,6 +296,11 @@ fn norm(config: &EncoderConfig, width: usize, device: &Device) -> LayerNorm {
 impl EncoderConfig {
     fn norm_first(&self) -> bool {
         self.model_type == Family::MegatronBert
+    }
+
+    /// How much is dropped between attention and what follows it.
+    fn attended_dropout(&self) -> f64 {
+        if self.model_type == Family::DistilBert { 0.0 } else { self.hidden_dropout_prob }
     }
 
     fn projects_embeddings(&self) -> bool {

@@ -227,7 +227,7 @@ fn a_tensor_in_two_files_is_refused() {
 #[test]
 fn names_behind_a_wrapper_are_found() {
     let (dir, plain) = (saved(), saved());
-    for wrapper in ["module.", "state_dict.", "state_dict.module."] {
+    for wrapper in ["module.", "_orig_mod.", "state_dict.", "state_dict.module.", "model."] {
         let path = dir.path().join("model.safetensors");
         fs_err::copy(plain.path().join("model.safetensors"), path).expect("copies");
         edit(dir.path(), |tensors| {

@@ -57,6 +57,25 @@ fn a_whole_checkpoint_computes_the_same_with_another_dropout_and_fewer_positions
     assert_eq!(logits(&copy), logits(&model));
 }
 
+/// Ids that no token has only fill a vocabulary up.
+#[test]
+fn the_first_tokens_of_a_longer_vocabulary_have_the_logits_that_they_had() {
+    let modern = EncoderConfig { model_type: Family::ModernBert, type_vocab_size: 0, ..shape(2) };
+    let untied = EncoderConfig { tie_word_embeddings: false, ..shape(2) };
+    for config in [shape(2), untied, modern] {
+        let (dir, model) = saved(&config);
+        let (short, read) =
+            MaskedLm::from_pretrained_first(dir.path(), 50, &Device::flex()).expect("knows more");
+        assert_eq!(read.vocab_size, 50);
+        let all = logits(&model);
+        let first: Vec<f32> = all.chunks(60).flat_map(|row| row[..50].to_vec()).collect();
+        assert!(close(&logits(&short), &first), "{:?}", config.model_type);
+        let student = from(dir.path(), &read, &Inheritance::default()).expect("knows more");
+        assert_eq!(logits(&student), logits(&short));
+        MaskedLm::from_pretrained_first(dir.path(), 61, &Device::flex()).expect_err("knows fewer");
+    }
+}
+
 #[test]
 fn more_positions_than_the_file_has_are_no_panic() {
     let (dir, _) = saved(&shape(2));

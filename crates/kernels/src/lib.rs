@@ -57,7 +57,7 @@ pub use cpu::{cpu, is_cpu};
 #[cfg(feature = "cublas")]
 pub use cublas::multiplies_on as cublas_multiplies_on;
 pub use device_head::{DeviceHead, Measured, Pending};
-pub use device_layers::{attention, attention_weights, layer_norm};
+pub use device_layers::{attention, attention_weights, in_parts, layer_norm};
 pub use head::{Details, Head, Measures, head_entropy};
 pub use linear::Linear;
 pub use matrix::Matrix;

@@ -11,6 +11,10 @@ use crate::{EncoderConfig, Family, ModernBertConfig};
 const POSITIONS: &str = "encoder/embeddings/position_embeddings/weight";
 const SEGMENTS: &str = "encoder/embeddings/token_type_embeddings/weight";
 
+/// What has a row for each token.
+const OF_TOKENS: [&str; 3] =
+    ["encoder/embeddings/word_embeddings/weight", "head/decoder/weight", "head/bias"];
+
 /// The weights of a model like `origin` for a model like `config`.
 pub(crate) struct Layers<'a> {
     pub(crate) stored: Stored,
@@ -84,7 +88,7 @@ impl Layers<'_> {
         ))
     }
 
-    /// What has to be equal, and whether there are enough positions.
+    /// What has to be equal, and whether there are enough positions and tokens.
     fn sizes(&self) -> Vec<(&'static str, String, String)> {
         let (theirs, ours) = (self.origin, self.config);
         let own = |config: &EncoderConfig| without_training(&config.modernbert());
@@ -103,7 +107,7 @@ impl Layers<'_> {
             pairs("intermediate_size", &|config| config.intermediate_size.to_string()),
             pairs("num_attention_heads", &|config| config.num_attention_heads.to_string()),
             pairs("embedding_size", &|config| config.embedding_size().to_string()),
-            pairs("vocab_size", &|config| config.vocab_size.to_string()),
+            pairs("vocab_size", &|config| config.vocab_size.min(ours.vocab_size).to_string()),
             pairs("hidden_act", &|config| format!("{:?}", config.hidden_act)),
             pairs("layer_norm_eps", &|config| format!("{:e}", config.layer_norm_eps)),
             pairs("num_hidden_groups", &|config| config.num_hidden_groups.to_string()),
@@ -126,6 +130,14 @@ impl Layers<'_> {
             fields[2] = layers[depth].to_string();
         }
         Slot::new(self.origin, &fields)
+    }
+
+    /// The first tokens.
+    fn tokens(&self, slot: &Slot, shape: &[usize]) -> Result<Vec<f32>> {
+        let theirs = [&[self.origin.vocab_size], &shape[1..]].concat();
+        let mut values = self.stored.tensor(slot, &theirs)?;
+        values.truncate(shape.iter().product());
+        Ok(values)
     }
 
     /// The first positions. Where the new model has no segments, the first segment's embedding, which was added to each
@@ -152,6 +164,9 @@ impl Source for Layers<'_> {
         let origin = self.origin_of(&slot.path);
         if slot.path == POSITIONS {
             return self.positions(&origin, shape);
+        }
+        if OF_TOKENS.contains(&slot.path.as_str()) {
+            return self.tokens(&origin, shape);
         }
         self.stored.tensor(&origin, shape)
     }

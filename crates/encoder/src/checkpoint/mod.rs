@@ -84,6 +84,13 @@ impl Stored {
     /// # Errors
     /// An input fault if a file cannot be read, or does not have the layers and the vocabulary of `config`.
     pub(crate) fn open(dir: &Path, config: &EncoderConfig) -> Result<Self> {
+        let adapter = dir.join("adapter_config.json");
+        if adapter.exists() {
+            tracing::warn!(
+                "{}: the adapter is not applied; merge it into the weights first",
+                adapter.display()
+            );
+        }
         let files: Vec<_> = weight_files(dir)?.files.iter().map(|path| open(path)).collect::<Result<_>>()?;
         check_once(&files)?;
         let layout = config.model_type.layout();
@@ -224,9 +231,21 @@ fn check_once(files: &[Box<dyn TensorFile>]) -> Result<()> {
     Ok(())
 }
 
-/// What `DataParallel` and training loops put before all names; a dictionary in a dictionary is joined by a dot.
-const WRAPPERS: [&str; 6] =
-    ["", "module.", "state_dict.", "state_dict.module.", "model_state_dict.", "model_state_dict.module."];
+/// What `torch.compile`, `DataParallel` and training loops put before all names; a dictionary in a dictionary is joined by a dot.
+const WRAPPERS: [&str; 12] = [
+    "",
+    "module.",
+    "_orig_mod.",
+    "module._orig_mod.",
+    "_orig_mod.module.",
+    "state_dict.",
+    "state_dict.module.",
+    "state_dict._orig_mod.",
+    "model_state_dict.",
+    "model_state_dict.module.",
+    "model_state_dict._orig_mod.",
+    "model.",
+];
 
 /// Weights in one file or several, in the order in which `transformers` looks for them.
 const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];

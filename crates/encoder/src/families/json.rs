@@ -62,6 +62,11 @@ fn has(family: Family, field: &str) -> bool {
 /// A feature that changes the computation in a way that is not implemented.
 fn foreign_feature(object: &Map<String, Value>, layout: &Layout) -> Option<String> {
     let fixed = as_object((layout.fixed)());
+    if let Some(heads) =
+        object.get("pruned_heads").filter(|heads| heads.as_object().is_some_and(|heads| !heads.is_empty()))
+    {
+        return Some(format!("pruned_heads = {heads} is not supported"));
+    }
     let (key, value) = object
         .iter()
         .find(|(key, value)| !value.is_null() && fixed.get(*key).is_some_and(|usual| usual != *value))?;

@@ -31,6 +31,8 @@ pub enum Family {
     Roberta,
     /// XLM-R (Conneau et al., 2020).
     XlmRoberta,
+    /// `CamemBERT` (Martin et al., 2020).
+    Camembert,
     /// DistilBERT (Sanh et al., 2019).
     #[serde(rename = "distilbert")]
     DistilBert,
@@ -85,6 +87,7 @@ impl fmt::Display for Family {
             Self::Bert => "BERT",
             Self::Roberta => "RoBERTa",
             Self::XlmRoberta => "XLM-R",
+            Self::Camembert => "CamemBERT",
             Self::DistilBert => "DistilBERT",
             Self::Albert => "ALBERT",
             Self::Electra => "ELECTRA",
@@ -95,10 +98,11 @@ impl fmt::Display for Family {
 }
 
 impl Family {
-    const ALL: [Family; 8] = [
+    const ALL: [Family; 9] = [
         Self::Bert,
         Self::Roberta,
         Self::XlmRoberta,
+        Self::Camembert,
         Self::DistilBert,
         Self::Albert,
         Self::Electra,
@@ -117,6 +121,7 @@ impl Family {
             Self::Bert => &bert::LAYOUT,
             Self::Roberta => &roberta::LAYOUT,
             Self::XlmRoberta => &roberta::XLM,
+            Self::Camembert => &roberta::CAMEMBERT,
             Self::DistilBert => &distilbert::LAYOUT,
             Self::Albert => &albert::LAYOUT,
             Self::Electra => &electra::LAYOUT,

@@ -1,4 +1,4 @@
-//! RoBERTa and XLM-R on disk.
+//! RoBERTa, XLM-R and `CamemBERT` on disk.
 
 use serde_json::json;
 
@@ -43,3 +43,7 @@ pub(super) const XLM: Layout = Layout {
     defaults: || json!({"pad_token_id": 1}),
     ..LAYOUT
 };
+
+/// `CamembertForMaskedLM`, `CamembertForSequenceClassification`: the same tensors.
+pub(super) const CAMEMBERT: Layout =
+    Layout { masked_lm: "CamembertForMaskedLM", classifier: "CamembertForSequenceClassification", ..XLM };

@@ -121,9 +121,16 @@ pub(super) fn companions(dir: &Path) -> Vec<PathBuf> {
     names.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect()
 }
 
-/// Files of tokenizers in formats that are not read, or half of one.
-const UNREAD: [&str; 5] =
-    ["sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.json", "merges.txt"];
+/// Files of tokenizers in formats that are not read, or half of one, and what has a tokenizer's name and is no file.
+const UNREAD: [&str; 7] = [
+    "tokenizer.json",
+    "vocab.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+];
 
 /// Fails when the folder, in which no tokenizer was found, has one that is not read: its ids are not the corpus's.
 pub(super) fn refuse_unread(dir: &Path) -> Result<()> {

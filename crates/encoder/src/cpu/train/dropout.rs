@@ -71,7 +71,9 @@ impl Rates {
                 output: 0.0,
             };
         }
-        Self { embeddings: hidden, attention, attention_output: hidden, activated: 0.0, output: hidden }
+        // `DistilBERT` drops nothing between attention and its norm.
+        let attention_output = if config.model_type == Family::DistilBert { 0.0 } else { hidden };
+        Self { embeddings: hidden, attention, attention_output, activated: 0.0, output: hidden }
     }
 }
 
@@ -218,5 +220,8 @@ mod tests {
         assert_eq!(first, factors(draws(1, 0).attention(), 0, 0, 0));
         assert!(others.iter().all(|other| *other != first));
         assert!(draws(1, 0).activated().is_none());
+        let rates = Rates::of(&EncoderConfig { model_type: Family::DistilBert, ..EncoderConfig::default() });
+        let distilled = Draws { rates, ..draws(1, 0) };
+        assert!(distilled.attention_output().is_none() && distilled.output().is_some());
     }
 }
