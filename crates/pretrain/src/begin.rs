@@ -105,7 +105,7 @@ impl Teacher {
             return Ok(Self::Cached);
         }
         let Some(folder) = &job.paths.teacher else { return Ok(Self::Nobody) };
-        let (model, config) = MaskedLm::from_pretrained(folder, device)?;
+        let (model, config) = MaskedLm::from_pretrained_first(folder, job.student.vocab_size, device)?;
         Ok(Self::of(model.with_products(products), config))
     }
 

@@ -8,9 +8,22 @@ pub(crate) const CPU_BATCH_TOKENS: usize = 256;
 /// Tokens of a batch on a GPU, which wants large ones.
 pub(crate) const GPU_BATCH_TOKENS: usize = 32_768;
 
+/// Positions whose hidden states are in memory at once on the CPU, until their softmax is computed: 50 MB for a 768-wide model.
+const CHUNK_POSITIONS: usize = 1 << 14;
+
+/// The same where more are needed for all cores to have work: 512 MB.
+const MOST_CHUNK_VALUES: usize = 1 << 27;
+
 /// A batch of rows of another length is begun only when the one before has this share of its tokens, so that there are
 /// few kinds of size.
 const LEAST: usize = 4;
+
+/// Positions of which the CPU computes the hidden states, `[embedding_size]` each, before it computes their softmax. A batch is one core's,
+/// so that rows of which up to `longest` positions are wanted come two for each core.
+pub(crate) fn chunk_positions(longest: usize, embedding_size: usize) -> usize {
+    let for_all = 2 * longest * rayon::current_num_threads();
+    for_all.min(MOST_CHUNK_VALUES / embedding_size.max(1)).max(CHUNK_POSITIONS)
+}
 
 /// Cuts `rows`, shortest first, into batches of at most `tokens` tokens, filling included, or of one row.
 ///
@@ -69,6 +82,16 @@ mod tests {
         // Of 60 tokens, filled up to 64; and 9 rows of 64 are more than a quarter of 1,024.
         let expected = [vec![30, 30, 40, 40, 64, 64, 64, 64, 64, 64, 64, 64, 64], vec![100; 3]];
         assert_eq!(sizes(&lengths, 1024, Filling::roomy(0)), expected);
+    }
+
+    #[test]
+    fn all_cores_have_work_where_rows_are_long_and_memory_is_bounded() {
+        let cores = rayon::current_num_threads();
+        assert_eq!(chunk_positions(19, 768), CHUNK_POSITIONS.max(38 * cores));
+        let long = chunk_positions(30_000, 16);
+        assert!(long >= 60_000 * cores || long * 16 >= MOST_CHUNK_VALUES - 16, "{long}");
+        assert!(chunk_positions(usize::MAX >> 20, 768) * 768 <= MOST_CHUNK_VALUES);
+        assert_eq!(chunk_positions(0, 0), CHUNK_POSITIONS);
     }
 
     proptest! {

@@ -103,6 +103,9 @@ impl Default for Config {
     }
 }
 
+/// No row has more tokens.
+const MOST_FOLDS: usize = u16::MAX as usize;
+
 impl Config {
     /// Checks the values.
     ///
@@ -110,8 +113,8 @@ impl Config {
     ///
     /// A usage fault that names the key, its value and what is allowed.
     pub fn validate(&self) -> anyhow::Result<()> {
-        if self.folds == Some(0) {
-            return Err(refuse("folds", &0, "at least 1; 7 is the usual number"));
+        if let Some(folds) = self.folds.filter(|folds| !(1..=MOST_FOLDS).contains(folds)) {
+            return Err(refuse("folds", &folds, "1 to 65535; 7 is the usual number"));
         }
         if !(self.mask_rate > 0.0 && self.mask_rate <= 1.0) {
             return Err(refuse(
@@ -135,7 +138,7 @@ impl Config {
     /// Number of sets that `kfold` splits a row's positions into: at least 1.
     pub fn fold_count(&self) -> usize {
         // One set would hide all that there is to see.
-        let of_rate = || ((1.0 / self.mask_rate).round() as usize).max(2);
+        let of_rate = || ((1.0 / self.mask_rate).round() as usize).clamp(2, MOST_FOLDS);
         self.folds.unwrap_or_else(of_rate)
     }
 
@@ -245,7 +248,8 @@ mod tests {
         let config = |mask_rate, folds| Config { mask_rate, folds, ..Config::default() };
         let count = |mask_rate, folds| config(mask_rate, folds).fold_count();
         assert_eq!(Config::default().fold_count(), 7);
-        assert_eq!([0.15, 0.2, 0.3, 0.4, 1.0].map(|rate| count(rate, None)), [7, 5, 3, 3, 2]);
+        let rates = [1e-300, 0.15, 0.2, 0.3, 0.4, 1.0];
+        assert_eq!(rates.map(|rate| count(rate, None)), [MOST_FOLDS, 7, 5, 3, 3, 2]);
         assert_eq!(count(0.3, Some(14)), 14);
         let semantic = |mask_rate, folds| config(mask_rate, folds).semantic("f32", false).expect("JSON");
         assert_eq!(semantic(0.15, None), semantic(0.3, Some(7)));
@@ -278,6 +282,7 @@ mod tests {
         base.validate().expect("the defaults are good");
         let bad = [
             Config { folds: Some(0), ..base.clone() },
+            Config { folds: Some(65_536), ..base.clone() },
             Config { mask_rate: 0.0, ..base.clone() },
             Config { mask_rate: 1.5, ..base.clone() },
             Config { fraction: 0.0, ..base.clone() },

@@ -10,10 +10,12 @@ use entromask_policy::rank::{spearman, top_agreement};
 use entromask_tables::{Entropies, Tokens};
 use serde::Serialize;
 
+use crate::draft::Draft;
 use crate::job::{Job, Teacher};
 use crate::part::Part;
 use crate::rank::pairs;
 use crate::sample;
+use crate::watch::Bar;
 use crate::{Conditioning, Config, Paths};
 
 /// Least rank correlation within rows, and least agreement of the highest 15 %, of a scorer that can be trusted.
@@ -169,10 +171,8 @@ fn scored(part: &Part, teacher: &Teacher, config: &Config, conditioning: Conditi
     let all = Config { conditioning, ..config.clone() };
     let work = part.work(&all, teacher.reader().shape());
     let progress = Progress::new(name(&all), work.tokens);
-    let scores = part.score(&teacher.scorer(&all), |tokens| {
-        progress.inc(tokens);
-        check_interrupt()
-    });
+    let bar = Bar { progress: &progress, writer: None };
+    let scores = part.score(&teacher.scorer(&all), &mut Draft::none(), &bar);
     progress.finish();
     scores
 }

@@ -19,33 +19,41 @@ const LARGEST_LOGIT: f64 = 1e29;
 /// as looking at every logit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limit {
-    /// Largest absolute value of the decoder's weights.
+    /// Largest absolute values of the decoder's weights and of its bias.
     weight: f64,
+    bias: f64,
 }
 
 impl Limit {
-    /// `decoder` is `[vocab_size, hidden_size]`, row-major.
-    pub(crate) fn of(decoder: &[f32]) -> Self {
-        let largest = decoder
-            .par_chunks(CHUNK)
-            .map(|values| values.iter().fold(0.0, |most: f32, value| most.max(value.abs())));
-        Self { weight: f64::from(largest.reduce(|| 0.0, f32::max)) }
+    /// `decoder` is `[vocab_size, hidden_size]`, row-major, `bias` `[vocab_size]`.
+    pub(crate) fn of(decoder: &[f32], bias: &[f32]) -> Self {
+        let [weight, bias] = [decoder, bias].map(|values| {
+            let largest = values
+                .par_chunks(CHUNK)
+                .map(|values| values.iter().fold(0.0, |most: f32, value| most.max(value.abs())));
+            f64::from(largest.reduce(|| 0.0, f32::max))
+        });
+        Self { weight, bias }
     }
 
     /// [`Limit::of`] a decoder on a device.
     ///
     /// # Errors
     /// If the device fails.
-    pub(crate) fn of_tensor(decoder: &Tensor<2>) -> Result<Self> {
-        let largest = decoder.clone().cast(FloatDType::F32).abs().max().try_into_vec_as::<f32>()?;
-        Ok(Self { weight: f64::from(largest[0]) })
+    pub(crate) fn of_tensors(decoder: &Tensor<2>, bias: &Tensor<1>) -> Result<Self> {
+        Ok(Self { weight: largest(decoder)?, bias: largest(bias)? })
     }
 
     /// Whether the logits are finite where the absolute values of a hidden state add up to `sum`, which is not a number
     /// if one of them is not.
     pub(crate) fn holds(self, sum: f32) -> bool {
-        f64::from(sum) * self.weight <= LARGEST_LOGIT
+        f64::from(sum) * self.weight + self.bias <= LARGEST_LOGIT
     }
+}
+
+fn largest<const D: usize>(values: &Tensor<D>) -> Result<f64> {
+    let largest = values.clone().cast(FloatDType::F32).abs().max().try_into_vec_as::<f32>()?;
+    Ok(f64::from(largest[0]))
 }
 
 /// Sum of the absolute values of each row of `states` `[n, hidden_size]`: `[n, 1]`, in f32.

@@ -1,5 +1,8 @@
 //! Which positions of a row are masked together.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use entromask_random::{keyed, open_unit, shuffled};
 
 use crate::config::{Conditioning, Config};
@@ -47,9 +50,13 @@ fn folds(config: &Config, row: u64, word: &[Option<u16>], maskable: &[u16], coun
         maskable.chunks(1).collect()
     };
     let mut folds = vec![Vec::new(); count.min(units.len())];
+    // The smallest first, and of equal ones the first.
+    let mut sizes: BinaryHeap<_> = (0..folds.len()).map(|fold| Reverse((0, fold))).collect();
     for unit in shuffled(units.len(), &mut keyed(config.seed, "folds", row, 0)) {
-        let smallest = folds.iter_mut().min_by_key(|fold| fold.len());
-        smallest.expect("a row with units has folds").extend_from_slice(units[unit]);
+        let mut smallest = sizes.peek_mut().expect("a row with units has folds");
+        let Reverse((size, fold)) = &mut *smallest;
+        folds[*fold].extend_from_slice(units[unit]);
+        *size = folds[*fold].len();
     }
     for fold in &mut folds {
         fold.sort_unstable();

@@ -10,6 +10,7 @@ use entromask_encoder::tokenizer::{self, Source};
 use entromask_fault::Fault;
 use entromask_tables::{Entropies, footer_key};
 
+use crate::draft::Draft;
 use crate::overlap::{Writer, overlap};
 use crate::part::{Part, Reader};
 use crate::pass::Work;
@@ -17,6 +18,7 @@ use crate::predictor::Predictor;
 use crate::scorer::Scorer;
 use crate::stats::Stats;
 use crate::tokenizer::{Once, TeacherTokenizer};
+use crate::watch::Bar;
 use crate::{Compute, Config, Paths, model};
 
 /// Missing parts that are named one by one.
@@ -155,7 +157,7 @@ impl<'a> Job<'a> {
     pub(crate) fn score(&self, teacher: &Teacher, bench: &Workbench, shard: Option<Shard>) -> Result<Total> {
         let (scorer, mut total) = (teacher.scorer(self.config), self.total(&teacher.reader));
         let read = |(index, output)| self.find(&teacher.reader, bench, index, output);
-        let work = |found, writer: &Writer| self.account(&scorer, found, &mut total, writer);
+        let work = |found, writer: &Writer| self.account((&scorer, bench), found, &mut total, writer);
         let write = |made: Made| made.write(bench);
         overlap(self.parts(shard).into_iter(), read, work, write)?;
         Ok(total)
@@ -174,7 +176,7 @@ impl<'a> Job<'a> {
     /// Counts the scores of a part, which are made first if need be; gives what is to be written.
     fn account(
         &self,
-        scorer: &Scorer<'_>,
+        (scorer, bench): (&Scorer<'_>, &Workbench),
         found: Found,
         total: &mut Total,
         writer: &Writer,
@@ -185,7 +187,8 @@ impl<'a> Job<'a> {
                 Ok(None)
             }
             Found::Todo { part, index, work } => {
-                let done = Done { scores: self.score_part(scorer, &part, (index, work), writer)?, work };
+                let done =
+                    Done { scores: self.score_part(scorer, bench, &part, (index, work), writer)?, work };
                 let made = Made { index, done };
                 total.add(&made.done);
                 total.made += 1;
@@ -197,17 +200,15 @@ impl<'a> Job<'a> {
     fn score_part(
         &self,
         scorer: &Scorer<'_>,
+        bench: &Workbench,
         part: &Part,
         (index, work): (usize, Work),
         writer: &Writer,
     ) -> Result<Entropies> {
         let label = format!("score {}/{}", index + 1, self.parts(None).len());
-        let progress = Progress::new(label, work.tokens);
-        let made = part.score(scorer, |tokens| {
-            progress.inc(tokens);
-            check_interrupt()?;
-            writer.check()
-        })?;
+        let (progress, name) = (Progress::new(label, work.tokens), part_name(bench, index));
+        let bar = Bar { progress: &progress, writer: Some(writer) };
+        let made = part.score(scorer, &mut Draft::of(bench, &name), &bar)?;
         progress.finish();
         Ok(made)
     }

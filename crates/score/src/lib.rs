@@ -33,6 +33,7 @@ mod batches;
 mod carry;
 mod config;
 mod distill;
+mod draft;
 mod fidelity;
 mod finite;
 mod folds;
@@ -53,6 +54,7 @@ mod stage;
 mod stats;
 mod tokenizer;
 mod vocabulary;
+mod watch;
 
 pub use config::{Carry, Conditioning, Config, Measure, Run};
 pub use distill::{DistillArgs, DistillConfig, DistillReport, distill};

@@ -53,6 +53,9 @@ impl fmt::Display for LogitsReport {
     }
 }
 
+/// Of one file.
+const MOST_BYTES: u64 = 4 << 30;
+
 impl LogitsArgs {
     /// Common flags that nothing is done with.
     pub const UNUSED: &[&str] = &["--config", "--print-config", "--set", "--dry-run"];
@@ -72,6 +75,8 @@ pub fn write_logits(args: &LogitsArgs) -> Result<()> {
     let device = entromask_device::open(&args.common.device, &args.common.dtype)?;
     let ids = first_rows(&tokens, &args.tokens, args.rows)?;
     let batch = |shape: &EncoderConfig| -> Result<Batch> {
+        let width = if args.hidden { shape.hidden_size } else { shape.vocab_size };
+        check_size(&ids, width)?;
         model::check_origin(&args.model, shape, &tokens, &args.tokens)?;
         model::check_rows(shape, ids.iter().map(Vec::as_slice), &args.tokens)?;
         Ok(Batch::from_rows(&ids, shape.filling_id(), &device))
@@ -95,6 +100,18 @@ pub fn write_logits(args: &LogitsArgs) -> Result<()> {
     ]);
     write(out, &tensors)?;
     entromask_cli::emit(&args.common, &report, &report)
+}
+
+/// All are in memory at once, and what is written of them as well.
+fn check_size(rows: &[Vec<u32>], width: usize) -> Result<()> {
+    let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let bytes = (rows.len() * longest) as u64 * width as u64 * 4;
+    if bytes <= MOST_BYTES {
+        return Ok(());
+    }
+    let gigabytes = bytes as f64 / 1e9;
+    let found = format!("--rows {}: {gigabytes:.1} GB of numbers", rows.len());
+    Err(Fault::usage(found).remedy(format!("give at most {}", rows.len() as u64 * MOST_BYTES / bytes)).into())
 }
 
 /// What is read is never written over.
@@ -158,4 +175,16 @@ fn write(out: OutputFile, tensors: &BTreeMap<&str, Stored>) -> Result<()> {
     });
     let bytes = safetensors::serialize(views, None).context("failed to lay out the tensors")?;
     out.publish(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_not_fit_into_memory_is_refused() {
+        assert!(check_size(&vec![vec![5; 128]; 200], 30_522).is_ok());
+        let error = check_size(&vec![vec![5; 128]; 1000], 30_522).expect_err("16 GB").to_string();
+        assert!(error.contains("--rows 1000: 15.6 GB") && error.contains("give at most 274"), "{error}");
+    }
 }

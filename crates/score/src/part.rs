@@ -10,12 +10,14 @@ use rayon::prelude::*;
 
 use crate::carry::carry;
 use crate::config::Config;
+use crate::draft::Draft;
 use crate::folds::{in_sample, passes};
 use crate::model;
 use crate::pass::{Pass, Work};
 use crate::retokenize::Retokenized;
 use crate::scorer::Scorer;
 use crate::tokenizer::TeacherTokenizer;
+use crate::watch::Watch;
 
 /// Tokens of a window: positions in a row are numbers of 16 bits.
 const LONGEST_WINDOW: usize = u16::MAX as usize;
@@ -87,30 +89,36 @@ impl Part {
 
     /// All passes, short rows first: a batch then needs little padding, or none.
     fn passes(&self, config: &Config) -> Vec<Pass> {
-        let seen = self.seen();
-        let of_row = |row: usize| {
-            let length = seen.input_ids.len_of(row);
-            let readable = self.teacher.as_ref().map(|teacher| teacher.readable[row]);
-            let sets = passes(config, seen.row[row], seen.word.row(row), readable);
-            sets.into_iter().map(move |positions| Pass { row, length, positions })
-        };
-        let mut all: Vec<Pass> = (0..seen.rows()).into_par_iter().flat_map_iter(of_row).collect();
+        let rows = (0..self.seen().rows()).into_par_iter();
+        let mut all: Vec<Pass> = rows.flat_map_iter(|row| self.passes_of(row, config)).collect();
         all.sort_by_key(|pass| pass.length);
         all
     }
 
-    /// What scoring takes.
-    pub(crate) fn work(&self, config: &Config, shape: &EncoderConfig) -> Work {
-        Work::of(&self.passes(config), shape)
+    fn passes_of(&self, row: usize, config: &Config) -> impl Iterator<Item = Pass> + use<> {
+        let seen = self.seen();
+        let length = seen.input_ids.len_of(row);
+        let readable = self.teacher.as_ref().map(|teacher| teacher.readable[row]);
+        let sets = passes(config, seen.row[row], seen.word.row(row), readable);
+        sets.into_iter().map(move |positions| Pass { row, length, positions })
     }
 
-    /// The scores of the corpus's tokens; `progress` is told the tokens of finished passes, and may end the work.
+    /// What scoring takes. The passes of a row at a time are in memory: those of a part are as large as its tokens where each of them
+    /// is masked alone.
+    pub(crate) fn work(&self, config: &Config, shape: &EncoderConfig) -> Work {
+        let of_row = |row| Work::of(self.passes_of(row, config), shape);
+        let rows: Vec<Work> = (0..self.seen().rows()).into_par_iter().map(of_row).collect();
+        rows.into_iter().fold(Work::default(), Work::plus)
+    }
+
+    /// The scores of the corpus's tokens; see [`Scorer::score`].
     pub(crate) fn score(
         &self,
         scorer: &Scorer<'_>,
-        progress: impl Fn(u64) -> Result<()> + Sync,
+        draft: &mut Draft<'_>,
+        watch: &impl Watch,
     ) -> Result<Entropies> {
-        let seen = scorer.score(self.seen(), &self.passes(scorer.config()), progress)?;
+        let seen = scorer.score(self.seen(), &self.passes(scorer.config()), draft, watch)?;
         let carried = |teacher| carry(&self.corpus, teacher, &seen, scorer.config().carry);
         Ok(self.teacher.as_ref().map(carried).unwrap_or(seen))
     }

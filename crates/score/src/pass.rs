@@ -22,12 +22,12 @@ pub(crate) struct Work {
 
 impl Work {
     /// Tokens and floating-point operations of `passes`.
-    pub(crate) fn of(passes: &[Pass], shape: &EncoderConfig) -> Self {
-        let work = |pass: &Pass| {
+    pub(crate) fn of(passes: impl Iterator<Item = Pass>, shape: &EncoderConfig) -> Self {
+        let work = |pass: Pass| {
             let asked = pass.positions.len();
             Self { tokens: pass.length as u64, flops: shape.pass_flops(pass.length, asked, asked) }
         };
-        passes.iter().map(work).fold(Self::default(), Self::plus)
+        passes.map(work).fold(Self::default(), Self::plus)
     }
 
     /// As it is noted beside a finished part.

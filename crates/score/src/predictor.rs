@@ -69,7 +69,8 @@ impl Fused {
         let products = model.products();
         let laid_out = LaidOut::new(model, shape);
         let decoder = laid_out.decoder();
-        let (head, limit) = (Head::new(decoder, &laid_out.bias, products), Limit::of(decoder));
+        let (head, limit) =
+            (Head::new(decoder, &laid_out.bias, products), Limit::of(decoder, &laid_out.bias));
         Self { model: laid_out.model, head, limit }
     }
 }
@@ -77,7 +78,7 @@ impl Fused {
 impl OnDevice {
     pub(crate) fn new(model: MaskedLm, device: Device) -> Result<Self> {
         let (weight, bias) = model.decoder();
-        let limit = Limit::of_tensor(&weight)?;
+        let limit = Limit::of_tensors(&weight, &bias)?;
         Ok(Self { model, head: DeviceHead::new(weight, bias), device, limit })
     }
 }

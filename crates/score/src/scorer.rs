@@ -10,13 +10,15 @@ use entromask_kernels::Pending;
 use entromask_tables::{Entropies, Tokens};
 use rayon::prelude::*;
 
-use crate::batches::{CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, batches};
+use crate::batches::{CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, batches, chunk_positions};
 use crate::config::{Conditioning, Config};
+use crate::draft::Draft;
 use crate::finite::{self, first_bad, sums};
 use crate::pass::{Pass, chunks};
 use crate::predictor::{Fused, OnDevice, Predictor};
 use crate::queue::Queue;
 use crate::scores::{Scored, Scores, needs_details};
+use crate::watch::Watch;
 
 /// A model ready to score.
 pub(crate) struct Scorer<'a> {
@@ -42,7 +44,8 @@ impl<'a> Scorer<'a> {
         self.config
     }
 
-    /// The scores of what `passes` mask of a part; `progress` is told the tokens of each batch of them, and may end the work.
+    /// The scores of what `passes` mask of a part, of which `draft` may have some; `watch` is told the tokens of each batch of
+    /// them, and may end the work.
     ///
     /// # Errors
     /// An input fault that names the place if the model computes what is not finite.
@@ -50,26 +53,51 @@ impl<'a> Scorer<'a> {
         &self,
         part: &Tokens,
         passes: &[Pass],
-        progress: impl Fn(u64) -> Result<()> + Sync,
+        draft: &mut Draft<'_>,
+        watch: &impl Watch,
     ) -> Result<Entropies> {
-        let mut scores = Scores::unscored(part, &self.config.measures, self.shape.vocab_size);
-        let count = |batch: &[Pass]| progress(batch.iter().map(|pass| pass.length as u64).sum());
-        for chunk in chunks(passes, self.chunk_positions()) {
-            let batches = self.batches(chunk);
-            let measured = match self.model {
-                Predictor::Cpu(model) => self.measure_fused(model, part, &batches, count)?,
-                Predictor::Device(model) => self.measure_on_device(model, part, &batches, count)?,
-            };
-            self.check(part, chunk, measured.iter().map(Scored::is_finite))?;
-            scores.fill(chunk, &measured);
+        let unscored = Scores::unscored(part, &self.config.measures, self.shape.vocab_size);
+        let mut scores = unscored.resume(draft.found().and_then(|path| self.read(&path)));
+        // Whole chunks, so that the others are cut as they would be without a draft: a device's last bits follow its batches.
+        let (done, todo): (Vec<_>, Vec<_>) =
+            chunks(passes, self.chunk_positions(passes)).partition(|chunk| scores.has(chunk));
+        if !done.is_empty() {
+            watch.resume_at(done.into_iter().map(tokens).sum());
+        }
+        for chunk in todo {
+            match self.measure(part, chunk, watch) {
+                Ok(measured) => scores.fill(chunk, &measured),
+                Err(error) => {
+                    draft.keep(|path, footer| scores.so_far().write(path, footer));
+                    return Err(error);
+                }
+            }
+            draft.grew(|path, footer| scores.so_far().write(path, footer));
         }
         Ok(scores.finish())
     }
 
-    /// On the CPU the hidden states of a chunk are in memory until their softmax is computed, 50 MB for a 768-wide model.
-    fn chunk_positions(&self) -> usize {
+    fn read(&self, path: &Path) -> Option<Entropies> {
+        let measures: Vec<&str> = self.config.measures.iter().map(|measure| measure.name()).collect();
+        Entropies::read_measures(path, &measures).ok()
+    }
+
+    fn measure(&self, part: &Tokens, chunk: &[Pass], watch: &impl Watch) -> Result<Vec<Scored>> {
+        let (batches, count) = (self.batches(chunk), |batch: &[Pass]| watch.count(tokens(batch)));
+        let measured = match self.model {
+            Predictor::Cpu(model) => self.measure_fused(model, part, &batches, count),
+            Predictor::Device(model) => self.measure_on_device(model, part, &batches, count),
+        }?;
+        self.check(part, chunk, measured.iter().map(Scored::is_finite))?;
+        Ok(measured)
+    }
+
+    fn chunk_positions(&self, passes: &[Pass]) -> usize {
         match self.model {
-            Predictor::Cpu(_) => 1 << 14,
+            Predictor::Cpu(_) => {
+                let longest = passes.iter().map(|pass| pass.positions.len()).max().unwrap_or(0);
+                chunk_positions(longest, self.shape.embedding_size())
+            }
             Predictor::Device(_) => 1 << 20,
         }
     }
@@ -180,6 +208,10 @@ impl<'a> Scorer<'a> {
     }
 }
 
+fn tokens(passes: &[Pass]) -> u64 {
+    passes.iter().map(|pass| pass.length as u64).sum()
+}
+
 fn targets<'p>(part: &'p Tokens, batch: &'p [Pass]) -> impl Iterator<Item = u32> + 'p {
     batch.iter().flat_map(|pass| {
         pass.positions.iter().map(|&position| part.input_ids.row(pass.row)[position as usize])
@@ -199,21 +231,24 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use burn::tensor::Device;
+    use entromask_artifact::{Kind, Recipe, Workbench, tool};
     use entromask_encoder::MaskedLm;
     use entromask_tables::Ragged;
+    use serde_json::json;
 
     use super::*;
     use crate::config::{Measure, Run};
     use crate::folds::passes;
+    use crate::watch::Patience;
 
-    fn part() -> Tokens {
-        let ids = (0..9u32).map(|row| (0..4 + row).map(|s| (row * 31 + s * 7) % 60).collect::<Vec<_>>());
+    fn part(rows: u32) -> Tokens {
+        let ids = (0..rows).map(|row| (0..4 + row % 9).map(|s| (row * 31 + s * 7) % 60).collect::<Vec<_>>());
         let input_ids = Ragged::from_rows(ids);
         let word = Ragged::from_rows(input_ids.iter().map(|ids| {
             let last = ids.len() - 1;
             (0..ids.len()).map(|s| (s > 0 && s < last).then_some(s as u16)).collect::<Vec<_>>()
         }));
-        Tokens { row: (0..9).collect(), input_ids, word, ..Tokens::default() }
+        Tokens { row: (0..u64::from(rows)).collect(), input_ids, word, ..Tokens::default() }
     }
 
     fn shape(initializer_range: f64) -> EncoderConfig {
@@ -247,7 +282,7 @@ mod tests {
         let plain = Predictor::Device(Box::new(OnDevice::new(model, device).expect("reads")));
         // A batch of each pass.
         let config = Config { run: Run { batch_tokens: Some(1) }, ..Config::default() };
-        let part = part();
+        let part = part(9);
         let passes = passes_over(&config, &part);
         for model in [fused, plain] {
             let begun = AtomicU64::new(0);
@@ -256,11 +291,44 @@ mod tests {
                 _ => anyhow::bail!("stopped"),
             };
             let scorer = Scorer::new(&config, (&model, &shape), 4, Path::new("model"));
-            let error = scorer.score(&part, &passes, stop).expect_err("is stopped");
+            let error = scorer.score(&part, &passes, &mut Draft::none(), &stop).expect_err("is stopped");
             assert_eq!(error.to_string(), "stopped");
             let most = 1 + rayon::current_num_threads().max(1) as u64;
             assert!(begun.into_inner() <= most, "of {} passes", passes.len());
         }
+    }
+
+    #[test]
+    fn what_was_scored_before_an_end_is_not_scored_again() -> Result<()> {
+        let (shape, device) = (shape(0.5), Device::flex());
+        let model = Predictor::new(MaskedLm::init(&shape, 1, &device), &shape, device)?;
+        let config = Config { measures: [Measure::Margin].into(), ..Config::default() };
+        let scorer = Scorer::new(&config, (&model, &shape), 4, Path::new("model"));
+        // Three chunks on the CPU.
+        let part = part(8_000);
+        let passes = passes_over(&config, &part);
+        let all = tokens(&passes);
+        let whole = scorer.score(&part, &passes, &mut Draft::none(), &Patience::of(all))?;
+
+        let folder = tempfile::tempdir()?;
+        let recipe =
+            |seed: u64| Recipe { kind: Kind::Entropy, config: json!({"seed": seed}), inputs: vec![] };
+        let open = |seed| Workbench::open(folder.path(), recipe(seed), tool("test", "0", &[]));
+        let (bench, first) = (open(1)?, Patience::of(all / 2));
+        let name = bench.part_name("part", 0);
+        let error = scorer.score(&part, &passes, &mut Draft::of(&bench, &name), &first);
+        assert_eq!(error.expect_err("is stopped").to_string(), "stopped");
+        let draft = Entropies::read(&Draft::of(&bench, &name).found().expect("is kept"))?;
+        let kept = draft.entropy.values.iter().flatten().count();
+        assert!(kept > 0 && kept < whole.entropy.values.iter().flatten().count(), "{kept}");
+
+        let second = Patience::of(all);
+        assert_eq!(scorer.score(&part, &passes, &mut Draft::of(&bench, &name), &second)?, whole);
+        assert!(second.resumed() > 0 && second.resumed() + second.counted() == all, "{second:?} of {all}");
+        drop(bench);
+        let other = open(2)?;
+        assert_eq!(Draft::of(&other, &other.part_name("part", 0)).found(), None, "of another recipe");
+        Ok(())
     }
 
     /// What a GPU computes, computed on the CPU.
@@ -278,13 +346,13 @@ mod tests {
             let plain = Predictor::Device(Box::new(OnDevice::new(model, device).expect("reads")));
             let [fused, plain] = [fused, plain].map(|model| {
                 let scorer = Scorer::new(&config, (&model, &shape), 4, Path::new("model"));
-                let (part, counted) = (part(), AtomicU64::new(0));
+                let (part, counted) = (part(9), AtomicU64::new(0));
                 let passes = passes_over(&config, &part);
                 let count = |tokens| {
                     counted.fetch_add(tokens, Ordering::Relaxed);
                     Ok(())
                 };
-                let found = scorer.score(&part, &passes, count).expect("scores");
+                let found = scorer.score(&part, &passes, &mut Draft::none(), &count).expect("scores");
                 assert_eq!(counted.into_inner(), passes.iter().map(|pass| pass.length as u64).sum::<u64>());
                 found
             });

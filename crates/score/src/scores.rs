@@ -50,6 +50,36 @@ impl<'a> Scores<'a> {
         Self { entropies, measures, limit: (vocab_size as f32).ln() }
     }
 
+    /// Goes on from `begun`, if that is a table of the same rows and measures.
+    pub(crate) fn resume(self, begun: Option<Entropies>) -> Self {
+        let is_alike = |begun: &Entropies| {
+            let offsets = |table: &Entropies| {
+                let columns = [&table.entropy, &table.surprisal].into_iter().chain(table.measures.values());
+                columns.map(|column| column.offsets.clone()).collect::<Vec<_>>()
+            };
+            begun.row == self.entropies.row
+                && begun.measures.keys().eq(self.entropies.measures.keys())
+                && offsets(begun) == offsets(&self.entropies)
+        };
+        match begun.filter(is_alike) {
+            Some(entropies) => Self { entropies, ..self },
+            None => self,
+        }
+    }
+
+    /// Whether all that `passes` predict is scored.
+    pub(crate) fn has(&self, passes: &[Pass]) -> bool {
+        let Ragged { offsets, values } = &self.entropies.entropy;
+        let is_scored =
+            |pass: &Pass, position: u16| values[offsets[pass.row] as usize + usize::from(position)].is_some();
+        passes.iter().all(|pass| pass.positions.iter().all(|&position| is_scored(pass, position)))
+    }
+
+    /// The table so far.
+    pub(crate) fn so_far(&self) -> &Entropies {
+        &self.entropies
+    }
+
     pub(crate) fn fill(&mut self, passes: &[Pass], scored: &[Scored]) {
         let places = passes
             .iter()

@@ -184,6 +184,13 @@ fn publish(job: &Job<'_>, total: &Total, paths: &Paths, bench: Workbench, device
         return Err(error);
     }
     let manifest = bench.publish(outputs, stats.summary(), cost)?;
+    if let Some(mean) = stats.worse_than_chance() {
+        let model = paths.model.display();
+        tracing::warn!(
+            "{model}: it predicts the corpus worse than chance, with a mean surprisal of {mean:.2} nats; is it trained, and are \
+             its token ids those of the corpus?"
+        );
+    }
     tracing::info!("{} tokens in {:.1} s, all passes counted", work.tokens, manifest.cost.seconds);
     Ok(Report { out: paths.out.clone(), up_to_date: false, stats: manifest.stats })
 }

@@ -80,6 +80,12 @@ impl Stats {
         self.scored
     }
 
+    /// The mean surprisal in nats, if the model is worse than one that gives every token of its vocabulary the same probability.
+    pub(crate) fn worse_than_chance(&self) -> Option<f64> {
+        let mean = self.surprisal / self.scored.max(1) as f64;
+        (!self.carried && mean > self.limit).then_some(mean)
+    }
+
     /// As stored in the manifest; means and percentiles are null when nothing was scored.
     pub(crate) fn summary(&self) -> Value {
         let mean = |sum: f64| (self.scored > 0).then(|| sum / self.scored as f64);
@@ -153,6 +159,24 @@ mod tests {
         close(&summary["max_entropy"], 6.907);
         close(&summary["entropy_percentiles"]["50"], 3.0);
         close(&summary["entropy_percentiles"]["99"], 5.94);
+    }
+
+    #[test]
+    fn a_model_is_worse_than_chance_beyond_the_logarithm_of_its_vocabulary() {
+        let found = |surprisal: f32, carried| {
+            let row = Ragged::from_rows([vec![None, Some(surprisal), Some(surprisal)]]);
+            let mut stats = Stats::new(1000, carried);
+            stats.add(&Entropies {
+                row: vec![0],
+                entropy: row.clone(),
+                surprisal: row,
+                ..Entropies::default()
+            });
+            stats.worse_than_chance()
+        };
+        assert_eq!([found(6.875, false), found(7.0, false)], [None, Some(7.0)]);
+        assert_eq!(found(7.0, true), None, "sums have another limit");
+        assert_eq!(Stats::new(1000, false).worse_than_chance(), None);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use entromask_artifact::Manifest;
-use entromask_encoder::tokenizer;
+use entromask_encoder::EncoderConfig;
+use entromask_encoder::tokenizer::{self, Source};
 use entromask_fault::Fault;
 
 use super::{Paths, Span, Start};
@@ -101,6 +102,17 @@ pub(super) fn tokenizers(paths: &Paths, special: &serde_json::Value) -> Result<(
         }
     }
     Ok(())
+}
+
+/// A model in `folder` may know more tokens than its tokenizer; whether that is the corpus's is told only where it lies beside it.
+pub(super) fn vocabulary(folder: &Path, model: &EncoderConfig, student: &EncoderConfig) -> Result<()> {
+    let (found, wanted) = (model.vocab_size, student.vocab_size);
+    if found == wanted || (found > wanted && Source::find(folder).is_some()) {
+        return Ok(());
+    }
+    Err(Fault::input(format!("{}: knows {found} tokens, the corpus has {wanted}", folder.display()))
+        .remedy("take a model with the tokenizer of the corpus, which lies in its folder")
+        .into())
 }
 
 /// Rounds share the state of one optimizer: what another one has kept is not what this one goes on from.

@@ -7,6 +7,7 @@ use entromask_artifact::Manifest;
 use entromask_encoder::EncoderConfig;
 use entromask_fault::Fault;
 
+use super::checks;
 use crate::config::ObjectiveConfig;
 
 /// Refuses the teacher in `folder` if it cannot read the rows of `tokens`, or not be compared with `student`.
@@ -17,21 +18,12 @@ pub(super) fn check(
     tokens: &Manifest,
 ) -> Result<()> {
     let teacher = EncoderConfig::from_pretrained(folder)?;
-    check_vocabulary(folder, teacher.vocab_size, student.vocab_size)?;
+    checks::vocabulary(folder, &teacher, student)?;
     check_positions(folder, &teacher, tokens)?;
     if objective.needs_hidden_states() {
         check_width(teacher.hidden_size, student.hidden_size)?;
     }
     check_depths(objective, student, &teacher)
-}
-
-fn check_vocabulary(folder: &Path, found: usize, wanted: usize) -> Result<()> {
-    if found == wanted {
-        return Ok(());
-    }
-    Err(Fault::input(format!("{}: knows {found} tokens, the corpus has {wanted}", folder.display()))
-        .remedy("distil from a teacher with as many tokens as the tokenizer of the corpus has")
-        .into())
 }
 
 fn check_positions(folder: &Path, teacher: &EncoderConfig, tokens: &Manifest) -> Result<()> {

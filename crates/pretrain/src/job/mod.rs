@@ -156,6 +156,9 @@ impl Job {
         if let Some(teacher) = &paths.teacher {
             guide::check(teacher, &config.objective, &student, &tokens)?;
         }
+        if let Start::Init(folder) = &paths.start {
+            checks::vocabulary(folder, &EncoderConfig::from_pretrained(folder)?, &student)?;
+        }
         let recipe = Recipe { kind: Kind::Model, config: semantic, inputs };
         Ok(Self {
             config: config.clone(),

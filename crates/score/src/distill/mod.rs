@@ -7,7 +7,7 @@ mod part;
 mod teacher;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use entromask_artifact::{
@@ -15,13 +15,16 @@ use entromask_artifact::{
     tool,
 };
 use entromask_cli::{CommonArgs, Progress, check_interrupt};
+use entromask_encoder::tokenizer::Source;
 use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
 use entromask_tables::{Masks, Targets, TokenColumns, Tokens, footer_key};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::draft::Draft;
 use crate::model;
+use crate::watch::Bar;
 use part::Speaker;
 use teacher::Teacher;
 
@@ -176,13 +179,7 @@ impl<'a> Job<'a> {
         model::input(&from.model)?;
         let shape = EncoderConfig::from_pretrained(&from.model)?;
         model::check_origin(&from.model, &shape, &tokens, &from.tokens)?;
-        let wanted = tokens.stats["vocab_size"].as_u64().unwrap_or(0);
-        if shape.vocab_size as u64 != wanted {
-            let (model, found) = (from.model.display(), shape.vocab_size);
-            return Err(Fault::input(format!("{model}: knows {found} tokens, the corpus has {wanted}"))
-                .remedy("distil from a teacher with the tokenizer of the corpus")
-                .into());
-        }
+        let shape = with_vocabulary(shape, &tokens, &from.model)?;
         Ok(Self { config, from, common, tokens, masks, shape })
     }
 
@@ -200,7 +197,7 @@ impl<'a> Job<'a> {
     fn run(&self, bench: Workbench) -> Result<Manifest> {
         let common = self.common;
         let (device, products) = entromask_device::open_to_score(&common.device, &common.dtype)?;
-        let (model, _) = MaskedLm::from_pretrained(&self.from.model, &device)?;
+        let (model, _) = MaskedLm::from_pretrained_first(&self.from.model, self.shape.vocab_size, &device)?;
         let teacher = Teacher::new(model.with_products(products), &self.shape, device);
         let speaker = Speaker { config: self.config, teacher: &teacher, dir: &self.from.model };
         let (mut sums, mut outputs) = (Sums::default(), Vec::new());
@@ -213,6 +210,7 @@ impl<'a> Job<'a> {
             for prefix in self.epochs()? {
                 check_interrupt()?;
                 let masks = self.read_masks(&prefix, index, &tokens)?;
+                check_size(masks.positions.values.len(), self.config.top_k.min(self.shape.vocab_size))?;
                 let name = bench.part_name(&prefix, index);
                 let label = format!("{prefix} {}/{}", index + 1, parts.len());
                 let targets = match finished(&bench, &name, &masks) {
@@ -294,10 +292,8 @@ fn make(
     masks: &Masks,
 ) -> Result<Targets> {
     let progress = Progress::new(label, tokens.input_ids.values.len() as u64);
-    let targets = speaker.targets(tokens, masks, |done| {
-        progress.inc(done);
-        check_interrupt()
-    })?;
+    let bar = Bar { progress: &progress, writer: None };
+    let targets = speaker.targets(tokens, masks, &mut Draft::of(bench, name), &bar)?;
     bench.write(name, |path| targets.write(path, &bench.footer()))?;
     progress.finish();
     Ok(targets)
@@ -312,6 +308,29 @@ fn finished(bench: &Workbench, name: &str, masks: &Masks) -> Option<Targets> {
     (ours && fits).then_some(targets)
 }
 
+/// The shape of a teacher in `dir` for the vocabulary of the corpus. It may know more tokens than its tokenizer; whether
+/// that is the corpus's is told only where it lies beside it.
+fn with_vocabulary(shape: EncoderConfig, tokens: &Manifest, dir: &Path) -> Result<EncoderConfig> {
+    let (found, wanted) = (shape.vocab_size, tokens.stats["vocab_size"].as_u64().unwrap_or(0) as usize);
+    if found == wanted || (found > wanted && Source::find(dir).is_some()) {
+        return Ok(EncoderConfig { vocab_size: wanted, ..shape });
+    }
+    Err(Fault::input(format!("{}: knows {found} tokens, the corpus has {wanted}", dir.display()))
+        .remedy("take a model with the tokenizer of the corpus, which lies in its folder")
+        .into())
+}
+
+/// A column of a part holds fewer than 2^31 values, of which there are `top_k` for each masked position.
+fn check_size(positions: usize, top_k: usize) -> Result<()> {
+    let most = i32::MAX as usize / positions.max(1);
+    if top_k <= most {
+        return Ok(());
+    }
+    Err(Fault::usage(format!("top_k = {top_k}: a part has {positions} masked positions"))
+        .remedy(format!("keep at most {most} of each, or tokenize with smaller parts (shard_rows)"))
+        .into())
+}
+
 fn check_masks(tokens: &Manifest, masks: &Manifest, from: &Sources) -> Result<()> {
     if masks.is_made_from("tokens", tokens) {
         return Ok(());
@@ -320,4 +339,22 @@ fn check_masks(tokens: &Manifest, masks: &Manifest, from: &Sources) -> Result<()
     Err(Fault::input(format!("{masks}: made from other tokens than {tokens}"))
         .remedy("select masks for these tokens")
         .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_kept_than_a_part_holds() {
+        // A full part of 65,536 rows of 128 tokens.
+        let positions = 1_258_291;
+        assert!(check_size(positions, 1024).is_ok() && check_size(0, usize::MAX).is_err());
+        assert!(check_size(1, i32::MAX as usize).is_ok());
+        let error = check_size(positions, 30_522).expect_err("too many");
+        assert!(
+            error.to_string().contains("top_k = 30522") && error.to_string().contains("at most 1706"),
+            "{error}"
+        );
+    }
 }

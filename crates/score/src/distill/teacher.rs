@@ -8,8 +8,9 @@ use entromask_encoder::{Buffers, CpuMaskedLm, EncoderConfig, Filling, MaskedLm, 
 use entromask_kernels::{Linear, Matrix, Products};
 use rayon::prelude::*;
 
-use crate::batches::{CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, batches};
+use crate::batches::{CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, batches, chunk_positions};
 use crate::predictor::LaidOut;
+use crate::watch::Watch;
 
 /// Positions whose logits a thread has in memory at once, at most: the decoder is read once for all of them.
 const TILE: usize = 96;
@@ -58,26 +59,27 @@ impl Teacher {
         Self::Cpu(Box::new(OnCpu { model: laid_out.model, decoder, filling }))
     }
 
-    /// What `keep` keeps of the logits, `[vocab_size]`, of each wanted position, in order. `progress` is told the tokens of each
+    /// What `keep` keeps of the logits, `[vocab_size]`, of each wanted position, in order. `watch` is told the tokens of each
     /// batch, and may end the work.
     pub(super) fn ask<K: Send>(
         &self,
         rows: &[Wanted<'_>],
         keep: impl Fn(&[f32]) -> K + Sync,
-        progress: impl Fn(u64) -> Result<()> + Sync,
+        watch: &impl Watch,
     ) -> Result<Vec<K>> {
-        let count = |batch: &[Wanted<'_>]| progress(batch.iter().map(|row| row.input_ids.len() as u64).sum());
+        let count =
+            |batch: &[Wanted<'_>]| watch.count(batch.iter().map(|row| row.input_ids.len() as u64).sum());
         match self {
             Self::Cpu(model) => model.ask(rows, keep, count),
             Self::Device(model) => model.ask(rows, keep, count),
         }
     }
 
-    /// Positions that are asked for at once: on the CPU their states are in memory meanwhile, 50 MB for a 768-wide model, and
-    /// twice while they are put together.
-    pub(super) fn chunk_positions(&self) -> usize {
+    /// Positions that are asked for at once where a row has up to `longest`: on the CPU their states are in memory meanwhile, and twice
+    /// while they are put together.
+    pub(super) fn chunk_positions(&self, longest: usize) -> usize {
         match self {
-            Self::Cpu(_) => 1 << 14,
+            Self::Cpu(model) => chunk_positions(longest, model.decoder.inputs()),
             // Batches are cut by the part alone, since the last bits of a product depend on the number of its rows.
             Self::Device(_) => usize::MAX,
         }

@@ -8,7 +8,7 @@ use entromask_kernels::has_bf16_products;
 use entromask_tables::{Masks, Ragged, Targets, TokenColumns, Tokens};
 use serde_json::{Value, json};
 
-use crate::world::{PARTS, VOCAB, World, write_model_without_tokenizer};
+use crate::world::{PARTS, VOCAB, World, write_model, write_model_without_tokenizer};
 
 /// Masks of two epochs: in each row every third word, from another one on in each epoch.
 fn write_masks(world: &World) {
@@ -113,8 +113,18 @@ fn a_teacher_that_computes_no_numbers_is_refused() {
 
 #[test]
 fn what_is_kept_is_what_the_model_says() {
+    kept_by_a_model_that_knows(VOCAB);
+}
+
+#[test]
+fn ids_that_no_token_has_are_left_out() {
+    kept_by_a_model_that_knows(VOCAB + 6);
+}
+
+fn kept_by_a_model_that_knows(vocab_size: usize) {
     let world = World::new();
     write_masks(&world);
+    write_model(&world.path("model"), vocab_size);
     distill(&world, "targets", &["--set", "top_k=5", "--set", "temperature=1.5"]).assert().success();
     let manifest = manifest(&world, "targets");
     manifest.verify(&world.path("targets")).expect("whole");
@@ -158,9 +168,11 @@ impl Said<'_> {
         }
         let hidden = model.hidden(&Batch::from_rows(&[seen], 0, &Device::flex()));
         let [_, length, width] = hidden.dims();
-        let logits: Vec<f32> = model.logits(hidden.reshape([length, width])).try_into_vec_as().expect("f32");
+        let logits = model.logits(hidden.reshape([length, width]));
+        let [_, vocab_size] = logits.dims();
+        let logits: Vec<f32> = logits.try_into_vec_as().expect("f32");
         for (index, &position) in positions.iter().enumerate() {
-            let logits = &logits[usize::from(position) * VOCAB..][..VOCAB];
+            let logits = &logits[usize::from(position) * vocab_size..][..VOCAB];
             let mut order: Vec<usize> = (0..VOCAB).collect();
             order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
             let kept = &targets.tokens.row(row)[index * 5..][..5];
@@ -210,8 +222,9 @@ fn mistakes_have_their_exit_codes() {
     fails(&["--set", "top_k=0"], 2, "top_k");
     fails(&["--set", "temperature=0"], 2, "temperature");
     fails(&["--set", "topk=3"], 2, "topk");
-    // A model that knows more tokens than the corpus has another vocabulary.
+    // A model without a tokenizer that knows more tokens than the corpus may have another vocabulary.
     write_model_without_tokenizer(&world.path("model"), VOCAB + 1, 16);
+    fs_err::remove_file(world.path("model/tokenizer.json")).expect("removes");
     fails(&[], 3, "knows 51 tokens");
     let other = World::with_parts(&[4]);
     fs_err::rename(world.path("masks"), other.path("masks")).expect("moves");
