@@ -267,7 +267,7 @@ impl Args {
 }
 
 fn survey(data: &Path, common: &CommonArgs) -> anyhow::Result<()> {
-    let survey = Survey::new(data);
+    let survey = Survey::new(data)?;
     emit(common, &survey, &survey)?;
     survey.check()
 }

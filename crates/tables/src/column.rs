@@ -71,6 +71,7 @@ impl Columns<'_> {
         into: &mut Vec<P::Native>,
     ) -> anyhow::Result<()> {
         let array = self.get(name)?.as_primitive_opt::<P>().ok_or_else(|| self.mistyped(name))?;
+        self.refuse_nulls(name, array)?;
         into.extend_from_slice(array.values());
         Ok(())
     }
@@ -78,6 +79,7 @@ impl Columns<'_> {
     /// Appends the strings of column `name`.
     pub(crate) fn strings(&self, name: &str, into: &mut Vec<String>) -> anyhow::Result<()> {
         let array = self.get(name)?.as_string_opt::<i32>().ok_or_else(|| self.mistyped(name))?;
+        self.refuse_nulls(name, array)?;
         into.extend(array.iter().map(|text| text.unwrap_or_default().to_string()));
         Ok(())
     }
@@ -89,6 +91,7 @@ impl Columns<'_> {
         into: &mut Ragged<P::Native>,
     ) -> anyhow::Result<()> {
         let (lists, items) = self.list_items::<P>(name)?;
+        self.refuse_nulls(name, items)?;
         for pair in lists.value_offsets().windows(2) {
             into.push(items.values()[pair[0] as usize..pair[1] as usize].iter().copied());
         }
@@ -115,7 +118,18 @@ impl Columns<'_> {
     ) -> anyhow::Result<(&ListArray, &PrimitiveArray<P>)> {
         let lists = self.get(name)?.as_list_opt::<i32>().ok_or_else(|| self.mistyped(name))?;
         let items = lists.values().as_primitive_opt::<P>().ok_or_else(|| self.mistyped(name))?;
+        self.refuse_nulls(name, lists)?;
         Ok((lists, items))
+    }
+
+    /// Where a stage writes none, zeros would be read in their place.
+    fn refuse_nulls(&self, name: &str, array: &dyn Array) -> anyhow::Result<()> {
+        if array.null_count() == 0 {
+            return Ok(());
+        }
+        Err(Fault::input(format!("{}: column `{name}` has nulls", self.path.display()))
+            .remedy("make the artifact again with this version of entromask")
+            .into())
     }
 
     fn get(&self, name: &str) -> anyhow::Result<&ArrayRef> {

@@ -56,3 +56,24 @@ impl Masks {
         batch.lists::<UInt32Type>("inputs", &mut self.inputs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::column::nullable_lists;
+
+    #[test]
+    fn nulls_are_no_zeros() -> anyhow::Result<()> {
+        let temporary = tempfile::NamedTempFile::new()?;
+        let columns = vec![
+            scalars::<UInt64Type>("row", &[0]),
+            scalars::<UInt16Type>("epoch", &[0]),
+            nullable_lists::<UInt16Type>("positions", &Ragged::from_rows([vec![Some(1), None]])),
+            lists::<UInt32Type>("inputs", &Ragged::from_rows([vec![4, 4]])),
+        ];
+        file::write(temporary.path(), columns, &[])?;
+        let error = Masks::read(temporary.path()).unwrap_err();
+        assert!(error.to_string().contains("column `positions` has nulls"), "{error}");
+        Ok(())
+    }
+}

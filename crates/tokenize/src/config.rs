@@ -214,6 +214,16 @@ impl Config {
         for key in ["files", "tokenizer", "run"] {
             map.remove(key);
         }
+        // Keys that this format does not read decide nothing.
+        let usual = serde_json::to_value(Self::default())?;
+        let unread = match self.format() {
+            Format::Text => &["field", "column"][..],
+            Format::Jsonl => &["column"],
+            Format::Parquet => &["field"],
+        };
+        for &key in unread {
+            map.insert(key.into(), usual[key].clone());
+        }
         map.insert("format".into(), serde_json::to_value(self.format())?);
         map.insert("shard_rows".into(), self.shard_rows().into());
         Ok(value)

@@ -15,9 +15,12 @@ const POOR: f64 = 0.5;
 /// With a larger share of unknown tokens a vocabulary is not that of the text.
 const MANY_UNKNOWN: f64 = 0.01;
 
+const OTHER_TOKENIZER: &str =
+    "use one for the language of the text, or learn one with `entromask-tokenize vocabulary`";
+
 /// All doubts.
 pub(crate) fn doubts(config: &Config, counts: &Counts) -> impl Iterator<Item = String> {
-    [held_out(config, counts), filling(config, counts), unknown(counts)].into_iter().flatten()
+    [held_out(config, counts), filling(config, counts), unknown(counts), lost(counts)].into_iter().flatten()
 }
 
 /// Whether about as much is held out as was asked for.
@@ -84,11 +87,18 @@ fn unknown(counts: &Counts) -> Option<String> {
     let share = unknown as f64 / all as f64;
     (share > MANY_UNKNOWN).then(|| {
         format!(
-            "{:.1} % of the tokens are unknown to the tokenizer, and nothing is learned from them; use one for the \
-             language of the text, or learn one with `entromask-tokenize vocabulary`",
+            "{:.1} % of the tokens are unknown to the tokenizer, and nothing is learned from them; {OTHER_TOKENIZER}",
             100.0 * share
         )
     })
+}
+
+/// Whether a vocabulary without an unknown token can express the text.
+fn lost(counts: &Counts) -> Option<String> {
+    let percent = counts.lost_letters_percent.filter(|percent| *percent > 100.0 * MANY_UNKNOWN)?;
+    Some(format!(
+        "{percent:.1} % of the letters are left out, since the tokenizer has no token for them; {OTHER_TOKENIZER}"
+    ))
 }
 
 #[cfg(test)]
@@ -112,6 +122,7 @@ mod tests {
             valid_docs,
             vocab_size: 5,
             special,
+            lost_letters_percent: None,
             replaced_invalid_utf8: 0,
             documents_read: docs + valid_docs,
             long_documents: 0,
@@ -142,6 +153,16 @@ mod tests {
         // A tenth of the other documents: of what is read, a third is held out.
         let tenth = Config { train_fraction: 0.1, ..with(0.05) };
         assert_eq!(all(&tenth, [60, 7000, 90], [30, 3500, 45]), "");
+    }
+
+    #[test]
+    fn letters_without_a_token_are_doubted() {
+        let config = Config { valid_fraction: 0.0, ..Config::default() };
+        let with =
+            |lost_letters_percent| Counts { lost_letters_percent, ..counts([200, 25_000, 20], [0; 3]) };
+        let said = |counts| doubts(&config, &counts).collect::<Vec<_>>();
+        assert!(said(with(Some(0.9))).is_empty() && said(with(None)).is_empty());
+        assert!(said(with(Some(12.0)))[0].contains("12.0 % of the letters are left out"));
     }
 
     #[test]

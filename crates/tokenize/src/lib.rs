@@ -7,11 +7,12 @@
 //!
 //! What a row is:
 //! 1. The special tokens that the tokenizer puts around a text, and between them consecutive tokens of one document
-//!    (of up to `max_documents_per_row` documents, then with the separator token between them). Every token of the
-//!    corpus stands in exactly one row, in order.
+//!    (of up to `max_documents_per_row` documents, then with the separator token between them, or where the tokenizer puts
+//!    nothing behind a text, what it puts before one). Every token of the corpus stands in exactly one row, in order.
 //! 2. `text` is a slice of the document (slices of several documents are joined by a line feed); a document's
 //!    paragraphs are joined by a line feed. Encoding `text` of a one-document row again gives `input_ids` again, as
-//!    long as rows are cut where the tokenizer allows it (3).
+//!    long as rows are cut where the tokenizer allows it (3), and the tokenizer treats the beginning of a text as it does the rest: those
+//!    that put a space before a text, or strip it, may encode the first word otherwise.
 //! 3. Rows end between two words: the tokenizer's own (Hugging Face `word_ids`), and at whitespace where a tokenizer
 //!    would otherwise encode the rest of a row differently. Only a word longer than a row is cut.
 //! 4. `begin` and `end` are the tokenizer's byte offsets. Several tokens of a byte-level tokenizer may share one
@@ -20,7 +21,7 @@
 //!    that the text itself spells out (`[MASK]`), which keep their span.
 //!
 //! The result does not depend on threads, batches or interruptions. Memory stays bounded: a document of more than
-//! [`MAX_DOCUMENT_BYTES`] is packed in several pieces, queues are short, and a part is held in memory while it is
+//! [`MAX_DOCUMENT_BYTES`] is packed in several pieces, which count as documents of their own where rows have several, queues are short, and a part is held in memory while it is
 //! filled (about 20 bytes a token) and while it is written (about 40), and its text, which is short but where words are
 //! very long: one that a WordPiece tokenizer does not know is one token.
 

@@ -85,6 +85,7 @@ fn vocabulary(args: &VocabularyArgs) -> anyhow::Result<()> {
     if args.common.print_config {
         return entromask_cli::print_config(&args.common, &config);
     }
+    entromask_cli::stop_at_once("run the same command again, which begins anew");
     let learned = learn(&config, &args.like, args.size, args.common.out()?)?;
     entromask_cli::emit(&args.common, &learned, &learned)
 }

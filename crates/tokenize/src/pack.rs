@@ -104,11 +104,16 @@ impl<'a> Packer<'a> {
         self.packing.seq_len.saturating_sub(before.len() + behind.len() + separators + self.filled)
     }
 
-    /// What stands between two documents: what stands behind one, but once.
     fn separator(&self) -> &'a [u32] {
-        let behind = &self.encoder.around()[1];
-        &behind[..behind.len().min(1)]
+        separator(self.encoder)
     }
+}
+
+/// What stands between two documents: what stands behind one, or else before one, but once.
+fn separator(encoder: &TextEncoder) -> &[u32] {
+    let [before, behind] = encoder.around();
+    let tokens = if behind.is_empty() { before } else { behind };
+    &tokens[..tokens.len().min(1)]
 }
 
 /// Finds where a document may be cut.

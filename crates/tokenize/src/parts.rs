@@ -64,6 +64,11 @@ impl<'a> Split<'a> {
         self.counts.tokens += row.ids.len() as u64;
         self.counts.maskable += row.maskable() as u64;
         self.counts.unknown += row.ids.iter().filter(|&&id| Some(id) == self.unknown).count() as u64;
+        if self.unknown.is_none() {
+            let [letters, lost] = row.letters();
+            self.counts.letters += letters;
+            self.counts.lost_letters += lost;
+        }
         if self.tokens.rows() == self.shard_rows { self.ship() } else { Ok(()) }
     }
 
@@ -113,7 +118,7 @@ impl DiskGuard {
             gib(self.min_free_bytes)
         );
         Err(Fault::failed(message)
-            .remedy("free some space and run again, which resumes; or lower --min-free-disk")
+            .remedy("free some space and run again, which keeps finished parts; or lower --min-free-disk")
             .into())
     }
 }

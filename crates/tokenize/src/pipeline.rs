@@ -157,6 +157,10 @@ impl Pipeline<'_> {
             valid_docs: held_out.docs,
             vocab_size: self.encoder.vocab_size(),
             special: self.encoder.special().clone(),
+            lost_letters_percent: lost_percent(
+                kept.letters + held_out.letters,
+                kept.lost_letters + held_out.lost_letters,
+            ),
             replaced_invalid_utf8: source.replaced.load(Ordering::Relaxed),
             documents_read: filter.documents,
             long_documents: filter.long,
@@ -165,6 +169,10 @@ impl Pipeline<'_> {
             dropped_tokens: train.dropped[1] + valid.dropped[1],
         }
     }
+}
+
+fn lost_percent(letters: u64, lost: u64) -> Option<f64> {
+    (letters > 0).then(|| 100.0 * lost as f64 / letters as f64)
 }
 
 /// A split's way from tokens to parts.

@@ -12,6 +12,9 @@ use crate::filter::Skipped;
 /// What is shown of a row.
 const SAMPLE_CHARS: usize = 300;
 
+/// What hashing and publishing take in addition is less, or does not matter.
+const INTERRUPTED_SECONDS: f64 = 1.0;
+
 /// Rows and tokens of one split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitCounts {
@@ -23,12 +26,16 @@ pub struct SplitCounts {
     pub maskable: u64,
     /// Tokens of the text that the vocabulary cannot express.
     pub unknown: u64,
+    /// Letters and digits of the text, where the vocabulary has no unknown token; else they are not counted.
+    pub letters: u64,
+    /// Of these such as no token stands for.
+    pub lost_letters: u64,
     /// Documents.
     pub docs: u64,
 }
 
 /// The manifest's `stats`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     /// Rows of the training split.
     pub rows: u64,
@@ -56,6 +63,10 @@ pub struct Counts {
     pub vocab_size: usize,
     /// Special tokens by role.
     pub special: SpecialTokens,
+    /// Letters and digits in the rows of both splits that no token stands for, in percent of all; counted where the vocabulary has no unknown
+    /// token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_letters_percent: Option<f64>,
     /// Invalid UTF-8 sequences that were replaced.
     pub replaced_invalid_utf8: u64,
     /// Documents read.
@@ -85,6 +96,8 @@ pub struct Report {
     pub seconds: f64,
     /// Tokens of both splits a second, in this run; absent if there was nothing to do.
     pub tokens_per_second: Option<f64>,
+    /// Wall-clock seconds of this run; absent if there was nothing to do.
+    pub seconds_now: Option<f64>,
     /// A training row drawn at random: its number and its tokens as text; absent if there was nothing to do.
     pub sample: Option<(u64, String)>,
 }
@@ -98,6 +111,7 @@ impl Report {
             stats: serde_json::from_value(manifest.stats.clone())?,
             seconds: manifest.cost.seconds,
             tokens_per_second: None,
+            seconds_now: None,
             sample: None,
         })
     }
@@ -111,8 +125,12 @@ impl fmt::Display for Report {
         writeln!(f, "  train  {}", split(stats.rows, stats.tokens, stats.docs))?;
         write!(f, "  valid  {}", split(stats.valid_rows, stats.valid_tokens, stats.valid_docs))?;
         stats.oddities().try_for_each(|oddity| write!(f, "\n  {oddity}"))?;
-        if let Some(speed) = self.tokens_per_second {
-            write!(f, "\n  {:.1} s, {:.0} k tokens/s", self.seconds, speed / 1e3)?;
+        if let (Some(speed), Some(seconds)) = (self.tokens_per_second, self.seconds_now) {
+            write!(f, "\n  {seconds:.1} s, {:.0} k tokens/s", speed / 1e3)?;
+            // Publishing is not part of the speed.
+            if self.seconds > seconds + INTERRUPTED_SECONDS {
+                write!(f, "; {:.1} s with runs that were interrupted", self.seconds)?;
+            }
         }
         if let Some((row, text)) = &self.sample {
             let more = if text.chars().nth(SAMPLE_CHARS).is_some() { " …" } else { "" };

@@ -31,6 +31,20 @@ impl Row {
         self.word.iter().flatten().count()
     }
 
+    /// Letters and digits of the text, and how many of them no token stands for.
+    pub(crate) fn letters(&self) -> [u64; 2] {
+        let (mut letters, mut lost, mut covered) = (0, 0, 0);
+        let mut spans = self.begin.iter().zip(&self.end).peekable();
+        for (place, _) in self.text.char_indices().filter(|(_, c)| c.is_alphanumeric()) {
+            while let Some((_, &end)) = spans.next_if(|(begin, _)| **begin as usize <= place) {
+                covered = covered.max(end as usize);
+            }
+            letters += 1;
+            lost += u64::from(place >= covered);
+        }
+        [letters, lost]
+    }
+
     /// Adds the row to a table as number `number`.
     pub(crate) fn push_to(&self, tokens: &mut Tokens, number: u64) {
         tokens.row.push(number);
@@ -95,5 +109,23 @@ impl Row {
         }
         self.words += u16::from(word != previous);
         Some(self.words - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_that_no_token_stands_for_are_counted() {
+        let row = |spans: &[(u32, u32)]| Row {
+            text: "ab, né 7".into(),
+            begin: spans.iter().map(|span| span.0).collect(),
+            end: spans.iter().map(|span| span.1).collect(),
+            ..Row::default()
+        };
+        assert_eq!(row(&[(0, 0), (0, 2), (2, 3), (4, 7), (8, 9), (9, 9)]).letters(), [5, 0]);
+        assert_eq!(row(&[(0, 1), (4, 5), (8, 9)]).letters(), [5, 2]);
+        assert_eq!(row(&[]).letters(), [5, 5]);
     }
 }

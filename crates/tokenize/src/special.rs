@@ -79,6 +79,15 @@ impl SpecialTokens {
         id == self.mask || roles.contains(&Some(id)) || self.other.binary_search(&id).is_ok()
     }
 
+    /// All of them, ascending.
+    pub(crate) fn ids(&self) -> Vec<u32> {
+        let roles = [self.pad, self.unk, self.cls, self.sep, Some(self.mask), self.bos, self.eos];
+        let mut ids: Vec<u32> = roles.into_iter().flatten().chain(self.other.iter().copied()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
     /// Whether there are others than the five that are known by usual names.
     pub(crate) fn has_others(&self) -> bool {
         self.bos.is_some() || self.eos.is_some() || !self.other.is_empty()

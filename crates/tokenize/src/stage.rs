@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use entromask_artifact::{
-    Begun, Cost, Input, Kind, Manifest, OutputSpec, Recipe, Status, Workbench, status, tool,
+    Begun, Cost, Input, Kind, Manifest, OutputSpec, Recipe, Status, Untouched, Workbench, status, tool,
 };
 use entromask_cli::CommonArgs;
-use entromask_fault::Fault;
+use entromask_fault::{Class, Fault, class_of};
 use entromask_tables::{TokenColumns, Tokens};
 
 use crate::doubts::doubts;
@@ -35,11 +35,11 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
     // Looked for once: what appears from now on is neither in the key nor read.
     let corpus = Corpus::find(config)?;
     check_files(&options.out, corpus.files())?;
+    let untouched = Untouched::of(corpus.files())?;
     let recipe = recipe_with(config, &encoder, &corpus)?;
     if let Status::UpToDate(manifest) = status(&options.out, &recipe)? {
         return Report::new(options.out.clone(), &manifest);
     }
-    check_length(config, &encoder)?;
     let program = tool("entromask-tokenize", env!("CARGO_PKG_VERSION"), &[]);
     let bench = match Workbench::begin(&options.out, recipe, program)? {
         Begun::UpToDate(manifest) => return Report::new(options.out.clone(), &manifest),
@@ -49,8 +49,10 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
     guard.check(&options.out)?;
     let started = Instant::now();
     let pipeline = Pipeline { config, corpus: &corpus, encoder: &encoder, bench: &bench, guard };
-    let (counts, parts) = pipeline.run()?;
-    if let Err(error) = check_rows(config, &counts) {
+    let (counts, parts) = pipeline.run().map_err(explain)?;
+    if let Err(error) =
+        check_rows(config, &counts).and_then(|()| check_bytes(config, &corpus, &untouched, &bench))
+    {
         bench.discard(&parts);
         return Err(error);
     }
@@ -59,9 +61,22 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
     Ok(Report {
         up_to_date: false,
         tokens_per_second: Some((counts.tokens + counts.valid_tokens) as f64 / seconds),
+        seconds_now: Some(seconds),
         sample: Some(sample(&options.out, &manifest, &encoder)?),
         ..Report::new(options.out.clone(), &manifest)?
     })
+}
+
+/// Where a row begins follows from all text before it, so that the text is read again.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    match class_of(error.as_ref()) {
+        Class::Interrupted => {
+            let remedy =
+                "run the same command again: it reads the text again, and keeps the parts that are finished";
+            Fault::interrupted().remedy(remedy).into()
+        }
+        _ => error,
+    }
 }
 
 /// What the artifact would be made of; also checks the configuration, the tokenizer and that the files are there.
@@ -71,11 +86,11 @@ pub fn recipe(config: &Config) -> anyhow::Result<Recipe> {
 }
 
 fn recipe_with(config: &Config, encoder: &TextEncoder, corpus: &Corpus) -> anyhow::Result<Recipe> {
-    let label = PathBuf::from(config.files.join(", "));
+    check_length(config, encoder)?;
     let files = TextEncoder::files(&config.tokenizer)?;
     let tokenizer =
         Input::files("tokenizer", &config.tokenizer, &files, "check `tokenizer` in the corpus config")?;
-    let corpus = Input::files("corpus", &label, corpus.files(), "check `files` in the corpus config")?;
+    let corpus = corpus_input(config, corpus)?;
     let mut semantic = config.semantic()?;
     if encoder.special().has_others() {
         // Once only the five usual roles were special, and a text might spell other tokens out.
@@ -85,10 +100,20 @@ fn recipe_with(config: &Config, encoder: &TextEncoder, corpus: &Corpus) -> anyho
         // Once such a tokenizer split words by chance, which no key can tell.
         semantic["dropout"] = "none".into();
     }
+    if config.max_documents_per_row != 1 && encoder.around()[1].is_empty() && !encoder.around()[0].is_empty()
+    {
+        // Once nothing separated such documents.
+        semantic["separator"] = "before".into();
+    }
     if let Some(rules) = encoder.once_overlooked() {
         semantic["probe"] = rules.into();
     }
     Ok(Recipe { kind: Kind::Tokens, config: semantic, inputs: vec![tokenizer, corpus] })
+}
+
+fn corpus_input(config: &Config, corpus: &Corpus) -> anyhow::Result<Input> {
+    let label = PathBuf::from(config.files.join(", "));
+    Input::files("corpus", &label, corpus.files(), "check `files` in the corpus config")
 }
 
 /// Says what [`run`] would do.
@@ -132,6 +157,22 @@ fn check_rows(config: &Config, counts: &Counts) -> anyhow::Result<()> {
     }
     doubts(config, counts).for_each(|doubt| tracing::warn!("{doubt}"));
     Ok(())
+}
+
+/// The key has the digest of what the files were before they were read.
+fn check_bytes(
+    config: &Config,
+    corpus: &Corpus,
+    untouched: &Untouched,
+    bench: &Workbench,
+) -> anyhow::Result<()> {
+    let Some(file) = untouched.touched() else { return Ok(()) };
+    if file.exists() && bench.is_made_from(&corpus_input(config, corpus)?) {
+        return Ok(());
+    }
+    Err(Fault::input(format!("{}: it was changed while it was read", file.display()))
+        .remedy("run again once nobody writes to it")
+        .into())
 }
 
 /// Why there is nothing to train on, and which key would change that.
@@ -184,4 +225,33 @@ fn sample(out: &Path, manifest: &Manifest, encoder: &TextEncoder) -> anyhow::Res
     let index = entromask_random::below(tokens.rows(), &mut rng);
     let text = encoder.tokenizer().decode(tokens.input_ids.row(index), false);
     Ok((tokens.row[index], text.map_err(|error| anyhow::anyhow!(error))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_corpus_that_is_changed_while_it_is_read_is_refused() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("growing.txt");
+        fs_err::write(&file, "text")?;
+        let config = Config { files: vec![file.display().to_string()], ..Config::default() };
+        let corpus = Corpus::find(&config)?;
+        let untouched = Untouched::of(corpus.files())?;
+        let inputs = vec![corpus_input(&config, &corpus)?];
+        let recipe = Recipe { kind: Kind::Tokens, config: serde_json::Value::Null, inputs };
+        let bench = Workbench::open(&folder.path().join("out"), recipe, tool("test", "0", &[]))?;
+        let check = || check_bytes(&config, &corpus, &untouched, &bench);
+        check()?;
+        fs_err::remove_file(&file)?;
+        assert!(check().is_err(), "it is gone");
+        fs_err::write(&file, "text")?;
+        check()?;
+        fs_err::write(&file, "text and more")?;
+        let error = check().expect_err("another text");
+        assert!(error.to_string().contains("growing.txt: it was changed while it was read"), "{error}");
+        assert_eq!(class_of(error.as_ref()), Class::Input);
+        Ok(())
+    }
 }

@@ -4,33 +4,35 @@
 //! are learned from the training documents by Hugging Face `tokenizers`. Special tokens come first, in their old order.
 //! The same text gives the same vocabulary.
 
+mod texts;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::mpsc::{IntoIter, SendError, SyncSender, sync_channel};
-use std::thread;
 
 use anyhow::anyhow;
-use entromask_cli::{OutputFile, interrupted};
+use entromask_cli::OutputFile;
 use entromask_fault::Fault;
 use fs_err as fs;
-use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::models::wordpiece::WordPieceTrainer;
 use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, NormalizedString, Normalizer, PreTokenizedString, PreTokenizer, Tokenizer};
+use tokenizers::{AddedToken, Tokenizer};
 
-use crate::alphabet::{Alphabet, Characters};
-use crate::filter::{Fate, Filter};
+use crate::alphabet::Alphabet;
 use crate::normalization::{self, Letters};
 use crate::report::counted;
-use crate::{Config, Corpus, Document, Source, TextEncoder};
+use crate::{Config, Corpus, TextEncoder};
+use texts::{LONGEST_WORD, Texts, TextsRead, Words};
 
 /// Memory is taken for as many tokens as are asked for, and no tokenizer in use has a tenth of these.
 const MAX_SIZE: usize = 1 << 24;
+
+/// Files by which a folder has a tokenizer, or says of what roles its tokens are.
+const OF_A_TOKENIZER: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
 
 /// A pair of pieces that occurs once is no token.
 const MIN_FREQUENCY: u64 = 2;
@@ -63,21 +65,27 @@ pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::R
     let files = Files::create(out)?;
     let mut tokenizer = model.untrained()?;
     tracing::info!("{} {}", model.name, normalization::describe(&tokenizer)?);
-    let texts = Texts { config, corpus: &corpus };
-    let count = |prefix: String| anyhow::Ok((prefix, texts.count_characters(&tokenizer)?.alphabet(size)));
+    let words = Words(model.untrained()?);
+    let texts = Texts { config, corpus: &corpus, words: &words };
+    let count = |prefix: String| anyhow::Ok((prefix, texts.count_characters()?.alphabet(size)));
     let alphabet = model.prefix().map(count).transpose()?;
     let doubt = alphabet.as_ref().and_then(|(_, alphabet)| alphabet.doubt());
     let mut trainer = model.trainer(size, alphabet)?;
     let mut letters = Letters::default();
-    let (outcome, documents, bytes) = texts.read_by(|texts| {
+    let (outcome, read) = texts.read_by(|texts| {
         let texts = texts.inspect(|text| letters.count(text));
         tokenizer.train(&mut trainer, texts).map(drop)
     })?;
     outcome.map_err(|error| anyhow!(error))?;
+    let TextsRead { documents, bytes, long_words } = read;
     if documents == 0 {
         return Err(Fault::input(format!("{}: no training documents", config.files.join(", ")))
             .remedy("check `files`, `format` and the lengths in the corpus config")
             .into());
+    }
+    if long_words > 0 {
+        let words = counted(long_words, "word");
+        tracing::warn!("{words} of more than {LONGEST_WORD} bytes left out, as encoded files are");
     }
     for doubt in doubt.into_iter().chain(letters.doubt(&tokenizer)?) {
         tracing::warn!("{doubt}");
@@ -96,7 +104,7 @@ fn check_target(size: usize, out: &Path) -> anyhow::Result<()> {
             .remedy(format!("choose some thousands, at most {MAX_SIZE}"))
             .into());
     }
-    if out.join("tokenizer.json").exists() {
+    if OF_A_TOKENIZER.iter().any(|name| out.join(name).exists()) {
         return Err(Fault::usage(format!("{}: there is a tokenizer already", out.display()))
             .remedy("name another folder, or delete it")
             .into());
@@ -118,6 +126,8 @@ struct Model {
     tokenizer: Value,
     /// With the roles of the special tokens.
     config: Value,
+    /// In the order of their ids.
+    special_tokens: Vec<AddedToken>,
     name: String,
 }
 
@@ -138,7 +148,8 @@ impl Model {
         let kind = kind(encoder.tokenizer());
         tokenizer["model"]["type"] = kind.into();
         let config = config(&encoder, &files)?;
-        let model = Self { tokenizer, config, name: files[0].display().to_string() };
+        let special_tokens = special_tokens(&tokenizer, &encoder)?;
+        let model = Self { tokenizer, config, special_tokens, name: files[0].display().to_string() };
         let known = match kind {
             "WordPiece" => model.prefix().is_some(),
             "BPE" => {
@@ -175,7 +186,7 @@ impl Model {
 
     /// `alphabet` is given where pieces inside of words have a prefix.
     fn trainer(&self, size: usize, alphabet: Option<(String, Alphabet)>) -> anyhow::Result<TrainerWrapper> {
-        let special = self.special_tokens()?;
+        let special = self.special_tokens.clone();
         let byte_level = self.tokenizer["pre_tokenizer"].to_string().contains("ByteLevel");
         let mut bytes = ByteLevel::alphabet();
         bytes.retain(|_| byte_level);
@@ -213,28 +224,42 @@ impl Model {
         self.tokenizer["model"][key].as_str().filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
-    /// Special tokens in the order of their ids.
-    fn special_tokens(&self) -> anyhow::Result<Vec<AddedToken>> {
-        let mut added: Vec<Value> = self.tokenizer["added_tokens"].as_array().cloned().unwrap_or_default();
-        added.retain(|token| token["special"] == true);
-        added.sort_by_key(|token| token["id"].as_u64());
-        Ok(serde_json::from_value(Value::Array(added))?)
-    }
-
     fn write(&self, trained: &Tokenizer, files: Files) -> anyhow::Result<()> {
         let mut tokenizer: Value =
             serde_json::from_str(&trained.to_string(false).map_err(|error| anyhow!(error))?)?;
         tokenizer["post_processor"] = self.tokenizer["post_processor"].clone();
         renumber(&mut tokenizer["post_processor"], trained);
-        let special = self.special_tokens()?;
+        let special = &self.special_tokens;
         if let Some(added) = tokenizer["added_tokens"].as_array_mut() {
             added.retain(|token| special.iter().any(|special| token["content"] == special.content));
         }
+        // What cannot be read again is not written.
+        Tokenizer::from_str(&tokenizer.to_string())
+            .map_err(|error| anyhow!("the tokenizer that was learned cannot be read: {error}"))?;
         for (file, value) in [(files.config, &self.config), (files.tokenizer, &tokenizer)] {
             file.publish((serde_json::to_string_pretty(value)? + "\n").as_bytes())?;
         }
         Ok(())
     }
+}
+
+/// Those that are special by themselves, and those that have a role or stand around a text, in the order of their ids.
+fn special_tokens(tokenizer: &Value, encoder: &TextEncoder) -> anyhow::Result<Vec<AddedToken>> {
+    let mut added: Vec<Value> = tokenizer["added_tokens"].as_array().cloned().unwrap_or_default();
+    added.retain(|token| token["special"] == true);
+    for id in encoder.special().ids() {
+        let name = encoder
+            .tokenizer()
+            .id_to_token(id)
+            .filter(|name| added.iter().all(|token| token["content"] != **name));
+        if let Some(name) = name {
+            let mut token = serde_json::to_value(AddedToken::from(name, true))?;
+            token["id"] = id.into();
+            added.push(token);
+        }
+    }
+    added.sort_by_key(|token| token["id"].as_u64());
+    Ok(serde_json::from_value(Value::Array(added))?)
 }
 
 fn read(file: &Path) -> anyhow::Result<Value> {
@@ -291,62 +316,6 @@ fn renumber(processor: &mut Value, tokenizer: &Tokenizer) {
     for key in ["cls", "sep"] {
         if let Some([token, old]) = processor[key].as_array_mut().map(Vec::as_mut_slice) {
             *old = id(token);
-        }
-    }
-}
-
-/// The training documents.
-struct Texts<'a> {
-    config: &'a Config,
-    corpus: &'a Corpus,
-}
-
-impl Texts<'_> {
-    fn count_characters(&self, tokenizer: &Tokenizer) -> anyhow::Result<Characters> {
-        let words = |text: String| -> tokenizers::Result<PreTokenizedString> {
-            let mut normalized = NormalizedString::from(text);
-            tokenizer.get_normalizer().map_or(Ok(()), |by| by.normalize(&mut normalized))?;
-            let mut words = PreTokenizedString::from(normalized);
-            tokenizer.get_pre_tokenizer().map_or(Ok(()), |by| by.pre_tokenize(&mut words))?;
-            Ok(words)
-        };
-        let (counted, _, _) = self.read_by(|texts| {
-            let counts = texts.par_bridge().map(words);
-            let counts = counts.try_fold(Characters::default, |counts, words| Ok(counts.with(&words?)));
-            counts.try_reduce(Characters::default, |some, more| Ok(some.and(more)))
-        })?;
-        counted.map_err(|error: tokenizers::Error| anyhow!(error))
-    }
-
-    /// What `consume` makes of the texts, with their number and bytes.
-    fn read_by<T>(&self, consume: impl FnOnce(IntoIter<String>) -> T) -> anyhow::Result<(T, u64, u64)> {
-        let (texts, to_consume) = sync_channel(64);
-        thread::scope(|scope| {
-            let read = scope.spawn(move || self.read(&texts));
-            let result = consume(to_consume.into_iter());
-            let (documents, bytes) = read.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            Ok((result, documents, bytes))
-        })
-    }
-
-    fn read(&self, texts: &SyncSender<String>) -> anyhow::Result<(u64, u64)> {
-        let (mut filter, mut documents, mut bytes) = (Filter::new(self.config), 0, 0);
-        let outcome = self.corpus.read(&Source::default(), &mut |document: Document| {
-            if interrupted() {
-                let remedy = "run the same command again, which begins anew";
-                return Err(Fault::interrupted().remedy(remedy).into());
-            }
-            if filter.decide(&document) == Fate::Train {
-                documents += 1;
-                bytes += document.text.len() as u64;
-                texts.send(document.text)?;
-            }
-            Ok(())
-        });
-        match outcome {
-            // Who consumes hung up, and says why.
-            Err(error) if !error.is::<SendError<String>>() => Err(error),
-            _ => Ok((documents, bytes)),
         }
     }
 }

@@ -351,6 +351,19 @@ fn short_rows_are_dropped_only_if_asked() {
 }
 
 #[test]
+fn what_stands_before_texts_separates_them_where_nothing_stands_behind() {
+    let encoder = support::changed("wordpiece", |json| {
+        let single = json["post_processor"]["single"].as_array_mut().unwrap();
+        single.truncate(2);
+    });
+    let texts = ["one two", "three"].map(String::from);
+    let (_, rows) =
+        pack(&encoder, Packing { seq_len: 16, max_documents_per_row: 0, min_row_tokens: 1 }, &texts);
+    let shown = encoder.tokenizer().decode(&rows[0].ids, false).unwrap();
+    assert_eq!(shown, "[CLS] one two [CLS] three");
+}
+
+#[test]
 fn documents_share_rows_with_a_separator_between_them() {
     let encoder = &ENCODERS[0];
     let texts = ["one two", "three", "four"].map(String::from);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use entromask_tokenize::{Config, TextEncoder, learn};
+use entromask_tokenize::{Config, SpecialTokens, TextEncoder, learn};
 use serde_json::Value;
 use support::{encoder, tokenizer};
 
@@ -165,6 +165,27 @@ fn roles_that_no_configuration_names_are_named() {
 }
 
 #[test]
+fn special_tokens_that_only_stand_in_the_vocabulary_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let pattern = alone("wordpiece", folder.path(), |json| json["added_tokens"] = serde_json::json!([]));
+    let out = folder.path().join("new");
+    learn(&corpus(folder.path()), &pattern, SIZE, &out).unwrap();
+    let new = TextEncoder::load(&out).unwrap();
+    let encoding = new.tokenizer().encode("ma", true).unwrap();
+    assert_eq!(encoding.get_tokens(), ["[CLS]", "ma", "[SEP]"]);
+    assert_eq!(new.special(), &encoder_in_order(&new));
+}
+
+/// The special tokens of BERT, numbered from 0 in their old order.
+fn encoder_in_order(new: &TextEncoder) -> SpecialTokens {
+    let id = |name: &str| new.tokenizer().token_to_id(name);
+    let ids = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(id);
+    assert_eq!(ids, [Some(0), Some(1), Some(2), Some(3), Some(4)]);
+    let [pad, unk, cls, sep, _] = ids;
+    SpecialTokens { pad, unk, cls, sep, mask: 4, ..SpecialTokens::default() }
+}
+
+#[test]
 fn what_cannot_be_learned_is_refused_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let (config, out) = (corpus(folder.path()), folder.path().join("new"));
@@ -190,6 +211,11 @@ fn what_cannot_be_learned_is_refused_and_nothing_is_written() {
     let error = learn(&short, &tokenizer("byte_bpe"), SIZE, &below).unwrap_err();
     assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 2, "{error:#}");
     assert!(error.to_string().contains("choose another --out"), "{error:#}");
+
+    std::fs::write(out.join("special_tokens_map.json"), "{}").unwrap();
+    let error = learn(&config, &tokenizer("byte_bpe"), SIZE, &PathBuf::from(&out)).unwrap_err();
+    assert!(error.to_string().contains("there is a tokenizer already"), "{error}");
+    std::fs::remove_file(out.join("special_tokens_map.json")).unwrap();
 
     learned("byte_bpe", &out);
     let error = learn(&config, &tokenizer("byte_bpe"), SIZE, &PathBuf::from(&out)).unwrap_err();

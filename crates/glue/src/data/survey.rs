@@ -10,6 +10,8 @@ use serde::Serialize;
 use super::{Split, read, read_test};
 use crate::task::{Task, glue};
 
+const REMEDY: &str = "`make glue-data` fetches the official files";
+
 /// Every file of GLUE with what was found in its place.
 #[derive(Clone, Debug, Serialize)]
 pub struct Survey {
@@ -36,9 +38,15 @@ pub struct Found {
 
 impl Survey {
     /// Reads every file of GLUE in `data`.
-    pub fn new(data: &Path) -> Self {
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if there is no such folder.
+    pub fn new(data: &Path) -> anyhow::Result<Self> {
+        if !data.is_dir() {
+            return Err(Fault::input(format!("{}: no such folder", data.display())).remedy(REMEDY).into());
+        }
         let files = glue().iter().flat_map(|task| found(data, task)).collect();
-        Self { data: data.into(), files }
+        Ok(Self { data: data.into(), files })
     }
 
     /// # Errors
@@ -47,7 +55,7 @@ impl Survey {
         match self.files.iter().filter(|found| found.problem.is_some()).count() {
             0 => Ok(()),
             n => Err(Fault::input(format!("{}: {n} files of GLUE cannot be read", self.data.display()))
-                .remedy("`make glue-data` fetches the official ones")
+                .remedy(REMEDY)
                 .into()),
         }
     }
@@ -106,7 +114,7 @@ mod tests {
             folder.path().join("WNLI/dev.tsv"),
             "index\tsentence1\tsentence2\tlabel\n0\ta\tb\t1\n",
         )?;
-        let survey = Survey::new(folder.path());
+        let survey = Survey::new(folder.path()).expect("a folder");
         assert_eq!(
             (survey.files.len(), survey.files.iter().filter(|found| found.rows.is_some()).count()),
             (30, 1)

@@ -113,6 +113,9 @@ fn the_survey_counts_what_is_there_and_fails_where_something_is_missing() {
         "{text}"
     );
     assert!(text.contains("data/CoLA/train.tsv: no such file"), "{text}");
+    let output = command(&world, &["data", "--data", "elsewhere"]).assert().code(3).get_output().clone();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.stdout.is_empty() && error.contains("elsewhere: no such folder"), "{error}");
 }
 
 #[test]

@@ -40,6 +40,18 @@ pub(super) fn read(path: &Path, field: &str, utf8: Utf8, source: &Source, take: 
     Ok(())
 }
 
+/// What to do with a file that is one list.
+pub(super) const LIST_REMEDY: &str =
+    "make an object a line of it, e.g. with `jq -c '.[]'`, and set `format = \"jsonl\"`";
+
+/// Whether what begins with `start` looks like one list of objects.
+pub(super) fn is_list(start: &[u8]) -> bool {
+    let start = start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start();
+    let object = start.strip_prefix(b"[").map(<[u8]>::trim_ascii_start);
+    let name = object.and_then(|object| object.strip_prefix(b"{")).map(<[u8]>::trim_ascii_start);
+    name.is_some_and(|name| name.starts_with(b"\""))
+}
+
 /// The field that seems to hold the text, if what begins with `start` looks like JSON lines: the first line is an object with
 /// a string, and the next one begins like an object.
 pub(super) fn likely_field(start: &[u8]) -> Option<String> {
@@ -81,16 +93,30 @@ fn text(line: &str, field: &str) -> Result<Vec<u8>, Wrong> {
 fn wrong(line: &str, field: &str) -> Wrong {
     let message = match serde_json::from_str(line) {
         Err(error) => {
-            let remedy = "check `format` in the corpus config and the file";
-            return Wrong { message: format!("not JSON: {error}"), remedy };
+            let is_python = ["NaN", "Infinity"].iter().any(|name| line.contains(name));
+            let remedy = if is_python {
+                "NaN and Infinity are no JSON, though Python writes them: write null in their place"
+            } else {
+                "check `format` in the corpus config and the file"
+            };
+            return Wrong { message: format!("not JSON: {}", in_line(&error)), remedy };
         }
         Ok(Value::Object(map)) => match map.get(field) {
             Some(value) => format!("`{field}` is {}", kind(value)),
             None => format!("no field `{field}` among {:?}", map.keys().collect::<Vec<_>>()),
         },
-        Ok(other) => format!("{} instead of an object", kind(&other)),
+        Ok(other) => {
+            let message = format!("{} instead of an object", kind(&other));
+            return Wrong { message, remedy: LIST_REMEDY };
+        }
     };
     Wrong { message, remedy: "name the field that holds the text with `field` in the corpus config" }
+}
+
+/// What the parser says, without the number of the line, which is 1 for it.
+fn in_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.replace(&format!(" at line {} column", error.line()), " at column")
 }
 
 /// Finds the value of one key of an object, and skips the others.

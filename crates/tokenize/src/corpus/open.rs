@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use entromask_fault::{Fault, unreadable};
+use flate2::bufread::GzDecoder;
 
 use super::Source;
 
@@ -50,7 +51,7 @@ pub(super) fn decompress<'a>(path: &Path, source: &'a Source) -> anyhow::Result<
     let start = raw.fill_buf().map_err(|error| damaged(path, &error))?;
     Ok(match compression(start) {
         Compression::Plain => Box::new(raw),
-        Compression::Gzip => buffered(flate2::bufread::MultiGzDecoder::new(raw)),
+        Compression::Gzip => buffered(Gzip(Some(GzDecoder::new(raw)))),
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(raw)?;
             // As `zstd --long=31` makes them: the memory is taken by such files only.
@@ -78,7 +79,8 @@ fn foreign(start: &[u8]) -> Option<&'static str> {
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, ..] => "compressed with bzip2",
         [0x04, 0x22, 0x4d, 0x18, ..] => "compressed with lz4",
         [b'P', b'K', 3, 4, ..] => "a zip archive",
-        [b'P', b'A', b'R', b'1', ..] => "a Parquet file",
+        // What follows is a number by Thrift's compact protocol; a text may begin with these letters.
+        [b'P', b'A', b'R', b'1', 0x15, ..] => "a Parquet file",
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16 text",
         _ if is_tar(start) => "a tar archive",
         _ if compression(start) != Compression::Plain => "compressed twice",
@@ -117,6 +119,36 @@ pub(super) fn missing(path: &Path, error: &std::io::Error) -> Fault {
 
 fn buffered<'a>(decoder: impl Read + 'a) -> Box<dyn BufRead + 'a> {
     Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
+}
+
+/// The members of a gzip file, one after the other. Zeros may follow, which fill a block of a tape or a device.
+struct Gzip<R>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while let Some(mut member) = self.0.take() {
+            let bytes = member.read(buffer)?;
+            if bytes > 0 || buffer.is_empty() {
+                self.0 = Some(member);
+                return Ok(bytes);
+            }
+            let mut rest = member.into_inner();
+            self.0 = skip_zeros(&mut rest)?.then(|| GzDecoder::new(rest));
+        }
+        Ok(0)
+    }
+}
+
+/// Whether anything follows.
+fn skip_zeros(stream: &mut impl BufRead) -> std::io::Result<bool> {
+    loop {
+        let buffer = stream.fill_buf()?;
+        let (length, zeros) = (buffer.len(), buffer.iter().take_while(|&&byte| byte == 0).count());
+        stream.consume(zeros);
+        if zeros < length || length == 0 {
+            return Ok(length > 0);
+        }
+    }
 }
 
 struct Counted<'a> {
@@ -177,8 +209,22 @@ mod tests {
         let twice = read(&gzip(&zstd(b"text"))).unwrap_err().to_string();
         assert!(twice.contains("compressed twice; decompress it once"), "{twice}");
         assert!(read(b"BZh is how a text may begin").is_ok());
+        assert!(read(b"PAR1 is how a text may begin").is_ok());
         let ustar = "a".repeat(TAR_MARK) + "ustar is part of words";
         assert!(read(ustar.as_bytes()).is_ok_and(|text| text == ustar));
+    }
+
+    #[test]
+    fn gzip_may_have_members_and_end_with_zeros() -> anyhow::Result<()> {
+        let zeros = vec![0; 2 * BUFFER_BYTES];
+        let two = [gzip(b"te"), gzip(b"xt")].concat();
+        assert_eq!(read(&two)?, "text");
+        assert_eq!(read(&[&two[..], &zeros].concat())?, "text");
+        assert_eq!(read(&gzip(b""))?, "");
+        for broken in [&two[..two.len() - 3], &[&two[..], b"garbage"].concat()] {
+            assert!(read(broken).is_err());
+        }
+        Ok(())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Parquet: a document a row of one column.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{BufRead, Read, Seek, Write};
 use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -72,16 +72,32 @@ impl Share {
 fn seekable(path: &Path) -> anyhow::Result<File> {
     let mut file: File = fs_err::File::open(path).map_err(|error| missing(path, &error))?.into();
     let mut start = Vec::new();
-    Read::by_ref(&mut file).take(4).read_to_end(&mut start)?;
+    Read::by_ref(&mut file).take(4).read_to_end(&mut start).map_err(|error| damaged(path, &error))?;
     if compression(&start) == Compression::Plain {
         return Ok(file);
     }
-    let mut plain = tempfile::tempfile()?;
     // Its bytes count when its rows are read.
     let uncounted = Source::default();
-    std::io::copy(&mut decompress(path, &uncounted)?, &mut plain).map_err(|error| damaged(path, &error))?;
+    let mut stream = decompress(path, &uncounted)?;
+    let mut plain = tempfile::tempfile().map_err(|error| no_room(path, &error))?;
+    loop {
+        let chunk = stream.fill_buf().map_err(|error| damaged(path, &error))?;
+        if chunk.is_empty() {
+            break;
+        }
+        plain.write_all(chunk).map_err(|error| no_room(path, &error))?;
+        let bytes = chunk.len();
+        stream.consume(bytes);
+    }
     plain.rewind()?;
     Ok(plain)
+}
+
+/// A Parquet file is read from its end, and so has to lie somewhere as a whole.
+fn no_room(path: &Path, error: &std::io::Error) -> Fault {
+    let (path, temporary) = (path.display(), std::env::temp_dir());
+    Fault::failed(format!("{path}: cannot be decompressed to {}: {error}", temporary.display()))
+        .remedy("make room there, name another folder by TMPDIR, or decompress it")
 }
 
 /// A column of categories, as pandas calls them, as one of their values.

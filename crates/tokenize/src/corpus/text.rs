@@ -5,9 +5,10 @@ use std::path::Path;
 
 use entromask_fault::Fault;
 
+use super::jsonl::{self, LIST_REMEDY};
 use super::pieces::{MAX_DOCUMENT_BYTES, cut};
 use super::utf8::{Utf8, line_feeds};
-use super::{Piece, Sink, Source, jsonl, open};
+use super::{Piece, Sink, Source, open};
 use crate::Documents;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -64,9 +65,16 @@ pub(super) fn read(
 
 /// JSON as it stands in a file is seldom what a model should learn.
 fn check(path: &Path, start: &[u8], json: Json) -> anyhow::Result<()> {
-    let Some(field) = jsonl::likely_field(start) else { return Ok(()) };
-    let found = format!("{}: its lines are JSON objects", path.display());
-    let remedy = format!("set `format = \"jsonl\"`, and `field = \"{field}\"` if that is where the text is");
+    let path = path.display();
+    let (found, remedy) = if jsonl::is_list(start) {
+        (format!("{path}: it is a JSON list of objects"), LIST_REMEDY.to_owned())
+    } else if let Some(field) = jsonl::likely_field(start) {
+        let remedy =
+            format!("set `format = \"jsonl\"`, and `field = \"{field}\"` if that is where the text is");
+        (format!("{path}: its lines are JSON objects"), remedy)
+    } else {
+        return Ok(());
+    };
     match json {
         Json::Refuse => {
             let remedy = remedy + "; or `format = \"text\"` for the lines as they are";
