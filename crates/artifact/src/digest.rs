@@ -19,13 +19,23 @@ const CHUNK_BYTES: u64 = 8 << 20;
 /// Asked between two chunks, so that whoever does not want to wait for a large corpus can leave.
 static MAY_GO_ON: OnceLock<fn() -> anyhow::Result<()>> = OnceLock::new();
 
-/// Lets `may_go_on` end the hashing of files by an error. The first one stays.
+/// Lets `may_go_on` end the hashing of inputs by an error; what a stage has made is hashed in any case, since it would be lost. The
+/// first one stays.
 pub fn ask_while_hashing(may_go_on: fn() -> anyhow::Result<()>) {
     let _ = MAY_GO_ON.set(may_go_on);
 }
 
 /// The BLAKE3 digest of a file's bytes, in hexadecimal.
 pub(crate) fn of_file(path: &Path) -> anyhow::Result<String> {
+    hash(path, || Ok(()))
+}
+
+/// [`of_file`] for an input.
+fn of_input(path: &Path) -> anyhow::Result<String> {
+    hash(path, || MAY_GO_ON.get().map_or(Ok(()), |may_go_on| may_go_on()))
+}
+
+fn hash(path: &Path, may_go_on: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<String> {
     let mut file = fs::File::open(path).map_err(|error| Fault::input(unreadable(path, &error)))?;
     let (mut hasher, mut chunk) = (blake3::Hasher::new(), Vec::new());
     loop {
@@ -36,12 +46,14 @@ pub(crate) fn of_file(path: &Path) -> anyhow::Result<String> {
             return Ok(hasher.finalize().to_hex().to_string());
         }
         hasher.update_rayon(&chunk);
-        MAY_GO_ON.get().map_or(Ok(()), |may_go_on| may_go_on())?;
+        may_go_on()?;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -53,6 +65,22 @@ mod tests {
             fs::write(&file, &bytes)?;
             assert_eq!(of_file(&file)?, blake3::hash(&bytes).to_hex().to_string(), "{length}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn hashing_ends_when_it_may_not_go_on() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("file");
+        fs::write(&file, vec![1; 3 * CHUNK_BYTES as usize])?;
+        let asked = Cell::new(0);
+        let twice = || {
+            asked.set(asked.get() + 1);
+            anyhow::ensure!(asked.get() < 2, "stopped");
+            Ok(())
+        };
+        assert_eq!(hash(&file, twice).expect_err("is stopped").to_string(), "stopped");
+        assert_eq!(asked.get(), 2, "between chunks");
         Ok(())
     }
 }

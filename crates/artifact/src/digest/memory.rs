@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::of_file;
+use super::of_input;
 use crate::stamp::{Stamp, metadata};
 
 /// Files that are smaller together are hashed every time: that takes milliseconds.
@@ -31,7 +31,7 @@ fn cache_folder() -> Option<PathBuf> {
 fn of_files_by(files: &[PathBuf], memory: Option<&Path>) -> anyhow::Result<Vec<String>> {
     let sizes = files.iter().map(|file| Ok(metadata(file)?.len())).collect::<anyhow::Result<Vec<u64>>>()?;
     if sizes.iter().sum::<u64>() < ALWAYS_HASHED_BYTES {
-        return files.iter().map(|file| of_file(file)).collect();
+        return files.iter().map(|file| of_input(file)).collect();
     }
     let mut remembered = memory.map(Memory::load).unwrap_or_default();
     let digests = files.iter().map(|file| remembered.digest(file)).collect::<anyhow::Result<_>>();
@@ -81,7 +81,7 @@ impl Memory {
     fn digest(&mut self, file: &Path) -> anyhow::Result<String> {
         let metadata = metadata(file)?;
         if metadata.len() < SMALL_BYTES {
-            return of_file(file);
+            return of_input(file);
         }
         let (name, stamp) = (file.canonicalize()?, Stamp::of(&metadata));
         if let Some(entry) = self.new.get(&name).or_else(|| self.files.get(&name))
@@ -89,7 +89,7 @@ impl Memory {
         {
             return Ok(entry.blake3.clone());
         }
-        let blake3 = of_file(file)?;
+        let blake3 = of_input(file)?;
         if stamp.is_settled() {
             self.new.insert(name, Entry { stamp, blake3: blake3.clone() });
         }
@@ -102,6 +102,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::digest::of_file;
 
     #[test]
     fn a_large_file_is_hashed_again_when_another_takes_its_place() -> anyhow::Result<()> {
