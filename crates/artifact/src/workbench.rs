@@ -175,7 +175,9 @@ impl Workbench {
             self.invalidate()?;
         }
         fs::rename(beside, self.out.join(file))?;
-        self.forget(&names::draft(file));
+        if names::is_part(file) {
+            self.forget(&names::draft(file));
+        }
         sync(&self.out)
     }
 
@@ -230,6 +232,17 @@ impl Workbench {
         }
         shard::tidy(&self.out, self.short_key());
         self.clock.forget();
+    }
+
+    /// [`Workbench::discard`] of all parts of this recipe.
+    pub fn discard_all(self) {
+        let is_ours = |name: &String| names::is_part(name) && name.contains(self.short_key());
+        let parts: Vec<OutputSpec> = names::entries(&self.out)
+            .into_iter()
+            .filter(is_ours)
+            .map(|file| OutputSpec::part(file, 0))
+            .collect();
+        self.discard(&parts);
     }
 
     /// Removes the manifest, so that a crash from here on cannot leave it with files of another key.
@@ -323,6 +336,10 @@ mod tests {
         let part = vain.part_name("part", 0);
         vain.write_bytes(&part, b"of no use")?;
         vain.discard(&[OutputSpec::part(part, 1), OutputSpec::part(first.outputs[0].file.clone(), 1)]);
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), before);
+        let vain = open(folder.path(), 0.3)?;
+        vain.write_bytes(&vain.part_name("part", 7), b"of no use")?;
+        vain.discard_all();
         assert_eq!(std::fs::read_dir(folder.path())?.count(), before);
         first.verify(folder.path())
     }

@@ -11,7 +11,7 @@ pub(crate) const GPU_BATCH_TOKENS: usize = 32_768;
 /// Positions whose hidden states are in memory at once on the CPU, until their softmax is computed: 50 MB for a 768-wide model.
 const CHUNK_POSITIONS: usize = 1 << 14;
 
-/// The same where more are needed for all cores to have work: 512 MB.
+/// Values of the hidden states in memory where more positions are needed for all cores to have work: 512 MB.
 const MOST_CHUNK_VALUES: usize = 1 << 27;
 
 /// A batch of rows of another length is begun only when the one before has this share of its tokens, so that there are

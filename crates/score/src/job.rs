@@ -246,6 +246,7 @@ impl<'a> Job<'a> {
     pub(crate) fn sum_up(&self, reader: &Reader, bench: &Workbench) -> Result<Total> {
         let (mut total, mut missing) = (self.total(reader), Vec::new());
         for (index, output) in self.parts(None) {
+            check_interrupt()?;
             match self.finished(reader, bench, index, output)? {
                 Some(done) => total.add(&done),
                 None => missing.push(part_name(bench, index)),

@@ -111,7 +111,11 @@ fn check_size(rows: &[Vec<u32>], width: usize) -> Result<()> {
     }
     let gigabytes = bytes as f64 / 1e9;
     let found = format!("--rows {}: {gigabytes:.1} GB of numbers", rows.len());
-    Err(Fault::usage(found).remedy(format!("give at most {}", rows.len() as u64 * MOST_BYTES / bytes)).into())
+    let remedy = match rows.len() as u64 * MOST_BYTES / bytes {
+        0 => "tokenize with a smaller seq_len, or ask for --hidden".into(),
+        most => format!("give at most {most}"),
+    };
+    Err(Fault::usage(found).remedy(remedy).into())
 }
 
 /// What is read is never written over.

@@ -45,15 +45,37 @@ impl Work {
     }
 }
 
-/// Consecutive passes with about `most` positions in all.
+/// Tokens that the model reads in a chunk for each position that it may have. With a mask at a time, a pass has one position.
+const TOKENS_OF_A_POSITION: usize = 16;
+
+/// Consecutive passes with about `most` positions in all, and not many times as many tokens.
 pub(crate) fn chunks(passes: &[Pass], most: usize) -> impl Iterator<Item = &[Pass]> {
-    let mut positions = 0;
+    let (mut positions, mut tokens) = (0, 0);
     passes.chunk_by(move |pass, _| {
         positions += pass.positions.len();
-        let full = positions >= most;
+        tokens += pass.length;
+        let full = positions >= most || tokens / TOKENS_OF_A_POSITION >= most;
         if full {
-            positions = 0;
+            (positions, tokens) = (0, 0);
         }
         !full
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_end_with_their_positions_or_many_tokens() {
+        let passes = |count: usize, length: usize, positions: u16| -> Vec<Pass> {
+            let pass = |row| Pass { row, length, positions: (0..positions).collect() };
+            (0..count).map(pass).collect()
+        };
+        let sizes = |passes: &[Pass]| chunks(passes, 10).map(<[Pass]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&passes(7, 20, 4)), [3, 3, 1]);
+        // A mask at a time: 160 tokens are enough.
+        assert_eq!(sizes(&passes(7, 60, 1)), [3, 3, 1]);
+        assert_eq!(sizes(&[]), [0; 0]);
+    }
 }

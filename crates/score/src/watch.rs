@@ -17,6 +17,7 @@ pub(crate) trait Watch: Sync {
     fn resume_at(&self, _tokens: u64) {}
 }
 
+#[cfg(test)]
 impl<F: Fn(u64) -> Result<()> + Sync> Watch for F {
     fn count(&self, tokens: u64) -> Result<()> {
         self(tokens)

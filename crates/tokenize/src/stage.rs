@@ -49,12 +49,21 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
     guard.check(&options.out)?;
     let started = Instant::now();
     let pipeline = Pipeline { config, corpus: &corpus, encoder: &encoder, bench: &bench, guard };
-    let (counts, parts) = pipeline.run().map_err(explain)?;
+    let (counts, parts) = match pipeline.run() {
+        Ok(made) => made,
+        Err(error) => {
+            // A later run must not take parts over that may be of another text.
+            if untouched.touched().is_some() {
+                bench.discard_all();
+            }
+            return Err(explain(error));
+        }
+    };
     if let Err(error) =
         check_rows(config, &counts).and_then(|()| check_bytes(config, &corpus, &untouched, &bench))
     {
         bench.discard(&parts);
-        return Err(error);
+        return Err(explain(error));
     }
     let seconds = started.elapsed().as_secs_f64();
     let manifest = publish(*bench, &encoder, &counts, parts)?;
@@ -72,7 +81,7 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
     match class_of(error.as_ref()) {
         Class::Interrupted => {
             let remedy =
-                "run the same command again: it reads the text again, and keeps the parts that are finished";
+                "run the same command again: it reads the text again, and keeps parts that are finished";
             Fault::interrupted().remedy(remedy).into()
         }
         _ => error,

@@ -90,7 +90,7 @@ pub fn learn(config: &Config, like: &Path, size: usize, out: &Path) -> anyhow::R
     for doubt in doubt.into_iter().chain(letters.doubt(&tokenizer)?) {
         tracing::warn!("{doubt}");
     }
-    model.write(&tokenizer, files)?;
+    model.write(&tokenizer, files, out)?;
     let vocab_size = TextEncoder::load(out)?.vocab_size();
     if vocab_size < size {
         tracing::warn!("{vocab_size} tokens, not {size}: the text has no more pairs that occur twice");
@@ -224,7 +224,7 @@ impl Model {
         self.tokenizer["model"][key].as_str().filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
-    fn write(&self, trained: &Tokenizer, files: Files) -> anyhow::Result<()> {
+    fn write(&self, trained: &Tokenizer, files: Files, out: &Path) -> anyhow::Result<()> {
         let mut tokenizer: Value =
             serde_json::from_str(&trained.to_string(false).map_err(|error| anyhow!(error))?)?;
         tokenizer["post_processor"] = self.tokenizer["post_processor"].clone();
@@ -236,10 +236,12 @@ impl Model {
         // What cannot be read again is not written.
         Tokenizer::from_str(&tokenizer.to_string())
             .map_err(|error| anyhow!("the tokenizer that was learned cannot be read: {error}"))?;
-        for (file, value) in [(files.config, &self.config), (files.tokenizer, &tokenizer)] {
-            file.publish((serde_json::to_string_pretty(value)? + "\n").as_bytes())?;
-        }
-        Ok(())
+        let text = |value: &Value| anyhow::Ok(serde_json::to_string_pretty(value)? + "\n");
+        files.config.publish(text(&self.config)?.as_bytes())?;
+        files.tokenizer.publish(text(&tokenizer)?.as_bytes()).inspect_err(|_| {
+            // It would be taken for that of a tokenizer when the same command is run again.
+            let _ = fs::remove_file(out.join("tokenizer_config.json"));
+        })
     }
 }
 

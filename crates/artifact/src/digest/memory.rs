@@ -89,8 +89,10 @@ impl Memory {
         {
             return Ok(entry.blake3.clone());
         }
+        // Asked before, since hashing takes longer than another change needs to show.
+        let is_settled = stamp.is_settled();
         let blake3 = of_input(file)?;
-        if stamp.is_settled() {
+        if is_settled {
             self.new.insert(name, Entry { stamp, blake3: blake3.clone() });
         }
         Ok(blake3)

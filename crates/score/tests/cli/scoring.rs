@@ -161,6 +161,46 @@ fn a_signal_ends_the_work_within_a_part_and_the_next_run_resumes() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn what_was_scored_of_a_part_is_kept_at_a_signal() {
+    use std::process::Command;
+
+    // Nine chunks.
+    let world = World::with_parts(&[12_000]);
+    let options = ["--set", "conditioning=mask-each", "--threads", "1", "-q"];
+    let begun = std::time::Instant::now();
+    world.score("whole", &options).assert().success();
+    let whole = world.manifest("whole");
+    let draft = world.path("some").join(format!(".draft-{}", whole.outputs[0].file));
+    // How far it comes in a time depends on what else the machine does.
+    let mut patience = begun.elapsed() / 2;
+    for _ in 0..12 {
+        let arguments = world.score("some", &options);
+        let mut child = Command::new(arguments.get_program())
+            .args(arguments.get_args())
+            .current_dir(world.path(""))
+            .spawn()
+            .expect("starts");
+        std::thread::sleep(patience);
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+        if child.wait().expect("a child").success() {
+            fs_err::remove_dir_all(world.path("some")).expect("removes");
+            patience = patience * 2 / 3;
+        } else if draft.exists() {
+            break;
+        } else {
+            patience = patience * 3 / 2;
+        }
+    }
+    let kept = Entropies::read(&draft).expect("is kept");
+    let scored = |scores: &Entropies| scores.entropy.values.iter().flatten().count();
+    assert!(scored(&kept) > 0 && scored(&kept) < scored(&world.scores("whole")[0]));
+    world.score("some", &options).assert().success();
+    assert_eq!(world.manifest("some").content, whole.content);
+    assert!(!draft.exists());
+}
+
 #[test]
 fn a_second_run_and_a_dry_run_find_nothing_to_do() {
     let world = World::new();

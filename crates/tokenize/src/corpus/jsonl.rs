@@ -93,7 +93,9 @@ fn text(line: &str, field: &str) -> Result<Vec<u8>, Wrong> {
 fn wrong(line: &str, field: &str) -> Wrong {
     let message = match serde_json::from_str(line) {
         Err(error) => {
-            let is_python = ["NaN", "Infinity"].iter().any(|name| line.contains(name));
+            let found = line.as_bytes().get(error.column().saturating_sub(1)..).unwrap_or_default();
+            let is_python =
+                ["NaN", "Infinity", "-Infinity"].iter().any(|name| found.starts_with(name.as_bytes()));
             let remedy = if is_python {
                 "NaN and Infinity are no JSON, though Python writes them: write null in their place"
             } else {
@@ -105,10 +107,10 @@ fn wrong(line: &str, field: &str) -> Wrong {
             Some(value) => format!("`{field}` is {}", kind(value)),
             None => format!("no field `{field}` among {:?}", map.keys().collect::<Vec<_>>()),
         },
-        Ok(other) => {
-            let message = format!("{} instead of an object", kind(&other));
-            return Wrong { message, remedy: LIST_REMEDY };
+        Ok(Value::Array(_)) => {
+            return Wrong { message: "a list instead of an object".into(), remedy: LIST_REMEDY };
         }
+        Ok(other) => format!("{} instead of an object", kind(&other)),
     };
     Wrong { message, remedy: "name the field that holds the text with `field` in the corpus config" }
 }

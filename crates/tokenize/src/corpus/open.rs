@@ -126,14 +126,15 @@ struct Gzip<R>(Option<GzDecoder<R>>);
 
 impl<R: BufRead> Read for Gzip<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while let Some(mut member) = self.0.take() {
+        while let Some(member) = &mut self.0 {
+            // After an error it is asked again.
             let bytes = member.read(buffer)?;
             if bytes > 0 || buffer.is_empty() {
-                self.0 = Some(member);
                 return Ok(bytes);
             }
-            let mut rest = member.into_inner();
-            self.0 = skip_zeros(&mut rest)?.then(|| GzDecoder::new(rest));
+            let goes_on = skip_zeros(member.get_mut())?;
+            let rest = self.0.take().map(GzDecoder::into_inner);
+            self.0 = rest.filter(|_| goes_on).map(GzDecoder::new);
         }
         Ok(0)
     }
