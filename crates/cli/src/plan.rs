@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use entromask_artifact::{Kind, Recipe, Remains, Status, status};
+use entromask_artifact::{Recipe, Remains, Status, status};
 use fs_err as fs;
 use serde_json::json;
 
@@ -49,13 +49,7 @@ pub fn plan(
 
 fn differences(out: &Path, recipe: &Recipe) -> anyhow::Result<Vec<String>> {
     let resumed = Remains::of(out, &recipe.key());
-    let resumed = resumed.map(|remains| match recipe.kind {
-        // Where a row begins follows from all text before it.
-        Kind::Tokens => {
-            format!("reads the text again after a run that was interrupted{remains}; finished parts are kept")
-        }
-        _ => format!("goes on with a run that was interrupted{remains}"),
-    });
+    let resumed = resumed.map(|remains| format!("goes on with a run that was interrupted{remains}"));
     Ok(match status(out, recipe)? {
         Status::UpToDate(_) => vec![],
         Status::Missing => vec![resumed.unwrap_or_else(|| "there is none yet".into())],

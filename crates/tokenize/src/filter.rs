@@ -17,6 +17,17 @@ pub(crate) enum Fate {
     Skipped,
 }
 
+impl Fate {
+    /// The split's index, if there is one: the training split, then the held-out one.
+    pub(crate) fn split(self) -> Option<usize> {
+        match self {
+            Self::Train => Some(0),
+            Self::Valid => Some(1),
+            Self::Skipped => None,
+        }
+    }
+}
+
 /// Documents that were not taken, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {

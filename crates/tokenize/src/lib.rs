@@ -46,7 +46,7 @@ mod vocabulary;
 pub use config::{Config, Documents, Format, InvalidUtf8, Run};
 pub use corpus::{Corpus, Document, MAX_DOCUMENT_BYTES, Piece, Source};
 pub use encode::{Pieces, TextEncoder};
-pub use pack::{Packer, Packing};
+pub use pack::{Packer, Packing, Place};
 pub use report::{Counts, Report, SplitCounts};
 pub use row::Row;
 pub use special::SpecialTokens;

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::encode::NO_WORD;
 use crate::traits::{Cut, Traits};
 use crate::{Config, Document, Pieces, Row, TextEncoder};
@@ -26,12 +28,22 @@ pub struct Packer<'a> {
     /// Tokens of documents and documents in `row`.
     filled: usize,
     documents: usize,
-    /// Rows and tokens that were dropped for being too short.
-    pub(crate) dropped: [u64; 2],
+    place: Place,
 }
 
-/// What takes finished rows.
-type Take<'a> = &'a mut dyn FnMut(&Row) -> anyhow::Result<()>;
+/// Where the next row begins, at which another packer can go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Documents, or pieces of such, that are packed.
+    pub documents: u64,
+    /// Tokens of the next one that are packed.
+    pub tokens: usize,
+    /// Rows and tokens that were dropped for being too short.
+    pub dropped: [u64; 2],
+}
+
+/// What takes finished rows, and the place behind each.
+type Take<'a> = &'a mut dyn FnMut(&Row, Place) -> anyhow::Result<()>;
 
 impl From<&Config> for Packing {
     fn from(config: &Config) -> Self {
@@ -46,13 +58,24 @@ impl From<&Config> for Packing {
 impl<'a> Packer<'a> {
     /// A packer with an empty row.
     pub fn new(encoder: &'a TextEncoder, packing: Packing) -> Self {
-        Self { encoder, packing, row: Row::default(), filled: 0, documents: 0, dropped: [0; 2] }
+        Self { encoder, packing, row: Row::default(), filled: 0, documents: 0, place: Place::default() }
+    }
+
+    /// The packer that goes on at `place`: documents that are packed must not be added again.
+    #[must_use]
+    pub fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    /// Where the packer is, which is within a row but behind [`Packer::finish`].
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// Adds a document's tokens; rows that are full go to `take`.
     pub fn add(&mut self, document: &Document, pieces: &Pieces, take: Take) -> anyhow::Result<()> {
         let cutter = Cutter { text: &document.text, pieces, traits: self.encoder.traits() };
-        let mut start = 0;
+        let mut start = self.place.tokens;
         while start < pieces.len() {
             let end = cutter.cut(start, self.room(), self.filled == 0);
             if end > start {
@@ -60,6 +83,7 @@ impl<'a> Packer<'a> {
                 self.row.push_tokens(document, pieces, start..end, cutter.slice(start..end));
                 self.filled += end - start;
             }
+            self.place.tokens = end;
             if end < pieces.len() {
                 self.finish(take)?;
             }
@@ -68,6 +92,7 @@ impl<'a> Packer<'a> {
         if self.documents == self.packing.max_documents_per_row {
             self.finish(take)?;
         }
+        self.place = Place { documents: self.place.documents + 1, tokens: 0, ..self.place };
         Ok(())
     }
 
@@ -75,10 +100,10 @@ impl<'a> Packer<'a> {
     pub fn finish(&mut self, take: Take) -> anyhow::Result<()> {
         if self.filled >= self.packing.min_row_tokens.max(1) {
             self.row.push_special(&self.encoder.around()[1]);
-            take(&self.row)?;
+            take(&self.row, self.place)?;
         } else if self.filled > 0 {
-            self.dropped[0] += 1;
-            self.dropped[1] += self.filled as u64;
+            self.place.dropped[0] += 1;
+            self.place.dropped[1] += self.filled as u64;
         }
         self.row.clear();
         (self.filled, self.documents) = (0, 0);

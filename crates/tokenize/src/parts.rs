@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::mpsc::SyncSender;
 
 use entromask_artifact::{OutputSpec, Workbench};
+use entromask_cli::check_interrupt;
 use entromask_fault::Fault;
 use entromask_tables::Tokens;
+use serde::{Deserialize, Serialize};
 
-use crate::Row;
 use crate::report::SplitCounts;
+use crate::{Place, Row};
 
 /// What a column of strings can hold. Only text whose words are very long comes near it, since a word that a WordPiece
 /// tokenizer does not know is one token.
@@ -16,8 +18,17 @@ const MAX_TEXT_BYTES: usize = i32::MAX as usize;
 
 /// A part that is complete and has to be written.
 pub(crate) struct Part {
-    pub(crate) file: String,
-    pub(crate) tokens: Tokens,
+    file: String,
+    tokens: Tokens,
+    reached: Reached,
+}
+
+/// How far a split is in parts. It is noted beside each, so that a run goes on behind those of one that was killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reached {
+    pub(crate) place: Place,
+    /// Of documents, those before the place.
+    pub(crate) counts: SplitCounts,
 }
 
 /// The rows of one split on their way into parts.
@@ -29,6 +40,8 @@ pub(crate) struct Split<'a> {
     /// Of `tokens`.
     text_bytes: usize,
     ship: SyncSender<Part>,
+    /// Behind the last row.
+    reached: Reached,
     /// Id of the token for what the vocabulary cannot express.
     pub(crate) unknown: Option<u32>,
     pub(crate) counts: SplitCounts,
@@ -49,12 +62,43 @@ impl<'a> Split<'a> {
         shard_rows: usize,
         ship: SyncSender<Part>,
     ) -> Self {
-        let (tokens, counts, outputs) = (Tokens::default(), SplitCounts::default(), Vec::new());
-        Self { bench, prefix, shard_rows, tokens, text_bytes: 0, ship, unknown: None, counts, outputs }
+        let (tokens, reached, counts, outputs) =
+            (Tokens::default(), Reached::default(), SplitCounts::default(), Vec::new());
+        Self {
+            bench,
+            prefix,
+            shard_rows,
+            tokens,
+            text_bytes: 0,
+            ship,
+            reached,
+            unknown: None,
+            counts,
+            outputs,
+        }
     }
 
-    /// Adds a row; a full part is shipped.
-    pub(crate) fn push(&mut self, row: &Row) -> anyhow::Result<()> {
+    /// Goes behind the parts that an earlier run has finished, and tells how far that is.
+    pub(crate) fn resume(&mut self) -> anyhow::Result<Reached> {
+        while let Some((part, reached)) = self.finished_part() {
+            check_interrupt()?;
+            (self.reached, self.counts) = (reached, reached.counts);
+            self.outputs.push(part);
+        }
+        Ok(self.reached)
+    }
+
+    /// The next part and what is noted of it.
+    fn finished_part(&self) -> Option<(OutputSpec, Reached)> {
+        let file = self.bench.part_name(self.prefix, self.outputs.len());
+        let reached: Reached = serde_json::from_value(self.bench.noted(&file)?).ok()?;
+        let rows = reached.counts.rows.checked_sub(self.counts.rows)?;
+        let path = self.bench.finished(&file)?;
+        has_rows(&path, rows).then(|| (OutputSpec::part(file, rows), reached))
+    }
+
+    /// Adds a row, behind which packing is at `place`; a full part is shipped.
+    pub(crate) fn push(&mut self, row: &Row, place: Place) -> anyhow::Result<()> {
         if self.text_bytes + row.text.len() > MAX_TEXT_BYTES {
             self.ship()?;
         }
@@ -69,6 +113,7 @@ impl<'a> Split<'a> {
             self.counts.letters += letters;
             self.counts.lost_letters += lost;
         }
+        self.reached = Reached { place, counts: self.counts };
         if self.tokens.rows() == self.shard_rows { self.ship() } else { Ok(()) }
     }
 
@@ -90,14 +135,18 @@ impl<'a> Split<'a> {
             return Ok(());
         }
         // The writer hangs up after an error of its own, which is the one to report.
-        Ok(self.ship.send(Part { file, tokens }).map_err(|_| Fault::failed("the writer of parts stopped"))?)
+        Ok(self
+            .ship
+            .send(Part { file, tokens, reached: self.reached })
+            .map_err(|_| Fault::failed("the writer of parts stopped"))?)
     }
 }
 
 impl Part {
     pub(crate) fn write(self, bench: &Workbench, guard: DiskGuard) -> anyhow::Result<()> {
         guard.check(bench.out())?;
-        bench.write(&self.file, |path| self.tokens.write(path, &bench.footer()))?;
+        let reached = serde_json::to_value(self.reached)?;
+        bench.write_noting(&self.file, reached, |path| self.tokens.write(path, &bench.footer()))?;
         tracing::debug!("{}: {} rows", self.file, self.tokens.rows());
         Ok(())
     }

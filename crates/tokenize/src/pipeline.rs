@@ -8,9 +8,9 @@ use entromask_artifact::{OutputSpec, Workbench};
 use entromask_cli::{Progress, check_interrupt};
 use entromask_fault::Fault;
 
-use crate::filter::{Fate, Filter};
+use crate::filter::Filter;
 use crate::parts::{DiskGuard, Part, Split};
-use crate::report::{Counts, SplitCounts};
+use crate::report::{Counts, SplitCounts, counted};
 use crate::{Config, Corpus, Document, Packer, Packing, Piece, Pieces, Source, TextEncoder};
 
 /// What the threads share.
@@ -25,16 +25,24 @@ pub(crate) struct Pipeline<'a> {
 /// What a document takes in memory besides its text, so that a batch of very short ones stays small too.
 const DOCUMENT_BYTES: usize = 256;
 
-/// Documents with their fates.
+/// Documents with their splits.
 #[derive(Default)]
 struct Batch {
-    documents: Vec<(Document, Fate)>,
+    documents: Vec<(Document, usize)>,
     /// Bytes of the corpus's files that were read when the batch was complete.
     read: u64,
 }
 
-/// Documents with their fates and tokens.
+/// Documents with their splits and tokens.
 type Encoded = (Batch, Vec<Pieces>);
+
+/// What was made, and what of it had been there.
+pub(crate) struct Made {
+    pub(crate) counts: Counts,
+    pub(crate) parts: Vec<OutputSpec>,
+    /// Tokens in parts that an earlier run had finished.
+    pub(crate) resumed_tokens: u64,
+}
 
 /// What goes through a queue; `None` is the end of the corpus. A queue that ends without it broke off, and the last
 /// part must not be written.
@@ -42,17 +50,19 @@ type Next<T> = Option<T>;
 
 impl Pipeline<'_> {
     /// Writes all parts and tells what they hold.
-    pub(crate) fn run(&self) -> anyhow::Result<(Counts, Vec<OutputSpec>)> {
+    pub(crate) fn run(&self) -> anyhow::Result<Made> {
         let source = &Source::default();
         let (batches, to_encode) = sync_channel(1);
         let (encoded, to_pack) = sync_channel(1);
         let (parts, to_write) = sync_channel(0);
+        let lanes = [Lane::new(self, "part", parts.clone())?, Lane::new(self, "valid", parts)?];
+        let (packed, resumed_tokens) = self.tell_resumed(&lanes);
         let (read, encode, packed, write) = thread::scope(|scope| {
             // Each thread owns its ends of the queues and hangs up when it is done.
-            let read = scope.spawn(move || self.read(source, &batches));
+            let read = scope.spawn(move || self.read(source, packed, &batches));
             let encode = scope.spawn(move || self.encode(to_encode, &encoded));
             let write = scope.spawn(move || self.write(to_write));
-            let packed = self.pack(to_pack, parts);
+            let packed = self.pack(to_pack, lanes, resumed_tokens);
             (join(read), join(encode), packed, join(write))
         });
         // A thread that fails hangs up. Its neighbours then stop without an error of their own, except for the packer,
@@ -62,19 +72,40 @@ impl Pipeline<'_> {
         write?;
         let [train, valid] = packed?;
         let counts = self.counts([&train, &valid], &filter, source);
-        Ok((counts, [train.parts, valid.parts].concat()))
+        Ok(Made { counts, parts: [train.parts, valid.parts].concat(), resumed_tokens })
     }
 
-    /// Reads documents, decides over them, and sends those that are kept, some megabytes at a time.
-    fn read(&self, source: &Source, batches: &SyncSender<Next<Batch>>) -> anyhow::Result<Filter> {
+    /// The documents of each split and all tokens that an earlier run has packed.
+    fn tell_resumed(&self, lanes: &[Lane; 2]) -> ([u64; 2], u64) {
+        let tokens = lanes.iter().map(|lane| lane.split.counts.tokens).sum();
+        if tokens > 0 {
+            let parts: usize = lanes.iter().map(|lane| lane.split.outputs.len()).sum();
+            let (out, parts) = (self.bench.out().display(), counted(parts as u64, "finished part"));
+            tracing::info!("{out}: goes on behind {parts} with {tokens} tokens, whose text is only read");
+        }
+        (lanes.each_ref().map(|lane| lane.packer.place().documents), tokens)
+    }
+
+    /// Reads documents, decides over them, and sends those that are kept, some megabytes at a time; of each split the first
+    /// ones are `packed`.
+    fn read(
+        &self,
+        source: &Source,
+        mut packed: [u64; 2],
+        batches: &SyncSender<Next<Batch>>,
+    ) -> anyhow::Result<Filter> {
         let mut filter = Filter::new(self.config);
         let (mut batch, mut bytes) = (Batch::default(), 0);
         let outcome = self.corpus.read(source, &mut |document| {
             check_interrupt()?;
             let fate = filter.decide(&document);
-            if fate != Fate::Skipped {
-                bytes += document.text.len() + DOCUMENT_BYTES;
-                batch.documents.push((document, fate));
+            match fate.split() {
+                Some(split) if packed[split] > 0 => packed[split] -= 1,
+                Some(split) => {
+                    bytes += document.text.len() + DOCUMENT_BYTES;
+                    batch.documents.push((document, split));
+                }
+                None => {}
             }
             batch.read = source.bytes.load(Ordering::Relaxed);
             if bytes >= self.config.run.batch_bytes {
@@ -111,9 +142,14 @@ impl Pipeline<'_> {
         Ok((batch, pieces))
     }
 
-    fn pack(&self, encoded: Receiver<Next<Encoded>>, parts: SyncSender<Part>) -> anyhow::Result<[Packed; 2]> {
-        let mut lanes = [Lane::new(self, "part", parts.clone()), Lane::new(self, "valid", parts)];
+    fn pack(
+        &self,
+        encoded: Receiver<Next<Encoded>>,
+        mut lanes: [Lane; 2],
+        resumed_tokens: u64,
+    ) -> anyhow::Result<[Packed; 2]> {
         let (progress, bytes) = (Progress::estimated("tokenize"), self.corpus.bytes()?);
+        progress.resume_at(resumed_tokens);
         let mut ended = false;
         for next in encoded {
             // The part that is being filled is dropped, the one that is being written is finished.
@@ -122,8 +158,8 @@ impl Pipeline<'_> {
                 ended = true;
                 break;
             };
-            for ((document, fate), pieces) in batch.documents.iter().zip(&pieces) {
-                lanes[usize::from(*fate == Fate::Valid)].add(document, pieces)?;
+            for ((document, split), pieces) in batch.documents.iter().zip(&pieces) {
+                lanes[*split].add(document, pieces)?;
             }
             progress.inc(pieces.iter().map(|pieces| pieces.len() as u64).sum());
             progress.estimate(batch.read, bytes);
@@ -142,8 +178,8 @@ impl Pipeline<'_> {
 
     fn counts(&self, [train, valid]: [&Packed; 2], filter: &Filter, source: &Source) -> Counts {
         let mut skipped = filter.skipped;
-        skipped.empty = train.empty + valid.empty;
         let (kept, held_out) = (train.counts, valid.counts);
+        skipped.empty = kept.empty + held_out.empty;
         Counts {
             rows: kept.rows,
             tokens: kept.tokens,
@@ -179,32 +215,34 @@ fn lost_percent(letters: u64, lost: u64) -> Option<f64> {
 struct Lane<'a> {
     packer: Packer<'a>,
     split: Split<'a>,
-    /// Documents without a token.
-    empty: u64,
 }
 
 impl<'a> Lane<'a> {
-    fn new(pipeline: &Pipeline<'a>, prefix: &'static str, parts: SyncSender<Part>) -> Self {
-        let packer = Packer::new(pipeline.encoder, Packing::from(pipeline.config));
+    /// A lane that begins behind the parts that an earlier run has finished.
+    fn new(pipeline: &Pipeline<'a>, prefix: &'static str, parts: SyncSender<Part>) -> anyhow::Result<Self> {
         let mut split = Split::new(pipeline.bench, prefix, pipeline.config.shard_rows(), parts);
         split.unknown = pipeline.encoder.special().unk;
-        Self { packer, split, empty: 0 }
+        let place = split.resume()?.place;
+        let packer = Packer::new(pipeline.encoder, Packing::from(pipeline.config)).at(place);
+        Ok(Self { packer, split })
     }
 
     fn add(&mut self, document: &Document, pieces: &Pieces) -> anyhow::Result<()> {
+        self.packer.add(document, pieces, &mut |row, place| self.split.push(row, place))?;
+        // Not before its rows: what is noted of a part counts the documents before the place that is noted.
         if document.piece != Piece::Later {
-            let counter = if pieces.is_empty() { &mut self.empty } else { &mut self.split.counts.docs };
-            *counter += 1;
+            let counts = &mut self.split.counts;
+            *(if pieces.is_empty() { &mut counts.empty } else { &mut counts.docs }) += 1;
         }
-        self.packer.add(document, pieces, &mut |row| self.split.push(row))
+        Ok(())
     }
 
     /// Ships the last part and hangs up.
     fn finish(mut self) -> anyhow::Result<Packed> {
-        self.packer.finish(&mut |row| self.split.push(row))?;
+        self.packer.finish(&mut |row, place| self.split.push(row, place))?;
         self.split.finish()?;
         let (counts, parts) = (self.split.counts, self.split.outputs);
-        Ok(Packed { counts, parts, dropped: self.packer.dropped, empty: self.empty })
+        Ok(Packed { counts, parts, dropped: self.packer.place().dropped })
     }
 }
 
@@ -215,8 +253,6 @@ struct Packed {
     parts: Vec<OutputSpec>,
     /// Rows and tokens that were dropped for being too short.
     dropped: [u64; 2],
-    /// Documents without a token.
-    empty: u64,
 }
 
 /// The outcome of a thread; a panic becomes an error, so that the other threads' errors are seen too.
@@ -225,3 +261,6 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::R
         .join()
         .unwrap_or_else(|_| Err(Fault::failed("a thread panicked").remedy("report this as a bug").into()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,8 +30,10 @@ pub struct SplitCounts {
     pub letters: u64,
     /// Of these such as no token stands for.
     pub lost_letters: u64,
-    /// Documents.
+    /// Documents with a token.
     pub docs: u64,
+    /// Documents without one.
+    pub empty: u64,
 }
 
 /// The manifest's `stats`.
@@ -94,7 +96,9 @@ pub struct Report {
     pub stats: Counts,
     /// Wall-clock seconds that making it took.
     pub seconds: f64,
-    /// Tokens of both splits a second, in this run; absent if there was nothing to do.
+    /// Tokens in parts that an earlier run had finished, behind which this one went on.
+    pub resumed_tokens: u64,
+    /// Other tokens of both splits a second, in this run; absent if there was nothing to do.
     pub tokens_per_second: Option<f64>,
     /// Wall-clock seconds of this run; absent if there was nothing to do.
     pub seconds_now: Option<f64>,
@@ -110,6 +114,7 @@ impl Report {
             up_to_date: true,
             stats: serde_json::from_value(manifest.stats.clone())?,
             seconds: manifest.cost.seconds,
+            resumed_tokens: 0,
             tokens_per_second: None,
             seconds_now: None,
             sample: None,

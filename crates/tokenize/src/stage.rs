@@ -7,12 +7,12 @@ use entromask_artifact::{
     Begun, Cost, Input, Kind, Manifest, OutputSpec, Recipe, Status, Untouched, Workbench, status, tool,
 };
 use entromask_cli::CommonArgs;
-use entromask_fault::{Class, Fault, class_of};
+use entromask_fault::Fault;
 use entromask_tables::{TokenColumns, Tokens};
 
 use crate::doubts::doubts;
 use crate::parts::DiskGuard;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Made, Pipeline};
 use crate::report::counted;
 use crate::{Config, Corpus, Counts, Report, TextEncoder};
 
@@ -49,43 +49,32 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<Report> {
     guard.check(&options.out)?;
     let started = Instant::now();
     let pipeline = Pipeline { config, corpus: &corpus, encoder: &encoder, bench: &bench, guard };
-    let (counts, parts) = match pipeline.run() {
+    let Made { counts, parts, resumed_tokens } = match pipeline.run() {
         Ok(made) => made,
         Err(error) => {
             // A later run must not take parts over that may be of another text.
             if untouched.touched().is_some() {
                 bench.discard_all();
             }
-            return Err(explain(error));
+            return Err(error);
         }
     };
     if let Err(error) =
         check_rows(config, &counts).and_then(|()| check_bytes(config, &corpus, &untouched, &bench))
     {
         bench.discard(&parts);
-        return Err(explain(error));
+        return Err(error);
     }
     let seconds = started.elapsed().as_secs_f64();
     let manifest = publish(*bench, &encoder, &counts, parts)?;
     Ok(Report {
         up_to_date: false,
-        tokens_per_second: Some((counts.tokens + counts.valid_tokens) as f64 / seconds),
+        resumed_tokens,
+        tokens_per_second: Some((counts.tokens + counts.valid_tokens - resumed_tokens) as f64 / seconds),
         seconds_now: Some(seconds),
         sample: Some(sample(&options.out, &manifest, &encoder)?),
         ..Report::new(options.out.clone(), &manifest)?
     })
-}
-
-/// Where a row begins follows from all text before it, so that the text is read again.
-fn explain(error: anyhow::Error) -> anyhow::Error {
-    match class_of(error.as_ref()) {
-        Class::Interrupted => {
-            let remedy =
-                "run the same command again: it reads the text again, and keeps parts that are finished";
-            Fault::interrupted().remedy(remedy).into()
-        }
-        _ => error,
-    }
 }
 
 /// What the artifact would be made of; also checks the configuration, the tokenizer and that the files are there.
@@ -238,6 +227,8 @@ fn sample(out: &Path, manifest: &Manifest, encoder: &TextEncoder) -> anyhow::Res
 
 #[cfg(test)]
 mod tests {
+    use entromask_fault::{Class, class_of};
+
     use super::*;
 
     #[test]

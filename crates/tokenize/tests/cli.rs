@@ -222,7 +222,9 @@ fn a_signal_ends_a_run_cleanly_and_the_next_one_resumes() {
         assert!(left.iter().all(is_kept), "{left:?}");
         let finished = parts(&out);
         assert!(finished.len() < whole.len() && finished.iter().all(|part| whole.contains(part)), "{signal}");
-        assert_eq!(bench.run(signal, &args).code, 0);
+        let again = bench.run(signal, &[&args[..], &["--json"]].concat());
+        let report: serde_json::Value = serde_json::from_str(&again.stdout).expect("a report");
+        assert!(report["resumed_tokens"].as_u64() > Some(0), "{}", again.stdout);
         assert_eq!(parts(&out), whole, "{signal}");
         assert_eq!(bench.manifest(signal).content, bench.manifest("whole").content);
     }

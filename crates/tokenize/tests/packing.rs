@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::LazyLock;
 
-use entromask_tokenize::{Config, Document, Packer, Packing, Piece, Pieces, Row, TextEncoder, recipe};
+use entromask_tokenize::{Config, Document, Packer, Packing, Piece, Pieces, Place, Row, TextEncoder, recipe};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -75,18 +75,40 @@ fn packing() -> impl Strategy<Value = Packing> {
 
 fn pack(encoder: &TextEncoder, packing: Packing, texts: &[String]) -> (Vec<Pieces>, Vec<Row>) {
     let documents = encoder.encode_all(&texts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
-    let mut packer = Packer::new(encoder, packing);
+    let (rows, _) = pack_from(Place::default(), encoder, packing, texts, &documents);
+    (documents, rows.into_iter().map(|(row, _)| row).collect())
+}
+
+/// The rows behind `place` with the place behind each, and the place at the end.
+fn pack_from(
+    place: Place,
+    encoder: &TextEncoder,
+    packing: Packing,
+    texts: &[String],
+    documents: &[Pieces],
+) -> (Vec<(Row, Place)>, Place) {
+    let mut packer = Packer::new(encoder, packing).at(place);
     let mut rows = Vec::new();
-    let mut take = |row: &Row| {
-        rows.push(row.clone());
+    let mut take = |row: &Row, place: Place| {
+        rows.push((row.clone(), place));
         Ok(())
     };
-    for (number, (text, pieces)) in texts.iter().zip(&documents).enumerate() {
+    for (number, (text, pieces)) in texts.iter().zip(documents).enumerate().skip(place.documents as usize) {
         let document = Document { number: number as u64, text: text.clone(), piece: Piece::Whole };
         packer.add(&document, pieces, &mut take).unwrap();
     }
     packer.finish(&mut take).unwrap();
-    (documents, rows)
+    let end = packer.place();
+    (rows, end)
+}
+
+fn check_every_place(encoder: &TextEncoder, packing: Packing, texts: &[String]) {
+    let documents = encoder.encode_all(&texts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let pack_from = |place| pack_from(place, encoder, packing, texts, &documents);
+    let (rows, end) = pack_from(Place::default());
+    for (index, &(_, place)) in rows.iter().enumerate() {
+        assert_eq!(pack_from(place), (rows[index + 1..].to_vec(), end), "behind row {index}");
+    }
 }
 
 /// Indices of the tokens that stand for text.
@@ -168,6 +190,16 @@ proptest! {
         let (documents, rows) = pack(encoder, packing, &texts);
         check_every_token_once(&documents, &rows, &texts);
         check_special_tokens(encoder, packing, &rows);
+    }
+
+    #[test]
+    fn rows_behind_any_row_follow_from_its_place(
+        family in 0..3usize,
+        packing in packing(),
+        min_row_tokens in 1..6usize,
+        texts in prop::collection::vec(text(true), 1..5),
+    ) {
+        check_every_place(&ENCODERS[family], Packing { min_row_tokens, ..packing }, &texts);
     }
 
     #[test]
