@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use entromask_fault::Fault;
-use entromask_tokenizer::{around, leave_dropout_out, whole_characters};
+use entromask_tokenizer::{around, leave_dropout_out, put_around, whole_characters};
 use rayon::prelude::*;
 use serde_json::Value;
 use tokenizers::Tokenizer;
@@ -45,6 +45,7 @@ pub struct TextEncoder {
     traits: Traits,
     once_overlooked: Option<&'static str>,
     without_dropout: bool,
+    with_roles: bool,
     caches: Caches,
 }
 
@@ -62,10 +63,21 @@ impl TextEncoder {
         tokenizer.with_truncation(None).map_err(|error| anyhow!(error))?.with_padding(None);
         let without_dropout = leave_dropout_out(&mut tokenizer);
         let special = SpecialTokens::find(&tokenizer, &file)?;
-        let around = around(&tokenizer, [special.cls, special.sep]).map_err(|error| anyhow!(error))?;
+        let roles = [special.cls, special.sep];
+        let with_roles = put_around(&mut tokenizer, roles).map_err(|error| anyhow!(error))?;
+        let around = around(&tokenizer, roles).map_err(|error| anyhow!(error))?;
         let (traits, caches) = (Traits::default(), Caches::new());
-        let mut encoder =
-            Self { tokenizer, file, special, around, traits, once_overlooked: None, without_dropout, caches };
+        let mut encoder = Self {
+            tokenizer,
+            file,
+            special,
+            around,
+            traits,
+            once_overlooked: None,
+            without_dropout,
+            with_roles,
+            caches,
+        };
         (encoder.traits, encoder.once_overlooked) = crate::traits::probe(&encoder)?;
         Ok(encoder)
     }
@@ -99,7 +111,7 @@ impl TextEncoder {
         greatest.map_or(0, |id| id as usize + 1)
     }
 
-    /// The normalised `tokenizer.json` and a `tokenizer_config.json` that names the special tokens.
+    /// `tokenizer.json` of what rows are encoded with and a `tokenizer_config.json` that names the special tokens.
     pub(crate) fn copies(&self) -> anyhow::Result<[(&'static str, String); 2]> {
         let tokenizer = self.tokenizer.to_string(false).map_err(|error| anyhow!(error))?;
         let config: Value = self.special.tokenizer_config(&self.tokenizer);
@@ -116,6 +128,11 @@ impl TextEncoder {
     /// Whether the tokenizer's file asks for dropout, which is left out.
     pub(crate) fn is_without_dropout(&self) -> bool {
         self.without_dropout
+    }
+
+    /// Whether the tokenizer puts nothing around a text, so that the tokens of two roles are put there.
+    pub(crate) fn is_with_roles(&self) -> bool {
+        self.with_roles
     }
 
     /// Rules of the tokenizer that an earlier version overlooked, which then may have made other tokens.

@@ -98,6 +98,10 @@ fn recipe_with(config: &Config, encoder: &TextEncoder, corpus: &Corpus) -> anyho
         // Once such a tokenizer split words by chance, which no key can tell.
         semantic["dropout"] = "none".into();
     }
+    if encoder.is_with_roles() {
+        // Once the tokenizer that is handed on put nothing around a text, as the one that was given.
+        semantic["around"] = "roles".into();
+    }
     if config.max_documents_per_row != 1 && encoder.around()[1].is_empty() && !encoder.around()[0].is_empty()
     {
         // Once nothing separated such documents.

@@ -52,6 +52,28 @@ fn tokens_of_all_roles_are_special() {
     assert_eq!(Manifest::load(&out, Kind::Tokens).unwrap().config["special"], "all");
 }
 
+/// As `Tokenizer.save` writes it where nobody has set a post-processor.
+#[test]
+fn a_tokenizer_that_puts_nothing_around_a_text_is_handed_on_with_what_rows_have_there() {
+    for processor in [
+        Value::Null,
+        json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        support::write_changed("byte_bpe", folder.path(), |json| json["post_processor"] = processor);
+        let config = Config { tokenizer: folder.path().into(), ..config(folder.path()) };
+        let out = folder.path().join("out");
+        support::tokenize(&config, &out).unwrap();
+        let rows = &support::rows(&out, "part")[0];
+        let ids = rows.input_ids.row(0);
+        assert_eq!((ids.first(), ids.last()), (Some(&0), Some(&2)));
+        let copy = tokenizers::Tokenizer::from_file(out.join("tokenizer.json")).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("corpus.txt")).unwrap();
+        assert_eq!(copy.encode(text, true).unwrap().get_ids(), ids);
+        assert_eq!(Manifest::load(&out, Kind::Tokens).unwrap().config["around"], "roles");
+    }
+}
+
 #[test]
 fn where_there_are_no_others_nothing_is_said_of_them() {
     for family in support::FAMILIES {
