@@ -7,6 +7,6 @@ use entromask_ablation::command::Args;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let became = args.become_program();
-    entromask_cli::main(&args.common(), || became.and_then(|()| args.run()))
+    let mut became = Some(args.become_program());
+    entromask_cli::main(&args.common(), || became.take().unwrap_or(Ok(())).and_then(|()| args.run()))
 }

@@ -74,8 +74,8 @@ fn taken(out: &Path, lock: impl Fn() -> Result<(), TryLockError>, what: &str) ->
     match outcome {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
-            Err(Fault::failed(format!("{}: another process is working on {what}", out.display()))
-                .remedy("wait for it, or stop it")
+            Err(Fault::busy(format!("{}: another process is working on {what}", out.display()))
+                .remedy("wait for it, as --wait does, or stop it")
                 .into())
         }
         Err(TryLockError::Error(error)) => Err(error).context(format!("failed to lock {}", out.display())),

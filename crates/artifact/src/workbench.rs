@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::claim;
 use crate::clock::{self, Clock};
 use crate::digest;
-use crate::disk::{explain, remove_leftovers, sync};
+use crate::disk::{remove_leftovers, sync};
 use crate::lock::Lock;
 use crate::manifest::{MANIFEST, Tool};
 use crate::names::{self, STATE, TEMPORARY};
@@ -43,7 +43,7 @@ impl Workbench {
     ///
     /// # Errors
     /// A [`Fault`](entromask_fault::Fault) of class usage if the folder cannot be created or written, is one of the recipe's inputs or
-    /// an artifact of another kind; of class failed if another process works on it.
+    /// an artifact of another kind; of class busy if another process works on it.
     pub fn open(out: &Path, recipe: Recipe, tool: Tool) -> anyhow::Result<Self> {
         claim::check(out, &recipe)?;
         Self::locked(Lock::alone(out)?, out, recipe, tool, None, "")
@@ -162,7 +162,7 @@ impl Workbench {
             write(&beside).and_then(|()| sync(&beside)).and_then(|()| self.place(&beside, file, facts));
         written.map_err(|error| {
             let _ = fs::remove_file(&beside);
-            explain(error, &target)
+            error.context(format!("failed to write {}", target.display()))
         })
     }
 

@@ -59,6 +59,9 @@ pub struct CommonArgs {
     /// Threads to use; by default all cores
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Wait while another process works on the same artifact, instead of failing
+    #[arg(long)]
+    pub wait: bool,
     /// Say what would be done and why, and do nothing
     #[arg(long)]
     pub dry_run: bool,

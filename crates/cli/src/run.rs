@@ -1,8 +1,9 @@
 //! The frame of a binary: logs, threads, signals, and the exit code at the end.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use entromask_fault::{Class, Fault, class_of};
 use tracing_subscriber::EnvFilter;
@@ -12,19 +13,67 @@ use crate::{CommonArgs, interrupt, progress};
 /// No machine has more cores, and so many threads take minutes to start.
 const MAX_THREADS: usize = 1024;
 
+/// How long to wait for another process before the next try, and how soon a signal is noticed meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
+const NAP: Duration = Duration::from_millis(50);
+
+/// What libraries say of a full disk that keep no error of input and output.
+const NO_SPACE: &str = "No space left on device";
+
 /// Runs a stage and turns its outcome into the process's exit code; errors are logged on stderr.
-pub fn main(common: &CommonArgs, run: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+pub fn main(common: &CommonArgs, run: impl FnMut() -> anyhow::Result<()>) -> ExitCode {
     start_logging(common);
-    match prepare(common).and_then(|()| run()) {
+    match prepare(common).and_then(|()| in_turn(common, run)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let class = class_of(error.as_ref());
-            let text = format!("{error:#}");
+            let text = remedied(&error);
             let place = blamed(common, &text).filter(|_| class == Class::Usage);
             report(&place.map_or_else(|| text.clone(), |file| format!("{}: {text}", file.display())));
             ExitCode::from(class.exit_code())
         }
     }
+}
+
+/// With `--wait`, tries again until no other process is at work on the same. What that one has made is up to date then.
+fn in_turn(common: &CommonArgs, mut run: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut is_told = false;
+    loop {
+        match run() {
+            Err(error) if common.wait && class_of(error.as_ref()) == Class::Busy => {
+                if !is_told {
+                    tracing::info!("waiting: {}", error.to_string().split(';').next().unwrap_or_default());
+                    is_told = true;
+                }
+                nap()?;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Sleeps until it is time for another try.
+fn nap() -> anyhow::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        interrupt::check_interrupt()?;
+        std::thread::sleep(NAP);
+    }
+    Ok(())
+}
+
+/// Stages write in many places, and what a full disk asks for is the same in all of them.
+fn remedied(error: &anyhow::Error) -> String {
+    let is_full = |link: &(dyn std::error::Error + 'static)| {
+        link.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::StorageFull)
+            || link.to_string().contains(NO_SPACE)
+    };
+    let remedy = if error.chain().any(is_full) {
+        "; free some space and run the same command again: what is finished is kept"
+    } else {
+        ""
+    };
+    format!("{error:#}{remedy}")
 }
 
 /// An error is seen whatever `RUST_LOG` asks for.
@@ -113,6 +162,35 @@ mod tests {
         let set = CommonArgs { set: vec!["rate=15".into()], ..common };
         assert_eq!(blamed(&set, "rate = 15; give less"), None);
         Ok(())
+    }
+
+    #[test]
+    fn who_is_told_to_wait_tries_again_until_nobody_else_is_at_work() {
+        let attempts = |wait, fault: Fault| {
+            let (common, mut attempts) = (CommonArgs { wait, ..CommonArgs::default() }, 0);
+            let outcome = in_turn(&common, || {
+                attempts += 1;
+                if attempts == 1 { Err(fault.clone().into()) } else { Ok(()) }
+            });
+            (attempts, outcome.is_ok())
+        };
+        assert_eq!(attempts(true, Fault::busy("masks: another process is at work")), (2, true));
+        assert_eq!(attempts(false, Fault::busy("masks: another process is at work")), (1, false));
+        assert_eq!(attempts(true, Fault::failed("broke off")), (1, false));
+    }
+
+    #[test]
+    fn a_full_disk_has_a_remedy_wherever_it_is_met() {
+        let io =
+            anyhow::Error::from(std::io::Error::from(ErrorKind::StorageFull)).context("model.safetensors");
+        let library = anyhow::anyhow!("External: {NO_SPACE} (os error 28)");
+        for error in [io, library] {
+            assert!(
+                remedied(&error).contains("; free some space and run the same command again"),
+                "{error:#}"
+            );
+        }
+        assert_eq!(remedied(&anyhow::anyhow!("broke off")), "broke off");
     }
 
     #[test]

@@ -21,6 +21,8 @@ use std::path::Path;
 pub enum Class {
     /// The work itself failed, e.g. the loss diverged or the disk filled up.
     Failed,
+    /// Another process is at work on the same.
+    Busy,
     /// The command line or a configuration file is wrong.
     Usage,
     /// An input is missing, damaged or belongs to something else.
@@ -35,7 +37,7 @@ impl Class {
     /// The process exit code of this class.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Failed => 1,
+            Self::Failed | Self::Busy => 1,
             Self::Usage => 2,
             Self::Input => 3,
             Self::Device => 4,
@@ -63,6 +65,11 @@ impl Fault {
     /// The work itself failed (exit code 1).
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(Class::Failed, message)
+    }
+
+    /// Another process is at work on the same (exit code 1).
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(Class::Busy, message)
     }
 
     /// The command line or a configuration is wrong (exit code 2).
@@ -148,8 +155,9 @@ mod tests {
 
     #[test]
     fn exit_codes_are_the_documented_ones() {
-        let codes = [Class::Failed, Class::Usage, Class::Input, Class::Device, Class::Interrupted];
-        assert_eq!(codes.map(Class::exit_code), [1, 2, 3, 4, 130]);
+        let codes =
+            [Class::Failed, Class::Busy, Class::Usage, Class::Input, Class::Device, Class::Interrupted];
+        assert_eq!(codes.map(Class::exit_code), [1, 1, 2, 3, 4, 130]);
     }
 
     #[test]

@@ -19,10 +19,6 @@ use crate::plan::{Place, Stage};
 
 /// How often a program is looked after.
 const NAP: Duration = Duration::from_millis(50);
-/// How long to wait for another process that makes the same artifact before the next try.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// What a stage says whose artifact another process is making.
-const BUSY: &str = "another process is working on";
 
 /// How a stage ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,28 +31,19 @@ pub(super) enum Exit {
     Failed(String),
 }
 
-/// Calls a stage and waits for it. If another process makes the same artifact, perhaps for another grid, it is waited for.
+/// Calls a stage and waits for it. If another process makes the same artifact, perhaps for another grid, the stage waits for that.
 pub(super) fn call(stage: &Stage, place: &Place, log: &Log) -> anyhow::Result<Exit> {
-    loop {
-        let status = run(stage, place, &log.own)?;
-        let code = status.code();
-        let said = fs::read_to_string(&log.own).unwrap_or_default();
-        let stopped = code == Some(i32::from(Class::Interrupted.exit_code()));
-        return Ok(match code {
-            Some(0) => Exit::Done,
-            _ if interrupted() => Exit::Interrupted,
-            Some(1) if last_words(&said).is_some_and(|words| words.contains(BUSY)) => {
-                tracing::info!("{}: waits for another process", stage.out.display());
-                if !nap(PATIENCE) {
-                    return Ok(Exit::Interrupted);
-                }
-                continue;
-            }
-            _ if stopped => Exit::Failed("it was stopped from outside".into()),
-            None => Exit::Failed(killed(status, &said)),
-            _ => Exit::Failed(last_words(&said).unwrap_or_else(|| format!("it said nothing ({status})"))),
-        });
-    }
+    let status = run(stage, place, &log.own)?;
+    let code = status.code();
+    let said = fs::read_to_string(&log.own).unwrap_or_default();
+    let stopped = code == Some(i32::from(Class::Interrupted.exit_code()));
+    Ok(match code {
+        Some(0) => Exit::Done,
+        _ if interrupted() => Exit::Interrupted,
+        _ if stopped => Exit::Failed("it was stopped from outside".into()),
+        None => Exit::Failed(killed(status, &said)),
+        _ => Exit::Failed(last_words(&said).unwrap_or_else(|| format!("it said nothing ({status})"))),
+    })
 }
 
 fn run(stage: &Stage, place: &Place, log: &Path) -> anyhow::Result<ExitStatus> {
@@ -83,15 +70,6 @@ fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
         }
         std::thread::sleep(NAP);
     }
-}
-
-/// Sleeps; false if the user asked to stop meanwhile.
-fn nap(time: Duration) -> bool {
-    let naps = time.as_millis() / NAP.as_millis();
-    (0..naps).all(|_| {
-        std::thread::sleep(NAP);
-        !interrupted()
-    })
 }
 
 /// What a stage that was killed says of itself is what it was doing, and not why it ended.
@@ -137,16 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_last_word_that_another_process_is_at_work_is_waited_for() -> anyhow::Result<()> {
-        let failing =
-            "echo INFO another process is working on something else; echo ERROR no space left; exit 1";
-        let (exit, log) = call_script(failing)?;
+    fn what_failed_has_its_last_word_and_is_told_to_wait_for_others() -> anyhow::Result<()> {
+        let (exit, log) =
+            call_script("echo INFO it is called with \"$@\"; echo ERROR no space left; exit 1")?;
         assert_eq!(exit, Exit::Failed("no space left".into()));
-        assert!(log.starts_with("INFO another") && log.ends_with("left\n"), "{log}");
-        // Busy once.
-        let busy = "d=$(dirname \"$0\"); test -e \"$d/busy\" && exit 0; touch \"$d/busy\"; \
-            echo ERROR masks: another process is working on this artifact; exit 1";
-        assert_eq!(call_script(busy)?.0, Exit::Done);
+        assert!(log.starts_with("INFO it is called with --wait") && log.ends_with("left\n"), "{log}");
         Ok(())
     }
 

@@ -65,6 +65,7 @@ impl Stage {
     /// The program's path, and all arguments.
     pub fn command(&self, place: &Place) -> (PathBuf, Vec<String>) {
         let mut args = self.args.clone();
+        args.push("--wait".into());
         if self.program.uses_device() {
             // Scoring computes on one device.
             let first = place.device.split(',').next().unwrap_or_default();
@@ -111,9 +112,9 @@ mod tests {
                 Stage { program, out: "out".into(), inputs: vec![], args: vec![], class: String::new() };
             stage.command(&place).1
         };
-        assert_eq!(args(Program::Pretrain), ["--device", "cuda:0,1"]);
-        assert_eq!(args(Program::Score), ["--device", "cuda:0"]);
-        assert!(args(Program::Select).is_empty());
+        assert_eq!(args(Program::Pretrain), ["--wait", "--device", "cuda:0,1"]);
+        assert_eq!(args(Program::Score), ["--wait", "--device", "cuda:0"]);
+        assert_eq!(args(Program::Select), ["--wait"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Workbench;
 use crate::digest;
-use crate::disk::{explain, sync};
+use crate::disk::sync;
 use crate::manifest::{self, Cost, MANIFEST, Manifest, Output};
 use crate::memory::peak_memory;
 use crate::seal;
@@ -71,7 +71,7 @@ impl Workbench {
 
     fn write_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let beside = self.out.join(".tmp-manifest.json");
-        fs::write(&beside, manifest.to_bytes()?).map_err(|error| explain(error.into(), &beside))?;
+        fs::write(&beside, manifest.to_bytes()?)?;
         sync(&beside)?;
         fs::rename(&beside, self.out.join(MANIFEST))?;
         sync(&self.out)?;
