@@ -218,7 +218,8 @@ pub(crate) fn names(folders: &[PathBuf]) -> Vec<String> {
     };
     let start = (0..shortest).take_while(|&index| same(&|_| index)).count().min(shortest.saturating_sub(1));
     let end = (1..shortest - start).take_while(|&back| same(&|part| part.len() - back)).count();
-    parts.iter().map(|part| part[start..part.len() - end].join("/")).collect()
+    let name = |part: &Vec<String>| part[start..part.len() - end].iter().collect::<PathBuf>();
+    parts.iter().map(|part| name(part).display().to_string()).collect()
 }
 
 #[cfg(test)]
@@ -232,5 +233,6 @@ mod tests {
         assert_eq!(of(&["x/a", "x/a/b"]), ["a", "a/b"]);
         assert_eq!(of(&["same", "same"]), ["same", "same"]);
         assert_eq!(of(&["/t/one", "/u/one"]), ["t", "u"]);
+        assert_eq!(of(&["/t/one", "data/one"]), ["/t", "data"]);
     }
 }

@@ -14,7 +14,7 @@ impl Screen {
             view.maskable.map_or_else(String::new, |maskable| format!(" of {} maskable", count(maskable)));
         let epochs: Vec<_> = view.epochs.iter().map(ToString::to_string).collect();
         let mut pairs = vec![
-            ("epochs", epochs.join(", ")),
+            (if epochs.len() == 1 { "epoch" } else { "epochs" }, epochs.join(", ")),
             ("rows", format!("{} (each epoch counted)", count(view.rows))),
             ("masked", format!("{}{of}", count(view.masked))),
         ];
