@@ -13,11 +13,12 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 # ---- What to run: each names a file in pipelines/<axis>/ ----------------------------------------------------------
 CORPUS  ?= sample#  text to pretrain on: pipelines/corpus/
 STUDENT ?= modernbert-tiny# shape of the model: pipelines/student/
+INIT    ?=#         model to begin with instead of STUDENT, any Hugging Face folder with the tokenizer of CORPUS
 TEACHER ?= mini#    who scores or teaches: pipelines/teacher/, or any Hugging Face folder
 SCORE   ?= kfold#   how entropy is measured: pipelines/score/
 SCORE_DTYPE ?= f32# bf16 multiplies faster, on CPUs with AVX512_BF16 and on GPUs
 TRAIN_DTYPE ?= f32# the same for pretraining and fine-tuning
-MASK    ?= mixed#   which tokens are masked: pipelines/mask/; the default is what docs/results.md recommends
+MASK    ?= mixed#   which tokens are masked: pipelines/mask/; mixed takes one half by entropy, the other at random
 TRAIN   ?= mlm#     recipe: pipelines/train/
 KD      ?= kd#      recipe with distillation: pipelines/train/
 FIRST   ?=#         masks that teacher-mask begins on: random, or nothing for none
@@ -40,7 +41,7 @@ DATA      ?= data#  where all that is made goes
 PIPELINES ?= pipelines# the files that are chosen from
 CARGO     ?= cargo
 
-choices := CORPUS STUDENT TEACHER SCORE SCORE_DTYPE TRAIN_DTYPE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN
+choices := CORPUS STUDENT INIT TEACHER SCORE SCORE_DTYPE TRAIN_DTYPE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN
 others  := DEVICE THREADS JOBS FLAGS DATA PIPELINES MODEL page GRID GOAL PLAN BUILD BIN TUNED PYTHON BENCH BENCH_TEXT BENCH_GLUE \
   GPU GPU_BUILDS BUNDLE GC
 origin_of_data := $(origin DATA)
@@ -55,7 +56,7 @@ quoted := ' " & ; ( ) < > | * ? ` \ $(hash) $$
 $(foreach v,$(filter $(given),$(choices) DATA PIPELINES MODEL DEVICE GRID),$(foreach c,$(quoted) $(if $(filter DEVICE,$(v)),,:),\
   $(if $(findstring $(c),$(value $(v))),$(error $(v)=$(value $(v)): names and paths without $(c)))))
 # make takes them for its own. A checkpoint's folder may be called lr=1e-3.
-$(foreach v,$(filter $(given),$(choices) DATA),$(foreach c,% $(if $(filter TEACHER REFERENCE,$(v)),,=),\
+$(foreach v,$(filter $(given),$(choices) DATA),$(foreach c,% $(if $(filter INIT TEACHER REFERENCE,$(v)),,=),\
   $(if $(findstring $(c),$(value $(v))),$(error $(v)=$(value $(v)): names and paths without $(c)))))
 
 # A comment behind a value leaves blanks at its end.
@@ -74,6 +75,13 @@ $(foreach v,$(filter $(given),CORPUS STUDENT SCORE MASK TRAIN KD GLUE TARGETS),$
   $(error $(v)=$($(v)): there is no $(file_of_$(v)), but $(call names_in,$(dir $(file_of_$(v)))))))
 
 $(if $(DATA),,$(error DATA= names no folder))
+# Folders of different models often have the same name.
+folder_name = $(subst =,-,$(notdir $(1:%/=%)))-$(shell printf %s '$(abspath $(1))' | sha256sum | cut -c1-8)
+ifneq ($(INIT),)
+$(if $(filter STUDENT,$(given)),$(error INIT=$(INIT) has a shape: leave STUDENT=$(STUDENT) out))
+$(if $(wildcard $(INIT)/config.json),,$(error INIT=$(INIT): no model folder, there is no config.json))
+override STUDENT := $(call folder_name,$(INIT))
+endif
 $(if $(filter random teacher-mask self-mask kd self-mask-kd,$(RUN)),,\
   $(error RUN=$(RUN): it is random, teacher-mask, self-mask, kd or self-mask-kd))
 # $(call policy,names): that of MASK, if it is one of them
@@ -88,7 +96,8 @@ $(if $(FIRST),,$(foreach v,$(filter FIRST_UNTIL FIRST_MODE,$(given)),$(error $(v
 matches = $(shell [[ '$($(2))' =~ ^($(1))$$ ]] && echo yes)
 # The shell reads what begins with a 0 as octal.
 $(foreach v,ROUNDS ROUND_EPOCHS,$(if $(call matches,0|[1-9][0-9]*,$(v)),,\
-  $(error $(v)=$($(v)): it must be a number, without zeros before it)))
+  $(error $(v)=$($(v)): it must be a whole number, without zeros before it)))
+$(if $(filter 0,$(ROUND_EPOCHS)),$(error ROUND_EPOCHS=0: a round has one epoch at least))
 # There are rules for each, which take make a while.
 $(if $(call matches,.?.?.,ROUNDS),,$(error ROUNDS=$(ROUNDS): 999 at most))
 $(if $(call matches,|[1-9][0-9]*,THREADS),,$(error THREADS=$(THREADS): a number above 0, or nothing for all cores))
@@ -160,7 +169,8 @@ export GLIBC_TUNABLES ?= glibc.malloc.mmap_threshold=1073741824:glibc.malloc.tri
 PLAN ?=
 # What a stage waits for: that the programs are built, and that no later stage refuses what can be looked at now.
 READY = $(if $(PLAN),,checked)
-run = @$(if $(PLAN),,echo "== $(@D)" >&2; )$(BIN)/entromask-$(1) --out $(@D) $(PLAN) $(FLAGS)
+# Another make, in another terminal, may need the same.
+run = @$(if $(PLAN),,echo "== $(@D)" >&2; )$(BIN)/entromask-$(1) --out $(@D) --wait $(PLAN) $(FLAGS)
 threads = $(if $(THREADS),--threads $(THREADS))
 on      = --device $(DEVICE) $(threads)
 # Scoring computes on one device.
@@ -202,8 +212,11 @@ $(masks)/random/epochs-%/manifest.json: $(tokens)/manifest.json FORCE | $(READY)
 	$(call run,select) --config $(PIPELINES)/mask/random.toml --tokens $(tokens) \
 	  --set first_epoch=$(call dash,$*,1) --set epochs=$(call dash,$*,2)
 
+# $(call begun,student): whether it begins with INIT, and then the flag that says so
+begun = $(if $(INIT),$(filter $(STUDENT),$(1)))
+start = $(if $(call begun,$(1)),--init $(INIT))
 # $(call train,student,recipe,horizon in epochs,masks)
-train = $(call run,pretrain) --config $(PIPELINES)/train/$(2).toml --student $(PIPELINES)/student/$(1).toml \
+train = $(call run,pretrain) --config $(PIPELINES)/train/$(2).toml $(if $(call begun,$(1)),,--student $(PIPELINES)/student/$(1).toml) \
   --set epochs=$(3) --tokens $(tokens) --masks $(4) $(train_dtype) $(on)
 
 # ---- The teacher: `student = "…"` in its file names a model that the pipeline trains itself, `path = "…"` a folder ----
@@ -226,8 +239,6 @@ teacher_student := $(strip $(call teacher_key,student))
 $(if $(teacher_student),$(if $(wildcard $(PIPELINES)/student/$(teacher_student).toml),,$(error $(teacher_file): student = $(teacher_student): \
   there is no $(PIPELINES)/student/$(teacher_student).toml, but $(call names_in,$(PIPELINES)/student/))))
 teacher_epochs  := $(or $(strip $(call teacher_key,epochs)),$(total_epochs))
-# Folders of different models often have the same name.
-folder_name      = $(subst =,-,$(notdir $(1:%/=%)))-$(shell printf %s '$(abspath $(1))' | sha256sum | cut -c1-8)
 teacher_name    := $(if $(teacher_file),$(subst =,-,$(TEACHER)),$(call folder_name,$(TEACHER)))$(if $(teacher_student),-$(call by,$(TRAIN))-e$(teacher_epochs))
 teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(call by,$(TRAIN))/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
 teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/config.json)
@@ -236,7 +247,7 @@ teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/c
 random_model = $(models)/$(1)-$(call by,$(TRAIN))/random-e$(2)
 define random_rule
 $(call random_model,$(1),$(2))/manifest.json: $(masks)/random/epochs-0-$(2)/manifest.json FORCE | $(READY)
-	$$(call train,$(1),$(TRAIN),$(2),$(masks)/random/epochs-0-$(2))
+	$$(call train,$(1),$(TRAIN),$(2),$(masks)/random/epochs-0-$(2)) $(call start,$(1))
 endef
 $(eval $(call random_rule,$(STUDENT),$(total_epochs)))
 ifneq ($(teacher_student),)
@@ -260,7 +271,7 @@ guide_ready  = $(if $(cached),$(call targets_of,$(1))/manifest.json,$(teacher_re
 guide        = $(if $(cached),--targets $(call targets_of,$(1)),--teacher $(teacher))
 define targets_rule
 $(call targets_of,$(1))/manifest.json: $(1)/manifest.json $(teacher_ready) FORCE | $(READY)
-	@$$(if $$(PLAN),,echo "== $$(@D)" >&2; )$$(BIN)/entromask-score distill --out $$(@D) $$(PLAN) $$(FLAGS) \
+	@$$(if $$(PLAN),,echo "== $$(@D)" >&2; )$$(BIN)/entromask-score distill --out $$(@D) --wait $$(PLAN) $$(FLAGS) \
 	  --config $(PIPELINES)/targets/$(TARGETS).toml --tokens $(tokens) --masks $(1) --model $(teacher) $$(on_one)
 endef
 
@@ -280,11 +291,11 @@ $(teacher_masks)/manifest.json: $(call selects_from,$(teacher_entropy)) FORCE | 
 	  $(reference) --set first_epoch=0 --set epochs=$(total_epochs)
 
 $(teacher_model)/manifest.json: $(teacher_masks)/manifest.json $(if $(FIRST),$(first_masks)/manifest.json) FORCE | $(READY)
-	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks)) $(if $(FIRST),--init-masks $(first_masks) \
+	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks)) $(call start,$(STUDENT)) $(if $(FIRST),--init-masks $(first_masks) \
 	  --set mask_transfer.mode=$(FIRST_MODE) --set mask_transfer.init_fraction=$(FIRST_UNTIL))
 
 $(kd_model)/manifest.json: $(kd_masks)/manifest.json $(call guide_ready,$(kd_masks)) FORCE | $(READY)
-	$(call train,$(STUDENT),$(KD),$(total_epochs),$(kd_masks)) $(call guide,$(kd_masks))
+	$(call train,$(STUDENT),$(KD),$(total_epochs),$(kd_masks)) $(call start,$(STUDENT)) $(call guide,$(kd_masks))
 
 $(if $(cached),$(eval $(call targets_rule,$(kd_masks))))
 
@@ -327,7 +338,7 @@ endef
 # $(call self_rounds,recipe)
 define self_rounds
 $(call self_model,$(1),0)/manifest.json: $(call self_masks,$(1),0)/manifest.json $(call self_ready,$(1),0) FORCE | $(READY)
-	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),0)) $(call self_guide,$(1),0)
+	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),0)) $(call start,$(STUDENT)) $(call self_guide,$(1),0)
 
 $(if $(cached),$(if $(filter $(KD),$(1)),$(if $(filter $(kd_masks),$(call self_masks,$(1),0)),,$(call targets_rule,$(call self_masks,$(1),0)))))
 
@@ -343,6 +354,8 @@ self-mask_run    := $(call self_model,$(TRAIN),$(ROUNDS))
 kd_run           := $(kd_model)
 self-mask-kd_run := $(call self_model,$(KD),$(ROUNDS))
 MODEL ?= $($(RUN)_run)# a model folder that `glue` and `report` look at instead of that of RUN
+# A model that is named is looked at as it is, whatever has become of what it was made from.
+named_model      := $(filter-out file,$(origin MODEL))
 override MODEL   := $(patsubst %/,%,$(MODEL))
 
 pretrain-self-mask: $(self-mask_run)/manifest.json ## Pretrain on the tokens that the model itself is unsure of
@@ -354,10 +367,10 @@ pretrain-%:
 	@echo "no pipeline \`$@\`: see make help" >&2; exit 2
 
 # ---- What came out ---------------------------------------------------------------------------------------------------------
-model_ready := $(if $(filter $(DATA)/models/%,$(MODEL)),$(MODEL)/manifest.json,$(MODEL)/config.json)
+model_ready := $(MODEL)/$(if $(named_model),config.json,manifest.json)
 model_name  := $(or $(patsubst $(DATA)/models/%,%,$(filter $(DATA)/models/%,$(MODEL))),external/$(call folder_name,$(MODEL)))
 glue        := $(DATA)/glue/$(model_name)/$(call by,$(GLUE))
-ifeq ($(filter $(DATA)/models/%,$(MODEL))$(filter $(teacher),$(MODEL)),)
+ifneq ($(and $(named_model),$(if $(teacher_student),yes,$(filter-out $(teacher),$(MODEL)))),)
 $(MODEL)/config.json:
 	@echo "MODEL=$(MODEL): no model folder, there is no config.json" >&2; exit 3
 endif

@@ -94,6 +94,28 @@ fn teachers_in_folders_of_one_name_are_kept_apart() -> Result<()> {
     Ok(())
 }
 
+/// Another text, or a recipe that was edited meanwhile, must not replace the model that somebody asks about.
+#[test]
+fn a_model_that_is_named_is_not_made_again() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let model = data.path().join("models/sample/modernbert-tiny-mlm/random-e4");
+    fs::create_dir_all(&model)?;
+    let arguments = [format!("DATA={}", data.path().display()), format!("MODEL={}", model.display())];
+    let glue = |arguments: &[String]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        make(&[&["--dry-run", "glue", "RUN=random"], arguments.as_slice()].concat())
+    };
+    let (_, printed) = glue(&arguments)?;
+    assert!(printed.contains("no model folder, there is no config.json"), "{printed}");
+    fs::write(model.join("config.json"), "{}")?;
+    let (code, printed) = glue(&arguments)?;
+    let own = printed.contains(&format!("entromask-glue --out {}/glue/sample/", data.path().display()));
+    assert!(code == Some(0) && own && !printed.contains("entromask-pretrain --"), "{printed}");
+    let (_, printed) = glue(&arguments[..1])?;
+    assert!(printed.contains("entromask-pretrain --"), "{printed}");
+    Ok(())
+}
+
 /// The stage refuses what it would not read.
 #[test]
 fn entropies_are_named_for_policies_that_read_them() -> Result<()> {

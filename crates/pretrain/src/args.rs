@@ -8,7 +8,7 @@ use entromask_pretrain::{Paths, Start};
 /// Trains a masked language model on tokens and masks, with or without a teacher.
 ///
 /// Inputs: a tokens artifact, a masks artifact made from it, and the student's shape (TOML with the field names of a
-/// Hugging Face config.json; without dropout unless it says otherwise). Output: a Hugging Face folder with metrics.jsonl (losses in nats, one line a step).
+/// Hugging Face config.json, without dropout unless it says otherwise; or a model). Output: a Hugging Face folder with metrics.jsonl (losses in nats, one line a step).
 /// A killed or interrupted run resumes when it is started again.
 ///
 /// Keys of the configuration that flags bring along: with --init `init.layers` ([0, 2], a layer of that model for each of
@@ -25,8 +25,9 @@ use entromask_pretrain::{Paths, Start};
 #[derive(clap::Parser)]
 #[command(version, long_version = long_version(env!("CARGO_PKG_VERSION"), &entromask_device::compiled()), after_help = EXIT_CODES_HELP)]
 pub(crate) struct Args {
-    /// Shape of the model (TOML); vocabulary and padding come from the tokens
-    #[arg(long, value_name = "FILE", required_unless_present = "print_config")]
+    /// Shape of the model: a TOML file, or a model's folder; by default the model of --init or --continue-from.
+    /// Vocabulary and padding come from the tokens
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["print_config", "init", "continue_from"])]
     student: Option<PathBuf>,
     /// Tokens artifact
     #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
@@ -63,7 +64,7 @@ impl Args {
         };
         let given = |path: &Option<PathBuf>| path.clone().expect("clap requires it to train");
         Ok(Paths {
-            student: given(&self.student),
+            student: given(&self.student.clone().or(self.init.clone()).or(self.continue_from.clone())),
             tokens: given(&self.tokens),
             masks: given(&self.masks),
             first_masks: self.init_masks.clone(),

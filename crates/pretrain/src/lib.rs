@@ -112,11 +112,12 @@ pub fn check(config: &Config, paths: &Paths, device: &str) -> Result<()> {
     config.check()?;
     job::check_flags(config, paths)?;
     entromask_device::check(device)?;
-    student::check(&paths.student)?;
-    let start = match &paths.start {
-        Start::Init(model) | Start::Continue(model) => Some((model, config.init.fresh_head)),
-        Start::Random => None,
-    };
+    let start = paths.start.model();
+    // The model of the round before may be one that is not there yet.
+    if start != Some(&paths.student) || paths.student.exists() {
+        student::check(&paths.student)?;
+    }
+    let start = start.map(|model| (model, config.init.fresh_head));
     let models = paths.teacher.iter().map(|teacher| (teacher, false)).chain(start);
     models.into_iter().try_for_each(|(model, without_head)| check_model(model, without_head))
 }

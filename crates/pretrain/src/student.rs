@@ -1,4 +1,4 @@
-//! The student's shape, from its file and the tokens.
+//! The student's shape, from its file or a model, and the tokens.
 
 use std::path::Path;
 
@@ -10,12 +10,14 @@ use serde_json::{Map, Value};
 
 use crate::job::Facts;
 
+const DROPOUT: [&str; 2] = ["hidden_dropout_prob", "attention_probs_dropout_prob"];
+
 /// Fails if `file` is no student's; tokens may ask more of it.
 pub(crate) fn check(file: &Path) -> Result<()> {
-    check_shape(file, &entromask_cli::load_file(file)?)
+    check_shape(file, &Said::read(file)?.shape)
 }
 
-/// The shape in `file` with vocabulary and padding of the tokens.
+/// The shape in `file`, a TOML file or a model's folder or `config.json`, with vocabulary and padding of the tokens.
 ///
 /// A file that says nothing about dropout means none: text is plenty, and each row is seen few times (Geiping & Goldstein,
 /// *Cramming*, 2022). That of a Hugging Face folder is 0.1 then, which is what fine-tuning starts from.
@@ -23,17 +25,13 @@ pub(crate) fn check(file: &Path) -> Result<()> {
 /// # Errors
 /// A [`Fault`] of class usage if the file is no student's, or its positions are too few for the rows.
 pub(crate) fn shape(file: &Path, facts: &Facts, tokens: &Manifest) -> Result<EncoderConfig> {
-    let said: Map<String, Value> = entromask_cli::load_file(file)?;
-    let shape: EncoderConfig = entromask_cli::load_file(file)?;
-    let or_none = |key: &str, value: f64| if said.contains_key(key) { value } else { 0.0 };
+    let Said { shape, dropout } = Said::read(file)?;
+    let or_none = |key: &str, value: f64| if dropout.contains(&key) { value } else { 0.0 };
     let student = EncoderConfig {
         vocab_size: facts.vocab_size,
         pad_token_id: facts.special.pad,
-        hidden_dropout_prob: or_none("hidden_dropout_prob", shape.hidden_dropout_prob),
-        attention_probs_dropout_prob: or_none(
-            "attention_probs_dropout_prob",
-            shape.attention_probs_dropout_prob,
-        ),
+        hidden_dropout_prob: or_none(DROPOUT[0], shape.hidden_dropout_prob),
+        attention_probs_dropout_prob: or_none(DROPOUT[1], shape.attention_probs_dropout_prob),
         ..shape
     };
     check_shape(file, &student)?;
@@ -47,6 +45,32 @@ pub(crate) fn shape(file: &Path, facts: &Facts, tokens: &Manifest) -> Result<Enc
         .into());
     }
     Ok(student)
+}
+
+/// What a file says.
+struct Said {
+    shape: EncoderConfig,
+    /// The keys of [`DROPOUT`] that it gives.
+    dropout: Vec<&'static str>,
+}
+
+impl Said {
+    fn read(file: &Path) -> Result<Self> {
+        if let Some(model) = model_of(file) {
+            return Ok(Self { shape: EncoderConfig::from_pretrained(model)?, dropout: DROPOUT.to_vec() });
+        }
+        let said: Map<String, Value> = entromask_cli::load_file(file)?;
+        let dropout = DROPOUT.into_iter().filter(|key| said.contains_key(*key)).collect();
+        Ok(Self { shape: entromask_cli::load_file(file)?, dropout })
+    }
+}
+
+/// The folder of the model that `file` names, if it does.
+fn model_of(file: &Path) -> Option<&Path> {
+    if file.file_name().is_some_and(|name| name == "config.json") {
+        return file.parent();
+    }
+    Some(file).filter(|file| file.is_dir())
 }
 
 /// The encoder knows of no file.

@@ -168,6 +168,37 @@ fn weights_can_be_taken_from_another_model() -> Result<()> {
     Ok(())
 }
 
+/// Nobody has to write down what its config.json says.
+#[test]
+fn the_shape_may_be_that_of_a_model() -> Result<()> {
+    let session = Session::new()?;
+    let (masks, later) = (session.fixture.masks(0, 2)?, session.fixture.masks(2, 2)?);
+    let first = session.train(&masks, "first", &["--set", "lr=1e-2"])?;
+    let name = first.to_str().context("utf-8")?;
+    let with = |masks: &Path, out: &str, flags: &[&str]| -> Result<PathBuf> {
+        let mut command = session.command_without_student(masks, out);
+        let output = command.args(flags).output()?;
+        anyhow::ensure!(output.status.success(), "{}", stderr(&output));
+        Ok(session.fixture.path(out))
+    };
+    let whole = with(&masks, "same", &["--init", name])?;
+    let config = |model: &Path| json(&model.join("config.json"));
+    assert_eq!(config(&whole)?, config(&first)?);
+    let same = session.train(&masks, "named", &["--init", name])?;
+    assert_eq!(tensors(&whole.join("model.safetensors"))?, tensors(&same.join("model.safetensors"))?);
+    let file = format!("{name}/config.json");
+    let drawn = with(&masks, "drawn", &["--student", &file])?;
+    assert_eq!(config(&drawn)?, config(&first)?);
+    let (on, named) = (
+        with(&later, "on", &["--continue-from", name])?,
+        session.train(&later, "named-on", &["--continue-from", name])?,
+    );
+    assert_eq!(tensors(&on.join("model.safetensors"))?, tensors(&named.join("model.safetensors"))?);
+    let mut none = session.command_without_student(&masks, "none");
+    expect_failure(&mut none, 2, "--student <PATH>")?;
+    expect_failure(none.args(["--student", "nothing"]), 2, "nothing: no such file")
+}
+
 /// Three shards of batches of eight, which have micro batches of their own.
 #[test]
 fn several_devices_train_what_one_trains() -> Result<()> {

@@ -23,7 +23,7 @@ pub(crate) use checks::flags as check_flags;
 /// What the user names.
 #[derive(Clone, Debug)]
 pub struct Paths {
-    /// The student's shape, a TOML file.
+    /// The student's shape: a TOML file, or a model that has it.
     pub student: PathBuf,
     /// Tokens artifact.
     pub tokens: PathBuf,
@@ -99,13 +99,20 @@ pub(crate) struct Extra {
     pub targets: Option<Manifest>,
 }
 
+impl Start {
+    /// The model that has them.
+    pub(crate) fn model(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Random => None,
+            Self::Init(model) | Self::Continue(model) => Some(model),
+        }
+    }
+}
+
 impl Paths {
     /// The artifacts that the run reads.
     pub fn inputs(&self) -> Vec<&Path> {
-        let start = match &self.start {
-            Start::Random => None,
-            Start::Init(model) | Start::Continue(model) => Some(model),
-        };
+        let start = self.start.model();
         let more = [&self.first_masks, &self.teacher, &self.targets].map(Option::as_ref);
         [Some(&self.tokens), Some(&self.masks), start]
             .into_iter()

@@ -33,11 +33,17 @@ impl Session {
 
     /// The binary, about to train.
     pub fn command(&self, masks: &Path, out: &str) -> Command {
+        let mut command = self.command_without_student(masks, out);
+        command.arg("--student").arg(self.fixture.path("student.toml"));
+        command
+    }
+
+    /// The binary, about to train something whose shape has to be said.
+    pub fn command_without_student(&self, masks: &Path, out: &str) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("entromask-pretrain"));
         command.current_dir(self.fixture.path(""));
         for (flag, path) in [
             ("--config", self.fixture.path("train.toml")),
-            ("--student", self.fixture.path("student.toml")),
             ("--tokens", self.fixture.tokens()),
             ("--masks", masks.into()),
             ("--out", self.fixture.path(out)),
