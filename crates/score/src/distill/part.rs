@@ -1,10 +1,10 @@
 //! What a teacher says at the masked positions of a part.
 
-use std::cmp::Ordering;
 use std::path::Path;
 
 use anyhow::Result;
 use entromask_encoder::Wanted;
+use entromask_kernels::exponential_mass;
 use entromask_tables::{Masks, Ragged, Targets, Tokens};
 
 use super::DistillConfig;
@@ -12,6 +12,9 @@ use super::teacher::Teacher;
 use crate::draft::Draft;
 use crate::finite;
 use crate::watch::Watch;
+
+/// Logits that are looked at first for how high those are that are kept.
+const SAMPLE: usize = 4096;
 
 /// A teacher ready to be asked.
 pub(super) struct Speaker<'a> {
@@ -103,50 +106,50 @@ impl Speaker<'_> {
 
     fn check(&self, masks: &Masks, row: usize, said: &[Kept]) -> Result<()> {
         let mut places = masks.positions.row(row).iter().zip(said);
-        let bad = places.find(|(_, kept)| !kept.is_finite());
+        let bad = places.find(|(_, kept)| !kept.tail.is_finite());
         bad.map_or(Ok(()), |(&position, _)| Err(finite::fault(self.dir, (masks.row[row], position)).into()))
     }
 }
 
 impl Kept {
-    fn is_finite(&self) -> bool {
-        self.tail.is_finite() && self.logits.iter().all(|logit| logit.is_finite())
-    }
-
-    /// The `k` highest of `logits`, of equal ones those with the lowest ids, and what is left at `temperature`.
+    /// The `k` highest of `logits`, of equal ones those with the lowest ids, and what is left at `temperature`. Nothing that is finite
+    /// is kept of logits that are not.
     fn of(logits: &[f32], k: usize, temperature: f32) -> Self {
-        let (mut kept, others) = split(logits, k.min(logits.len()));
-        kept.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
-        let highest = logits[kept[0] as usize];
-        let mass = |tokens: &[u32]| {
-            let exponential =
-                |&token: &u32| f64::from((logits[token as usize] - highest) / temperature).exp();
-            // From 0: an empty `sum` is −0.
-            tokens.iter().map(exponential).fold(0.0, |sum, term| sum + term)
-        };
-        let (top, others) = (mass(&kept), mass(&others));
-        Self {
-            logits: kept.iter().map(|&token| logits[token as usize]).collect(),
-            tokens: kept,
-            tail: (others / (top + others)) as f32,
+        if !are_finite(logits) {
+            return Self { tokens: Vec::new(), logits: Vec::new(), tail: f32::NAN };
         }
+        let tokens = highest(logits, k.min(logits.len()));
+        let kept: Vec<f32> = tokens.iter().map(|&token| logits[token as usize]).collect();
+        let mut others = logits.to_vec();
+        for &token in &tokens {
+            others[token as usize] = f32::NEG_INFINITY;
+        }
+        // What is left is added up by itself: as a difference of two sums it would be lost where it is small.
+        let [top, others] =
+            [kept.as_slice(), &others].map(|some| exponential_mass(some, kept[0], temperature.recip()));
+        Self { tokens, logits: kept, tail: (others / (top + others)) as f32 }
     }
 }
 
-/// The tokens of the `k` highest of `logits`, of equal ones those with the lowest ids, and all others; both by their ids.
-fn split(logits: &[f32], k: usize) -> (Vec<u32>, Vec<u32>) {
-    let mut values = logits.to_vec();
-    let (_, &mut least, _) = values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
-    let above = logits.iter().filter(|value| value.total_cmp(&least).is_gt()).count();
-    let mut equal = k - above;
-    (0..logits.len() as u32).partition(|&token| match logits[token as usize].total_cmp(&least) {
-        Ordering::Greater => true,
-        Ordering::Equal if equal > 0 => {
-            equal -= 1;
-            true
-        }
-        _ => false,
-    })
+/// All of them are looked at, which takes no branches.
+fn are_finite(logits: &[f32]) -> bool {
+    logits.iter().fold(true, |are_finite, logit| are_finite & logit.is_finite())
+}
+
+/// The tokens of the `k` highest of `logits`, the highest first, of equal ones those with the lowest ids.
+fn highest(logits: &[f32], k: usize) -> Vec<u32> {
+    let order = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    // The k-th highest of some is not above that of all, and few of the others are as high.
+    let mut some = logits[..logits.len().min(SAMPLE.max(4 * k))].to_vec();
+    let (_, &mut bound, _) = some.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+    let mut tokens: Vec<u32> =
+        (0..).zip(logits).filter(|(_, logit)| **logit >= bound).map(|(token, _)| token).collect();
+    if tokens.len() > k {
+        tokens.select_nth_unstable_by(k - 1, order);
+        tokens.truncate(k);
+    }
+    tokens.sort_unstable_by(order);
+    tokens
 }
 
 impl From<Vec<Kept>> for OfRow {
@@ -213,6 +216,7 @@ mod tests {
     use burn::tensor::Device;
     use entromask_artifact::{Kind, Recipe, Workbench, tool};
     use entromask_encoder::{EncoderConfig, MaskedLm};
+    use entromask_random::{keyed, open_unit};
     use serde_json::json;
 
     use super::*;
@@ -271,13 +275,50 @@ mod tests {
     }
 
     #[test]
+    fn the_highest_of_many_are_those_that_sorting_finds() {
+        for (n, values) in [(50_000, 1e9), (50_000, 300.0), (4_100, 1e9), (64, 5.0)] {
+            let mut rng = keyed(1, "logits", n, 0);
+            let logits: Vec<f32> =
+                (0..n).map(|_| (open_unit(&mut rng) * values).floor() as f32 - 7.0).collect();
+            let mut sorted: Vec<u32> = (0..n as u32).collect();
+            sorted.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
+            for k in [1, 2, 64] {
+                assert_eq!(highest(&logits, k), sorted[..k], "{k} of {n}");
+            }
+            let kept = Kept::of(&logits, 64, 2.0);
+            let mass = |tokens: &[u32]| -> f64 {
+                tokens
+                    .iter()
+                    .map(|&token| {
+                        (f64::from(logits[token as usize] - logits[sorted[0] as usize]) / 2.0).exp()
+                    })
+                    .sum()
+            };
+            let [top, others] = [&sorted[..64], &sorted[64..]].map(mass);
+            assert!(
+                (f64::from(kept.tail) - others / (top + others)).abs() <= 1e-6 * others / (top + others),
+                "{n}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_small_rest_is_weighed_too_and_none_is_nothing() {
+        let logits = [0.0, -20.0, -21.0, f32::NAN];
+        let kept = Kept::of(&logits[..3], 1, 1.0);
+        let expected = (-20f64).exp() + (-21f64).exp();
+        assert!((f64::from(kept.tail) / expected - 1.0).abs() < 1e-6, "{}", kept.tail);
+        assert!(Kept::of(&logits, 1, 1.0).tail.is_nan());
+    }
+
+    #[test]
     fn the_highest_are_kept_and_the_rest_is_weighed() {
         // e⁰ + e¹ + e² + e¹ at temperature 2 of logits 0, 2, 4, 2.
         let kept = Kept::of(&[0.0, 2.0, 4.0, 2.0], 2, 2.0);
         assert_eq!((kept.tokens, kept.logits), (vec![2, 1], vec![4.0, 2.0]), "of equal ones the first");
         let e = |x: f64| x.exp();
         let expected = (e(0.0) + e(1.0)) / (e(0.0) + 2.0 * e(1.0) + e(2.0));
-        assert!((f64::from(kept.tail) - expected).abs() < 1e-7);
+        assert!((f64::from(kept.tail) - expected).abs() < 3e-7);
         let all = Kept::of(&[0.0, 2.0, 4.0, 2.0], 9, 2.0);
         assert_eq!((all.tokens, all.tail.to_bits()), (vec![2, 1, 3, 0], 0));
     }
