@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use entromask_artifact::{Recipe, Remains, Status, status};
+use entromask_artifact::{Kind, Recipe, Remains, Status, status};
 use fs_err as fs;
 use serde_json::json;
 
@@ -49,7 +49,12 @@ pub fn plan(
 
 fn differences(out: &Path, recipe: &Recipe) -> anyhow::Result<Vec<String>> {
     let resumed = Remains::of(out, &recipe.key());
-    let resumed = resumed.map(|remains| format!("goes on with a run that was interrupted{remains}"));
+    let resumed = resumed.map(|remains| match (recipe.kind, remains) {
+        (Kind::Model, Remains::Begun) => {
+            "begins anew: the run that was interrupted came to no checkpoint".to_owned()
+        }
+        _ => format!("goes on with a run that was interrupted{remains}"),
+    });
     Ok(match status(out, recipe)? {
         Status::UpToDate(_) => vec![],
         Status::Missing => vec![resumed.unwrap_or_else(|| "there is none yet".into())],
@@ -77,8 +82,6 @@ fn normalized(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use entromask_artifact::Kind;
-
     use super::*;
 
     #[test]

@@ -83,19 +83,21 @@ impl MaskedLm {
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
-        let mut origin = EncoderConfig::from_pretrained(dir)?;
-        let stored = Stored::open(dir, &origin)?;
-        if inherit.fresh_head {
-            // A decoder of its own would be lost with the head.
-            origin.tie_word_embeddings = config.tie_word_embeddings;
-        } else {
-            stored.require_mlm_head(&name(&origin, "head/dense/weight"))?;
-            origin.tie_word_embeddings &= !owns_decoder(&stored, &origin)?;
-        }
+        let (stored, origin) = open_to_inherit(dir, config, inherit)?;
         let head = inherit.fresh_head.then(|| Drawn::new(config, seed));
         let source = Layers { stored, origin: &origin, config, chosen: inherit.layers.as_deref(), head };
         source.check()?;
         checkpoint::fill(Self::blank(config, device), config, source)
+    }
+
+    /// Whether [`init_from`](Self::init_from) would find weights in `dir`, as far as shapes and names of its tensors tell.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`init_from`](Self::init_from).
+    pub fn check_init(dir: &Path, config: &EncoderConfig, inherit: &Inheritance) -> Result<()> {
+        let (stored, origin) = open_to_inherit(dir, config, inherit)?;
+        Layers { stored, origin: &origin, config, chosen: inherit.layers.as_deref(), head: None }.check()
     }
 
     /// Whether [`from_pretrained`](Self::from_pretrained) would find a model in `dir`, as far as names and shapes of its tensors tell.
@@ -236,6 +238,24 @@ impl MlmHead {
             products: Products::default(),
         }
     }
+}
+
+/// The tensors in `dir` and the shape of the model that they are of, for one of the shape `config`.
+fn open_to_inherit(
+    dir: &Path,
+    config: &EncoderConfig,
+    inherit: &Inheritance,
+) -> Result<(Stored, EncoderConfig)> {
+    let mut origin = EncoderConfig::from_pretrained(dir)?;
+    let stored = Stored::open(dir, &origin)?;
+    if inherit.fresh_head {
+        // A decoder of its own would be lost with the head.
+        origin.tie_word_embeddings = config.tie_word_embeddings;
+    } else {
+        stored.require_mlm_head(&name(&origin, "head/dense/weight"))?;
+        origin.tie_word_embeddings &= !owns_decoder(&stored, &origin)?;
+    }
+    Ok((stored, origin))
 }
 
 /// Whether the decoder differs from the word embeddings.

@@ -83,13 +83,12 @@ impl Begin {
     fn after(job: &Job, folder: &Path, metrics: &Path, device: &Device) -> Result<Self> {
         let manifest = job.earlier.as_ref().expect("loaded for this start");
         manifest.verify(folder)?;
-        let state = folder.join("state").join(manifest.short_key()).join("final");
-        let text = fs::read_to_string(state.join(COUNTERS))
-            .map_err(|error| Fault::input(error.to_string()).remedy("train the round before again"))?;
-        let earlier: Counters = serde_json::from_str(&text).context("counters of the round before")?;
+        let state = state_of(folder, manifest);
+        let earlier = counters_in(&state)?;
         check_order(job, (folder, manifest), &earlier)?;
+        check_shape(job, folder)?;
         remarks::of_another_schedule(job, manifest);
-        let model = load_student(job, folder, device)?;
+        let (model, _) = MaskedLm::from_pretrained(folder, device)?;
         let optimizer = Optimizer::load(job.config.optimizer(), &state.join(OPTIMIZER))?;
         fs::copy(folder.join("metrics.jsonl"), metrics)?;
         let logged = Some(earlier.step);
@@ -134,6 +133,34 @@ impl Teacher {
     }
 }
 
+/// Looks whether the weights that `job` begins with are of its shape, and the round before is the one before it, as far as can be told
+/// without reading them.
+///
+/// # Errors
+/// A [`Fault`] that names the model and the remedy.
+pub(crate) fn check(job: &Job) -> Result<()> {
+    match &job.paths.start {
+        Start::Random => Ok(()),
+        Start::Init(folder) => MaskedLm::check_init(folder, &job.student, &(&job.config.init).into()),
+        Start::Continue(folder) => {
+            let manifest = job.earlier.as_ref().expect("loaded for this start");
+            check_order(job, (folder, manifest), &counters_in(&state_of(folder, manifest))?)?;
+            check_shape(job, folder)
+        }
+    }
+}
+
+/// Where a model of the pipeline has what another round needs.
+fn state_of(folder: &Path, manifest: &Manifest) -> PathBuf {
+    folder.join("state").join(manifest.short_key()).join("final")
+}
+
+fn counters_in(state: &Path) -> Result<Counters> {
+    let text = fs::read_to_string(state.join(COUNTERS))
+        .map_err(|error| Fault::input(error.to_string()).remedy("train the round before again"))?;
+    serde_json::from_str(&text).context("counters of the round before")
+}
+
 fn check_order(job: &Job, (folder, manifest): (&Path, &Manifest), earlier: &Counters) -> Result<()> {
     let (stopped, first, steps) = (earlier.step, job.first_step(), job.plan.steps());
     let own_budget_is_used_up = is_used_up(job.config.budget, earlier, steps);
@@ -165,10 +192,9 @@ fn init(job: &Job, folder: &Path, device: &Device) -> Result<MaskedLm> {
     MaskedLm::init_from(folder, &job.student, &(&job.config.init).into(), job.config.seed, device)
 }
 
-fn load_student(job: &Job, folder: &Path, device: &Device) -> Result<MaskedLm> {
-    let (model, config) = MaskedLm::from_pretrained(folder, device)?;
-    if config == job.student.as_stored()? {
-        return Ok(model);
+fn check_shape(job: &Job, folder: &Path) -> Result<()> {
+    if EncoderConfig::from_pretrained(folder)? == job.student.as_stored()? {
+        return Ok(());
     }
     Err(Fault::usage(format!(
         "{}: its shape is not the one of {}",

@@ -1,10 +1,10 @@
 //! How far training has come.
 
 use anyhow::Result;
-use entromask_fault::Fault;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Budget, Done};
+use crate::diverged::diverged;
 use crate::online::Unspent;
 use crate::validation::Score;
 
@@ -49,6 +49,12 @@ pub(crate) struct Logged {
     pub masks: u64,
 }
 
+/// What is only high may come down again.
+const GOES_ON: &str = "; run.divergence = 0 goes on";
+
+/// Steps of a run after which its running mean says something.
+pub(crate) const FIRST_STEPS: u64 = 20;
+
 /// Weight of one step in the running mean of the cross-entropy.
 const SMOOTHING: f64 = 0.05;
 
@@ -67,7 +73,7 @@ impl Counters {
     /// Counts a step with the loss `loss` and the cross-entropy `ce`.
     ///
     /// # Errors
-    /// A [`Fault`] of class failed if the running mean of `ce` is above `most` nats: worse than guessing.
+    /// A fault of class failed if the running mean of `ce` is above `most` nats: worse than guessing.
     pub(crate) fn count_loss(&mut self, loss: f64, ce: f64, most: Option<f64>) -> Result<()> {
         self.recent.0 += loss;
         self.recent.1 += 1;
@@ -76,7 +82,8 @@ impl Counters {
         match most.filter(|most| smooth > *most) {
             None => Ok(()),
             Some(most) => {
-                Err(diverged(&format!("the cross-entropy is {smooth:.2} nats on average, above {most:.2}")))
+                let found = format!("the cross-entropy is {smooth:.2} nats on average, above {most:.2}");
+                Err(diverged(&found, GOES_ON))
             }
         }
     }
@@ -84,17 +91,17 @@ impl Counters {
     /// Takes a validation in. True if it is the best one so far.
     ///
     /// # Errors
-    /// A [`Fault`] of class failed if its loss is not finite, or more than `rise` nats above the lowest.
+    /// A fault of class failed if its loss is not finite, or more than `rise` nats above the lowest.
     pub(crate) fn count_validation(&mut self, score: Score, rise: Option<f64>) -> Result<bool> {
         if !score.loss.is_finite() {
-            return Err(diverged(&format!("the validation loss is {}", score.loss)));
+            return Err(diverged(&format!("the validation loss is {}", score.loss), ""));
         }
         if let (Some((lowest, step)), Some(rise)) = (self.best, rise)
             && score.loss > lowest + rise
         {
             let found =
                 format!("the validation loss is {:.4}, at step {step} it was {lowest:.4}", score.loss);
-            return Err(diverged(&found));
+            return Err(diverged(&found, GOES_ON));
         }
         self.valid = Some(score);
         let (sum, steps) = std::mem::take(&mut self.recent);
@@ -107,12 +114,6 @@ impl Counters {
         }
         Ok(better)
     }
-}
-
-fn diverged(found: &str) -> anyhow::Error {
-    Fault::failed(format!("training diverged: {found}"))
-        .remedy("lower lr or lengthen warmup; run.divergence = 0 goes on")
-        .into()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod card;
 mod config;
 mod counters;
 mod data;
+mod diverged;
 mod finite;
 #[cfg(test)]
 #[path = "../tests/fixture/mod.rs"]
@@ -33,7 +34,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use entromask_artifact::{Begun, Manifest, Recipe, Status, Workbench, is_artifact, status, tool};
+use entromask_artifact::{Begun, Manifest, Status, Workbench, is_artifact, status, tool};
+use entromask_cli::CommonArgs;
 use entromask_encoder::{EncoderConfig, MaskedLm};
 use serde::Serialize;
 
@@ -108,7 +110,7 @@ fn make(job: &Job, compute: Compute) -> Result<Report> {
 ///
 /// # Errors
 /// A [`Fault`](entromask_fault::Fault) that names the key, file or device.
-pub fn check(config: &Config, paths: &Paths, device: &str) -> Result<()> {
+fn check(config: &Config, paths: &Paths, device: &str) -> Result<()> {
     config.check()?;
     job::check_flags(config, paths)?;
     entromask_device::check(device)?;
@@ -131,9 +133,24 @@ fn check_model(dir: &Path, without_head: bool) -> Result<()> {
     }
 }
 
-/// What [`run`] would make, for `--dry-run`.
-pub fn recipe(config: &Config, paths: &Paths, dtype: &str) -> Result<Recipe> {
-    Ok(Job::resolve(config, paths, dtype)?.recipe)
+/// Says what [`run`] would do.
+///
+/// # Errors
+/// Those of [`run`], as far as they can be found without training.
+pub fn dry_run(common: &CommonArgs, config: &Config, paths: &Paths) -> Result<()> {
+    check(config, paths, &common.device)?;
+    let mut found = None;
+    let recipe = || {
+        let job = Job::resolve(config, paths, &common.dtype)?;
+        let recipe = job.recipe.clone();
+        found = Some(job);
+        Ok(recipe)
+    };
+    if entromask_cli::plan(common, &paths.out, &paths.inputs(), recipe)? {
+        entromask_device::check_dtype(&common.device, &common.dtype)?;
+        found.as_ref().map_or(Ok(()), begin::check)?;
+    }
+    Ok(())
 }
 
 impl Report {

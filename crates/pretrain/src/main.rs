@@ -5,8 +5,7 @@ mod args;
 use std::process::ExitCode;
 
 use clap::Parser;
-use entromask_device::check_dtype;
-use entromask_pretrain::{Compute, Config, check, recipe, run};
+use entromask_pretrain::{Compute, Config, dry_run, run};
 
 use args::Args;
 
@@ -20,10 +19,7 @@ fn main() -> ExitCode {
         }
         let paths = args.paths()?;
         if args.common.dry_run {
-            check(&config, &paths, &args.common.device)?;
-            let recipe = || recipe(&config, &paths, &args.common.dtype);
-            let runs = entromask_cli::plan(&args.common, &paths.out, &paths.inputs(), recipe)?;
-            return if runs { check_dtype(&args.common.device, &args.common.dtype) } else { Ok(()) };
+            return dry_run(&args.common, &config, &paths);
         }
         let report =
             run(&config, &paths, Compute { device: &args.common.device, dtype: &args.common.dtype })?;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::config::{Done, Transfer};
 use crate::counters::Counters;
+use crate::diverged::is_divergence;
 use crate::job::Job;
 
 /// Keys of the configuration that decide the learning rate of a step, and where a phase ends.
@@ -68,10 +69,16 @@ pub(crate) fn of_a_failure(error: &anyhow::Error, checkpoints: &Checkpoints) {
     if class_of(error.as_ref()) != Class::Failed {
         return;
     }
-    if let Ok(Some(checkpoint)) = checkpoints.latest::<Counters>() {
+    let Ok(Some(checkpoint)) = checkpoints.latest::<Counters>() else { return };
+    if is_divergence(error) {
         tracing::warn!(
             "the last checkpoint is kept: with another configuration --init {} begins with its weights",
             checkpoint.folder.display()
+        );
+    } else {
+        tracing::warn!(
+            "the checkpoint at step {} is kept: the same command goes on from it",
+            checkpoint.step
         );
     }
 }

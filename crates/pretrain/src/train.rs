@@ -1,7 +1,7 @@
 //! The training loop: resume, step, log, validate, checkpoint.
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use burn::module::Module;
@@ -9,7 +9,7 @@ use entromask_artifact::Workbench;
 use entromask_cli::{Progress, interrupted};
 use entromask_device::Devices;
 use entromask_encoder::MaskedLm;
-use entromask_fault::Fault;
+use entromask_fault::{Class, Fault, class_of};
 use entromask_random::keyed;
 use entromask_training::{Checkpoints, Kept, Optimizer, Schedule};
 use fs_err as fs;
@@ -17,11 +17,12 @@ use rand::Rng;
 
 use crate::begin::{Begin, Teacher};
 use crate::config::{Budget, Done, ObjectiveConfig};
-use crate::counters::{Counters, Logged};
+use crate::counters::{Counters, FIRST_STEPS, Logged};
 use crate::data::{Corpus, Example};
+use crate::diverged::{diverged, is_divergence};
 use crate::finite::is_finite;
 use crate::flops;
-use crate::job::Job;
+use crate::job::{Job, Start};
 use crate::journal::{Journal, METRICS, StepRow};
 use crate::online::{Freshness, Now, Online};
 use crate::remarks;
@@ -33,6 +34,9 @@ use crate::validation::Validation;
 pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
 /// The counters of a published model, beside its optimizer.
 pub(crate) const COUNTERS: &str = "counters.json";
+
+/// A checkpoint is written after so long, however few steps that were: what a run that is killed can lose.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A finished run.
 pub(crate) struct Trained {
@@ -75,6 +79,8 @@ struct Trainer<'a> {
     progress: Progress,
     /// When the seconds of a budget were last counted.
     clock: Instant,
+    /// When the last checkpoint was written, or the run began.
+    saved: Instant,
     /// Where the horizon stood before the last step of this process.
     before_last_step: Option<Done>,
 }
@@ -120,6 +126,7 @@ impl<'a> Trainer<'a> {
             journal,
             progress,
             clock: Instant::now(),
+            saved: Instant::now(),
             before_last_step: None,
         })
     }
@@ -133,14 +140,15 @@ impl<'a> Trainer<'a> {
         tracing::info!("entromask-pretrain {} on {devices} ({threads})", env!("CARGO_PKG_VERSION"));
         tracing::debug!("config {}", job.recipe.config);
         tracing::info!(
-            "{} parameters; epochs {}..{} of {}, {} tokens each; step {} of {}",
+            "{} parameters; epochs {}..{} of {}, {} tokens each; step {} of {}{}",
             self.model().num_params(),
             span.first_epoch,
             span.end_epoch(),
             job.config.epochs,
             job.facts.tokens,
             self.counters.step,
-            job.end_step()
+            job.end_step(),
+            job.schedule_beyond()
         );
     }
 
@@ -154,10 +162,30 @@ impl<'a> Trainer<'a> {
             let mut batch = rows.batch(plan.size(epoch, rows_done), share)?;
             rows_done += batch.len();
             self.choose_masks(&mut batch)?;
-            self.step(&batch)?;
+            match self.step(&batch) {
+                Err(error) if class_of(error.as_ref()) == Class::Interrupted => {
+                    return Err(self.give_up(error));
+                }
+                outcome => outcome?,
+            }
             self.after_step()?;
         }
         Ok(())
+    }
+
+    /// Keeps what there was before a step that was not made to its end.
+    fn give_up(&mut self, error: anyhow::Error) -> anyhow::Error {
+        self.checkpoint().err().unwrap_or(error)
+    }
+
+    /// Names the teacher where it is its fault.
+    fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.job.paths.teacher.as_ref().or(self.job.paths.targets.as_ref()) {
+            Some(teacher) if class_of(error.as_ref()) == Class::Input => {
+                error.context(teacher.display().to_string())
+            }
+            _ => error,
+        }
     }
 
     fn step(&mut self, batch: &[Example]) -> Result<()> {
@@ -174,8 +202,11 @@ impl<'a> Trainer<'a> {
         let seed = keyed(config.seed, "dropout", self.counters.step, 0).next_u64();
         self.shards.device().seed(seed);
         let entropies = self.online.as_ref().is_some_and(Online::learns);
-        let task = Task { objective: &objective, rows: config.micro_batch, entropies, seed };
-        let StepOutput { losses, gradients, entropies } = self.shards.learn(batch, task)?;
+        // Masks that were chosen for a step are counted: it is made to its end.
+        let stops = self.online.is_none();
+        let task = Task { objective: &objective, rows: config.micro_batch, entropies, seed, stops };
+        let StepOutput { losses, gradients, entropies } =
+            self.shards.learn(batch, task).map_err(|error| self.blame(error))?;
         let rate = self.schedule.between(done.at, self.after(done, tokens));
         let mut row = self.row(&losses, &objective, (tokens, rate));
         let now = self.now();
@@ -233,7 +264,8 @@ impl<'a> Trainer<'a> {
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         let best = (end || due(self.job.config.validation.every)) && self.validate()?;
         let asked_to_end = interrupted();
-        if end || asked_to_end || due(self.job.config.run.checkpoint_every) {
+        let every = self.job.config.run.checkpoint_every;
+        if end || asked_to_end || due(every) || (every > 0 && self.saved.elapsed() >= PATIENCE) {
             self.checkpoint()?;
             // Only what is written anyway: the result is the last model, and nearly every validation is the best so far.
             if best {
@@ -250,7 +282,10 @@ impl<'a> Trainer<'a> {
     fn validate_at_the_start(&mut self) -> Result<()> {
         let untouched = self.counters.step == self.job.first_step() && self.counters.valid.is_none();
         if untouched && self.job.earlier.is_none() {
-            self.validate()?;
+            self.validate().map_err(|error| match &self.job.paths.start {
+                Start::Init(model) if is_divergence(&error) => broken(model),
+                _ => error,
+            })?;
         }
         Ok(())
     }
@@ -276,9 +311,7 @@ impl<'a> Trainer<'a> {
         self.online.as_ref().map_or(Ok(()), Online::sync)?;
         let model = self.model();
         if !is_finite(model) {
-            return Err(Fault::failed("training diverged: a weight is no longer a number")
-                .remedy("lower lr or lengthen warmup")
-                .into());
+            return Err(diverged("a weight is no longer a number", ""));
         }
         let masks = self.online.as_ref().map_or(0, Online::rows);
         let logged = Some(Logged { metrics: self.journal.rows(), masks });
@@ -289,6 +322,7 @@ impl<'a> Trainer<'a> {
             self.online.as_ref().map_or(Ok(()), |online| online.save(folder))
         })?;
         tracing::debug!("checkpoint at step {}", counters.step);
+        self.saved = Instant::now();
         self.pause(began);
         Ok(())
     }
@@ -349,10 +383,19 @@ impl<'a> Trainer<'a> {
         self.clock += began.elapsed();
     }
 
-    /// The running mean of the cross-entropy above which a run has diverged: worse than guessing, ln V.
+    /// The running mean of the cross-entropy above which a run has diverged: worse than guessing, ln V. The weights that a run
+    /// begins with may be for something else, and its first step says little.
     fn most_cross_entropy(&self) -> Option<f64> {
         let rise = self.job.config.run.divergence;
         let guessing = (self.job.student.vocab_size as f64).ln();
-        (rise > 0.0 && self.job.config.objective.ce > 0.0).then_some(guessing + rise)
+        let is_late = self.counters.step >= self.job.first_step() + FIRST_STEPS;
+        (rise > 0.0 && self.job.config.objective.ce > 0.0 && is_late).then_some(guessing + rise)
     }
+}
+
+/// Nothing was trained yet.
+fn broken(model: &Path) -> anyhow::Error {
+    Fault::input(format!("{}: its validation loss is no number", model.display()))
+        .remedy("begin with another model, or look whether its file is damaged")
+        .into()
 }

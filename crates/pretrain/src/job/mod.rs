@@ -213,6 +213,15 @@ impl Job {
         self.plan.first_step(self.span.first_epoch)
     }
 
+    /// What a schedule that goes on behind this run adds to the number of its last step; nothing of others.
+    pub(crate) fn schedule_beyond(&self) -> String {
+        let (end, all) = (self.end_step(), self.plan.steps());
+        match self.config.budget {
+            None if end < all => format!(", of a schedule of {all} (epochs = {})", self.config.epochs),
+            _ => String::new(),
+        }
+    }
+
     /// The step after the last.
     pub(crate) fn end_step(&self) -> u64 {
         self.plan.first_step(self.span.end_epoch())

@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
+use entromask_cli::check_interrupt;
 use entromask_encoder::{Dropout, EncoderConfig, Filling, Lanes, MaskedLm};
 use entromask_training::Gradients;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -58,6 +59,8 @@ pub(crate) struct Task<'a> {
     pub entropies: bool,
     /// What decides what is dropped.
     pub seed: u64,
+    /// Whether who asks to stop need not wait for all of it.
+    pub stops: bool,
 }
 
 /// What a batch, or a shard of one, teaches.
@@ -187,6 +190,10 @@ impl Replica {
         let filling = Filling::of(&self.config, entromask_device::is_cpu(&self.device));
         let mut sum = None;
         for part in shard.chunks(task.rows.unwrap_or(shard.len()).max(1)) {
+            // A batch of many parts may take minutes, and who asks to stop may not wait that long.
+            if task.stops {
+                check_interrupt()?;
+            }
             let dropout = Dropout { seed: task.seed, first_row };
             first_row += part.len();
             let (objective, device, body) = (task.objective, &self.device, body.as_ref());

@@ -77,7 +77,7 @@ fn shards_add_up_to_the_batch() {
             let config = config().with_dropout(if on_host { 0.2 } else { 0.0 });
             let learn = |n: usize, rows: Option<usize>| {
                 let taught = objective.needs_teacher();
-                let task = Task { objective, rows, entropies: true, seed: 1 };
+                let task = Task { objective, rows, entropies: true, seed: 1, stops: false };
                 student(&config, n, on_host, taught).learn(&batch, task).expect("finite")
             };
             let expected = learn(1, None);
@@ -93,7 +93,7 @@ fn shards_add_up_to_the_batch() {
 fn the_seed_decides_what_is_dropped() {
     let objective = ObjectiveConfig::default();
     let loss = |seed: u64, dropout: f64| {
-        let task = Task { objective: &objective, rows: None, entropies: false, seed };
+        let task = Task { objective: &objective, rows: None, entropies: false, seed, stops: false };
         let mut shards = student(&config().with_dropout(dropout), 1, true, false);
         shards.learn(&batch(), task).expect("finite").losses.total.to_bits()
     };
@@ -108,7 +108,7 @@ fn shards_on_the_device_add_up_to_the_batch_on_the_cpu() {
     let spec = std::env::var("ENTROMASK_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
     let device = entromask_device::open_all(&spec, "f32").expect("opens").all.swap_remove(0);
     let objective = guided(Positions::All);
-    let task = Task { objective: &objective, rows: Some(2), entropies: true, seed: 1 };
+    let task = Task { objective: &objective, rows: Some(2), entropies: true, seed: 1, stops: false };
     let train = |devices: &[Device]| {
         let mut shards = student_on(devices, &config(), true);
         let mut optimizer = Optimizer::new(AdamWConfig::default());
@@ -134,7 +134,7 @@ fn rotary_positions_have_shards_too() {
         ..config()
     };
     let objective = ObjectiveConfig::default();
-    let task = Task { objective: &objective, rows: None, entropies: false, seed: 1 };
+    let task = Task { objective: &objective, rows: None, entropies: false, seed: 1, stops: false };
     let learn = |n, on_host| student(&config, n, on_host, false).learn(&batch(), task).expect("finite");
     let expected = learn(1, false);
     for (n, on_host) in [(1, true), (3, true), (3, false)] {
@@ -160,7 +160,7 @@ fn parameters(model: &MaskedLm) -> Vec<f32> {
 #[test]
 fn all_replicas_have_the_same_weights_after_each_step() {
     let objective = guided(Positions::Masked);
-    let task = Task { objective: &objective, rows: None, entropies: false, seed: 1 };
+    let task = Task { objective: &objective, rows: None, entropies: false, seed: 1, stops: false };
     let train = |n| {
         let mut shards = student(&config(), n, true, true);
         let mut optimizer = Optimizer::new(AdamWConfig::default());
@@ -180,7 +180,7 @@ fn all_replicas_have_the_same_weights_after_each_step() {
 #[test]
 fn a_loss_that_is_not_a_number_on_one_device_stops_all() {
     let objective = ObjectiveConfig { ce: f64::INFINITY, ..ObjectiveConfig::default() };
-    let task = Task { objective: &objective, rows: None, entropies: false, seed: 1 };
+    let task = Task { objective: &objective, rows: None, entropies: false, seed: 1, stops: false };
     let found = student(&config(), 3, true, false).learn(&batch(), task);
     assert!(found.err().expect("not finite").to_string().contains("diverged"));
 }

@@ -22,6 +22,7 @@ use entromask_training::{
 
 use crate::config::{ObjectiveConfig, Positions};
 use crate::data::Example;
+use crate::diverged::diverged;
 use host::Back;
 pub(crate) use host::HostBody;
 use wanted::{States, Wanted};
@@ -103,14 +104,21 @@ impl Losses {
     }
 
     /// # Errors
-    /// A [`Fault`] of class failed if the loss is not finite.
+    /// A [`Fault`] of class failed if the loss is not finite, of class input if that is so because of what the teacher says.
     pub(crate) fn check(&self) -> Result<()> {
         if self.total.is_finite() {
             return Ok(());
         }
-        Err(Fault::failed(format!("training diverged: the loss is {}", self.total))
-            .remedy("lower lr or lengthen warmup")
-            .into())
+        let guidance = [("kd", self.kd), ("cos", self.cos), ("hidden", self.hidden)];
+        match guidance.iter().find(|(_, loss)| !loss.is_finite()) {
+            Some((name, loss)) if self.ce.is_finite() => Err(Fault::input(format!(
+                "the teacher computes what is no number: {name} is {loss}, the cross-entropy {:.2}",
+                self.ce
+            ))
+            .remedy("take another, or look whether its file is damaged")
+            .into()),
+            _ => Err(diverged(&format!("the loss is {}", self.total), "")),
+        }
     }
 }
 
