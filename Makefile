@@ -79,7 +79,7 @@ $(if $(DATA),,$(error DATA= names no folder))
 folder_name = $(subst =,-,$(notdir $(1:%/=%)))-$(shell printf %s '$(abspath $(1))' | sha256sum | cut -c1-8)
 ifneq ($(INIT),)
 $(if $(filter STUDENT,$(given)),$(error INIT=$(INIT) has a shape: leave STUDENT=$(STUDENT) out))
-$(if $(wildcard $(INIT)/config.json),,$(error INIT=$(INIT): no model folder, there is no config.json))
+$(if $(wildcard $(INIT)/config.json),,$(error INIT=$(INIT): no model folder, there is no config.json; `hf download NAME --local-dir FOLDER` makes one))
 override STUDENT := $(call folder_name,$(INIT))
 endif
 $(if $(filter random teacher-mask self-mask kd self-mask-kd,$(RUN)),,\
@@ -234,7 +234,8 @@ $(foreach key,student epochs,$(if $(word 2,$(call teacher_key,$(key))),$(error $
 $(foreach c,$(quoted) :,$(if $(findstring $(c),$(call teacher_key,path)),$(error $(teacher_file): path = $(call teacher_key,path): paths without $(c))))
 $(if $(word 2,$(call teacher_key,path)),$(error $(teacher_file): path = $(call teacher_key,path): paths without blanks only))
 $(if $(filter $(given),TEACHER),$(if $(teacher_file)$(wildcard $(TEACHER)/config.json),,\
-  $(error TEACHER=$(TEACHER): no folder with a config.json, and there is no $(PIPELINES)/teacher/$(TEACHER).toml, but $(call names_in,$(PIPELINES)/teacher/))))
+  $(error TEACHER=$(TEACHER): no folder with a config.json, which `hf download NAME --local-dir FOLDER` makes, and there is no \
+    $(PIPELINES)/teacher/$(TEACHER).toml, but $(call names_in,$(PIPELINES)/teacher/))))
 teacher_student := $(strip $(call teacher_key,student))
 $(if $(teacher_student),$(if $(wildcard $(PIPELINES)/student/$(teacher_student).toml),,$(error $(teacher_file): student = $(teacher_student): \
   there is no $(PIPELINES)/student/$(teacher_student).toml, but $(call names_in,$(PIPELINES)/student/))))

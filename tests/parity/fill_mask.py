@@ -29,10 +29,21 @@ def main() -> None:
         sys.exit(f"{args.model}: the tokenizer has no mask token")
     if len(tokenizer) > model.config.vocab_size:
         sys.exit(f"{args.model}: {len(tokenizer)} tokens, but the model's vocabulary has {model.config.vocab_size}")
+    check_segments(model, tokenizer)
     text = args.text.replace("[MASK]", tokenizer.mask_token) if args.text else DEFAULT.format(mask=tokenizer.mask_token)
     print(text)
     for token, probability in fill(model, tokenizer, text):
         print(f"{token}\t{probability:.6f}")
+
+
+def check_segments(model, tokenizer) -> None:
+    """What the tokenizer makes of a pair, unless told otherwise, is what the model was made for."""
+    pair = tokenizer("one", "other", return_tensors="pt")
+    has_segments = getattr(model.config, "type_vocab_size", 0) > 1
+    if ("token_type_ids" in pair) != has_segments or has_segments and pair["token_type_ids"].max() != 1:
+        sys.exit(f"the tokenizer gives {sorted(pair)}, the model has {'' if has_segments else 'no '}segments")
+    with torch.no_grad():
+        model(**pair)
 
 
 def arguments() -> argparse.Namespace:

@@ -181,8 +181,11 @@ fn check_names(key: &str, names: &[String], known: &[&Task]) -> anyhow::Result<(
         return Err(Fault::usage(format!("`{key}` is empty")).remedy("name at least one task").into());
     }
     for (index, name) in names.iter().enumerate() {
-        if !known.iter().any(|task| task.name == *name) {
-            Task::named(name)?;
+        if !known.iter().any(|task| task.name == *name) && Task::named(name).is_err() {
+            let names: Vec<_> = known.iter().map(|task| task.name.as_str()).collect();
+            return Err(Fault::usage(format!("`{key}`: task `{name}` is unknown"))
+                .remedy(format!("the tasks are {}", names.join(", ")))
+                .into());
         }
         if names[..index].contains(name) {
             return Err(Fault::usage(format!("`{key}` has {name} twice")).remedy("name it once").into());

@@ -88,15 +88,20 @@ fn f1(predictions: &[f32], references: &[f32]) -> f64 {
 fn matthews(predictions: &[f32], references: &[f32]) -> f64 {
     let rows = references.len() as f64;
     let correct = count(predictions, references, |p, r| p == r);
-    let (mut both, mut predicted, mut truth) = (0.0, 0.0, 0.0);
-    for class in 0..classes(predictions).max(classes(references)) {
-        let p = count(predictions, references, |p, _| p == class);
-        let t = count(predictions, references, |_, r| r == class);
-        both += p * t;
-        predicted += p * p;
-        truth += t * t;
+    let classes = classes(predictions).max(classes(references));
+    let [predicted, truth] = [predictions, references].map(|values| counts(values, classes));
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let spread = |counts: &[f64]| rows * rows - product(counts, counts);
+    ratio(correct * rows - product(&predicted, &truth), (spread(&predicted) * spread(&truth)).sqrt())
+}
+
+/// Rows of each class.
+fn counts(values: &[f32], classes: usize) -> Vec<f64> {
+    let mut counts = vec![0.0; classes];
+    for &value in values {
+        counts[value as usize] += 1.0;
     }
-    ratio(correct * rows - both, ((rows * rows - predicted) * (rows * rows - truth)).sqrt())
+    counts
 }
 
 fn pearson(xs: &[f64], ys: &[f64]) -> f64 {

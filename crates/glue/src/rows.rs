@@ -11,6 +11,9 @@ use tokenizers::{EncodeInput, Encoding, PostProcessor, Tokenizer, TruncationPara
 
 use crate::data::{Example, Split};
 
+/// Rows that are tokenized at once.
+const AT_ONCE: usize = 4096;
+
 /// One tokenized row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -107,11 +110,17 @@ impl RowTokenizer {
 
     /// Tokenizes a split on all cores.
     pub fn encode(&self, split: &Split) -> anyhow::Result<Tokenized> {
-        let texts: Vec<_> = split.examples.iter().map(input).collect();
-        let encodings = self.tokenizer.encode_batch(texts, true).map_err(|error| anyhow!(error))?;
+        let (mut rows, mut truncated) = (Vec::with_capacity(split.examples.len()), 0);
+        // What `tokenizers` says of a row takes some kilobytes.
+        for examples in split.examples.chunks(AT_ONCE) {
+            let texts: Vec<_> = examples.iter().map(input).collect();
+            let encodings = self.tokenizer.encode_batch(texts, true).map_err(|error| anyhow!(error))?;
+            truncated += encodings.iter().filter(|encoding| !encoding.get_overflowing().is_empty()).count();
+            rows.extend(encodings.iter().map(row));
+        }
         Ok(Tokenized {
-            truncated: encodings.iter().filter(|encoding| !encoding.get_overflowing().is_empty()).count(),
-            rows: encodings.iter().map(row).collect(),
+            truncated,
+            rows,
             labels: split.labels(),
             skipped: split.skipped,
             official: split.official,

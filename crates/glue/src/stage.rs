@@ -10,6 +10,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use entromask_artifact::{Begun, Cost, Manifest, OutputSpec, Recipe, Shard, Status, Workbench, status, tool};
 use entromask_cli::{Progress, check_interrupt};
+use entromask_fault::{Class, Fault, class_of};
 use entromask_tables::Scores;
 use fs_err as fs;
 use serde_json::{Value, json};
@@ -136,7 +137,20 @@ impl Plan<'_> {
         let runner = Runner { plan: self, bench, device, source, progress, features };
         let done = todo.iter().try_for_each(|unit| runner.run(*unit, &data[&unit.task]));
         progress.finish();
-        done
+        done.map_err(|error| self.explain(error, bench.out(), units))
+    }
+
+    /// Runs are kept whole or not at all.
+    fn explain(&self, error: anyhow::Error, out: &Path, units: &[Unit]) -> anyhow::Error {
+        if class_of(error.as_ref()) != Class::Interrupted {
+            return error;
+        }
+        let kept = units.iter().filter(|unit| self.finished(out, **unit).is_some()).count();
+        let remedy = format!(
+            "run the same command again: {kept} of {} runs are kept, the one that was at work begins anew",
+            units.len()
+        );
+        Fault::interrupted().remedy(remedy).into()
     }
 
     /// Reads and tokenizes the tasks of `units`.

@@ -31,20 +31,20 @@ impl WithSimd for Mass<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         let (vectors, rest) = S::as_simd_f32s(self.logits);
         let (highest, scale) = (simd.splat_f32s(self.highest), simd.splat_f32s(self.scale));
-        let term = |z| {
-            let below = simd.mul_f32s(simd.sub_f32s(z, highest), scale);
-            // In this order, by which x86 keeps what is no number.
-            exp(simd, simd.max_f32s(simd.splat_f32s(LOWEST), below))
-        };
         let mut last = [f32::NEG_INFINITY; MOST_LANES];
         last[..rest.len()].copy_from_slice(rest);
-        let blocks = vectors.chunks(BLOCK).chain([S::as_simd_f32s(&last).0]);
-        blocks
-            .map(|block| {
-                let lanes = block.iter().fold(simd.splat_f32s(0.0), |sum, &z| simd.add_f32s(sum, term(z)));
-                f64::from(simd.reduce_sum_f32s(lanes))
-            })
-            .sum()
+        // Loops, since closures would not be made for the vector unit.
+        let mut sum = 0.0;
+        for block in vectors.chunks(BLOCK).chain([S::as_simd_f32s(&last).0]) {
+            let mut lanes = simd.splat_f32s(0.0);
+            for &z in block {
+                let below = simd.mul_f32s(simd.sub_f32s(z, highest), scale);
+                // In this order, by which x86 keeps what is no number.
+                lanes = simd.add_f32s(lanes, exp(simd, simd.max_f32s(simd.splat_f32s(LOWEST), below)));
+            }
+            sum += f64::from(simd.reduce_sum_f32s(lanes));
+        }
+        sum
     }
 }
 

@@ -1,13 +1,18 @@
 //! Training rows in their order: token parts and masks joined, shuffled, batched.
 
+mod row_tables;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use entromask_artifact::{Manifest, Output, epoch_prefix};
+use entromask_artifact::{Manifest, Output};
 use entromask_fault::Fault;
 use entromask_random::{keyed, open_unit, shuffled};
-use entromask_tables::{Masks, Targets, TokenColumns, Tokens};
+use entromask_tables::{Targets, TokenColumns, Tokens};
 use entromask_training::SoftTargets;
+
+pub(crate) use row_tables::RowTables;
+use row_tables::{LoadedMasks, mismatch};
 
 /// One row as the model sees it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,6 +72,8 @@ pub(crate) struct Corpus {
     soft: Option<RowTables>,
     /// Whether the masks that follow on the first ones are chosen while training runs.
     online: bool,
+    /// Parts whose rows are shuffled together.
+    mix: usize,
     seed: u64,
 }
 
@@ -76,58 +83,21 @@ struct Part {
     rows: usize,
 }
 
-/// An artifact with a table for each token part and epoch.
-#[derive(Clone, Debug)]
-pub(crate) struct RowTables {
-    folder: PathBuf,
-    manifest: Manifest,
-}
-
-impl RowTables {
-    pub(crate) fn new(folder: &Path, manifest: &Manifest) -> Self {
-        Self { folder: folder.into(), manifest: manifest.clone() }
-    }
-
-    /// Path of a table that is what the manifest says.
-    fn path(&self, part: usize, epoch: u64) -> Result<PathBuf> {
-        let output = self.manifest.parts(&epoch_prefix(epoch)).nth(part);
-        let missing = || {
-            let (folder, kind) = (self.folder.display(), self.manifest.kind);
-            Fault::input(format!("{folder}: no {kind} of epoch {epoch} for token part {part}"))
-                .remedy(format!("make {kind} again for these tokens"))
-        };
-        let output = output.ok_or_else(missing)?;
-        output.verify(&self.folder)?;
-        Ok(self.folder.join(&output.file))
-    }
-
-    /// The table for token part `part` in `epoch`, which has to have the rows of `tokens`.
-    fn masks(&self, part: usize, epoch: u64, tokens: &Tokens) -> Result<LoadedMasks> {
-        let path = self.path(part, epoch)?;
-        let masks = Masks::read(&path)?;
-        if masks.row != tokens.row {
-            return Err(mismatch(&path, tokens.rows(), masks.rows()).into());
-        }
-        Ok(LoadedMasks { masks, path })
-    }
-
-    fn targets(&self, part: usize, epoch: u64, masks: &LoadedMasks) -> Result<Targets> {
-        let path = self.path(part, epoch)?;
-        let targets = Targets::read(&path)?;
-        let same = targets.row == masks.masks.row && targets.tail.offsets == masks.masks.positions.offsets;
-        if !same {
-            return Err(mismatch(&path, masks.masks.rows(), targets.row.len()).into());
-        }
-        Ok(targets)
-    }
-}
-
 impl Corpus {
     /// Nothing is read yet: numbers of rows come from the manifests.
     pub(crate) fn new(tokens: (&Path, &Manifest), masks: RowTables, seed: u64) -> Self {
         let part = |output: &Output| Part { file: output.clone(), rows: output.rows.unwrap_or(0) as usize };
         let parts = tokens.1.parts("part").map(part).collect();
-        Self { folder: tokens.0.into(), parts, masks, first_masks: None, soft: None, online: false, seed }
+        Self {
+            folder: tokens.0.into(),
+            parts,
+            masks,
+            first_masks: None,
+            soft: None,
+            online: false,
+            mix: 1,
+            seed,
+        }
     }
 
     /// With masks for the beginning of the run.
@@ -145,20 +115,37 @@ impl Corpus {
         Self { online, ..self }
     }
 
+    /// With the rows of so many parts shuffled together: text from one place is often in one part.
+    pub(crate) fn with_mix(self, mix: usize) -> Self {
+        Self { mix, ..self }
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.parts.iter().map(|part| part.rows).sum()
     }
 
     /// The rows of `epoch` in its order, from row `skip` of that order. Parts that are skipped whole are not read.
     pub(crate) fn epoch(&self, epoch: u64, skip: usize) -> Result<EpochRows<'_>> {
-        let mut order = shuffled(self.parts.len(), &mut keyed(self.seed, "order of parts", 0, epoch));
-        order.reverse();
-        let mut rows = EpochRows { corpus: self, epoch, left: order, part: LoadedPart::default() };
+        let order = shuffled(self.parts.len(), &mut keyed(self.seed, "order of parts", 0, epoch));
+        let mut left: Vec<Vec<usize>> = order.chunks(self.mix).map(<[usize]>::to_vec).collect();
+        left.reverse();
+        let mut rows = EpochRows { corpus: self, epoch, left, parts: Vec::new(), rows: Vec::new() };
         rows.skip(skip)?;
         Ok(rows)
     }
 
-    fn load(&self, index: usize, epoch: u64) -> Result<LoadedPart> {
+    /// The rows of a group of parts in their order, each with the number of its part in the group.
+    fn order(&self, group: &[usize], epoch: u64) -> Vec<(usize, usize)> {
+        let rows: Vec<(usize, usize)> = group
+            .iter()
+            .enumerate()
+            .flat_map(|(place, &part)| (0..self.parts[part].rows).map(move |row| (place, row)))
+            .collect();
+        let order = shuffled(rows.len(), &mut keyed(self.seed, "order of rows", group[0] as u64, epoch));
+        order.into_iter().map(|index| rows[index]).collect()
+    }
+
+    fn load(&self, index: usize) -> Result<LoadedPart> {
         let part = &self.parts[index];
         let columns = TokenColumns { word: self.online, ..TokenColumns::default() };
         part.file.verify(&self.folder)?;
@@ -167,9 +154,7 @@ impl Corpus {
         if tokens.rows() != part.rows {
             return Err(mismatch(&path, part.rows, tokens.rows()).into());
         }
-        let mut order = shuffled(part.rows, &mut keyed(self.seed, "order of rows", index as u64, epoch));
-        order.reverse();
-        Ok(LoadedPart { tokens, index, left: order, ..LoadedPart::default() })
+        Ok(LoadedPart { tokens, index, ..LoadedPart::default() })
     }
 
     /// Whether `row` has the masks of `masks` already, when `share` of the rows have.
@@ -180,19 +165,17 @@ impl Corpus {
     }
 }
 
-fn mismatch(path: &Path, expected: usize, found: usize) -> Fault {
-    Fault::input(format!("{}: expected {expected} rows of the token part, found {found}", path.display()))
-        .remedy("delete the manifest.json beside it and run its stage again")
-}
-
 /// The rows of one epoch that have not been taken yet.
 #[derive(Debug)]
 pub(crate) struct EpochRows<'a> {
     corpus: &'a Corpus,
     epoch: u64,
-    /// Parts to come, the next one last.
-    left: Vec<usize>,
-    part: LoadedPart,
+    /// Groups of parts to come, the next one last.
+    left: Vec<Vec<usize>>,
+    /// The group whose turn it is.
+    parts: Vec<LoadedPart>,
+    /// Its rows to come, the next one last, each with the number of its part in the group.
+    rows: Vec<(usize, usize)>,
 }
 
 #[derive(Debug, Default)]
@@ -202,14 +185,6 @@ struct LoadedPart {
     /// Of the masks and of the first masks, where they were asked for.
     masks: [Option<LoadedMasks>; 2],
     soft: Option<Targets>,
-    /// Rows to come, the next one last.
-    left: Vec<usize>,
-}
-
-#[derive(Debug)]
-struct LoadedMasks {
-    masks: Masks,
-    path: PathBuf,
 }
 
 impl EpochRows<'_> {
@@ -218,30 +193,35 @@ impl EpochRows<'_> {
     pub(crate) fn batch(&mut self, batch_size: usize, share: f64) -> Result<Vec<Example>> {
         let mut batch = Vec::with_capacity(batch_size.min(self.corpus.rows()));
         while batch.len() < batch_size {
-            let Some(row) = self.next_row()? else { break };
-            let changed = self.corpus.has_changed(self.part.tokens.row[row], self.epoch, share);
+            let Some((part, row)) = self.next_row()? else { break };
+            let part = &mut self.parts[part];
+            let changed = self.corpus.has_changed(part.tokens.row[row], self.epoch, share);
             if self.corpus.online && changed {
-                batch.push(self.part.open(row, self.epoch));
+                batch.push(part.open(row, self.epoch));
                 continue;
             }
-            self.part.load_beside(self.corpus, self.epoch, changed)?;
-            let line = self.corpus.online.then(|| self.part.line(row, self.epoch));
-            batch.push(Example { line, ..self.part.example(row, changed)? });
+            part.load_beside(self.corpus, self.epoch, changed)?;
+            let line = self.corpus.online.then(|| part.line(row, self.epoch));
+            batch.push(Example { line, ..part.example(row, changed)? });
         }
         Ok(batch)
     }
 
-    fn next_row(&mut self) -> Result<Option<usize>> {
-        while self.part.left.is_empty() {
-            let Some(index) = self.left.pop() else { return Ok(None) };
-            self.part = self.corpus.load(index, self.epoch)?;
+    fn next_row(&mut self) -> Result<Option<(usize, usize)>> {
+        while self.rows.is_empty() {
+            let Some(group) = self.left.pop() else { return Ok(None) };
+            // Before others are read.
+            self.parts.clear();
+            self.parts = group.iter().map(|&part| self.corpus.load(part)).collect::<Result<_>>()?;
+            self.rows = self.corpus.order(&group, self.epoch);
+            self.rows.reverse();
         }
-        Ok(self.part.left.pop())
+        Ok(self.rows.pop())
     }
 
     fn skip(&mut self, mut rows: usize) -> Result<()> {
-        while let Some(&index) = self.left.last() {
-            let size = self.corpus.parts[index].rows;
+        while let Some(group) = self.left.last() {
+            let size = group.iter().map(|&part| self.corpus.parts[part].rows).sum();
             if rows < size {
                 break;
             }
@@ -359,11 +339,38 @@ mod tests {
     #[test]
     fn a_resumed_epoch_goes_on_where_it_stopped() -> Result<()> {
         let fixture = Fixture::new()?;
-        let corpus = corpus(&fixture, 2)?;
-        let whole = first_tokens(&corpus, 1, 0, 4);
-        for done in 0..=6 {
-            assert_eq!(first_tokens(&corpus, 1, done * 4, 4), whole[done..], "{done}");
+        for mix in 1..4 {
+            let corpus = corpus(&fixture, 2)?.with_mix(mix);
+            let whole = first_tokens(&corpus, 1, 0, 4);
+            for done in 0..=6 {
+                assert_eq!(first_tokens(&corpus, 1, done * 4, 4), whole[done..], "{done} {mix}");
+            }
         }
+        Ok(())
+    }
+
+    /// Rows are numbered through the parts.
+    #[test]
+    fn batches_have_rows_of_all_parts_that_are_mixed() -> Result<()> {
+        let fixture = Fixture::new()?;
+        let sizes: Vec<usize> = corpus(&fixture, 1)?.parts.iter().map(|part| part.rows).collect();
+        let part_of = |row: u32| {
+            let ends = sizes.iter().scan(0, |end, size| {
+                *end += size;
+                Some(*end)
+            });
+            ends.take_while(|end| *end <= row as usize).count()
+        };
+        let changes = |mix: usize| -> Result<usize> {
+            let rows = first_tokens(&corpus(&fixture, 1)?.with_mix(mix), 0, 0, 4).concat();
+            let mut sorted = rows.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..24).collect::<Vec<_>>());
+            Ok(rows.windows(2).filter(|pair| part_of(pair[0]) != part_of(pair[1])).count())
+        };
+        assert_eq!(changes(1)?, sizes.len() - 1, "one part after the other");
+        assert!(changes(sizes.len())? > 2 * sizes.len());
+        assert_eq!(changes(sizes.len())?, changes(99)?);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::train::{COUNTERS, OPTIMIZER, Trained};
 /// Writes the files and the manifest, then removes the checkpoints.
 pub(crate) fn publish(job: &Job, bench: Workbench, trained: &Trained, device: &str) -> Result<Manifest> {
     let mut outputs = write_model(job, &bench, trained)?;
-    tokenizer::write(&bench, &job.paths.tokens, &job.tokens, job.student.max_seq_length())?;
+    tokenizer::write(&bench, &job.paths.tokens, &job.tokens, &job.student)?;
     outputs.extend(tokenizer::FILES.map(OutputSpec::file));
     outputs.extend(write_state(&bench, trained)?);
     for (file, source, log) in

@@ -10,6 +10,12 @@ use crate::counters::Counters;
 use crate::diverged::is_divergence;
 use crate::job::Job;
 
+/// Bytes in memory of a token that is kept of a teacher, while it is read; measured.
+const BYTES_KEPT: f64 = 25.0;
+
+/// GiB of soft targets that are told of.
+const MUCH: f64 = 2.0;
+
 /// Keys of the configuration that decide the learning rate of a step, and where a phase ends.
 const SCHEDULE: [&str; 8] =
     ["epochs", "budget", "lr", "warmup", "decay", "cooldown", "transfer", "mask_transfer"];
@@ -25,6 +31,21 @@ pub(crate) fn of_a_late_start(job: &Job, counters: &Counters) {
              with first_epoch = 0, to go on name the round before with --continue-from",
             job.paths.masks.display(),
             job.span.first_epoch
+        );
+    }
+}
+
+/// What soft targets take in memory follows from how much of them is mixed.
+pub(crate) fn of_soft_targets(job: &Job) {
+    let Some(targets) = &job.extra.targets else { return };
+    let parts = job.tokens.parts("part").count();
+    let positions = targets.stats["positions"].as_f64().unwrap_or(0.0) / job.span.epochs as f64;
+    let kept = targets.config["top_k"].as_f64().unwrap_or(0.0) * BYTES_KEPT;
+    let gib = positions * kept * job.config.mixed(parts) as f64 / parts.max(1) as f64 / f64::from(1 << 30);
+    if gib > MUCH {
+        tracing::warn!(
+            "soft targets of {} of {parts} parts are in memory at once, about {gib:.0} GiB; a lower mix takes less",
+            job.config.mixed(parts)
         );
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use entromask_artifact::{Manifest, Workbench};
+use entromask_encoder::EncoderConfig;
 use entromask_fault::{Fault, unreadable};
 use fs_err as fs;
 use serde_json::{Map, Value, json};
@@ -12,8 +13,13 @@ use serde_json::{Map, Value, json};
 /// Names of the files that [`write`] makes.
 pub(crate) const FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
 
-/// Copies the tokenizer of `tokens` into the model's folder.
-pub(crate) fn write(bench: &Workbench, folder: &Path, tokens: &Manifest, longest: usize) -> Result<()> {
+/// Copies the tokenizer of `tokens`, which lie in `folder`, into the folder of a model of the shape `student`.
+pub(crate) fn write(
+    bench: &Workbench,
+    folder: &Path,
+    tokens: &Manifest,
+    student: &EncoderConfig,
+) -> Result<()> {
     let source = folder.join(FILES[0]);
     let bytes = fs::read(&source)
         .map_err(|error| Fault::input(unreadable(&source, &error)).remedy("tokenize again"))?;
@@ -21,14 +27,22 @@ pub(crate) fn write(bench: &Workbench, folder: &Path, tokens: &Manifest, longest
         .map_err(|error| Fault::input(format!("{}: {error}", source.display())).remedy("tokenize again"))?;
     let special = special_tokens(&tokenizer, &tokens.stats["special"]);
     bench.write_bytes(FILES[0], &bytes)?;
-    bench.write_bytes(FILES[1], &pretty(&tokenizer_config(&special, longest))?)?;
+    bench.write_bytes(FILES[1], &pretty(&tokenizer_config(&special, student))?)?;
     bench.write_bytes(FILES[2], &pretty(&Value::Object(special))?)
 }
 
-fn tokenizer_config(special: &Map<String, Value>, longest: usize) -> Value {
+fn tokenizer_config(special: &Map<String, Value>, student: &EncoderConfig) -> Value {
     let mut config = special.clone();
     config.insert("tokenizer_class".into(), json!("PreTrainedTokenizerFast"));
-    config.insert("model_max_length".into(), json!(longest));
+    config.insert("model_max_length".into(), json!(student.max_seq_length()));
+    // That class does not know the model: some versions of `transformers` give segments to those that have none, others withhold
+    // them from those that do.
+    let inputs: &[&str] = if student.type_vocab_size > 1 {
+        &["input_ids", "token_type_ids", "attention_mask"]
+    } else {
+        &["input_ids", "attention_mask"]
+    };
+    config.insert("model_input_names".into(), json!(inputs));
     config.insert("clean_up_tokenization_spaces".into(), json!(false));
     Value::Object(config)
 }
@@ -65,6 +79,15 @@ mod tests {
             json!({"added_tokens": [{"id": 0, "content": "[PAD]"}, {"id": 103, "content": "[MASK]"}]});
         let special = special_tokens(&tokenizer, &json!({"pad": 0, "mask": 103, "unk": null, "cls": 7}));
         assert_eq!(Value::Object(special), json!({"pad_token": "[PAD]", "mask_token": "[MASK]"}));
+    }
+
+    #[test]
+    fn segments_are_asked_for_where_the_model_has_them() {
+        let inputs = |type_vocab_size| {
+            let student = EncoderConfig { type_vocab_size, ..EncoderConfig::default() };
+            tokenizer_config(&Map::new(), &student)["model_input_names"].as_array().map(Vec::len)
+        };
+        assert_eq!([0, 1, 2].map(inputs), [Some(2), Some(2), Some(3)]);
     }
 
     #[test]

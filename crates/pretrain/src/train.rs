@@ -56,6 +56,7 @@ pub(crate) struct Trained {
 pub(crate) fn train(job: &Job, bench: &Workbench, devices: &Devices, names: &str) -> Result<Trained> {
     let mut trainer = Trainer::open(job, bench, devices)?;
     trainer.announce(names);
+    remarks::of_soft_targets(job);
     trainer.validate_at_the_start()?;
     let corpus = job.corpus();
     while !trainer.has_ended() {

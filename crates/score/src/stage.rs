@@ -184,6 +184,12 @@ fn publish(job: &Job<'_>, total: &Total, paths: &Paths, bench: Workbench, device
         return Err(error);
     }
     let manifest = bench.publish(outputs, stats.summary(), cost)?;
+    if let Some(deviation) = stats.flat() {
+        let out = paths.out.display();
+        tracing::warn!(
+            "{out}: entropies hardly differ (standard deviation {deviation:.3} nats): masks by them are as good as random"
+        );
+    }
     if let Some(mean) = stats.worse_than_chance() {
         let model = paths.model.display();
         tracing::warn!(

@@ -14,6 +14,9 @@ const CARRIED: usize = 8;
 /// Bits of an f32 that do not count beyond them: 12 of its significand are left, a resolution of 0.02 %.
 const FAR_BITS: u32 = 11;
 
+/// Entropies with a smaller standard deviation, nats, are flat; `report` draws the line there, too.
+const FLAT: f64 = 0.1;
+
 /// Percentiles that are reported.
 const PERCENTILES: [u64; 9] = [1, 5, 10, 25, 50, 75, 90, 95, 99];
 
@@ -28,6 +31,8 @@ pub(crate) struct Stats {
     scored_rows: u64,
     scored: u64,
     entropy: f64,
+    /// Squares of the entropies.
+    squares: f64,
     surprisal: f64,
     bins: Vec<u64>,
     /// Beyond the bins, by the upper bits of the value, which are in the order of positive values.
@@ -45,6 +50,7 @@ impl Stats {
             scored_rows: 0,
             scored: 0,
             entropy: 0.0,
+            squares: 0.0,
             surprisal: 0.0,
             bins: vec![0; if carried { CARRIED * BINS } else { BINS }],
             far: BTreeMap::new(),
@@ -63,6 +69,7 @@ impl Stats {
             self.count(entropy);
             self.scored += 1;
             self.entropy += entropy;
+            self.squares += entropy * entropy;
         }
     }
 
@@ -84,6 +91,14 @@ impl Stats {
     pub(crate) fn worse_than_chance(&self) -> Option<f64> {
         let mean = self.surprisal / self.scored.max(1) as f64;
         (!self.carried && mean > self.limit).then_some(mean)
+    }
+
+    /// The standard deviation of the entropies in nats, if it is so small that they say next to nothing about which tokens are hard.
+    pub(crate) fn flat(&self) -> Option<f64> {
+        let n = self.scored as f64;
+        let variance = self.squares / n - (self.entropy / n).powi(2);
+        let deviation = variance.max(0.0).sqrt();
+        (self.scored > 1 && deviation < FLAT).then_some(deviation)
     }
 
     /// As stored in the manifest; means and percentiles are null when nothing was scored.
@@ -159,6 +174,23 @@ mod tests {
         close(&summary["max_entropy"], 6.907);
         close(&summary["entropy_percentiles"]["50"], 3.0);
         close(&summary["entropy_percentiles"]["99"], 5.94);
+    }
+
+    #[test]
+    fn entropies_are_flat_where_they_hardly_differ() {
+        let found = |values: &[f32]| {
+            let row = Ragged::from_rows([values.iter().copied().map(Some).collect::<Vec<_>>()]);
+            let mut stats = Stats::new(1000, false);
+            stats.add(&Entropies {
+                row: vec![0],
+                entropy: row.clone(),
+                surprisal: row,
+                ..Entropies::default()
+            });
+            stats.flat()
+        };
+        assert_eq!([found(&[]), found(&[6.5]), found(&[6.5, 6.1])], [None; 3]);
+        assert!(found(&[6.5, 6.6]).is_some_and(|deviation| (deviation - 0.05).abs() < 1e-6));
     }
 
     #[test]

@@ -17,9 +17,12 @@ use crate::rarity;
 use crate::report::{Overlap, PartFacts, Tally};
 use crate::sources::Sources;
 use entromask_policy::Config;
-use entromask_policy::config::Scope;
+use entromask_policy::config::{Scope, Spread};
 use entromask_policy::policies::Basis;
 use entromask_policy::{Choice, Row, Selector};
+
+/// Tokens of a word that is long for most vocabularies.
+const LONG_WORD: usize = 8;
 
 /// Where a run reads and writes.
 #[derive(Clone, Debug)]
@@ -82,6 +85,7 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
         Begun::UpToDate(manifest) => return Ok(report(true, manifest.stats)),
         Begun::Work(bench) => bench,
     };
+    warn_of_long_words(config);
     let tally = Work { sources: &sources, config, bench: &bench }.select_all()?;
     let cost = Cost { tokens: tally.maskable, device: "cpu".into(), ..Cost::default() };
     let outputs = outputs(config, &sources, &bench);
@@ -91,6 +95,16 @@ pub fn run(config: &Config, paths: &Paths) -> anyhow::Result<Report> {
     }
     let manifest = bench.publish(outputs, stats, cost)?;
     Ok(report(false, manifest.stats))
+}
+
+/// A spread has no room for words that are longer than it allows, which are the rare ones.
+fn warn_of_long_words(config: &Config) {
+    let limit = config.whole_word.and(config.spread.as_ref()).map(Spread::limit);
+    if let Some(limit) = limit.filter(|limit| *limit < LONG_WORD) {
+        tracing::warn!(
+            "words of more than {limit} tokens are never masked: whole_word with this spread has no room for them"
+        );
+    }
 }
 
 /// Says what [`run`] would do.

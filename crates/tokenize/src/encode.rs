@@ -288,7 +288,10 @@ fn tokenizer_file(path: &Path) -> anyhow::Result<PathBuf> {
         return Ok(file);
     }
     Err(Fault::input(format!("{}: no such file", file.display()))
-        .remedy("check `tokenizer` in the corpus config; it is relative to the working folder")
+        .remedy(
+            "check `tokenizer` in the corpus config: a tokenizer.json or a folder with one, relative to the working folder; \
+             data/tokenizers has some, and `hf download NAME --local-dir FOLDER` gets others",
+        )
         .into())
 }
 

@@ -1,14 +1,13 @@
 //! The metrics log: one JSON object a line, each with the `step` it belongs to.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use entromask_fault::Fault;
 use fs_err as fs;
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 /// An append-only log that can be cut back to a checkpoint, so that a resumed run repeats no row and misses none.
 #[derive(Debug)]
@@ -27,6 +26,13 @@ pub struct Kept {
     pub rows: u64,
 }
 
+/// The first rows of a log.
+#[derive(Clone, Copy, Debug, Default)]
+struct Extent {
+    rows: u64,
+    bytes: u64,
+}
+
 impl MetricsLog {
     /// Opens the log at `path` with the rows that are to be kept; `None` starts an empty one.
     ///
@@ -36,15 +42,11 @@ impl MetricsLog {
     /// A [`Fault`] of class input if rows to be kept are missing, or come after a line that is damaged. Then the file stays
     /// as it is.
     pub fn open(path: &Path, kept: Option<Kept>) -> anyhow::Result<Self> {
-        let text = kept.map_or(Ok(String::new()), |kept| kept.read(path))?;
-        let beside = path.with_extension("tmp");
-        let mut file = fs::File::create(&beside)?;
-        file.write_all(text.as_bytes())?;
-        // Else a crash could leave an empty file in the place of the old one.
+        let Extent { rows, bytes } = kept.map_or(Ok(Extent::default()), |kept| kept.find(path))?;
+        let file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+        file.set_len(bytes)?;
         file.sync_all()?;
-        fs::rename(&beside, path)?;
-        let file = fs::OpenOptions::new().append(true).open(path)?.into_parts().0;
-        Ok(Self { path: path.into(), file, rows: text.lines().count() as u64 })
+        Ok(Self { path: path.into(), file: file.into_parts().0, rows })
     }
 
     /// Adds `row`, which must be a JSON object with a `step`, as one line.
@@ -68,24 +70,34 @@ impl MetricsLog {
 }
 
 impl Kept {
-    /// These rows of the log at `path`.
-    fn read(self, path: &Path) -> anyhow::Result<String> {
-        let text = match fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            other => other?,
+    /// How much of the log at `path` these rows are. It may be large: masks that were chosen while training ran are a line a row.
+    fn find(self, path: &Path) -> anyhow::Result<Extent> {
+        let mut found = Extent::default();
+        let (mut line, mut bytes, mut lines, mut other) = (Vec::new(), 0, 0, None);
+        let mut file = match fs::File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.check(path, found),
+            file => BufReader::new(file?),
         };
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.split_inclusive('\n').collect();
-        let belongs = |line: &&str| step(line).is_some_and(|step| step <= self.last);
-        let end = lines.iter().rposition(belongs).map_or(0, |index| index + 1);
-        match lines[..end].iter().position(|line| !belongs(line)) {
-            Some(index) => Err(damaged(path, index + 1).into()),
-            None if (end as u64) < self.rows => Err(self.missing(path, end).into()),
-            None => Ok(lines[..end].concat()),
+        while file.read_until(b'\n', &mut line)? > 0 {
+            (bytes, lines) = (bytes + line.len() as u64, lines + 1);
+            if step(&line).is_some_and(|step| step <= self.last) {
+                if let Some(other) = other {
+                    return Err(damaged(path, other).into());
+                }
+                found = Extent { rows: lines, bytes };
+            } else {
+                other = other.or(Some(lines));
+            }
+            line.clear();
         }
+        self.check(path, found)
     }
 
-    fn missing(self, path: &Path, found: usize) -> Fault {
+    fn check(self, path: &Path, found: Extent) -> anyhow::Result<Extent> {
+        if found.rows < self.rows { Err(self.missing(path, found.rows).into()) } else { Ok(found) }
+    }
+
+    fn missing(self, path: &Path, found: u64) -> Fault {
         let Self { last, rows } = self;
         Fault::input(format!(
             "{}: has {found} rows up to step {last}, whose checkpoint was written with {rows}",
@@ -95,11 +107,19 @@ impl Kept {
     }
 }
 
-fn step(line: &str) -> Option<u64> {
-    serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64()
+/// The step of a whole line.
+fn step(line: &[u8]) -> Option<u64> {
+    let row: Row = serde_json::from_slice(line.strip_suffix(b"\n")?).ok()?;
+    Some(row.step)
 }
 
-fn damaged(path: &Path, line: usize) -> Fault {
+/// What every row has.
+#[derive(Deserialize)]
+struct Row {
+    step: u64,
+}
+
+fn damaged(path: &Path, line: u64) -> Fault {
     Fault::input(format!("{}: line {line} is damaged, and rows of the run come after it", path.display()))
         .remedy(remedy(path))
 }
@@ -110,7 +130,7 @@ fn remedy(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

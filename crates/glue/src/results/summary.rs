@@ -1,5 +1,7 @@
 //! The summary over tasks and seeds.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Parameters, RunResult, SplitFacts};
@@ -91,15 +93,19 @@ impl Estimate {
 }
 
 impl TaskSummary {
-    /// The runs of one task: for each recipe one per seed. The recipe with the highest choice is reported, the first of
-    /// several.
+    /// The runs of one task: for each recipe one per seed. The recipe with the highest choice is reported; of several, as where small
+    /// models give one answer to all rows, the one that has learned its training rows best.
     fn new(recipes: &[Vec<RunResult>]) -> Self {
         let tried: Vec<_> = recipes.iter().map(|runs| Tried::new(runs)).collect();
-        let better =
-            |best: usize, index: usize| if tried[index].choice > tried[best].choice { index } else { best };
+        let last_loss = |run: &RunResult| run.train.loss.last().copied().unwrap_or(f64::NAN);
+        let loss = |index: usize| recipes[index].iter().map(last_loss).sum::<f64>();
+        let is_better = |index: usize, best: usize| match tried[index].choice.total_cmp(&tried[best].choice) {
+            Ordering::Equal => loss(index) < loss(best),
+            order => order.is_gt(),
+        };
+        let better = |best: usize, index: usize| if is_better(index, best) { index } else { best };
         let runs = &recipes[(1..recipes.len()).fold(0, better)];
         let first = &runs[0];
-        let last_loss = |run: &RunResult| run.train.loss.last().copied().unwrap_or(f64::NAN);
         let metric = |index: usize| {
             let score = &first.metrics[index];
             Estimate::new(&score.name, score.floor, runs.iter().map(|run| run.metrics[index].value).collect())
@@ -251,5 +257,14 @@ pub(super) mod tests {
         let task = &summary.tasks[0];
         assert_eq!((task.recipe.lr, task.score.mean), (3e-5, 55.0), "not what is best on the reported half");
         assert_eq!(task.tried.iter().map(|tried| tried.choice).collect::<Vec<_>>(), [60.0, 65.0, 65.0]);
+        // Both give one answer to all rows, and one has learned nothing.
+        let recipes = [(1.0, 6.5), (1e-4, 0.7)].map(|(lr, loss)| {
+            let mut result = with(lr, 50.0, 52.7);
+            result.train.loss = vec![loss];
+            vec![result]
+        });
+        let reported = |recipes: Vec<Vec<RunResult>>| Summary::new("c0", None, &[recipes]).tasks[0].recipe.lr;
+        assert!((reported(recipes.to_vec()) - 1e-4).abs() < 1e-12);
+        assert!((reported(recipes.into_iter().rev().collect()) - 1e-4).abs() < 1e-12);
     }
 }

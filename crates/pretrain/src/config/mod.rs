@@ -27,6 +27,9 @@ pub struct Config {
     /// Rows of a forward and backward pass, whose gradients are added up to those of a batch; the whole batch without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
+    /// Parts of the corpus whose rows are shuffled together, and which are in memory meanwhile; one without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mix: Option<usize>,
     /// Smaller batches at the beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ramp: Option<Ramp>,
@@ -146,6 +149,7 @@ impl Default for Config {
             seed: 1,
             batch_size: 32,
             micro_batch: None,
+            mix: None,
             ramp: None,
             epochs: 3,
             budget: None,
@@ -192,6 +196,11 @@ impl Config {
             value["online"]["unknown"] = "drawn".into();
         }
         value
+    }
+
+    /// Parts of a corpus of `parts` whose rows are shuffled together.
+    pub(crate) fn mixed(&self, parts: usize) -> usize {
+        self.mix.unwrap_or(1).min(parts)
     }
 
     pub(crate) fn optimizer(&self) -> OptimizerConfig {

@@ -55,6 +55,7 @@ impl Config {
         let mut rules = vec![
             (self.batch_size > 0, "batch_size", self.batch_size.to_string(), "at least 1"),
             (self.micro_batch != Some(0), "micro_batch", "0".into(), "at least 1"),
+            (self.mix != Some(0), "mix", "0".into(), "at least 1"),
             (epochs, "epochs", self.epochs.to_string(), "from 1 to 65536"),
         ];
         rules.extend(self.budget.map(budget_rule));

@@ -156,6 +156,11 @@ impl Job {
         let mut semantic = config.semantic();
         semantic["student"] = serde_json::to_value(&student)?;
         semantic["dtype"] = json!(dtype);
+        // What there is not cannot be mixed.
+        match config.mixed(tokens.parts("part").count()) {
+            0 | 1 => drop(semantic.as_object_mut().map(|keys| keys.remove("mix"))),
+            mix => semantic["mix"] = json!(mix),
+        }
         if let (Some(earlier), Start::Continue(folder)) = (&earlier, &paths.start) {
             checks::optimizer((folder, earlier), &semantic)?;
         }
@@ -191,6 +196,7 @@ impl Job {
             .with_first_masks(beside(first_masks, &self.extra.first_masks))
             .with_soft(beside(targets, &self.extra.targets))
             .with_online(self.config.online.is_some())
+            .with_mix(self.config.mixed(usize::MAX))
     }
 
     /// The vocabulary as far as masks need it.

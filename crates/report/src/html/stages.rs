@@ -159,8 +159,19 @@ fn recipe(stage: &Stage) -> Recipe {
         content: manifest.content.clone(),
         tool: manifest.tool.to_string(),
         command: command(manifest, &stage.artifact.dir.display().to_string()),
-        config: leaves(&manifest.config),
+        config: named(manifest).into_iter().chain(leaves(&manifest.config)).collect(),
     }
+}
+
+/// What a configuration names by path, and the key has by content.
+fn named(manifest: &Manifest) -> Vec<(String, String)> {
+    let key = |role: &str| match (manifest.kind, role) {
+        (Kind::Tokens, "corpus") => Some("files"),
+        (Kind::Tokens, "tokenizer") => Some("tokenizer"),
+        _ => None,
+    };
+    let pair = |input: &Input| Some((key(&input.role)?.into(), input.path.display().to_string()));
+    manifest.inputs.iter().filter_map(pair).collect()
 }
 
 /// The call that makes the artifact, given its configuration in a file.
