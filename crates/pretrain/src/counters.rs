@@ -70,14 +70,15 @@ impl Counters {
         Done { at, total, tokens: self.tokens }
     }
 
-    /// Counts a step with the loss `loss` and the cross-entropy `ce`.
+    /// Counts a step with the loss `loss` and the cross-entropy `ce`. The running mean begins behind the steps that have no limit.
     ///
     /// # Errors
     /// A fault of class failed if the running mean of `ce` is above `most` nats: worse than guessing.
     pub(crate) fn count_loss(&mut self, loss: f64, ce: f64, most: Option<f64>) -> Result<()> {
         self.recent.0 += loss;
         self.recent.1 += 1;
-        let smooth = self.smooth.map_or(ce, |mean| mean + SMOOTHING * (ce - mean));
+        let before = self.smooth.filter(|_| most.is_some());
+        let smooth = before.map_or(ce, |mean| mean + SMOOTHING * (ce - mean));
         self.smooth = Some(smooth);
         match most.filter(|most| smooth > *most) {
             None => Ok(()),
@@ -152,6 +153,15 @@ mod tests {
         assert!(!counters.clone().count_validation(score(6.0), None)?);
         counters.count_validation(score(f64::NAN), None).expect_err("not a number");
         Ok(())
+    }
+
+    #[test]
+    fn what_a_run_began_with_does_not_end_it_later() -> Result<()> {
+        let mut counters = Counters::default();
+        for ce in [30.0, 20.0, 6.0] {
+            counters.count_loss(ce, ce, None)?;
+        }
+        (0..20).try_for_each(|_| counters.count_loss(6.0, 6.0, Some(12.0)))
     }
 
     #[test]

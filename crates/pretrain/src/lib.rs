@@ -115,8 +115,8 @@ fn check(config: &Config, paths: &Paths, device: &str) -> Result<()> {
     job::check_flags(config, paths)?;
     entromask_device::check(device)?;
     let start = paths.start.model();
-    // The model of the round before may be one that is not there yet.
-    if start != Some(&paths.student) || paths.student.exists() {
+    // The model of the round before may be one that is not there yet, or not finished.
+    if start != Some(&paths.student) || paths.student.join("config.json").is_file() {
         student::check(&paths.student)?;
     }
     let start = start.map(|model| (model, config.init.fresh_head));

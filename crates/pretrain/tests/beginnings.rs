@@ -98,6 +98,17 @@ fn a_dry_run_looks_whether_a_run_can_begin() -> Result<()> {
         "same batch_size",
     )?;
     assert!(plan(&later, &["--continue-from", name]).status()?.success());
+    // A round before that was interrupted has a folder, and no model yet.
+    std::fs::create_dir_all(session.fixture.path("begun/state"))?;
+    std::fs::write(session.fixture.path("begun/.lock"), "")?;
+    std::fs::write(
+        session.fixture.path("pending"),
+        session.fixture.path("begun").display().to_string() + "\n",
+    )?;
+    let mut command = session.command_without_student(&later, "model");
+    command.arg("--dry-run").arg("--continue-from").arg(session.fixture.path("begun"));
+    let output = command.arg("--pending").arg(session.fixture.path("pending")).output()?;
+    assert!(output.status.success(), "{}", stderr(&output));
     session.fixture.file("student.toml", &session::STUDENT.replace("hidden_size = 8", "hidden_size = 16"))?;
     expect_failure(&mut plan(&masks, &["--init", name]), 2, "hidden_size is 8")?;
     expect_failure(&mut plan(&later, &["--continue-from", name]), 2, "its shape is not the one of")
