@@ -98,8 +98,10 @@ impl TaskSummary {
     fn new(recipes: &[Vec<RunResult>]) -> Self {
         let tried: Vec<_> = recipes.iter().map(|runs| Tried::new(runs)).collect();
         let last_loss = |run: &RunResult| run.train.loss.last().copied().unwrap_or(f64::NAN);
-        let loss = |index: usize| recipes[index].iter().map(last_loss).sum::<f64>();
-        let is_better = |index: usize, best: usize| match tried[index].choice.total_cmp(&tried[best].choice) {
+        let known = |value: f64, worst: f64| if value.is_nan() { worst } else { value };
+        let loss = |index: usize| known(recipes[index].iter().map(last_loss).sum(), f64::INFINITY);
+        let choice = |index: usize| known(tried[index].choice, f64::NEG_INFINITY);
+        let is_better = |index: usize, best: usize| match choice(index).total_cmp(&choice(best)) {
             Ordering::Equal => loss(index) < loss(best),
             order => order.is_gt(),
         };
@@ -265,6 +267,8 @@ pub(super) mod tests {
         });
         let reported = |recipes: Vec<Vec<RunResult>>| Summary::new("c0", None, &[recipes]).tasks[0].recipe.lr;
         assert!((reported(recipes.to_vec()) - 1e-4).abs() < 1e-12);
+        let unknown = vec![with(2.0, f64::NAN, 52.7)];
+        assert!((reported(vec![recipes[1].clone(), unknown]) - 1e-4).abs() < 1e-12);
         assert!((reported(recipes.into_iter().rev().collect()) - 1e-4).abs() < 1e-12);
     }
 }
