@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Held while a stage writes. Dropping it lets others in.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _files: Vec<File>,
+    files: Vec<File>,
 }
 
 impl Lock {
@@ -31,7 +31,13 @@ impl Lock {
     pub(crate) fn alone(out: &Path) -> anyhow::Result<Self> {
         let file = create(out, LOCK)?;
         taken(out, || file.try_lock(), "this artifact")?;
-        Ok(Self { _files: vec![file] })
+        Ok(Self { files: vec![file] })
+    }
+
+    /// From now on shards may work on the artifact, too.
+    pub(crate) fn share(self) -> anyhow::Result<Self> {
+        self.files.iter().try_for_each(File::try_lock_shared).context("failed to share a lock")?;
+        Ok(self)
     }
 
     /// Only other shards work on the artifact.
@@ -41,12 +47,12 @@ impl Lock {
         // Only now: who holds the other lock alone may remove this one.
         let own = create(out, &format!("{SHARD}{}", shard.label()))?;
         taken(out, || own.try_lock(), &format!("shard {shard}"))?;
-        Ok(Self { _files: vec![all, own] })
+        Ok(Self { files: vec![all, own] })
     }
 }
 
-/// Whether a process works on the artifact, or on a shard of it.
-pub(crate) fn is_held(out: &Path) -> bool {
+/// Whether a process works on the artifact in `out`, or on a shard of it.
+pub fn is_held(out: &Path) -> bool {
     let lock = File::open(out.join(LOCK));
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }

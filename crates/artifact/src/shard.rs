@@ -133,6 +133,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lent_to_shards_is_nobody_elses() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let lent = open(folder.path())?.lend()?;
+        let shard = open_shard(folder.path(), "1/2")?;
+        assert!(open(folder.path()).is_err(), "a whole run beside a shard");
+        drop(shard);
+        assert!(open(folder.path()).is_err(), "a whole run while shards may come");
+        drop(lent);
+        open(folder.path()).map(drop)
+    }
+
+    #[test]
     fn a_shard_leaves_the_temporary_files_of_others_alone() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join(".tmp-1-of-2-part"), b"")?;

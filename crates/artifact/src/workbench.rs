@@ -34,6 +34,12 @@ pub struct Workbench {
     clock: Clock,
     /// What this process makes, if it is not all.
     shard: Option<Shard>,
+    lock: Lock,
+}
+
+/// An artifact's folder while shards of it are at work, in processes that one has started who has the whole.
+#[derive(Debug)]
+pub struct Lent {
     _lock: Lock,
 }
 
@@ -77,7 +83,12 @@ impl Workbench {
         let (out, key) = (out.to_path_buf(), recipe.key());
         remove_leftovers(&out, &temporary(shard));
         let clock = Clock::start(out.join(note_name(&key, shard)), device);
-        Ok(Self { out, recipe, key, tool, clock, shard, _lock: lock })
+        Ok(Self { out, recipe, key, tool, clock, shard, lock })
+    }
+
+    /// Leaves the artifact to its shards: as long as what it returns lives, nobody works on the whole of it.
+    pub fn lend(self) -> anyhow::Result<Lent> {
+        Ok(Lent { _lock: self.lock.share()? })
     }
 
     /// The artifact's folder.
@@ -216,7 +227,12 @@ impl Workbench {
 
     /// Where checkpoints of this recipe are kept.
     pub fn state_dir(&self) -> PathBuf {
-        self.out.join(STATE).join(self.short_key())
+        self.state_of(self.short_key())
+    }
+
+    /// Where checkpoints of a part are kept that has a short key of its own.
+    pub fn state_of(&self, short_key: &str) -> PathBuf {
+        self.out.join(STATE).join(short_key)
     }
 
     /// Wall-clock seconds spent on this recipe, interrupted and killed runs included (the latter to the second).

@@ -33,6 +33,11 @@ impl StopsWithUs {
         groups().push(leader);
         Self(leader)
     }
+
+    /// Asks the group to end cleanly, as the user has asked this process: once, since whoever is asked twice ends at once.
+    pub fn ask(&self) {
+        end(self.0);
+    }
 }
 
 impl Drop for StopsWithUs {
@@ -83,16 +88,18 @@ fn ask() {
     if asked_before || AT_ONCE.get().is_some() {
         // Perhaps they were not asked yet: the second of two signals stops them at once, a third does no harm.
         for pause in [PAUSE, Duration::ZERO] {
-            for leader in groups().iter().filter_map(|&leader| i32::try_from(leader).ok()) {
-                // Who is gone needs no signal.
-                let _ = killpg(Pid::from_raw(leader), Signal::SIGTERM);
-            }
+            groups().iter().for_each(|&leader| end(leader));
             std::thread::sleep(pause);
         }
         output::remove_unfinished();
         std::process::exit(130);
     }
     tracing::warn!("asked to stop: ending cleanly; ask again to stop at once");
+}
+
+/// Who is gone needs no signal.
+fn end(leader: u32) {
+    let _ = i32::try_from(leader).map(|leader| killpg(Pid::from_raw(leader), Signal::SIGTERM));
 }
 
 /// Whether a process with this `/proc/PID/status` ignores `signal`; no where there is no such file.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use entromask_artifact::{Kind, Recipe, Remains, Status, status};
+use entromask_artifact::{Kind, Recipe, Remains, Status, is_held, status};
 use fs_err as fs;
 use serde_json::json;
 
@@ -48,17 +48,21 @@ pub fn plan(
 }
 
 fn differences(out: &Path, recipe: &Recipe) -> anyhow::Result<Vec<String>> {
-    let resumed = Remains::of(out, &recipe.key());
-    let resumed = resumed.map(|remains| match (recipe.kind, remains) {
-        (Kind::Model, Remains::Begun) => {
-            "begins anew: the run that was interrupted came to no checkpoint".to_owned()
-        }
-        _ => format!("goes on with a run that was interrupted{remains}"),
-    });
+    let resumed =
+        if is_held(out) { Some("another process is at work on it".into()) } else { resumed(out, recipe) };
     Ok(match status(out, recipe)? {
         Status::UpToDate(_) => vec![],
         Status::Missing => vec![resumed.unwrap_or_else(|| "there is none yet".into())],
         Status::Changed(reasons) => reasons.into_iter().chain(resumed).collect(),
+    })
+}
+
+fn resumed(out: &Path, recipe: &Recipe) -> Option<String> {
+    Some(match (recipe.kind, Remains::of(out, &recipe.key())?) {
+        (Kind::Model, Remains::Begun) => {
+            "begins anew: the run that was interrupted came to no checkpoint".to_owned()
+        }
+        (_, remains) => format!("goes on with a run that was interrupted{remains}"),
     })
 }
 
@@ -75,14 +79,30 @@ fn add_pending(common: &CommonArgs, out: &Path) -> anyhow::Result<()> {
     Ok(writeln!(file, "{}", normalized(out).display())?)
 }
 
-/// `data/./x/` and `data/x` are the same folder.
+/// `./data/./x/` and `data/x` are the same folder.
 fn normalized(path: &Path) -> PathBuf {
-    path.components().collect()
+    path.components().filter(|component| *component != Component::CurDir).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use entromask_artifact::{Workbench, tool};
+
     use super::*;
+
+    #[test]
+    fn a_run_at_work_is_not_called_interrupted() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let recipe = || Recipe { kind: Kind::Masks, config: json!({}), inputs: vec![] };
+        let bench = Workbench::open(folder.path(), recipe(), tool("test", "0", &[]))?;
+        bench.write_bytes(&bench.part_name("part", 0), b"x")?;
+        let lent = bench.lend()?;
+        assert_eq!(differences(folder.path(), &recipe())?, ["another process is at work on it"]);
+        drop(lent);
+        let reasons = differences(folder.path(), &recipe())?;
+        assert_eq!(reasons, ["goes on with a run that was interrupted after 1 part"]);
+        Ok(())
+    }
 
     #[test]
     fn what_is_made_anew_is_passed_on_to_later_stages() -> anyhow::Result<()> {
@@ -93,6 +113,8 @@ mod tests {
         plan(&common, &first, &[], || Ok(recipe))?;
         plan(&common, &second, &[&first.join(".")], || anyhow::bail!("must not be asked"))?;
         assert_eq!(read_pending(&common)?, BTreeSet::from([first, second]));
+        // make takes a leading ./ off targets, and leaves it with inputs.
+        assert_eq!(normalized(Path::new("./data/./x/")), normalized(Path::new("data/x")));
         Ok(())
     }
 }

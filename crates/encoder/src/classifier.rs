@@ -94,6 +94,13 @@ impl SequenceClassifier {
         Ok((model.with_labels(labels::read(dir)?), config))
     }
 
+    /// The same model with the weights in `dir`, where [`save_pretrained`](Self::save_pretrained) wrote those of one like it, a
+    /// probe included.
+    pub fn with_weights_in(self, dir: &Path, config: &EncoderConfig) -> Result<Self> {
+        let stored = Stored::open(dir, config)?;
+        checkpoint::fill(self, config, stored)
+    }
+
     /// Writes a folder that `transformers.AutoModelForSequenceClassification` loads; see
     /// [`MaskedLm::save_pretrained`](crate::MaskedLm::save_pretrained).
     pub fn save_pretrained(

@@ -24,6 +24,7 @@ mod finetune;
 mod freezing;
 mod halves;
 mod host;
+mod kept;
 mod labels;
 #[expect(clippy::float_cmp, reason = "classes are whole numbers, and ties and constants are meant exactly")]
 mod metric;
@@ -38,6 +39,7 @@ mod stage;
 mod stop;
 mod submission;
 mod task;
+mod train;
 mod workers;
 
 pub use answers::Answers;

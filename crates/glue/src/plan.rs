@@ -123,7 +123,12 @@ impl<'a> Plan<'a> {
     /// of all that decides the run, and of nothing else, so that runs survive when tasks and seeds are added.
     pub(crate) fn name(&self, unit: Unit) -> String {
         let planned = &self.tasks[unit.task];
-        format!("{}-seed{}-{}", planned.task.name, unit.seed, &self.key(unit)[..8])
+        format!("{}-seed{}-{}", planned.task.name, unit.seed, self.short_key(unit))
+    }
+
+    /// The first digits of the run's own key.
+    pub(crate) fn short_key(&self, unit: Unit) -> String {
+        self.key(unit)[..8].to_owned()
     }
 
     /// Once bf16 was the type of everything, and now it is that of the matrix products.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
 
 use burn::tensor::Device;
 use entromask_artifact::{Begun, Cost, Manifest, OutputSpec, Recipe, Shard, Status, Workbench, status, tool};
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 use crate::config::{Config, Head};
 use crate::features::TaskFeatures;
 use crate::finetune::{FineTune, TaskData};
+use crate::kept::Kept;
 use crate::model::{self, Source};
 use crate::plan::{self, Plan, Unit, result_file};
 use crate::results::{RunResult, Summary};
@@ -60,8 +60,9 @@ pub fn run(job: &Job, out: &Path, hire: Option<&Hire<'_>>) -> anyhow::Result<Sum
     let Begun::Work(mut bench) = begin()? else { return made(out) };
     plan.drop_changed(&bench)?;
     if let Some(hire) = hire {
-        drop(bench);
+        let lent = bench.lend()?;
         workers::run(&plan, out, hire)?;
+        drop(lent);
         let Begun::Work(again) = begin()? else { return made(out) };
         bench = again;
     }
@@ -137,17 +138,19 @@ impl Plan<'_> {
         let runner = Runner { plan: self, bench, device, source, progress, features };
         let done = todo.iter().try_for_each(|unit| runner.run(*unit, &data[&unit.task]));
         progress.finish();
-        done.map_err(|error| self.explain(error, bench.out(), units))
+        done.map_err(|error| self.explain(error, bench, units))
     }
 
-    /// Runs are kept whole or not at all.
-    fn explain(&self, error: anyhow::Error, out: &Path, units: &[Unit]) -> anyhow::Error {
+    /// What an interruption leaves for the next time.
+    fn explain(&self, error: anyhow::Error, bench: &Workbench, units: &[Unit]) -> anyhow::Error {
         if class_of(error.as_ref()) != Class::Interrupted {
             return error;
         }
-        let kept = units.iter().filter(|unit| self.finished(out, **unit).is_some()).count();
+        let kept = units.iter().filter(|unit| self.finished(bench.out(), **unit).is_some()).count();
+        let at_work = units.iter().any(|unit| bench.state_of(&self.short_key(*unit)).exists());
+        let at_work = if at_work { "goes on where it was" } else { "begins anew" };
         let remedy = format!(
-            "run the same command again: {kept} of {} runs are kept, the one that was at work begins anew",
+            "run the same command again: {kept} of {} runs are kept, the one that was at work {at_work}",
             units.len()
         );
         Fault::interrupted().remedy(remedy).into()
@@ -229,7 +232,8 @@ struct Pooled {
 
 impl Runner<'_> {
     fn run(&self, unit: Unit, data: &TaskData) -> anyhow::Result<()> {
-        let (plan, started) = (self.plan, Instant::now());
+        let plan = self.plan;
+        let mut kept = Kept::new(self.bench.state_of(&plan.short_key(unit)));
         let (recipe, out, name) = (plan.recipe_of(unit), self.bench.out(), plan.name(unit));
         let mut source = self.source.with_dropout(recipe.dropout);
         let mut pooled = Pooled { task: unit.task, head: recipe.head, origin: None };
@@ -257,10 +261,11 @@ impl Runner<'_> {
         // What an earlier run has left must not stand beside what this one writes.
         self.bench.remove(&file)?;
         self.bench.remove(&name)?;
-        let result = tuning.run(unit.seed, plan.is_saved(unit).then_some(folder.as_path()))?;
-        let seconds = started.elapsed().as_secs_f64();
+        let result = tuning.run(unit.seed, plan.is_saved(unit).then_some(folder.as_path()), &mut kept)?;
+        let seconds = kept.seconds();
         seconds::note(self.bench, &name, seconds)?;
         self.bench.write_bytes(&file, &to_json(&result)?)?;
+        kept.clear();
         tracing::info!("{}, {seconds:.1} s", line(&result));
         Ok(())
     }

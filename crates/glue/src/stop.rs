@@ -1,10 +1,12 @@
 //! Early stopping.
 
+use serde::{Deserialize, Serialize};
+
 /// Says when to stop: after `patience` epochs in a row that were not better than the best.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Stop {
     patience: u64,
-    best: f64,
+    best: Option<f64>,
     waited: u64,
 }
 
@@ -22,13 +24,13 @@ pub enum Verdict {
 impl Stop {
     /// A stop that has seen no epoch.
     pub fn new(patience: u64) -> Self {
-        Self { patience, best: f64::INFINITY, waited: 0 }
+        Self { patience, best: None, waited: 0 }
     }
 
     /// The verdict about the next epoch, whose loss is `loss`. A loss that is no number is not better.
     pub fn after(&mut self, loss: f64) -> Verdict {
-        if loss < self.best {
-            (self.best, self.waited) = (loss, 0);
+        if loss < self.best.unwrap_or(f64::INFINITY) {
+            (self.best, self.waited) = (Some(loss), 0);
             return Verdict::Best;
         }
         self.waited += 1;

@@ -3,12 +3,13 @@
 //! Processes, not threads: heads drop values by one generator a process, so that two runs in one would disturb each
 //! other. Each does its share of the runs on its own device and threads, and the same bytes come out as from one.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::thread::sleep;
 use std::time::Duration;
 
-use entromask_cli::check_interrupt;
+use entromask_cli::{StopsWithUs, check_interrupt, interrupted};
 use entromask_fault::Fault;
 
 use crate::plan::{Plan, Unit};
@@ -38,7 +39,9 @@ pub(crate) fn run(plan: &Plan, out: &Path, hire: &Hire<'_>) -> anyhow::Result<()
         }
         let mut crew = Crew::start(&hire(&places)?)?;
         while crew.is_at_work()? {
-            check_interrupt()?;
+            if interrupted() {
+                crew.end()?;
+            }
             sleep(PAUSE);
             tell(plan, out, &mut units);
         }
@@ -67,13 +70,16 @@ fn tell(plan: &Plan, out: &Path, units: &mut Vec<Unit>) {
 }
 
 /// Running workers; they end with it.
-struct Crew(Vec<Child>);
+struct Crew(Vec<(Child, StopsWithUs)>);
 
 impl Crew {
+    /// Each in a group of its own: Ctrl-C reaches this process only, which passes it on once.
     fn start(workers: &[Worker]) -> anyhow::Result<Self> {
         let mut crew = Self(Vec::new());
         for worker in workers {
-            crew.0.push(Command::new(&worker.program).args(&worker.arguments).spawn()?);
+            let child = Command::new(&worker.program).args(&worker.arguments).process_group(0).spawn()?;
+            let stops = StopsWithUs::new(child.id());
+            crew.0.push((child, stops));
         }
         Ok(crew)
     }
@@ -83,16 +89,27 @@ impl Crew {
     fn is_at_work(&mut self) -> anyhow::Result<bool> {
         for index in (0..self.0.len()).rev() {
             // Who is still at work stays in the crew, and ends with it where another has failed.
-            if self.0[index].try_wait()?.is_none() {
+            if self.0[index].0.try_wait()?.is_none() {
                 continue;
             }
-            let status = self.0.swap_remove(index).wait()?;
+            let status = self.0.swap_remove(index).0.wait()?;
             if !status.success() {
-                check_interrupt()?;
                 return Err(failed(status).into());
             }
         }
         Ok(!self.0.is_empty())
+    }
+
+    /// Lets all keep what they have.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class interrupted, once they have ended.
+    fn end(&mut self) -> anyhow::Result<()> {
+        self.0.iter().for_each(|(_, stops)| stops.ask());
+        for (child, _) in &mut self.0 {
+            child.wait()?;
+        }
+        check_interrupt()
     }
 }
 
@@ -110,7 +127,7 @@ fn failed(status: ExitStatus) -> Fault {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        for child in &mut self.0 {
+        for (child, _) in &mut self.0 {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -126,7 +143,7 @@ mod tests {
         let shell =
             |script: &str| Worker { program: "sh".into(), arguments: vec!["-c".into(), script.into()] };
         let mut crew = Crew::start(&[shell("exec sleep 600"), shell("exit 4"), shell("exit 0")])?;
-        let ids: Vec<_> = crew.0.iter().map(Child::id).collect();
+        let ids: Vec<_> = crew.0.iter().map(|(child, _)| child.id()).collect();
         let error = loop {
             match crew.is_at_work() {
                 Ok(at_work) => assert!(at_work, "one of them sleeps"),
@@ -135,7 +152,7 @@ mod tests {
             sleep(PAUSE);
         };
         assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 4);
-        assert!(crew.0.iter().any(|child| child.id() == ids[0]), "it is still known");
+        assert!(crew.0.iter().any(|(child, _)| child.id() == ids[0]), "it is still known");
         drop(crew);
         assert!(!Path::new(&format!("/proc/{}", ids[0])).exists());
         Ok(())

@@ -54,6 +54,11 @@ impl Checkpoints {
         Self { folder: folder.into(), keep: keep.max(1) }
     }
 
+    /// Where the checkpoint of `step` is, if there is one.
+    pub fn folder_of(&self, step: u64) -> PathBuf {
+        self.folder.join(folder_name(step))
+    }
+
     /// Lets `write` fill a folder, adds `trainer.json` with digests and `state`, makes it the checkpoint of `step` and
     /// removes the oldest ones.
     pub fn save(
@@ -67,7 +72,7 @@ impl Checkpoints {
         fs::create_dir_all(&beside)?;
         write(&beside)?;
         seal(&beside, step, state)?;
-        let target = self.folder.join(folder_name(step));
+        let target = self.folder_of(step);
         remove_folder(&target)?;
         fs::rename(&beside, &target)?;
         sync(&self.folder)?;

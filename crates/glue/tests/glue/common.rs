@@ -145,3 +145,8 @@ fn tokenizer() -> Value {
         "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"},
     })
 }
+
+/// What a file of JSON says.
+pub fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}

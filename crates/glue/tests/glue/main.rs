@@ -3,6 +3,7 @@
 mod bf16;
 mod common;
 mod files;
+mod interruptions;
 mod official;
 mod recipes;
 mod stage;

@@ -1,18 +1,8 @@
 //! Fine-tuning, and what goes wrong with it.
 
 use std::fmt::Write;
-use std::fs::TryLockError;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
 
-use crate::common::{World, arguments, complaint, names, stdout};
-use serde_json::Value;
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
-}
+use crate::common::{World, complaint, json, names, stdout};
 
 #[test]
 fn a_separable_task_is_learned_and_reported() {
@@ -279,71 +269,4 @@ fn a_device_that_is_not_there_is_exit_code_four() {
     command.args(["--device", "cuda:77"]);
     let text = complaint(command, 4);
     assert!(text.contains("cuda"), "{text}");
-}
-
-#[cfg(unix)]
-#[test]
-fn an_interrupted_stage_keeps_finished_runs_and_goes_on() {
-    let world = World::new();
-    let set = ["seeds=4", "recipe.epochs=20"];
-    let done = || if world.path("out").exists() { names(&world.path("out")) } else { vec![] };
-    let results = || done().into_iter().filter(|name| name.contains("-seed")).collect::<Vec<_>>();
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin("entromask-glue"))
-        .current_dir(world.path(""))
-        .args(arguments("out", &set))
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    while results().is_empty() && child.try_wait().expect("a child").is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
-    assert_eq!(child.wait().expect("a child").code(), Some(130));
-    let kept = results();
-    assert!((1..4).contains(&kept.len()) && !done().contains(&"results.json".to_string()), "{:?}", done());
-    for file in &kept {
-        json(&world.read(&format!("out/{file}")));
-    }
-    world.stage("out", &set).assert().success();
-    assert_eq!(results().len(), 4);
-}
-
-/// Otherwise they go on unseen, and the next start finds their shards taken.
-#[cfg(target_os = "linux")]
-#[test]
-fn workers_end_with_a_parent_that_is_killed() -> anyhow::Result<()> {
-    let world = World::new();
-    let mut arguments = arguments("out", &["recipe.epochs=1000000", "seeds=2"]);
-    arguments.extend(["--jobs", "2", "--threads", "2"].map(String::from));
-    let mut parent = Command::new(assert_cmd::cargo::cargo_bin("entromask-glue"))
-        .current_dir(world.path(""))
-        .args(arguments)
-        .stderr(Stdio::null())
-        .spawn()?;
-    let locks = [1, 2].map(|shard| world.path(&format!("out/.lock-{shard}-of-2")));
-    let taken = |lock: &PathBuf| {
-        std::fs::File::open(lock)
-            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
-    };
-    let within_a_minute = |happened: &dyn Fn() -> bool| {
-        (0..1200).any(|_| {
-            sleep(Duration::from_millis(50));
-            happened()
-        })
-    };
-    assert!(within_a_minute(&|| locks.iter().all(taken)), "both are at work");
-    parent.kill()?;
-    parent.wait()?;
-    assert!(within_a_minute(&|| !locks.iter().any(taken)), "both end");
-    Ok(())
-}
-
-/// The system tells nothing of a parent that was gone before the worker asked.
-#[test]
-fn a_worker_whose_parent_is_gone_already_does_nothing() {
-    let world = World::new();
-    let mut worker = world.stage("out", &[]);
-    // Nobody's parent.
-    worker.args(["--shard", "1/1", "--parent", "0"]).assert().code(130);
-    assert!(!world.path("out").exists());
 }
