@@ -42,9 +42,14 @@ pub(crate) fn probe(encoder: &TextEncoder) -> anyhow::Result<(Traits, Option<&'s
     let mut traits = probe_by(encoder, PROBE)?;
     let first = probe_by(encoder, FIRST_PROBE)?;
     let overlooked = (traits != first).then_some("digits");
-    if traits.chunks && rewrites_across_spaces(encoder)? {
+    let hidden = if rewrites_across_spaces(encoder)? {
+        Some("rewriting")
+    } else {
+        (!spans_make_up(PROBE, encoder)?).then_some("spans")
+    };
+    if traits.chunks && hidden.is_some() {
         traits.chunks = false;
-        return Ok((traits, Some("rewriting")));
+        return Ok((traits, hidden));
     }
     Ok((traits, overlooked))
 }
@@ -79,14 +84,26 @@ fn probe_by(encoder: &TextEncoder, text: &str) -> anyhow::Result<Traits> {
 /// True if the chunks that `text` is encoded in have the tokens and the words of the whole. They begin at line feeds, too,
 /// which may lie within a word of the tokenizer's, or get a space before them that is not in the text.
 fn chunks_make_up(text: &str, whole: &Pieces, encoder: &TextEncoder) -> anyhow::Result<bool> {
+    let joined = in_chunks(text, encoder)?;
+    let same_word =
+        |pieces: &Pieces| -> Vec<bool> { pieces.word.windows(2).map(|pair| pair[0] == pair[1]).collect() };
+    Ok(joined.ids == whole.ids && same_word(&joined) == same_word(whole))
+}
+
+/// True if the tokens of the chunks have the spans of those of the whole, too. A chunk begins with a space, which a normalizer may strip
+/// and the tokenizer put before the first word again: then that is of no place in the text.
+fn spans_make_up(text: &str, encoder: &TextEncoder) -> anyhow::Result<bool> {
+    let (joined, whole) = (in_chunks(text, encoder)?, encoder.encode_once(text)?);
+    Ok(joined.begin == whole.begin && joined.end == whole.end)
+}
+
+fn in_chunks(text: &str, encoder: &TextEncoder) -> anyhow::Result<Pieces> {
     let (mut joined, mut next_word) = (Pieces::default(), 0);
     for range in chunks(text, 1) {
         let chunk = encoder.encode_once(&text[range.clone()])?;
         joined.extend(&chunk, 0..chunk.len(), range.start, &mut next_word);
     }
-    let same_word =
-        |pieces: &Pieces| -> Vec<bool> { pieces.word.windows(2).map(|pair| pair[0] == pair[1]).collect() };
-    Ok(joined.ids == whole.ids && same_word(&joined) == same_word(whole))
+    Ok(joined)
 }
 
 /// True if an added token contains whitespace or swallows it behind itself.

@@ -309,14 +309,18 @@ impl Files {
 /// Puts the ids of `tokenizer` where a post-processor has those of another vocabulary.
 fn renumber(processor: &mut Value, tokenizer: &Tokenizer) {
     let id = |token: &Value| json!(token.as_str().and_then(|token| tokenizer.token_to_id(token)));
-    for part in processor["processors"].as_array_mut().into_iter().flatten() {
+    // Of a key that is not there an index would make one.
+    let Some(processor) = processor.as_object_mut() else { return };
+    for part in processor.get_mut("processors").and_then(Value::as_array_mut).into_iter().flatten() {
         renumber(part, tokenizer);
     }
-    for template in processor["special_tokens"].as_object_mut().into_iter().flat_map(|map| map.values_mut()) {
+    let templates = processor.get_mut("special_tokens").and_then(Value::as_object_mut);
+    for template in templates.into_iter().flat_map(|map| map.values_mut()) {
         template["ids"] = template["tokens"].as_array().into_iter().flatten().map(id).collect();
     }
     for key in ["cls", "sep"] {
-        if let Some([token, old]) = processor[key].as_array_mut().map(Vec::as_mut_slice) {
+        let pair = processor.get_mut(key).and_then(Value::as_array_mut);
+        if let Some([token, old]) = pair.map(Vec::as_mut_slice) {
             *old = id(token);
         }
     }

@@ -361,6 +361,32 @@ fn line_feeds_that_are_no_spaces_to_a_tokenizer_begin_no_chunk() {
     }
 }
 
+/// `DeBERTa`'s normalizer strips the space that a chunk begins with, and Metaspace puts one before it again.
+#[test]
+fn spans_are_those_of_the_whole_where_the_space_before_a_word_is_stripped() {
+    let strip = |tokenizer: &mut serde_json::Value| {
+        let replaced = |pattern, by| json!({"type": "Replace", "pattern": pattern, "content": by});
+        tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": [
+            {"type": "Strip", "strip_left": true, "strip_right": true},
+            replaced(json!({"String": "\n"}), " "), replaced(json!({"Regex": " {2,}"}), " ")]});
+        tokenizer["pre_tokenizer"]["prepend_scheme"] = "always".into();
+    };
+    let encoder = support::changed("unigram", strip);
+    let text = "Some words in a line, and more of them.\nThe next line. ";
+    check_encoded_as_a_whole(&encoder, text);
+    let (pieces, whole) =
+        (&encoder.encode_all(&[text]).unwrap()[0], encoder.tokenizer().encode(text, false).unwrap());
+    let spans = pieces.begin.iter().zip(&pieces.end).map(|(&begin, &end)| (begin as usize, end as usize));
+    assert_eq!(spans.collect::<Vec<_>>(), whole.get_offsets());
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = folder.path().join("corpus.txt");
+    std::fs::write(&corpus, "one").unwrap();
+    support::write_changed("unigram", folder.path(), strip);
+    let mut config = support::config(&[corpus]);
+    config.tokenizer = folder.path().into();
+    assert_eq!(recipe(&config).unwrap().config["probe"], "spans");
+}
+
 /// `tokenizers` counts the characters that it trims off a span as bytes.
 #[test]
 fn spans_lie_between_characters() {

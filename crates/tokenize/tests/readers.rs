@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, BinaryArray, DictionaryArray, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BinaryArray, DictionaryArray, NullArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use entromask_tokenize::{Config, Corpus, Documents, Format, Source};
 use parquet::arrow::ArrowWriter;
@@ -50,7 +50,8 @@ fn jsonl() -> Vec<u8> {
 
 fn parquet(column: ArrayRef, compression: Compression) -> Vec<u8> {
     let ids: ArrayRef = Arc::new(StringArray::from(vec!["id"; column.len()]));
-    let batch = RecordBatch::try_from_iter([("id", ids), ("body", column)]).unwrap();
+    let columns = [("id", ids, false), ("body", column, true)];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
     let properties = WriterProperties::builder().set_compression(compression).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
     writer.write(&batch).unwrap();
@@ -106,6 +107,16 @@ fn every_layout_and_compression_gives_the_same_rows() {
         let rows = support::rows(&out, "part");
         assert_eq!(expected.get_or_insert_with(|| rows.clone()), &rows, "{name}");
     }
+}
+
+/// pyarrow makes a column of nulls of texts that are all missing, which a part of a corpus may have.
+#[test]
+fn a_column_of_nothing_has_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |name: &str, column| write(&folder.path().join(name), &parquet(column, Compression::SNAPPY));
+    let files = [of("a.parquet", Arc::new(NullArray::new(3))), of("b.parquet", strings())];
+    let config = Config { format: Some(Format::Parquet), column: "body".into(), ..support::config(&files) };
+    assert_eq!(support::tokenize(&config, &folder.path().join("out")).unwrap().stats.docs, 4);
 }
 
 #[test]

@@ -165,6 +165,19 @@ fn roles_that_no_configuration_names_are_named() {
 }
 
 #[test]
+fn a_pattern_that_puts_nothing_around_a_text_is_one_too() {
+    for family in ["wordpiece", "byte_bpe"] {
+        let folder = tempfile::tempdir().unwrap();
+        let pattern = alone(family, folder.path(), |json| json["post_processor"] = Value::Null);
+        let out = folder.path().join("new");
+        learn(&corpus(folder.path()), &pattern, SIZE, &out).unwrap();
+        let written: Value =
+            serde_json::from_slice(&std::fs::read(out.join("tokenizer.json")).unwrap()).unwrap();
+        assert_eq!(written["post_processor"], Value::Null, "{family}");
+    }
+}
+
+#[test]
 fn special_tokens_that_only_stand_in_the_vocabulary_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let pattern = alone("wordpiece", folder.path(), |json| json["added_tokens"] = serde_json::json!([]));

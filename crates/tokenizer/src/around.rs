@@ -33,14 +33,28 @@ pub fn put_around(tokenizer: &mut Tokenizer, roles: [Option<u32>; 2]) -> Result<
     if roles == none || around(tokenizer, none)?.iter().any(|tokens| !tokens.is_empty()) {
         return Ok(false);
     }
-    let template = template(tokenizer, roles)?;
-    let processor = match tokenizer.get_post_processor() {
-        Some(first) => json!({"type": "Sequence", "processors": [first, template]}),
-        None => template,
+    let (mut processors, template) = (kept(tokenizer)?, template(tokenizer, roles)?);
+    let processor = if processors.is_empty() {
+        template
+    } else {
+        processors.push(template);
+        json!({"type": "Sequence", "processors": processors})
     };
     let processor: PostProcessorWrapper = serde_json::from_value(processor)?;
     tokenizer.with_post_processor(Some(processor));
     Ok(true)
+}
+
+/// The processors that stay: what a template does for pairs only, another one does too, and two of them cannot follow each other.
+fn kept(tokenizer: &Tokenizer) -> Result<Vec<Value>> {
+    let Some(processor) = tokenizer.get_post_processor() else { return Ok(Vec::new()) };
+    let processor = json!(processor);
+    let mut all = match processor.get("processors") {
+        Some(all) => serde_json::from_value(all.clone())?,
+        None => vec![processor],
+    };
+    all.retain(|processor| processor["type"] != "TemplateProcessing");
+    Ok(all)
 }
 
 /// The first token, a text, the last token; and with a second text that and the last token again.
@@ -105,7 +119,11 @@ mod tests {
     fn what_roles_decide_is_handed_on() {
         let byte_level =
             json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-        for processor in [None, Some(byte_level)] {
+        let for_pairs = json!({"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {}});
+        let both = json!({"type": "Sequence", "processors": [byte_level, for_pairs]});
+        for processor in [None, Some(byte_level), Some(for_pairs), Some(both)] {
             let ids = |roles, pair: bool| {
                 let mut tokenizer = greek(processor.clone());
                 let changed = put_around(&mut tokenizer, roles).expect("is put");

@@ -26,9 +26,7 @@ pub(super) fn read(path: &Path, field: &str, utf8: Utf8, source: &Source, take: 
         }
         let place = || format!("{}:{number}", path.display());
         if line.len() as u64 == MAX_LINE_BYTES {
-            return Err(Fault::input(format!("{}: a line of more than 64 MiB", place()))
-                .remedy("check `format`: JSON lines have one object a line")
-                .into());
+            return Err(too_long(&line, &place()).into());
         }
         let line = utf8.decode(line, source, |_| place())?;
         let line = line.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\u{feff}');
@@ -38,6 +36,16 @@ pub(super) fn read(path: &Path, field: &str, utf8: Utf8, source: &Source, take: 
         }
     }
     Ok(())
+}
+
+/// An object is read as a whole, and takes several times its size.
+fn too_long(start: &[u8], place: &str) -> Fault {
+    if start.trim_ascii_start().starts_with(b"{") {
+        return Fault::input(format!("{place}: a document of more than 64 MiB"))
+            .remedy("split it, or make a text file of it, which is read piece by piece");
+    }
+    Fault::input(format!("{place}: a line of more than 64 MiB"))
+        .remedy("check `format`: JSON lines have one object a line")
 }
 
 /// What to do with a file that is one list.

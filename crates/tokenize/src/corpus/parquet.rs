@@ -124,6 +124,8 @@ fn strings<'a>(
         DataType::Binary => Box::new(array.as_binary::<i32>().iter()),
         DataType::LargeBinary => Box::new(array.as_binary::<i64>().iter()),
         DataType::BinaryView => Box::new(array.as_binary_view().iter()),
+        // What pyarrow makes of a column of nothing else.
+        DataType::Null => Box::new(std::iter::repeat_n(None, array.len())),
         _ => {
             return Err(Fault::input(format!("{}: column `{column}` is {found}", path.display()))
                 .remedy("name a column of strings with `column` in the corpus config")
