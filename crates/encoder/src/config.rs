@@ -114,6 +114,12 @@ impl EncoderConfig {
         let object: Map<String, Value> =
             serde_json::from_str(text).map_err(|error| unreadable(&path, &error))?;
         let family = json::family(&object).is_ok();
+        if object.get("auto_map").is_some_and(Value::is_object) {
+            tracing::warn!(
+                "{}: auto_map: code that comes with the model is not run; what it computes otherwise than the family is not computed",
+                path.display()
+            );
+        }
         json::read(object).map_err(|problem| unsupported(&path, &problem, family))
     }
 
@@ -172,10 +178,7 @@ impl EncoderConfig {
 
     /// Position of the first token: RoBERTa starts behind the number of its padding token.
     pub(crate) fn first_position(&self) -> usize {
-        match self.model_type {
-            Family::Roberta | Family::XlmRoberta | Family::Camembert => self.pad_token_id as usize + 1,
-            _ => 0,
-        }
+        if json::counts_from_padding(self.model_type) { self.pad_token_id as usize + 1 } else { 0 }
     }
 
     /// Which layer, by its weights, is applied at each depth. Only ALBERT applies one more than once.
@@ -207,6 +210,12 @@ fn unreadable(path: &Path, error: &serde_json::Error) -> anyhow::Error {
 fn unsupported(path: &Path, problem: &str, family: bool) -> anyhow::Error {
     let (foreign, unknown) = (problem.contains("not supported"), problem.contains("unknown variant"));
     let remedy = match (family, foreign, unknown) {
+        (false, false, false) => {
+            let names = Family::names().join(", ");
+            format!(
+                "if the model is of one of the families {names}, write it into this file, as \"model_type\": \"bert\""
+            )
+        }
         (false, ..) => format!("use a model of one of the families {}", Family::names().join(", ")),
         (true, true, _) => "use a model without this".to_owned(),
         (true, _, true) => "use a model without this, or correct this file".to_owned(),
@@ -228,6 +237,19 @@ fn is_true(value: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_family_that_is_not_named_is_to_be_named() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        for (config, remedy) in
+            [("{}", "\"model_type\": \"bert\""), (r#"{"model_type": "t5"}"#, "use a model of one of")]
+        {
+            fs_err::write(dir.path().join("config.json"), config)?;
+            let error = EncoderConfig::from_pretrained(dir.path()).expect_err("refused").to_string();
+            assert!(error.contains(remedy), "{error}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn one_dropout_replaces_all() {

@@ -107,7 +107,22 @@ impl MaskedLm {
     /// Those of `from_pretrained`, but for what only values tell.
     pub fn check(dir: &Path) -> Result<()> {
         let config = EncoderConfig::from_pretrained(dir)?;
-        Stored::open(dir, &config)?.require_mlm_head(&name(&config, "head/dense/weight"))
+        let stored = Stored::open(dir, &config)?;
+        require_head(&stored, &config)?;
+        checkpoint::check(&Self::blank(&config, &Device::flex()), &config, &stored)
+    }
+
+    /// The shape of the model in `dir` as [`from_pretrained`](Self::from_pretrained) reads it: a decoder that is stored beside other word
+    /// embeddings is not tied, whatever `config.json` says. A folder without weights has the shape of its `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// An input fault about `config.json`.
+    pub fn shape_in(dir: &Path) -> Result<EncoderConfig> {
+        let mut config = EncoderConfig::from_pretrained(dir)?;
+        let owns = Stored::open(dir, &config).and_then(|stored| owns_decoder(&stored, &config));
+        config.tie_word_embeddings &= !owns.unwrap_or(false);
+        Ok(config)
     }
 
     /// Reads a Hugging Face folder. Weights of other precision are converted to f32.
@@ -119,7 +134,7 @@ impl MaskedLm {
     pub fn from_pretrained(dir: &Path, device: &Device) -> Result<(Self, EncoderConfig)> {
         let mut config = EncoderConfig::from_pretrained(dir)?;
         let stored = Stored::open(dir, &config)?;
-        stored.require_mlm_head(&name(&config, "head/dense/weight"))?;
+        require_head(&stored, &config)?;
         config.tie_word_embeddings &= !owns_decoder(&stored, &config)?;
         let model = checkpoint::fill(Self::blank(&config, device), &config, stored)?;
         Ok((model, config))
@@ -138,7 +153,7 @@ impl MaskedLm {
     ) -> Result<(Self, EncoderConfig)> {
         let mut origin = EncoderConfig::from_pretrained(dir)?;
         let stored = Stored::open(dir, &origin)?;
-        stored.require_mlm_head(&name(&origin, "head/dense/weight"))?;
+        require_head(&stored, &origin)?;
         origin.tie_word_embeddings &= !owns_decoder(&stored, &origin)?;
         let config = EncoderConfig { vocab_size, ..origin.clone() };
         let source = Layers { stored, origin: &origin, config: &config, chosen: None, head: None };
@@ -252,10 +267,19 @@ fn open_to_inherit(
         // A decoder of its own would be lost with the head.
         origin.tie_word_embeddings = config.tie_word_embeddings;
     } else {
-        stored.require_mlm_head(&name(&origin, "head/dense/weight"))?;
+        require_head(&stored, &origin)?;
         origin.tie_word_embeddings &= !owns_decoder(&stored, &origin)?;
     }
     Ok((stored, origin))
+}
+
+/// Fails unless the checkpoint can predict tokens. ModernBERT's classifiers have the head's dense layer and its norm, and predict classes;
+/// where `config.json` has turned the decoder's bias off, nothing tells them apart.
+fn require_head(stored: &Stored, config: &EncoderConfig) -> Result<()> {
+    let has = |path: &str| stored.has(&name(config, path));
+    let modern = config.model_type == Family::ModernBert && config.modernbert().decoder_bias;
+    let classifies = modern && has("classifier/weight") && !has("head/bias");
+    stored.require_mlm_head(&name(config, if classifies { "head/bias" } else { "head/dense/weight" }))
 }
 
 /// Whether the decoder differs from the word embeddings.

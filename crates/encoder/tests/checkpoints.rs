@@ -5,7 +5,9 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use entromask_encoder::{Batch, EncoderConfig, Family, MaskedLm, SequenceClassifier, pretrained_files};
+use entromask_encoder::{
+    Batch, EncoderConfig, Family, MaskedLm, ModernBertConfig, SequenceClassifier, pretrained_files,
+};
 use entromask_fault::{Class, Fault};
 use entromask_kernels::Products;
 use safetensors::SafeTensors;
@@ -64,6 +66,7 @@ fn a_missing_tensor_is_named_with_its_shape() {
         dir.path(),
         &["model.safetensors", "bert.encoder.layer.0.output.dense.weight", "missing", "[8, 12]"],
     );
+    assert!(MaskedLm::check(dir.path()).is_err(), "names are known before the weights are read");
 }
 
 #[test]
@@ -80,6 +83,52 @@ fn a_misshapen_tensor_is_named_with_both_shapes() {
         tensors.insert("bert.embeddings.word_embeddings.weight".to_owned(), (vec![2, 8], vec![0.0; 16]));
     });
     refused(dir.path(), &["bert.embeddings.word_embeddings.weight", "[2, 8]", "[30, 8]"]);
+}
+
+/// What a plan asks before hours of work: as much as names and shapes tell, and no more.
+#[test]
+fn shapes_are_looked_at_before_weights_are_read() {
+    let dir = saved();
+    MaskedLm::check(dir.path()).expect("it is whole");
+    edit_config(dir.path(), "intermediate_size", 16.into());
+    let error = MaskedLm::check(dir.path()).expect_err("refused").to_string();
+    assert!(
+        error.contains("bert.encoder.layer.0.intermediate.dense.weight has shape [12, 8], expected [16, 8]"),
+        "{error}"
+    );
+    let dir = saved();
+    edit_config(dir.path(), "tie_word_embeddings", false.into());
+    assert!(
+        MaskedLm::check(dir.path()).expect_err("refused").to_string().contains("decoder.weight is missing")
+    );
+}
+
+/// Its dense layer has the name that a masked-LM head's has.
+#[test]
+fn a_modernbert_that_classifies_predicts_no_tokens() {
+    let modernbert = Some(ModernBertConfig::default());
+    let config = EncoderConfig { model_type: Family::ModernBert, modernbert, type_vocab_size: 0, ..config() };
+    let dir = tempfile::tempdir().expect("a folder");
+    let device = Device::flex();
+    MaskedLm::init(&config, 1, &device).save_pretrained(&config, dir.path(), &[]).expect("saves");
+    MaskedLm::check(dir.path()).expect("predicts tokens");
+    load(dir.path()).expect("predicts tokens");
+    let model = SequenceClassifier::init_from_encoder(dir.path(), &config, 2, 0, &device).expect("loads");
+    model.save_pretrained(&config, dir.path(), &[]).expect("saves");
+    refused(dir.path(), &["no masked-LM head", "ModernBertForMaskedLM"]);
+    assert!(MaskedLm::check(dir.path()).is_err());
+}
+
+#[test]
+fn names_behind_those_of_training_loops_load() {
+    for wrapper in ["model.", "state_dict.model.", "model_state_dict.module."] {
+        let dir = saved();
+        edit(dir.path(), |tensors| {
+            *tensors =
+                tensors.iter().map(|(name, tensor)| (format!("{wrapper}{name}"), tensor.clone())).collect();
+        });
+        load(dir.path()).unwrap_or_else(|error| panic!("{wrapper}: {error}"));
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::families::names::{self, Slot};
 
 pub(crate) use self::drawn::Drawn;
 pub(crate) use self::layers::Layers;
-pub(crate) use self::weights::{StoredOrDrawn, fill, save, save_config};
+pub(crate) use self::weights::{StoredOrDrawn, check, fill, save, save_config};
 
 use self::weights::Source;
 
@@ -232,7 +232,7 @@ fn check_once(files: &[Box<dyn TensorFile>]) -> Result<()> {
 }
 
 /// What `torch.compile`, `DataParallel` and training loops put before all names; a dictionary in a dictionary is joined by a dot.
-const WRAPPERS: [&str; 12] = [
+const WRAPPERS: [&str; 14] = [
     "",
     "module.",
     "_orig_mod.",
@@ -241,9 +241,11 @@ const WRAPPERS: [&str; 12] = [
     "state_dict.",
     "state_dict.module.",
     "state_dict._orig_mod.",
+    "state_dict.model.",
     "model_state_dict.",
     "model_state_dict.module.",
     "model_state_dict._orig_mod.",
+    "model_state_dict.model.",
     "model.",
 ];
 

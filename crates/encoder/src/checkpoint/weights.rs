@@ -30,6 +30,16 @@ pub(crate) fn fill<M: Module>(module: M, config: &EncoderConfig, source: impl So
     Ok(module)
 }
 
+/// Looks whether `stored` has all float parameters of `module`, in the shapes that [`fill`] wants.
+///
+/// # Errors
+/// An input fault about the first that is missing or misshapen.
+pub(crate) fn check<M: Module>(module: &M, config: &EncoderConfig, stored: &Stored) -> Result<()> {
+    let mut checker = Checker { config, stored, path: Vec::new(), error: None };
+    module.visit(&mut checker);
+    checker.error.map_or(Ok(()), Err)
+}
+
 /// Writes all float parameters of `module` as `model.safetensors` in `dir`.
 pub(crate) fn save<M: Module>(
     module: &M,
@@ -124,6 +134,35 @@ impl<S: Source> ModuleMapper for Filler<'_, S> {
                 self.error = Some(error);
                 param
             }
+        }
+    }
+}
+
+struct Checker<'a> {
+    config: &'a EncoderConfig,
+    stored: &'a Stored,
+    path: Vec<String>,
+    /// The first failure.
+    error: Option<anyhow::Error>,
+}
+
+impl ModuleVisitor for Checker<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let slot = Slot::new(self.config, &self.path);
+        let mut shape = param.lazy_shape().to_vec();
+        if slot.role == Role::Dense {
+            shape.reverse();
+        }
+        if self.error.is_none() {
+            self.error = self.stored.expect(&slot.name, &shape).err();
         }
     }
 }

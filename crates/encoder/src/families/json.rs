@@ -14,6 +14,12 @@ pub(crate) fn read(mut object: Map<String, Value>) -> Result<EncoderConfig, Stri
         return Err(problem);
     }
     (layout.read)(&mut object)?;
+    // Earlier versions of `transformers` wrote it for none. Where positions are counted from it, it must be one.
+    if !counts_from_padding(family)
+        && object.get("pad_token_id").and_then(Value::as_i64).is_some_and(|id| id < 0)
+    {
+        object.remove("pad_token_id");
+    }
     let mut ours = as_object((layout.defaults)());
     for (field, key) in fields(layout).into_iter().filter(|(field, _)| has(family, field)) {
         ours.extend(object.remove(key).filter(|value| !value.is_null()).map(|value| (field, value)));
@@ -57,6 +63,11 @@ fn has(family: Family, field: &str) -> bool {
         "num_hidden_groups" | "inner_group_num" => family == Family::Albert,
         _ => true,
     }
+}
+
+/// Whether the position of the first token is the one behind the id of padding.
+pub(crate) fn counts_from_padding(family: Family) -> bool {
+    matches!(family, Family::Roberta | Family::XlmRoberta | Family::Camembert)
 }
 
 /// A feature that changes the computation in a way that is not implemented.
@@ -182,6 +193,13 @@ mod tests {
             "embedding_size": 16, "num_hidden_groups": 2, "inner_group_num": 2, "is_decoder": null});
         let config = read_json(&json).expect("reads");
         assert_eq!((config.hidden_size, config.classifier_dropout), (96, None));
+    }
+
+    #[test]
+    fn a_padding_below_zero_is_none_unless_positions_are_counted_from_it() {
+        let padded = |family: &str| read_json(&json!({"model_type": family, "pad_token_id": -1}));
+        assert_eq!(padded("bert").expect("reads").pad_token_id, 0);
+        assert!(padded("roberta").expect_err("refused").contains("pad_token_id"));
     }
 
     #[test]

@@ -51,7 +51,12 @@ impl Source {
                 let text = fs_err::read_to_string(file).map_err(|error| {
                     Fault::input(error.to_string()).remedy("fetch it again: a vocabulary is UTF-8 text")
                 })?;
-                let tokens = text.lines().zip(0u32..).map(|(token, id)| (token.to_owned(), json!(id)));
+                // An empty line at the end is no token.
+                let tokens = text
+                    .trim_end_matches(['\r', '\n'])
+                    .lines()
+                    .zip(0u32..)
+                    .map(|(token, id)| (token.to_owned(), json!(id)));
                 Ok(Value::Object(tokens.collect()))
             }
             Self::ByteLevel(vocab, _) => read_json(vocab),
@@ -108,7 +113,9 @@ pub fn content(value: &Value) -> Option<&str> {
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs_err::read(path)
         .map_err(|error| Fault::input(error.to_string()).remedy("fetch or write it again"))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    // Some editors put a byte-order mark in front.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    serde_json::from_slice(bytes).map_err(|error| {
         Fault::input(format!("{}: not what it should be ({error})", path.display()))
             .remedy("fetch or write it again")
             .into()

@@ -118,6 +118,21 @@ mod tests {
     }
 
     #[test]
+    fn files_that_editors_have_touched_are_read() -> Result<()> {
+        let (corpus, model) = (with_added(None)?, tempfile::tempdir()?);
+        let written = |name: &str, text: String| fs_err::write(model.path().join(name), text);
+        written("tokenizer.json", fs_err::read_to_string(corpus.path().join("tokenizer.json"))?)?;
+        written("tokenizer_config.json", "\u{feff}{}".into())?;
+        assert!(foreign(model.path(), corpus.path(), &serde_json::json!({}))?.is_none());
+        let lines = |text: &str| -> Result<usize> {
+            fs_err::write(model.path().join("vocab.txt"), text)?;
+            Ok(Source::WordPiece(model.path().join("vocab.txt")).ids()?.len())
+        };
+        assert_eq!([lines("[PAD]\na\n")?, lines("[PAD]\r\na\r\n\r\n")?, lines("[PAD]\n\na")?], [2, 2, 3]);
+        Ok(())
+    }
+
+    #[test]
     fn begin_and_end_must_not_be_exchanged() -> Result<()> {
         let (model, corpus) = (with_added(Some("<|end|>"))?, with_added(Some("<|end|>"))?);
         let ids = Source::find(corpus.path()).expect("has one").ids()?;
