@@ -28,6 +28,7 @@ mod step;
 mod student;
 mod tokenizer;
 mod train;
+mod validate;
 mod validation;
 
 use std::fmt;
@@ -44,6 +45,7 @@ pub use config::{
     TransferMode, Validation,
 };
 pub use job::{Paths, Start};
+pub use validate::{Validated, validate};
 
 use job::Job;
 

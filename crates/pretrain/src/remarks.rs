@@ -35,6 +35,29 @@ pub(crate) fn of_a_late_start(job: &Job, counters: &Counters) {
     }
 }
 
+/// Small corpora may hold nothing out, which tokenizing says once.
+pub(crate) fn of_nothing_held_out(job: &Job) {
+    let held_out: u64 = job.tokens.parts("valid").filter_map(|part| part.rows).sum();
+    if held_out == 0 && job.config.validation.rows > 0 {
+        tracing::warn!(
+            "{}: no row is held out, so that nothing says how good the model is; raise valid_fraction in the corpus config",
+            job.paths.tokens.display()
+        );
+    }
+}
+
+/// Files of the project drop nothing, those of Hugging Face a tenth of all.
+pub(crate) fn of_dropout(job: &Job) {
+    let (drops, student) = (job.student.hidden_dropout_prob, &job.paths.student);
+    let of_a_model = student.is_dir() || student.ends_with("config.json");
+    if drops > 0.0 && of_a_model && job.config.dropout.is_none() {
+        tracing::info!(
+            "dropout of {drops}, as {} has it; `dropout = 0.0` in the recipe drops nothing, as with the students of pipelines/student/",
+            student.display()
+        );
+    }
+}
+
 /// What soft targets take in memory follows from how much of them is mixed.
 pub(crate) fn of_soft_targets(job: &Job) {
     let Some(targets) = &job.extra.targets else { return };

@@ -57,6 +57,8 @@ pub(crate) fn train(job: &Job, bench: &Workbench, devices: &Devices, names: &str
     let mut trainer = Trainer::open(job, bench, devices)?;
     trainer.announce(names);
     remarks::of_soft_targets(job);
+    remarks::of_dropout(job);
+    remarks::of_nothing_held_out(job);
     trainer.validate_at_the_start()?;
     let corpus = job.corpus();
     while !trainer.has_ended() {

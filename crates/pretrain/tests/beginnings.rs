@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use session::{Session, expect_failure, read, stderr};
+use session::{Session, expect_failure, json, read, stderr};
 
 /// What the decoder sees is multiplied by this.
 const BEFORE_DECODER: &str = "cls.predictions.transform.LayerNorm.weight";
@@ -77,6 +77,25 @@ fn a_broken_model_is_blamed_and_not_the_learning_rate() -> Result<()> {
     let mut taught = session.command(&masks, "model");
     taught.arg("--teacher").arg(&broken).args(["--set", "objective.kd=1"]);
     expect_failure(&mut taught, 3, "broken: the teacher computes what is no number: kd is")
+}
+
+/// Other tools' configurations say that all is tied, whatever the weights are; `transformers` goes by those, too.
+#[test]
+fn a_model_with_a_decoder_of_its_own_begins_as_its_own_shape() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 1)?;
+    let untied = format!("{}\ntie_word_embeddings = false\n", session::STUDENT);
+    session.fixture.file("student.toml", &untied)?;
+    let model = sharpened(&session, &session.train(&masks, "first", &[])?, "tied", 1.0)?;
+    let mut config = json(&model.join("config.json"))?;
+    assert_eq!(config["tie_word_embeddings"], false);
+    config["tie_word_embeddings"] = true.into();
+    std::fs::write(model.join("config.json"), config.to_string())?;
+    let mut command = session.command_without_student(&masks, "model");
+    let output = command.arg("--init").arg(&model).output()?;
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(json(&session.fixture.path("model/config.json"))?["tie_word_embeddings"], false);
+    Ok(())
 }
 
 /// In `make plan`, before hours of work.

@@ -194,6 +194,9 @@ fn a_student_that_says_nothing_about_dropout_has_none() -> Result<()> {
         let student = &json(&model.join("manifest.json"))?["config"]["student"];
         assert_eq!(student["hidden_dropout_prob"].as_f64(), Some(wanted[0]), "{name}");
     }
+    // The recipe has the last word.
+    let config = json(&session.train(&masks, "none", &["--set", "dropout=0.0"])?.join("config.json"))?;
+    assert_eq!(config["hidden_dropout_prob"], 0.0);
     Ok(())
 }
 

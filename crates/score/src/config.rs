@@ -113,8 +113,12 @@ impl Config {
     ///
     /// A usage fault that names the key, its value and what is allowed.
     pub fn validate(&self) -> anyhow::Result<()> {
-        if let Some(folds) = self.folds.filter(|folds| !(1..=MOST_FOLDS).contains(folds)) {
-            return Err(refuse("folds", &folds, "1 to 65535; 7 is the usual number"));
+        if let Some(folds) = self.folds.filter(|folds| !(2..=MOST_FOLDS).contains(folds)) {
+            return Err(refuse(
+                "folds",
+                &folds,
+                "2 to 65535: of a row that is hidden at once nothing is left to tell by; 7 is the usual number",
+            ));
         }
         if !(self.mask_rate > 0.0 && self.mask_rate <= 1.0) {
             return Err(refuse(

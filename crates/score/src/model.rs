@@ -52,8 +52,20 @@ pub(crate) fn check_origin(
             format!("{theirs} and the tokens in {ours} have different vocabularies or special tokens");
         return Err(Fault::input(found).remedy(OWN_TOKENS).into());
     }
+    warn_of_long_rows(dir, config, tokens);
     let found = lacking(dir, config, tokens, tokens_dir);
     found.map_or(Ok(()), |found| Err(Fault::input(found).remedy(OWN_TOKENS).into()))
+}
+
+/// Whether there are any only their parts tell.
+fn warn_of_long_rows(dir: &Path, config: &EncoderConfig, tokens: &Manifest) {
+    let (longest, positions) = (tokens.config["seq_len"].as_u64().unwrap_or(0), config.max_seq_length());
+    if longest > positions as u64 {
+        tracing::warn!(
+            "{}: reads rows of {positions} tokens, and the corpus was cut into rows of up to {longest}: the first one that is too long ends the run",
+            dir.display()
+        );
+    }
 }
 
 /// Compares the tokenizer of the tokens artifact in `dir` with its digest: whether a model has another one is part of the

@@ -89,10 +89,10 @@ impl Part {
 
     /// All passes, short rows first: a batch then needs little padding, or none.
     fn passes(&self, config: &Config) -> Vec<Pass> {
-        let rows = (0..self.seen().rows()).into_par_iter();
-        let mut all: Vec<Pass> = rows.flat_map_iter(|row| self.passes_of(row, config)).collect();
-        all.sort_by_key(|pass| pass.length);
-        all
+        let lengths = &self.seen().input_ids;
+        let mut rows: Vec<usize> = (0..self.seen().rows()).collect();
+        rows.sort_by_key(|&row| lengths.len_of(row));
+        rows.into_par_iter().flat_map_iter(|row| self.passes_of(row, config)).collect()
     }
 
     fn passes_of(&self, row: usize, config: &Config) -> impl Iterator<Item = Pass> + use<> {
@@ -100,11 +100,10 @@ impl Part {
         let length = seen.input_ids.len_of(row);
         let readable = self.teacher.as_ref().map(|teacher| teacher.readable[row]);
         let sets = passes(config, seen.row[row], seen.word.row(row), readable);
-        sets.into_iter().map(move |positions| Pass { row, length, positions })
+        sets.into_iter().map(move |positions| Pass { row, length, positions: positions.into() })
     }
 
-    /// What scoring takes. The passes of a row at a time are in memory: those of a part are as large as its tokens where each of them
-    /// is masked alone.
+    /// What scoring takes. The passes of a row at a time are in memory.
     pub(crate) fn work(&self, config: &Config, shape: &EncoderConfig) -> Work {
         let of_row = |row| Work::of(self.passes_of(row, config), shape);
         let rows: Vec<Work> = (0..self.seen().rows()).into_par_iter().map(of_row).collect();

@@ -2,6 +2,7 @@
 
 use entromask_encoder::EncoderConfig;
 use serde_json::{Value, json};
+use smallvec::SmallVec;
 
 /// One row seen once by the model.
 pub(crate) struct Pass {
@@ -9,8 +10,8 @@ pub(crate) struct Pass {
     pub(crate) row: usize,
     /// Tokens of the row.
     pub(crate) length: usize,
-    /// What to score, ascending.
-    pub(crate) positions: Vec<u16>,
+    /// What to score, ascending. A part has as many passes as tokens where each of them is masked alone, so that they are kept in place.
+    pub(crate) positions: SmallVec<[u16; 8]>,
 }
 
 /// What passes take.

@@ -268,7 +268,7 @@ mod tests {
         let of_row = |row: usize| {
             let sets = passes(config, part.row[row], part.word.row(row), None);
             let length = part.input_ids.len_of(row);
-            sets.into_iter().map(move |positions| Pass { row, length, positions })
+            sets.into_iter().map(move |positions| Pass { row, length, positions: positions.into() })
         };
         (0..part.rows()).flat_map(of_row).collect()
     }

@@ -3,8 +3,9 @@
 //! All paths begin with the kind of artifact and the corpus, as those of the Makefile do; what follows names every choice
 //! that bears on the content.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use toml::Value;
 
 use crate::grid::{Axis, Catalogue, Choice, Dtype, Grid, Teacher, Transfer};
@@ -69,8 +70,7 @@ impl<'a> Names<'a> {
             Ok(Teacher::Own { epochs, .. }) => {
                 format!("{name}-{}-e{}", typed(&choice.train, choice), epochs.unwrap_or(choice.epochs))
             }
-            // Folders of different models often have the same name.
-            _ => format!("{name}-{}", &blake3::hash(choice.teacher.as_bytes()).to_hex()[..8]),
+            _ => from_elsewhere(&choice.teacher),
         }
     }
 
@@ -97,6 +97,24 @@ impl<'a> Names<'a> {
         let set = self.grid.schedules.get(&choice.schedule).into_iter().flatten();
         set.filter(move |(key, _)| own || !key.starts_with("policy."))
     }
+}
+
+/// A model's folder as the Makefile calls it, so that its scores are shared: by its name and, since folders of different models often have
+/// the same one, by its place.
+fn from_elsewhere(folder: &str) -> String {
+    let place = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
+    let mut plain = PathBuf::new();
+    for part in place.components() {
+        if part == Component::ParentDir {
+            plain.pop();
+        } else {
+            plain.push(part);
+        }
+    }
+    let name = plain.file_name().unwrap_or_default().to_string_lossy().replace('=', "-");
+    let digest = Sha256::digest(plain.as_os_str().as_encoded_bytes());
+    let [a, b, c, d] = [0, 1, 2, 3].map(|place| digest[place]);
+    format!("{name}-{a:02x}{b:02x}{c:02x}{d:02x}")
 }
 
 /// The corpus, or the share of it.
@@ -127,4 +145,18 @@ pub(super) fn recipe(choice: &Choice) -> &str {
 
 pub(super) fn text(path: &Path) -> String {
     path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `printf %s /models/bert-base-uncased | sha256sum`
+    #[test]
+    fn a_teacher_from_elsewhere_is_called_as_in_the_makefile() {
+        for folder in ["/models/bert-base-uncased", "/models/other/../bert-base-uncased/"] {
+            assert_eq!(from_elsewhere(folder), "bert-base-uncased-7d8e81a5");
+        }
+        assert!(from_elsewhere("/models/lr=1e-3").starts_with("lr-1e-3-"));
+    }
 }

@@ -41,6 +41,9 @@ pub struct Config {
     /// What the initial weights take over from the model of `--init`.
     #[serde(skip_serializing_if = "is_default")]
     pub init: Init,
+    /// Dropout probability, instead of those of the student.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
     /// How gradients become changes.
     #[serde(skip_serializing_if = "is_default")]
     pub optimizer: Rule,
@@ -154,6 +157,7 @@ impl Default for Config {
             epochs: 3,
             budget: None,
             init: Init::default(),
+            dropout: None,
             optimizer: Rule::AdamW,
             momentum: MOMENTUM,
             lr: 1e-3,

@@ -52,10 +52,13 @@ impl Config {
 
     fn size_rules(&self) -> Vec<Allowed> {
         let epochs = (1..=MOST_EPOCHS).contains(&self.epochs);
+        let dropout = self.dropout.unwrap_or(0.0);
+        let drops = (0.0..=0.9).contains(&dropout);
         let mut rules = vec![
             (self.batch_size > 0, "batch_size", self.batch_size.to_string(), "at least 1"),
             (self.micro_batch != Some(0), "micro_batch", "0".into(), "at least 1"),
             (self.mix != Some(0), "mix", "0".into(), "at least 1"),
+            (drops, "dropout", format!("{dropout}"), "from 0 to 0.9"),
             (epochs, "epochs", self.epochs.to_string(), "from 1 to 65536"),
         ];
         rules.extend(self.budget.map(budget_rule));

@@ -93,25 +93,41 @@ pub(super) fn tokenizers(paths: &Paths, special: &serde_json::Value) -> Result<(
         Start::Random => None,
         Start::Init(folder) | Start::Continue(folder) => Some(folder),
     };
-    for folder in [paths.teacher.as_ref(), start].into_iter().flatten() {
-        if tokenizer::foreign(folder, &paths.tokens, special)?.is_some() {
-            let (folder, tokens) = (folder.display(), paths.tokens.display());
-            return Err(Fault::input(format!("{folder}: its tokenizer is not that of {tokens}"))
-                .remedy("tokenize the corpus with the model's tokenizer, or name another model")
-                .into());
-        }
+    let mut models = [paths.teacher.as_ref(), start].into_iter().flatten();
+    models.try_for_each(|folder| same_tokenizer(folder, &paths.tokens, special))
+}
+
+/// Refuses the model in `folder` if it knows the tokens by other numbers.
+pub(super) fn same_tokenizer(folder: &Path, tokens: &Path, special: &serde_json::Value) -> Result<()> {
+    if tokenizer::foreign(folder, tokens, special)?.is_none() {
+        return Ok(());
     }
-    Ok(())
+    let (folder, tokens) = (folder.display(), tokens.display());
+    Err(Fault::input(format!("{folder}: its tokenizer is not that of {tokens}"))
+        .remedy("tokenize the corpus with the model's tokenizer, or name another model")
+        .into())
 }
 
 /// A model in `folder` may know more tokens than its tokenizer; whether that is the corpus's is told only where it lies beside it.
-pub(super) fn vocabulary(folder: &Path, model: &EncoderConfig, student: &EncoderConfig) -> Result<()> {
-    let (found, wanted) = (model.vocab_size, student.vocab_size);
+pub(super) fn vocabulary(folder: &Path, model: &EncoderConfig, wanted: usize) -> Result<()> {
+    let found = model.vocab_size;
     if found == wanted || (found > wanted && Source::find(folder).is_some()) {
         return Ok(());
     }
     Err(Fault::input(format!("{}: knows {found} tokens, the corpus has {wanted}", folder.display()))
         .remedy("take a model with the tokenizer of the corpus, which lies in its folder")
+        .into())
+}
+
+/// Refuses a model that has no positions for the longest rows.
+pub(super) fn positions(folder: &Path, model: &EncoderConfig, tokens: &Manifest) -> Result<()> {
+    let (folder, most) = (folder.display(), model.max_seq_length());
+    let longest = tokens.config["seq_len"].as_u64().unwrap_or(0) as usize;
+    if longest <= most {
+        return Ok(());
+    }
+    Err(Fault::input(format!("{folder}: reads {most} tokens, but rows have up to {longest}"))
+        .remedy("tokenize with a smaller seq_len, or name another model")
         .into())
 }
 

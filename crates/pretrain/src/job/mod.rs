@@ -78,6 +78,25 @@ pub(crate) struct Facts {
     pub special: Special,
 }
 
+impl Facts {
+    /// Those in the manifest of the tokens in `folder`.
+    pub(crate) fn read(tokens: &Manifest, folder: &Path) -> Result<Self> {
+        read(&tokens.stats, folder)
+    }
+}
+
+/// Refuses the model in `folder` if it cannot read the rows of `tokens`.
+pub(crate) fn check_reader(
+    folder: &Path,
+    (tokens, manifest): (&Path, &Manifest),
+    facts: &Facts,
+) -> Result<()> {
+    checks::same_tokenizer(folder, tokens, &manifest.stats["special"])?;
+    let model = EncoderConfig::from_pretrained(folder)?;
+    checks::vocabulary(folder, &model, facts.vocab_size)?;
+    checks::positions(folder, &model, manifest)
+}
+
 /// Ids of the special tokens that training needs.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Special {
@@ -138,8 +157,12 @@ impl Job {
         checks::origin(&tokens, &masks, (&paths.masks, &paths.tokens))?;
         // It is written into the model's folder at the end: a damaged one is to be found now.
         tokens.verify_read(&paths.tokens, |file| file == "tokenizer.json")?;
-        let facts: Facts = read(&tokens.stats, &paths.tokens)?;
+        let facts = Facts::read(&tokens, &paths.tokens)?;
         let student = shape(&paths.student, &facts, &tokens)?;
+        let student = match config.dropout {
+            Some(dropout) => student.with_dropout(dropout),
+            None => student,
+        };
         checks::tokenizers(paths, &tokens.stats["special"])?;
         let earlier = match &paths.start {
             Start::Continue(model) => Some(Manifest::load(model, Kind::Model)?),
@@ -169,7 +192,7 @@ impl Job {
             guide::check(teacher, &config.objective, &student, &tokens)?;
         }
         if let Start::Init(folder) = &paths.start {
-            checks::vocabulary(folder, &EncoderConfig::from_pretrained(folder)?, &student)?;
+            checks::vocabulary(folder, &EncoderConfig::from_pretrained(folder)?, student.vocab_size)?;
         }
         let recipe = Recipe { kind: Kind::Model, config: semantic, inputs };
         Ok(Self {
