@@ -10,6 +10,9 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
+# Its files are named as they are from here.
+$(if $(filter-out $(CURDIR)/Makefile,$(abspath $(firstword $(MAKEFILE_LIST)))),$(error say make -C $(dir $(firstword $(MAKEFILE_LIST))) instead of -f))
+
 # ---- What to run: each names a file in pipelines/<axis>/ ----------------------------------------------------------
 CORPUS  ?= sample#  text to pretrain on: pipelines/corpus/
 STUDENT ?= modernbert-tiny# shape of the model: pipelines/student/
@@ -29,6 +32,7 @@ TARGETS ?= top64#   what is kept of it then: pipelines/targets/
 GLUE    ?= sample#  fine-tuning: pipelines/glue/
 ROUNDS  ?= 3#       rounds of self-masking after the first, random one
 ROUND_EPOCHS ?= 1#  epochs of each round
+SEED    ?=#         seed of masks, first weights and order of rows, instead of that of their files; a teacher keeps its own
 REFERENCE ?=#       entropy artifact of a reference model, for MASK=reducible
 RUN     ?= self-mask# which run `glue` and `report` look at: random, teacher-mask, self-mask, kd, self-mask-kd
 
@@ -41,7 +45,7 @@ DATA      ?= data#  where all that is made goes
 PIPELINES ?= pipelines# the files that are chosen from
 CARGO     ?= cargo
 
-choices := CORPUS STUDENT INIT TEACHER SCORE SCORE_DTYPE TRAIN_DTYPE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE RUN
+choices := CORPUS STUDENT INIT TEACHER SCORE SCORE_DTYPE TRAIN_DTYPE MASK TRAIN KD FIRST FIRST_UNTIL FIRST_MODE DISTILL TARGETS GLUE ROUNDS ROUND_EPOCHS REFERENCE SEED RUN
 others  := DEVICE THREADS JOBS FLAGS DATA PIPELINES MODEL page GRID GOAL PLAN BUILD BIN TUNED PYTHON BENCH BENCH_TEXT BENCH_GLUE \
   GPU GPU_BUILDS BUNDLE GC
 origin_of_data := $(origin DATA)
@@ -52,16 +56,18 @@ $(foreach v,$(filter-out $(choices) $(others) CARGO% RUST% RAYON% ENTROMASK% GLI
 
 # Names and paths stand in commands and in targets.
 hash   := \#
+named  := $(foreach v,$(choices) DATA PIPELINES MODEL DEVICE GRID,$(if $(filter-out undefined file,$(origin $(v))),$(v)))# in the environment, too
 quoted := ' " & ; ( ) < > | * ? ` \ $(hash) $$
-$(foreach v,$(filter $(given),$(choices) DATA PIPELINES MODEL DEVICE GRID),$(foreach c,$(quoted) $(if $(filter DEVICE,$(v)),,:),\
+$(foreach v,$(named),$(foreach c,$(quoted) $(if $(filter DEVICE,$(v)),,:),\
   $(if $(findstring $(c),$(value $(v))),$(error $(v)=$(value $(v)): names and paths without $(c)))))
 # make takes them for its own. A checkpoint's folder may be called lr=1e-3.
-$(foreach v,$(filter $(given),$(choices) DATA),$(foreach c,% $(if $(filter INIT TEACHER REFERENCE,$(v)),,=),\
+$(foreach v,$(filter $(named),$(choices) DATA),$(foreach c,% $(if $(filter INIT TEACHER REFERENCE,$(v)),,=),\
   $(if $(findstring $(c),$(value $(v))),$(error $(v)=$(value $(v)): names and paths without $(c)))))
 
 # A comment behind a value leaves blanks at its end.
 $(foreach v,$(choices) DEVICE THREADS JOBS DATA,$(eval override $(v) := $(strip $($(v)))))
-override DATA := $(patsubst %/,%,$(DATA))
+# make takes ./ off the names of targets.
+override DATA := $(patsubst ./%,%,$(patsubst %/,%,$(DATA)))
 override REFERENCE := $(patsubst %/,%,$(REFERENCE))
 
 # Each becomes part of paths that make splits at blanks, and that `clean` removes.
@@ -86,6 +92,7 @@ $(if $(filter random teacher-mask self-mask kd self-mask-kd,$(RUN)),,\
   $(error RUN=$(RUN): it is random, teacher-mask, self-mask, kd or self-mask-kd))
 # $(call policy,names): that of MASK, if it is one of them
 policy = $(shell sed -nE 's/^[^\#]*name *= *["\x27]($(1))["\x27].*/\1/p' $(PIPELINES)/mask/$(MASK).toml 2>/dev/null)
+reads_entropy := $(call policy,high|low|band|sample|mixed|reducible)
 $(if $(filter-out random,$(FIRST)),$(error FIRST=$(FIRST): random, or nothing))
 $(if $(REFERENCE),$(if $(wildcard $(REFERENCE)/manifest.json),,$(error REFERENCE=$(REFERENCE): no artifact, there is no manifest.json)),\
   $(if $(call policy,reducible),\
@@ -100,11 +107,13 @@ $(foreach v,ROUNDS ROUND_EPOCHS,$(if $(call matches,0|[1-9][0-9]*,$(v)),,\
 $(if $(filter 0,$(ROUND_EPOCHS)),$(error ROUND_EPOCHS=0: a round has one epoch at least))
 # There are rules for each, which take make a while.
 $(if $(call matches,.?.?.,ROUNDS),,$(error ROUNDS=$(ROUNDS): 999 at most))
+$(if $(call matches,|0|[1-9][0-9]*,SEED),,$(error SEED=$(SEED): it must be a whole number, without zeros before it))
 $(if $(call matches,|[1-9][0-9]*,THREADS),,$(error THREADS=$(THREADS): a number above 0, or nothing for all cores))
 $(if $(filter after-init anneal,$(FIRST_MODE)),,$(error FIRST_MODE=$(FIRST_MODE): after-init or anneal))
 $(if $(call matches,0[.][0-9]*[1-9],FIRST_UNTIL),,\
   $(error FIRST_UNTIL=$(FIRST_UNTIL): a number above 0 and below 1, such as 0.25, without zeros behind it))
 
+comma := ,
 # What is asked for are these of the five pipelines.
 goals := $(filter-out plan,$(MAKECMDGOALS)) $(if $(filter plan,$(MAKECMDGOALS)),$(GOAL))
 runs  := $(strip $(filter random teacher-mask self-mask kd self-mask-kd,$(goals:pretrain-%=%)) \
@@ -113,14 +122,20 @@ runs  := $(strip $(filter random teacher-mask self-mask kd self-mask-kd,$(goals:
 by_entropy := teacher-mask self-mask self-mask-kd
 distilled  := kd self-mask-kd
 readers_of_SCORE := $(by_entropy)
-readers_of_MASK  := $(by_entropy)
+# What reads no entropies can take the place of random masks.
+readers_of_MASK  := $(strip $(by_entropy) $(if $(reads_entropy),,random))
 readers_of_TEACHER := teacher-mask $(distilled)
 readers_of_FIRST := teacher-mask
 readers_of_KD      := $(distilled)
 readers_of_DISTILL := $(distilled)
 readers_of_TARGETS := $(distilled)
 $(foreach v,$(filter $(given),SCORE MASK TEACHER FIRST KD DISTILL TARGETS),$(if $($(v)),$(if $(runs),$(if $(filter $(readers_of_$(v)),$(runs)),,\
-  $(error $(v) does nothing for $(runs), only for $(readers_of_$(v)))))))
+  $(error $(v) does nothing for $(runs), only for $(readers_of_$(v))$(if $(filter glue report,$(goals)),$(comma) one of which RUN= names))))))
+$(if $(filter MODEL,$(given)),$(if $(or $(runs),$(filter-out glue report,$(or $(goals),help))),,\
+  $(foreach v,$(filter $(given),INIT SCORE MASK KD FIRST DISTILL TARGETS ROUNDS SEED),\
+  $(error $(v) does nothing for MODEL=$(MODEL), which is looked at as it is))))
+$(if $(filter 0,$(ROUNDS)),$(if $(filter-out self-mask self-mask-kd,$(or $(runs),none)),,$(foreach v,$(filter $(given),SCORE MASK REFERENCE),\
+  $(error $(v) does nothing with ROUNDS=0: the first round is trained on random masks))))
 $(if $(filter live,$(DISTILL)),$(foreach v,$(filter $(given),TARGETS),$(error TARGETS does nothing with a teacher in memory, only with DISTILL=cached)))
 $(foreach v,$(filter $(given),GLUE RUN),$(if $(runs),$(if $(filter glue report parity,$(goals)),,\
   $(error $(v) does nothing for $(strip $(goals)), only for glue and report))))
@@ -149,7 +164,6 @@ $(if $(filter self-mask,$(runs)),$(if $(filter $(KD),$(TRAIN)),$(error TRAIN=$(T
 
 CARGO_TARGET_DIR ?=
 # One target folder per backend: a CPU build must never replace a GPU build without a word.
-comma   := ,
 BACKEND := $(filter-out cpu,$(firstword $(subst :, ,$(subst $(comma), ,$(DEVICE)))))
 $(if $(filter-out wgpu vulkan cuda,$(BACKEND)),$(error DEVICE=$(DEVICE): it is cpu, wgpu, vulkan or cuda))
 TARGET  := $(or $(CARGO_TARGET_DIR),target)$(if $(BACKEND),/$(BACKEND))
@@ -182,12 +196,15 @@ score       = $(SCORE)$(if $(filter bf16,$(SCORE_DTYPE)),-bf16)
 score_dtype = $(if $(filter bf16,$(SCORE_DTYPE)),--dtype bf16)
 # $(call by,recipe): what is made by it is called so
 by          = $(1)$(if $(filter bf16,$(TRAIN_DTYPE)),-bf16)
+# $(call seeded,recipe): the same for models of the student and what follows from them
+seeded      = $(call by,$(1))$(sown)
+sown       := $(if $(SEED),-s$(SEED))
+seed       := $(if $(SEED),--set seed=$(SEED))
 train_dtype = $(if $(filter bf16,$(TRAIN_DTYPE)),--dtype bf16)
 
 # `select` refuses entropies that the policy would not read; without one it is random.
 reference := $(if $(REFERENCE),$(if $(call policy,reducible),--reference $(REFERENCE)))
 $(if $(filter $(given),REFERENCE),$(if $(REFERENCE),$(if $(reference),,$(error REFERENCE does nothing for MASK=$(MASK), only for a policy of reducible))))
-reads_entropy := $(call policy,high|low|band|sample|mixed|reducible)
 entropy   = $(if $(reads_entropy),--entropy $(1))
 $(if $(filter $(by_entropy),$(runs)),$(if $(reads_entropy)$(if $(wildcard $(file_of_MASK)),,unknown),,$(foreach v,$(filter $(given),SCORE $(if $(filter teacher-mask,$(runs)),TEACHER)),\
   $(error $(v) does nothing for MASK=$(MASK), which reads no entropies))))
@@ -208,14 +225,23 @@ masks        := $(DATA)/masks/$(CORPUS)
 models       := $(DATA)/models/$(CORPUS)
 dash          = $(word $(2),$(subst -, ,$(1)))
 
-$(masks)/random/epochs-%/manifest.json: $(tokens)/manifest.json FORCE | $(READY)
-	$(call run,select) --config $(PIPELINES)/mask/random.toml --tokens $(tokens) \
-	  --set first_epoch=$(call dash,$*,1) --set epochs=$(call dash,$*,2)
+# $(call epochs_of,policy,suffix,seed): masks for which no entropies are read
+define epochs_of
+$(masks)/$(1)$(2)/epochs-%/manifest.json: $(tokens)/manifest.json FORCE | $(READY)
+	$$(call run,select) --config $(PIPELINES)/mask/$(1).toml --tokens $(tokens) $(3) \
+	  --set first_epoch=$$(call dash,$$*,1) --set epochs=$$(call dash,$$*,2)
+endef
+$(eval $(call epochs_of,random,,))
+$(if $(SEED),$(eval $(call epochs_of,random,$(sown),$(seed))))
+# What `pretrain-random` trains on: a policy that reads no entropies, if MASK is one.
+at_random := $(or $(if $(filter MASK,$(given)),$(if $(reads_entropy),,$(MASK))),random)
+$(if $(filter-out random,$(at_random)),$(eval $(call epochs_of,$(at_random),$(sown),$(seed))))
 
 # $(call begun,student): whether it begins with INIT, and then the flag that says so
 begun = $(if $(INIT),$(filter $(STUDENT),$(1)))
 start = $(if $(call begun,$(1)),--init $(INIT))
-# $(call train,student,recipe,horizon in epochs,masks)
+# $(call train,student,recipe,horizon in epochs,masks), and that with SEED
+train_seeded = $(call train,$(1),$(2),$(3),$(4)) $(seed)
 train = $(call run,pretrain) --config $(PIPELINES)/train/$(2).toml $(if $(call begun,$(1)),,--student $(PIPELINES)/student/$(1).toml) \
   --set epochs=$(3) --tokens $(tokens) --masks $(4) $(train_dtype) $(on)
 
@@ -244,16 +270,17 @@ teacher_name    := $(if $(teacher_file),$(subst =,-,$(TEACHER)),$(call folder_na
 teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(call by,$(TRAIN))/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
 teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/config.json)
 
-# Models trained on random masks, for any student: …/tiny-mlm/random-e4
-random_model = $(models)/$(1)-$(call by,$(TRAIN))/random-e$(2)
+# Models trained on masks for which no entropies are read: …/tiny-mlm/random-e4. The teacher has no SEED.
+# $(call random_rule,student,epochs,model,masks,seed)
 define random_rule
-$(call random_model,$(1),$(2))/manifest.json: $(masks)/random/epochs-0-$(2)/manifest.json FORCE | $(READY)
-	$$(call train,$(1),$(TRAIN),$(2),$(masks)/random/epochs-0-$(2)) $(call start,$(1))
+$(3)/manifest.json: $(4)/manifest.json FORCE | $(READY)
+	$$(call train,$(1),$(TRAIN),$(2),$(4)) $(5) $(call start,$(1))
 endef
-$(eval $(call random_rule,$(STUDENT),$(total_epochs)))
+random_run := $(models)/$(STUDENT)-$(call seeded,$(TRAIN))/$(at_random)-e$(total_epochs)
+$(eval $(call random_rule,$(STUDENT),$(total_epochs),$(random_run),$(masks)/$(at_random)$(sown)/epochs-0-$(total_epochs),$(seed)))
 ifneq ($(teacher_student),)
-ifneq ($(teacher_student)-$(teacher_epochs),$(STUDENT)-$(total_epochs))
-$(eval $(call random_rule,$(teacher_student),$(teacher_epochs)))
+ifneq ($(teacher),$(random_run))
+$(eval $(call random_rule,$(teacher_student),$(teacher_epochs),$(teacher),$(masks)/random/epochs-0-$(teacher_epochs),))
 endif
 else
 $(teacher)/config.json:
@@ -278,25 +305,25 @@ endef
 
 # ---- Entropy and masks by a teacher ------------------------------------------------------------------------------------
 teacher_entropy := $(DATA)/entropy/$(CORPUS)/$(teacher_name)/$(score)
-teacher_masks   := $(masks)/$(teacher_name)-$(score)-$(mask_name)/epochs-0-$(total_epochs)
-teacher_model   := $(models)/$(STUDENT)-$(call by,$(TRAIN))/teacher-$(teacher_name)-$(score)-$(mask_name)-e$(total_epochs)$(if $(FIRST),-$(FIRST_MODE:after-init=after)-$(FIRST)-$(FIRST_UNTIL))
-first_masks     := $(if $(FIRST),$(masks)/$(FIRST)/epochs-0-$(total_epochs))
-kd_masks        := $(masks)/random/epochs-0-$(total_epochs)
-kd_model        := $(models)/$(STUDENT)-$(call by,$(KD))/teacher-$(kd_name)-random-e$(total_epochs)
+teacher_masks   := $(masks)/$(teacher_name)-$(score)-$(mask_name)$(sown)/epochs-0-$(total_epochs)
+teacher_model   := $(models)/$(STUDENT)-$(call seeded,$(TRAIN))/teacher-$(teacher_name)-$(score)-$(mask_name)-e$(total_epochs)$(if $(FIRST),-$(FIRST_MODE:after-init=after)-$(FIRST)-$(FIRST_UNTIL))
+first_masks     := $(if $(FIRST),$(masks)/$(FIRST)$(sown)/epochs-0-$(total_epochs))
+kd_masks        := $(masks)/random$(sown)/epochs-0-$(total_epochs)
+kd_model        := $(models)/$(STUDENT)-$(call seeded,$(KD))/teacher-$(kd_name)-random-e$(total_epochs)
 
 $(teacher_entropy)/manifest.json: $(tokens)/manifest.json $(teacher_ready) FORCE | $(READY)
 	$(call run,score) --config $(PIPELINES)/score/$(SCORE).toml $(score_dtype) --tokens $(tokens) --model $(teacher) $(on_one)
 
 $(teacher_masks)/manifest.json: $(call selects_from,$(teacher_entropy)) FORCE | $(READY)
 	$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) $(call entropy,$(teacher_entropy)) \
-	  $(reference) --set first_epoch=0 --set epochs=$(total_epochs)
+	  $(reference) $(seed) --set first_epoch=0 --set epochs=$(total_epochs)
 
 $(teacher_model)/manifest.json: $(teacher_masks)/manifest.json $(if $(FIRST),$(first_masks)/manifest.json) FORCE | $(READY)
-	$(call train,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks)) $(call start,$(STUDENT)) $(if $(FIRST),--init-masks $(first_masks) \
+	$(call train_seeded,$(STUDENT),$(TRAIN),$(total_epochs),$(teacher_masks)) $(call start,$(STUDENT)) $(if $(FIRST),--init-masks $(first_masks) \
 	  --set mask_transfer.mode=$(FIRST_MODE) --set mask_transfer.init_fraction=$(FIRST_UNTIL))
 
 $(kd_model)/manifest.json: $(kd_masks)/manifest.json $(call guide_ready,$(kd_masks)) FORCE | $(READY)
-	$(call train,$(STUDENT),$(KD),$(total_epochs),$(kd_masks)) $(call start,$(STUDENT)) $(call guide,$(kd_masks))
+	$(call train_seeded,$(STUDENT),$(KD),$(total_epochs),$(kd_masks)) $(call start,$(STUDENT)) $(call guide,$(kd_masks))
 
 $(if $(cached),$(eval $(call targets_rule,$(kd_masks))))
 
@@ -304,17 +331,17 @@ $(if $(cached),$(eval $(call targets_rule,$(kd_masks))))
 rounds  := $(shell seq 1 $(ROUNDS))
 lengths := r$(ROUNDS)x$(ROUND_EPOCHS)
 kd_part  = $(if $(filter $(KD),$(1)),-$(kd_name))
-self     = $(STUDENT)-$(call by,$(1))/self-$(score)-$(mask_name)-$(lengths)$(kd_part)
+self     = $(STUDENT)-$(call seeded,$(1))/self-$(score)-$(mask_name)-$(lengths)$(kd_part)
 self_of  = $(DATA)/$(1)/$(CORPUS)/$(subst /,-,$(call self,$(2)))
 # The first round knows neither SCORE nor MASK, and its scores do not know MASK: others share them.
-first         = $(STUDENT)-$(call by,$(1))/self-$(lengths)$(kd_part)
+first         = $(STUDENT)-$(call seeded,$(1))/self-$(lengths)$(kd_part)
 first_entropy = $(DATA)/entropy/$(CORPUS)/$(subst /,-,$(call first,$(1)))-$(score)/round-1
 # $(call self_model,recipe,round), and the entropies that masks of a round are made from
 self_model    = $(models)/$(if $(filter 0,$(2)),$(call first,$(1)),$(call self,$(1)))/round-$(2)
 self_entropy  = $(if $(filter 1,$(2)),$(call first_entropy,$(1)),$(call self_of,entropy,$(1))/round-$(2))
 
 # The masks of a round, and what a recipe needs besides them.
-self_masks   = $(if $(filter 0,$(2)),$(masks)/random/epochs-0-$(ROUND_EPOCHS),$(call self_of,masks,$(1))/round-$(2))
+self_masks   = $(if $(filter 0,$(2)),$(masks)/random$(sown)/epochs-0-$(ROUND_EPOCHS),$(call self_of,masks,$(1))/round-$(2))
 self_ready   = $(if $(filter $(KD),$(1)),$(call guide_ready,$(call self_masks,$(1),$(2))))
 self_guide   = $(if $(filter $(KD),$(1)),$(call guide,$(call self_masks,$(1),$(2))))
 
@@ -326,11 +353,11 @@ $(call self_entropy,$(1),$(2))/manifest.json: $(call self_model,$(1),$(3))/manif
 
 $(call self_of,masks,$(1))/round-$(2)/manifest.json: $(call selects_from,$(call self_entropy,$(1),$(2))) FORCE | $(READY)
 	$$(call run,select) --config $(PIPELINES)/mask/$(MASK).toml --tokens $(tokens) \
-	  $(call entropy,$(call self_entropy,$(1),$(2))) $(reference) \
+	  $(call entropy,$(call self_entropy,$(1),$(2))) $(reference) $(seed) \
 	  --set first_epoch=$$$$(($(2) * $(ROUND_EPOCHS))) --set epochs=$(ROUND_EPOCHS)
 
 $(call self_model,$(1),$(2))/manifest.json: $(call self_masks,$(1),$(2))/manifest.json $(call self_ready,$(1),$(2)) FORCE | $(READY)
-	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),$(2))) \
+	$$(call train_seeded,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),$(2))) \
 	  --continue-from $(call self_model,$(1),$(3)) $(call self_guide,$(1),$(2))
 
 $(if $(cached),$(if $(filter $(KD),$(1)),$(call targets_rule,$(call self_masks,$(1),$(2)))))
@@ -339,7 +366,7 @@ endef
 # $(call self_rounds,recipe)
 define self_rounds
 $(call self_model,$(1),0)/manifest.json: $(call self_masks,$(1),0)/manifest.json $(call self_ready,$(1),0) FORCE | $(READY)
-	$$(call train,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),0)) $(call start,$(STUDENT)) $(call self_guide,$(1),0)
+	$$(call train_seeded,$(STUDENT),$(1),$(total_epochs),$(call self_masks,$(1),0)) $(call start,$(STUDENT)) $(call self_guide,$(1),0)
 
 $(if $(cached),$(if $(filter $(KD),$(1)),$(if $(filter $(kd_masks),$(call self_masks,$(1),0)),,$(call targets_rule,$(call self_masks,$(1),0)))))
 
@@ -349,7 +376,6 @@ $(eval $(call self_rounds,$(TRAIN)))
 $(if $(filter $(TRAIN),$(KD)),,$(eval $(call self_rounds,$(KD))))
 
 # ---- The pipelines -------------------------------------------------------------------------------------------------------
-random_run       := $(call random_model,$(STUDENT),$(total_epochs))
 teacher-mask_run := $(teacher_model)
 self-mask_run    := $(call self_model,$(TRAIN),$(ROUNDS))
 kd_run           := $(kd_model)

@@ -17,7 +17,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 37] = [
+    let cases: [(&[&str], &[&str]); 40] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
@@ -62,6 +62,9 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["glue", "TRAIN=online"], &["TRAIN=online", "RUN=random"]),
         (&["report", "page=a b.html"], &["page=a b.html", "without blanks"]),
         (&["pretrain-random", "THREADS=abc"], &["THREADS=abc", "a number above 0"]),
+        (&["pretrain-random", "SEED=02"], &["SEED=02", "without zeros"]),
+        (&["pretrain-self-mask", "ROUNDS=0", "MASK=band"], &["MASK does nothing with ROUNDS=0"]),
+        (&["glue", "MODEL=data", "SCORE=unmasked"], &["SCORE does nothing for MODEL=data"]),
         (&["pretrain-random", "THREADS=0"], &["THREADS=0", "a number above 0"]),
     ];
     for (arguments, expected) in cases {
@@ -70,6 +73,60 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         for part in expected {
             assert!(printed.contains(part), "{arguments:?}: no {part:?} in {printed}");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_comes_from_the_environment_is_looked_at_too() -> Result<()> {
+    let make = |data: &str| -> Result<String> {
+        let mut command = Command::new("make");
+        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).env("DATA", data);
+        let output = command.args(["BUILD=", "BIN=/nowhere", "plan"]).env_remove("MAKEFLAGS").output()?;
+        Ok(String::from_utf8(output.stderr)?)
+    };
+    for (data, character) in [("/tmp/a&b", "&"), ("/tmp/a:b", ":"), ("/tmp/it's", "'")] {
+        let printed = make(data)?;
+        assert!(printed.contains(&format!("DATA={data}: names and paths without {character}")), "{printed}");
+    }
+    Ok(())
+}
+
+/// Runs that differ in the seed only stand beside each other; the teacher is one.
+#[test]
+fn a_seed_is_in_the_path_of_all_that_follows_from_it() -> Result<()> {
+    let stages = |arguments: &[&str]| -> Result<Vec<String>> {
+        let (code, plan) = make(&[&["--dry-run"], arguments].concat())?;
+        assert_eq!(code, Some(0), "{plan}");
+        let plan = plan.replace("\\\n", "");
+        Ok(plan.lines().filter(|line| line.contains(" --out data/")).map(str::to_owned).collect())
+    };
+    for goal in ["pretrain-random", "pretrain-teacher-mask", "pretrain-self-mask", "pretrain-kd"] {
+        let (plain, seeded) = (stages(&[goal])?, stages(&[goal, "SEED=2"])?);
+        assert!(plain.iter().all(|stage| !stage.contains("seed")), "{plain:?}");
+        for stage in seeded.iter().filter(|stage| !plain.contains(stage)) {
+            let out = stage.split_whitespace().find(|word| word.starts_with("data/")).unwrap_or_default();
+            assert!(out.contains("-s2"), "{stage}");
+            assert!(stage.contains("entromask-score") || stage.contains("--set seed=2"), "{stage}");
+        }
+        let of = |stages: &[String], words: &str| stages.iter().any(|stage| stage.contains(words));
+        assert_eq!(
+            of(&seeded, "--out data/models/sample/modernbert-mini-mlm/random-e2 "),
+            of(&plain, "modernbert-mini-mlm/random-e2 ")
+        );
+    }
+    Ok(())
+}
+
+/// Not under the name of a teacher that nobody asks.
+#[test]
+fn masks_that_read_no_entropies_are_trained_on_without_a_teacher() -> Result<()> {
+    let (code, plan) = make(&["--dry-run", "pretrain-random", "MASK=span"])?;
+    assert_eq!(code, Some(0), "{plan}");
+    for part in
+        ["--out data/masks/sample/span/epochs-0-4", "--out data/models/sample/modernbert-tiny-mlm/span-e4"]
+    {
+        assert!(plan.contains(part), "{plan}");
     }
     Ok(())
 }

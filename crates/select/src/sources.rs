@@ -11,6 +11,7 @@ use crate::stage::Paths;
 use entromask_policy::corruption::Vocabulary;
 use entromask_policy::policies::Basis;
 use entromask_policy::{Class, Config};
+use entromask_tables::Measure;
 use serde_json::Value;
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -52,6 +53,7 @@ impl Sources {
             .iter()
             .zip(&reference)
             .try_for_each(|(entropy, reference)| entropy.check_beside(reference))?;
+        entropy.iter().chain(&reference).try_for_each(|artifact| artifact.check_measure(&config.measure))?;
         let vocabulary = vocabulary(&tokens)?;
         let entries = entries(config, &tokens)?;
         Ok(Self { tokens, entropy, reference, vocabulary, entries })
@@ -125,6 +127,15 @@ impl Artifact {
         let missing =
             || Fault::input(format!("{}: no part {index}", self.dir.display())).remedy("run its stage again");
         Ok(part.ok_or_else(missing)?)
+    }
+
+    /// Looks into the first part only, since a plan asks too.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class input if it was scored without the measure.
+    fn check_measure(&self, name: &str) -> anyhow::Result<()> {
+        let first = self.part(0).ok().filter(|part| part.is_file());
+        first.map_or(Ok(()), |part| Measure::check(&part, name))
     }
 
     /// Whether a difference to the entropies of `reference` means something.

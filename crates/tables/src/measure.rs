@@ -21,13 +21,21 @@ impl Measure {
     /// # Errors
     /// A `Fault` of class input if the file is missing, damaged, or has no such column.
     pub fn read(path: &Path, name: &str) -> anyhow::Result<Self> {
-        file::require(path, name, "score the tokens again with that measure, or choose another")?;
+        Self::check(path, name)?;
         let mut part = Self::default();
         file::read(path, &["row", name], |batch| {
             batch.scalars::<UInt64Type>("row", &mut part.row)?;
             batch.nullable_lists::<Float32Type>(name, &mut part.values)
         })?;
         Ok(part)
+    }
+
+    /// Looks whether the part at `path` has the column `name`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), but for what only the rows tell.
+    pub fn check(path: &Path, name: &str) -> anyhow::Result<()> {
+        file::require(path, name, "score the tokens again with that measure, or choose another")
     }
 }
 

@@ -74,7 +74,7 @@ fn markdown_table(comparison: &Comparison, system: usize) -> String {
 /// What the differences and intervals are.
 pub(super) fn caption(baseline: &str) -> String {
     format!(
-        "mean over the pairs, the seeds that both have, of what each is above {baseline}, with 95 % intervals by t and bootstrap; they cover the chance of the seeds of fine-tuning, not that of the dev rows, nor the seed of pretraining"
+        "mean over the pairs, the seeds that both have, of what each is above {baseline}, with 95 % intervals by t and bootstrap, which is too short where there are few pairs; they cover the chance of the seeds of fine-tuning, not that of the dev rows, nor the seed of pretraining"
     )
 }
 
