@@ -24,13 +24,16 @@ pub struct Unlisted {
 /// order: they have a checkpoint, or a note of their time and something finished, and go on from that when they are started again.
 pub fn unfinished(dir: &Path) -> anyhow::Result<Vec<String>> {
     let manifest = Manifest::load_any(dir)?;
-    let with_checkpoint =
-        names::entries(&dir.join(STATE)).into_iter().filter(|key| newest_step(dir, key).is_some());
+    let mut with_checkpoint = names::entries(&dir.join(STATE));
+    with_checkpoint.retain(|key| key != manifest.short_key() && newest_step(dir, key).is_some());
     let names = names::entries(dir);
     let with_note = names.iter().filter_map(|name| names::key_of_note(name));
-    let noted =
-        with_note.filter(|key| names.iter().any(|name| is_progress(name, key, &manifest))).map(str::to_owned);
-    let mut keys: BTreeSet<String> = with_checkpoint.chain(noted).collect();
+    // Runs of fine-tuning have keys of their own, and the note that of what they are made for.
+    let is_begun = |key: &&str| {
+        !with_checkpoint.is_empty() || names.iter().any(|name| is_progress(name, key, &manifest))
+    };
+    let noted: Vec<String> = with_note.filter(is_begun).map(str::to_owned).collect();
+    let mut keys: BTreeSet<String> = with_checkpoint.into_iter().chain(noted).collect();
     keys.remove(manifest.short_key());
     Ok(keys.into_iter().collect())
 }

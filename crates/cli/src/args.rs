@@ -109,6 +109,7 @@ impl CommonArgs {
             ("--set", !self.set.is_empty()),
             ("--out", self.out.is_some()),
             ("--dry-run", self.dry_run),
+            ("--wait", self.wait),
             ("--device", ![CPU, ""].contains(&self.device.as_str())),
             ("--dtype", ![F32, ""].contains(&self.dtype.as_str())),
         ];

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use entromask_fault::Fault;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -16,6 +16,13 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// What is said where the first signal stops the work.
 static AT_ONCE: OnceLock<&str> = OnceLock::new();
+
+/// Whether a second signal soon after the first is no other one, and what is soon.
+static ASKED_TWICE: AtomicBool = AtomicBool::new(false);
+const SOON: Duration = Duration::from_secs(1);
+
+/// When the first signal came.
+static FIRST: OnceLock<Instant> = OnceLock::new();
 
 /// So that two signals do not become one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,11 +40,6 @@ impl StopsWithUs {
         groups().push(leader);
         Self(leader)
     }
-
-    /// Asks the group to end cleanly, as the user has asked this process: once, since whoever is asked twice ends at once.
-    pub fn ask(&self) {
-        end(self.0);
-    }
 }
 
 impl Drop for StopsWithUs {
@@ -48,6 +50,18 @@ impl Drop for StopsWithUs {
 
 fn groups() -> std::sync::MutexGuard<'static, Vec<u32>> {
     GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks a process to end cleanly, as the user has asked this one.
+pub fn ask_to_stop(process: u32) {
+    // Who is gone needs no signal.
+    let _ = i32::try_from(process).map(|process| kill(Pid::from_raw(process), Signal::SIGTERM));
+}
+
+/// For a process that another one has started and asks to stop: whoever signals both, as a terminal and a service manager do, asks it twice
+/// in a moment, and means one.
+pub(crate) fn is_asked_twice() {
+    ASKED_TWICE.store(true, Ordering::Relaxed);
 }
 
 /// True once the user asked to stop.
@@ -82,6 +96,10 @@ pub(crate) fn install() -> anyhow::Result<()> {
 
 fn ask() {
     let asked_before = INTERRUPTED.swap(true, Ordering::Relaxed);
+    let soon = FIRST.get_or_init(Instant::now).elapsed() < SOON;
+    if asked_before && soon && ASKED_TWICE.load(Ordering::Relaxed) {
+        return;
+    }
     if let Some(remedy) = AT_ONCE.get() {
         tracing::error!("interrupted; {remedy}");
     }

@@ -37,7 +37,7 @@ mod terminal;
 
 pub use args::{CommonArgs, EXIT_CODES_HELP, OutputArgs, hide_refused, long_version};
 pub use config::{load, load_file};
-pub use interrupt::{StopsWithUs, check_interrupt, interrupted, stop_at_once};
+pub use interrupt::{StopsWithUs, ask_to_stop, check_interrupt, interrupted, stop_at_once};
 pub use misfit::misfit;
 pub use output::{OutputFile, emit};
 pub use parent::stop_with_parent;

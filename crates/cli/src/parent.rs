@@ -4,6 +4,8 @@ use std::os::unix::process::parent_id;
 
 use entromask_fault::Fault;
 
+use crate::interrupt::is_asked_twice;
+
 /// Lets the system ask this process to stop (SIGTERM) when `parent`, which has started it, is gone. Only Linux tells of that.
 ///
 /// # Errors
@@ -11,6 +13,7 @@ use entromask_fault::Fault;
 pub fn stop_with_parent(parent: u32) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
+    is_asked_twice();
     // It may have been gone before it could be asked for.
     if parent_id() == parent { Ok(()) } else { Err(Fault::interrupted().into()) }
 }

@@ -78,12 +78,13 @@ impl FineTune<'_> {
         let model = self.source.classifier(head, task.outputs(), self.draw(seed, "head"), self.device)?;
         self.device.seed(self.draw(seed, "dropout"));
         let parameters = model.num_params() as u64;
-        let Trained { model, steps, best_epoch, course } = Training::new(self, seed, kept).run(model)?;
-        let choose = self.predict_all(&model, &data.choose, self.features.map(|all| &all.choose))?;
-        let dev = self.predict_all(&model, &data.dev, self.features.map(|all| &all.dev))?;
-        if let Some(dir) = save {
-            self.save(&model, dir)?;
-        }
+        let (trained, [choose, dev]) = Training::new(self, seed, kept).run(model, |model| {
+            let choose = self.predict_all(model, &data.choose, self.features.map(|all| &all.choose))?;
+            let dev = self.predict_all(model, &data.dev, self.features.map(|all| &all.dev))?;
+            save.map_or(Ok(()), |dir| self.save(model, dir))?;
+            Ok([choose, dev])
+        })?;
+        let Trained { steps, best_epoch, course } = trained;
         let split = SplitFacts::of(&data.train);
         Ok(RunResult {
             task: task.name.clone(),

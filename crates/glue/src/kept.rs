@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use entromask_encoder::{EncoderConfig, SequenceClassifier};
+use entromask_fault::Fault;
 use entromask_training::{AdamWConfig, Checkpoint, Checkpoints, Optimizer};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -49,11 +50,17 @@ impl Kept {
         self.earlier + self.began.elapsed().as_secs_f64()
     }
 
+    /// Whether there is a checkpoint, whole or not.
+    pub(crate) fn exists(&self) -> bool {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
+    }
+
     pub(crate) fn is_due(&self) -> bool {
         self.saved.elapsed() >= PAUSE
     }
 
-    /// Keeps a model in training, and that of the `best` epoch so far.
+    /// Keeps a model in training, and that of the `best` epoch so far. What is kept at last stays where this fails.
     pub(crate) fn save(
         &mut self,
         (model, config): (&SequenceClassifier, &EncoderConfig),
@@ -61,19 +68,18 @@ impl Kept {
         best: Option<&SequenceClassifier>,
         reached: &Reached,
     ) -> anyhow::Result<()> {
-        if let Some((best, epoch)) = best.zip(reached.best_epoch) {
-            let store = self.best_store();
-            if !store.folder_of(epoch).exists() {
-                store.save(epoch, &(), |folder| best.save_pretrained(config, folder, &[]))?;
-            }
+        // Not at once again, whatever becomes of it.
+        self.saved = Instant::now();
+        let best = best.zip(reached.best_epoch);
+        if let Some((best, epoch)) = best.filter(|(_, epoch)| !self.best_store().folder_of(*epoch).exists()) {
+            self.best_store().save(epoch, &(), |folder| best.save_pretrained(config, folder, &[]))?;
         }
         let state = State { seconds: self.seconds(), reached: reached.clone() };
         self.store().save(optimizer.steps(), &state, |folder| {
             model.save_pretrained(config, folder, &[])?;
             optimizer.save(&folder.join(OPTIMIZER))
         })?;
-        self.saved = Instant::now();
-        Ok(())
+        best.map_or(Ok(()), |(_, epoch)| self.best_store().keep_only(epoch))
     }
 
     /// The newest checkpoint, if there is one.
@@ -97,7 +103,8 @@ impl Kept {
         config: &EncoderConfig,
     ) -> anyhow::Result<Option<SequenceClassifier>> {
         let Some(epoch) = reached.best_epoch else { return Ok(None) };
-        let folder = Checkpoint::<()>::open(&self.best_store().folder_of(epoch))?.folder;
+        let opened = Checkpoint::<()>::open(&self.best_store().folder_of(epoch));
+        let folder = opened.map_err(|error| self.cannot_go_on(&error))?.folder;
         Ok(Some(model.clone().with_weights_in(&folder, config)?.valid()))
     }
 
@@ -108,12 +115,17 @@ impl Kept {
         let _ = self.folder.parent().map(fs::remove_dir);
     }
 
+    fn cannot_go_on(&self, error: &anyhow::Error) -> Fault {
+        Fault::input(format!("{error:#}"))
+            .remedy(format!("delete {} to begin this run anew", self.folder.display()))
+    }
+
     fn store(&self) -> Checkpoints {
         Checkpoints::new(&self.folder, 1)
     }
 
-    /// Two, since the checkpoint that names the older one stays until there is a newer one.
+    /// What the newest checkpoint does not name is removed when that is there.
     fn best_store(&self) -> Checkpoints {
-        Checkpoints::new(&self.folder.join("best"), 2)
+        Checkpoints::new(&self.folder.join("best"), usize::MAX)
     }
 }

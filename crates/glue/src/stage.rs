@@ -22,6 +22,7 @@ use crate::model::{self, Source};
 use crate::plan::{self, Plan, Unit, result_file};
 use crate::results::{RunResult, Summary};
 use crate::seconds::{self, SECONDS};
+use crate::train::is_divergence;
 use crate::workers::{self, Hire};
 
 /// The summary's file.
@@ -136,7 +137,7 @@ impl Plan<'_> {
         let progress = Progress::new("fine-tuning", todo.iter().map(tokens).sum());
         let (device, source, progress, features) = (&device, &source, &progress, RefCell::default());
         let runner = Runner { plan: self, bench, device, source, progress, features };
-        let done = todo.iter().try_for_each(|unit| runner.run(*unit, &data[&unit.task]));
+        let done = runner.run_all(&todo, &data);
         progress.finish();
         done.map_err(|error| self.explain(error, bench, units))
     }
@@ -147,7 +148,7 @@ impl Plan<'_> {
             return error;
         }
         let kept = units.iter().filter(|unit| self.finished(bench.out(), **unit).is_some()).count();
-        let at_work = units.iter().any(|unit| bench.state_of(&self.short_key(*unit)).exists());
+        let at_work = units.iter().any(|unit| Kept::new(bench.state_of(&self.short_key(*unit))).exists());
         let at_work = if at_work { "goes on where it was" } else { "begins anew" };
         let remedy = format!(
             "run the same command again: {kept} of {} runs are kept, the one that was at work {at_work}",
@@ -231,6 +232,31 @@ struct Pooled {
 }
 
 impl Runner<'_> {
+    /// A run that diverges does not keep the others from being done.
+    ///
+    /// # Errors
+    /// That of the first run that diverged, once all others are done, or what ends the stage.
+    fn run_all(&self, units: &[Unit], data: &BTreeMap<usize, TaskData>) -> anyhow::Result<()> {
+        let mut diverged = Vec::new();
+        for unit in units {
+            match self.run(*unit, &data[&unit.task]) {
+                Err(error) if is_divergence(&error) => {
+                    tracing::warn!("{error:#}");
+                    diverged.push(error);
+                }
+                done => done?,
+            }
+        }
+        let count = diverged.len();
+        match diverged.into_iter().next() {
+            Some(error) if count > 1 => {
+                Err(error.context(format!("{count} runs diverged, the first of them")))
+            }
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
     fn run(&self, unit: Unit, data: &TaskData) -> anyhow::Result<()> {
         let plan = self.plan;
         let mut kept = Kept::new(self.bench.state_of(&plan.short_key(unit)));
@@ -261,7 +287,13 @@ impl Runner<'_> {
         // What an earlier run has left must not stand beside what this one writes.
         self.bench.remove(&file)?;
         self.bench.remove(&name)?;
-        let result = tuning.run(unit.seed, plan.is_saved(unit).then_some(folder.as_path()), &mut kept)?;
+        let result = tuning.run(unit.seed, plan.is_saved(unit).then_some(folder.as_path()), &mut kept);
+        if result.as_ref().is_err_and(is_divergence) {
+            // It would diverge again.
+            kept.clear();
+            return result.map(drop);
+        }
+        let result = result?;
         let seconds = kept.seconds();
         seconds::note(self.bench, &name, seconds)?;
         self.bench.write_bytes(&file, &to_json(&result)?)?;

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use entromask_cli::check_interrupt;
 use entromask_encoder::SequenceClassifier;
-use entromask_fault::Fault;
+use entromask_fault::{Class, Fault, class_of};
 use entromask_random::keyed;
 use entromask_training::{Gradients, Optimizer, Schedule};
 use rand::Rng;
@@ -21,10 +21,8 @@ use crate::predict::Predictions;
 use crate::rows::Tokenized;
 use crate::stop::{Stop, Verdict};
 
-/// A model after its training, and how that went.
+/// How the training of a run went.
 pub(crate) struct Trained {
-    /// For inference.
-    pub model: SequenceClassifier,
     pub steps: u64,
     pub best_epoch: Option<u64>,
     pub course: Course,
@@ -52,6 +50,8 @@ pub(crate) struct Reached {
     course: Course,
     stop: Stop,
     pub best_epoch: Option<u64>,
+    /// Whether all is trained, and only to be scored.
+    is_over: bool,
 }
 
 /// One run in training.
@@ -79,36 +79,60 @@ impl<'a> Training<'a> {
             schedule: Schedule::new(recipe.lr, recipe.warmup, recipe.decay, steps),
             optimizer: Optimizer::new(recipe.optimizer()),
             host: Host::default(),
-            reached: Reached { epoch: 0, batches: 0, sum: 0.0, course, stop, best_epoch: None },
+            reached: Reached {
+                epoch: 0,
+                batches: 0,
+                sum: 0.0,
+                course,
+                stop,
+                best_epoch: None,
+                is_over: false,
+            },
             best: None,
         }
     }
 
     /// Trains `model`, which has the weights that a run with this seed begins with, or goes on where an earlier process was
-    /// interrupted.
+    /// interrupted; then lets `measure` score the result.
     ///
     /// # Errors
     /// A [`Fault`] of class interrupted if the user asks to stop, of class failed if training diverges.
-    pub(crate) fn run(mut self, model: SequenceClassifier) -> anyhow::Result<Trained> {
+    pub(crate) fn run<T>(
+        mut self,
+        model: SequenceClassifier,
+        measure: impl FnOnce(&SequenceClassifier) -> anyhow::Result<T>,
+    ) -> anyhow::Result<(Trained, T)> {
+        let model = self.resumed(model)?;
+        let model = self.epochs(model)?;
+        let last = model.valid();
+        let result = measure(self.best.as_ref().unwrap_or(&last));
+        let measured = self.or_keep(result, &model)?;
+        let Reached { best_epoch, course, .. } = self.reached;
+        Ok((Trained { steps: self.optimizer.steps(), best_epoch, course }, measured))
+    }
+
+    /// The model after the epochs that are left.
+    fn epochs(&mut self, mut model: SequenceClassifier) -> anyhow::Result<SequenceClassifier> {
         let recipe = self.tuning.recipe;
         let layers = freezing::layers(&model, recipe.freeze)?;
-        let mut model = self.resumed(model)?;
-        while self.reached.epoch < recipe.epochs {
+        while !self.reached.is_over {
             let blocks = recipe.freeze.blocks(layers, self.reached.epoch, recipe.epochs);
             let (thawed, trained) = freezing::frozen(model, blocks, layers);
             // Nothing goes back into frozen layers, which lie below all others.
             let back = 1.0 - blocks.saturating_sub(1) as f64 / layers.max(1) as f64;
             model = self.epoch(thawed)?;
+            let before = self.reached.clone();
             self.note_epoch(trained, back);
-            let verdict = self.judge(&model)?;
-            self.reached.epoch += 1;
-            if verdict == Verdict::Stop {
-                break;
+            let verdict = self.judge(&model);
+            if verdict.is_err() {
+                // It is judged again, as a whole.
+                self.reached = before;
             }
+            let verdict = self.or_keep(verdict, &model)?;
+            self.reached.epoch += 1;
+            self.reached.is_over = verdict == Verdict::Stop || self.reached.epoch == recipe.epochs;
         }
-        let Reached { best_epoch, course, .. } = self.reached;
-        let model = self.best.unwrap_or_else(|| model.valid());
-        Ok(Trained { model, steps: self.optimizer.steps(), best_epoch, course })
+        Ok(model)
     }
 
     /// The model after the rest of the epoch.
@@ -130,17 +154,32 @@ impl<'a> Training<'a> {
 
     /// Keeps what is reached where it is time to, or the user asks to stop.
     fn keep(&mut self, model: &SequenceClassifier) -> anyhow::Result<()> {
-        let asked = check_interrupt();
-        // A probe is done sooner than it is read.
-        if self.tuning.features.is_none() && (asked.is_err() || self.kept.is_due()) {
-            self.kept.save(
-                (model, &self.tuning.source.config),
-                &self.optimizer,
-                self.best.as_ref(),
-                &self.reached,
-            )?;
+        if self.kept.is_due() {
+            self.save(model);
         }
-        asked
+        self.or_keep(check_interrupt(), model)
+    }
+
+    /// Keeps what is reached where `done` is an interruption.
+    fn or_keep<T>(&mut self, done: anyhow::Result<T>, model: &SequenceClassifier) -> anyhow::Result<T> {
+        done.inspect_err(|error| {
+            if class_of(error.as_ref()) == Class::Interrupted {
+                self.save(model);
+            }
+        })
+    }
+
+    /// A run without a checkpoint is better than none.
+    fn save(&mut self, model: &SequenceClassifier) {
+        // A probe is done sooner than it is read.
+        if self.tuning.features.is_some() {
+            return;
+        }
+        let model = (model, &self.tuning.source.config);
+        let saved = self.kept.save(model, &self.optimizer, self.best.as_ref(), &self.reached);
+        if let Err(error) = saved {
+            tracing::warn!("{}: no checkpoint: {error:#}", self.place_name());
+        }
     }
 
     /// The model that an earlier process has kept of this run, if it has; else `model`.
@@ -271,11 +310,19 @@ impl<'a> Training<'a> {
     }
 }
 
+/// As the optimizer's errors begin, too.
+const DIVERGED: &str = "training diverged";
+
+/// Whether that is what went wrong with a run: others may do well.
+pub(crate) fn is_divergence(error: &anyhow::Error) -> bool {
+    error.chain().any(|link| link.to_string().starts_with(DIVERGED))
+}
+
 /// Infinite losses may have finite gradients, but a result with one cannot be read again.
 fn check_finite(loss: f64) -> Result<(), Fault> {
     if loss.is_finite() {
         return Ok(());
     }
-    Err(Fault::failed(format!("training diverged: the loss is {loss}"))
+    Err(Fault::failed(format!("{DIVERGED}: the loss is {loss}"))
         .remedy("lower lr or clip, or lengthen warmup"))
 }

@@ -3,13 +3,12 @@
 //! Processes, not threads: heads drop values by one generator a process, so that two runs in one would disturb each
 //! other. Each does its share of the runs on its own device and threads, and the same bytes come out as from one.
 
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::thread::sleep;
 use std::time::Duration;
 
-use entromask_cli::{StopsWithUs, check_interrupt, interrupted};
+use entromask_cli::{ask_to_stop, check_interrupt, interrupted};
 use entromask_fault::Fault;
 
 use crate::plan::{Plan, Unit};
@@ -17,6 +16,9 @@ use crate::stage::line;
 
 /// How often the workers are looked after.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Exit code of a worker some of whose runs have failed.
+const FAILED: i32 = 1;
 
 /// The program of a worker with its arguments.
 #[derive(Clone, Debug)]
@@ -70,43 +72,51 @@ fn tell(plan: &Plan, out: &Path, units: &mut Vec<Unit>) {
 }
 
 /// Running workers; they end with it.
-struct Crew(Vec<(Child, StopsWithUs)>);
+#[derive(Default)]
+struct Crew {
+    workers: Vec<Child>,
+    /// The first failure of a worker that has done what it could.
+    failure: Option<Fault>,
+}
 
 impl Crew {
-    /// Each in a group of its own: Ctrl-C reaches this process only, which passes it on once.
     fn start(workers: &[Worker]) -> anyhow::Result<Self> {
-        let mut crew = Self(Vec::new());
+        let mut crew = Self::default();
         for worker in workers {
-            let child = Command::new(&worker.program).args(&worker.arguments).process_group(0).spawn()?;
-            let stops = StopsWithUs::new(child.id());
-            crew.0.push((child, stops));
+            crew.workers.push(Command::new(&worker.program).args(&worker.arguments).spawn()?);
         }
         Ok(crew)
     }
 
     /// # Errors
-    /// A [`Fault`] of the worker's class if one failed; it has said why.
+    /// A [`Fault`] of the worker's class if one failed; it has said why. Where runs have failed, it says so once all are done.
     fn is_at_work(&mut self) -> anyhow::Result<bool> {
-        for index in (0..self.0.len()).rev() {
-            // Who is still at work stays in the crew, and ends with it where another has failed.
-            if self.0[index].0.try_wait()?.is_none() {
+        for index in (0..self.workers.len()).rev() {
+            if self.workers[index].try_wait()?.is_none() {
                 continue;
             }
-            let status = self.0.swap_remove(index).0.wait()?;
-            if !status.success() {
-                return Err(failed(status).into());
+            let status = self.workers.swap_remove(index).wait()?;
+            match status.code() {
+                Some(0) => {}
+                Some(FAILED) => drop(self.failure.get_or_insert_with(|| failed(status))),
+                _ => {
+                    // What is wrong for one is wrong for all.
+                    self.end()?;
+                    return Err(failed(status).into());
+                }
             }
         }
-        Ok(!self.0.is_empty())
+        let failure = self.failure.take_if(|_| self.workers.is_empty());
+        failure.map_or(Ok(!self.workers.is_empty()), |failure| Err(failure.into()))
     }
 
-    /// Lets all keep what they have.
+    /// Lets all keep what they have, and waits until they have ended.
     ///
     /// # Errors
-    /// A [`Fault`] of class interrupted, once they have ended.
+    /// A [`Fault`] of class interrupted, if the user asked for that.
     fn end(&mut self) -> anyhow::Result<()> {
-        self.0.iter().for_each(|(_, stops)| stops.ask());
-        for (child, _) in &mut self.0 {
+        self.workers.iter().for_each(|child| ask_to_stop(child.id()));
+        for child in &mut self.workers {
             child.wait()?;
         }
         check_interrupt()
@@ -120,6 +130,7 @@ fn failed(status: ExitStatus) -> Fault {
         Some(2) => Fault::usage(what),
         Some(3) => Fault::input(what),
         Some(4) => Fault::device(what),
+        Some(130) => return Fault::interrupted(),
         _ => Fault::failed(what),
     };
     fault.remedy("its message is above; finished runs are kept")
@@ -127,7 +138,7 @@ fn failed(status: ExitStatus) -> Fault {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        for (child, _) in &mut self.0 {
+        for child in &mut self.workers {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -138,23 +149,37 @@ impl Drop for Crew {
 mod tests {
     use super::*;
 
+    fn shell(script: &str) -> Worker {
+        Worker { program: "sh".into(), arguments: vec!["-c".into(), script.into()] }
+    }
+
+    /// How the work of `crew` ends.
+    fn outcome(crew: &mut Crew) -> anyhow::Result<()> {
+        while crew.is_at_work()? {
+            sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_others_do_not_end_with_one_whose_runs_have_failed() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let later = format!("sleep 0.3; touch {}", folder.path().join("done").display());
+        let mut crew = Crew::start(&[shell("exit 1"), shell(&later)])?;
+        let error = outcome(&mut crew).expect_err("one has failed");
+        assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 1);
+        assert!(folder.path().join("done").exists());
+        Ok(())
+    }
+
     #[test]
     fn the_others_end_with_the_one_that_fails() -> anyhow::Result<()> {
-        let shell =
-            |script: &str| Worker { program: "sh".into(), arguments: vec!["-c".into(), script.into()] };
         let mut crew = Crew::start(&[shell("exec sleep 600"), shell("exit 4"), shell("exit 0")])?;
-        let ids: Vec<_> = crew.0.iter().map(|(child, _)| child.id()).collect();
-        let error = loop {
-            match crew.is_at_work() {
-                Ok(at_work) => assert!(at_work, "one of them sleeps"),
-                Err(error) => break error,
-            }
-            sleep(PAUSE);
-        };
+        let sleeper = crew.workers[0].id();
+        let error = outcome(&mut crew).expect_err("one has failed");
         assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 4);
-        assert!(crew.0.iter().any(|(child, _)| child.id() == ids[0]), "it is still known");
         drop(crew);
-        assert!(!Path::new(&format!("/proc/{}", ids[0])).exists());
+        assert!(!Path::new(&format!("/proc/{sleeper}")).exists());
         Ok(())
     }
 }

@@ -70,8 +70,10 @@ impl Checkpoints {
         let beside = self.folder.join(".tmp-checkpoint");
         remove_folder(&beside)?;
         fs::create_dir_all(&beside)?;
-        write(&beside)?;
-        seal(&beside, step, state)?;
+        // On a full disk half of one would keep it full.
+        write(&beside)
+            .and_then(|()| seal(&beside, step, state))
+            .inspect_err(|_| drop(remove_folder(&beside)))?;
         let target = self.folder_of(step);
         remove_folder(&target)?;
         fs::rename(&beside, &target)?;
@@ -112,6 +114,15 @@ impl Checkpoints {
                 .remedy(format!("delete {} to begin anew", self.folder.display()))
                 .into()),
         }
+    }
+
+    /// Removes all but the checkpoint of `step`.
+    pub fn keep_only(&self, step: u64) -> anyhow::Result<()> {
+        let kept = self.folder_of(step);
+        self.folders(NAME)?
+            .iter()
+            .filter(|folder| **folder != kept)
+            .try_for_each(|folder| remove_folder(folder))
     }
 
     /// Removes all of them.
@@ -318,6 +329,13 @@ mod tests {
         });
         assert!(result.is_err());
         assert_eq!(latest(&checkpoints), Some((1, "state 1".into())));
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 1, "nothing lies beside it");
+        for step in [2, 3] {
+            Checkpoints::new(folder.path(), usize::MAX).save(step, &"", |_| Ok(()))?;
+        }
+        checkpoints.keep_only(2)?;
+        assert_eq!(latest(&checkpoints), Some((2, String::new())));
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 1);
         Ok(())
     }
 }

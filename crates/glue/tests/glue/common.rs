@@ -84,7 +84,8 @@ impl World {
         bench.publish(files, json!({}), Cost::default()).expect("publishes");
     }
 
-    fn write_separable(&self, file: &str, rows: usize) {
+    /// Writes rows of the task to `file`.
+    pub fn write_separable(&self, file: &str, rows: usize) {
         let row = |index: usize| {
             let (word, label) = [("good", 1), ("bad", 0)][index % 2];
             let filler = ["a", "the", "one", "two", "three"][index % 5];

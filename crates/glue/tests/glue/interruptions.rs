@@ -33,13 +33,16 @@ fn stopped_after(child: Child, time: Duration) -> Option<String> {
 /// What is dropped and which epoch is the best one included.
 #[test]
 fn a_run_goes_on_where_it_was_stopped_and_gives_the_same_bytes() {
-    let sets: [&[&str]; 3] = [
-        &["recipe.epochs=150", "recipe.dropout=0.3"],
-        &["recipe.epochs=150", "recipe.patience=150", "recipe.lr=1e-4", "save=true"],
-        &["recipe.epochs=150", "recipe.freeze='gradual'", "recipe.head='mean'"],
+    // Many rows to score are where most attempts are stopped.
+    let sets: [(usize, &[&str]); 4] = [
+        (20, &["recipe.epochs=150", "recipe.dropout=0.3"]),
+        (20, &["recipe.epochs=150", "recipe.patience=150", "recipe.lr=1e-4", "save=true"]),
+        (20, &["recipe.epochs=150", "recipe.freeze='gradual'", "recipe.head='mean'"]),
+        (20_000, &["recipe.epochs=4", "recipe.patience=2", "recipe.lr=1e-4"]),
     ];
-    for set in sets {
+    for (rows, set) in sets {
         let world = World::new();
+        world.write_separable("dev.tsv", rows);
         world.stage("straight", set).assert().success();
         let mut said = Vec::new();
         for attempt in 1.. {
@@ -50,6 +53,8 @@ fn a_run_goes_on_where_it_was_stopped_and_gives_the_same_bytes() {
         let count = |words: &str| said.iter().filter(|said| said.contains(words)).count();
         assert!(count("the one that was at work goes on where it was") > 0, "{set:?}: {said:?}");
         assert!(count("SST-2, seed 1: going on at step") > 0, "{set:?}: {said:?}");
+        let mut later = said.iter().skip_while(|said| !said.contains("goes on where it was"));
+        assert!(later.all(|said| !said.contains("begins anew")), "{set:?}: {said:?}");
         for name in names(&world.path("straight")).iter().filter(|name| name.contains("-seed")) {
             let weights = format!("{name}/model.safetensors");
             let file = if world.path("straight").join(&weights).exists() { &weights } else { name };

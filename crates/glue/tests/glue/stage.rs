@@ -128,13 +128,29 @@ fn a_run_that_diverges_is_named_with_its_recipe() {
                 label = \"target\"\nrange = [0.0, 3e38]\nmetrics = [\"pearson\"]\n";
     world.write("far.toml", task);
     world.write("far.tsv", "text\ttarget\ngood film\t3e38\nbad film\t0\n");
-    let mut command = world.stage("out", &["tasks=['far']", "seeds=[7]"]);
-    command.args(["--task-file", "far.toml"]);
-    let text = complaint(command, 1);
-    for part in ["far, seed 7, epoch 1 (lr 0.02, batch_size 16,", "training diverged", "lower lr or clip"] {
+    let stage = |flags: &[&str]| {
+        let mut command = world.stage("out", &["tasks=['far', 'SST-2']", "seeds=[7, 8]", "recipe.epochs=2"]);
+        command.args(["--task-file", "far.toml"]).args(flags);
+        complaint(command, 1)
+    };
+    let text = stage(&[]);
+    let named = [
+        "far, seed 7, epoch 1 (lr 0.02, batch_size 16,",
+        "training diverged",
+        "lower lr or clip",
+        "2 runs diverged",
+    ];
+    for part in named {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
     assert!(!text.contains("checkpoint"), "{text}");
+    // The others are done, and kept.
+    let finished =
+        || names(&world.path("out")).into_iter().filter(|name| name.contains("-seed")).collect::<Vec<_>>();
+    let kept = finished();
+    assert!(kept.len() == 2 && kept.iter().all(|name| name.starts_with("SST-2-seed")), "{kept:?}");
+    assert!(stage(&["--jobs", "2"]).contains("a worker ended with exit status: 1"));
+    assert_eq!(finished(), kept);
 }
 
 #[test]
