@@ -11,7 +11,7 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
 
 # Its files are named as they are from here.
-$(if $(filter-out $(CURDIR)/Makefile,$(abspath $(firstword $(MAKEFILE_LIST)))),$(error say make -C $(dir $(firstword $(MAKEFILE_LIST))) instead of -f))
+$(if $(filter-out $(CURDIR)/Makefile,$(abspath $(lastword $(MAKEFILE_LIST)))),$(error say make -C $(dir $(lastword $(MAKEFILE_LIST))) instead of -f))
 
 # ---- What to run: each names a file in pipelines/<axis>/ ----------------------------------------------------------
 CORPUS  ?= sample#  text to pretrain on: pipelines/corpus/
@@ -66,6 +66,8 @@ $(foreach v,$(filter $(named),$(choices) DATA),$(foreach c,% $(if $(filter INIT 
 
 # A comment behind a value leaves blanks at its end.
 $(foreach v,$(choices) DEVICE THREADS JOBS DATA,$(eval override $(v) := $(strip $($(v)))))
+# Without its first ./ a path with // may be another one.
+$(if $(findstring //,$(DATA)),$(error DATA=$(DATA): a path without //))
 # make takes ./ off the names of targets.
 override DATA := $(patsubst ./%,%,$(patsubst %/,%,$(DATA)))
 override REFERENCE := $(patsubst %/,%,$(REFERENCE))
@@ -132,10 +134,10 @@ readers_of_TARGETS := $(distilled)
 $(foreach v,$(filter $(given),SCORE MASK TEACHER FIRST KD DISTILL TARGETS),$(if $($(v)),$(if $(runs),$(if $(filter $(readers_of_$(v)),$(runs)),,\
   $(error $(v) does nothing for $(runs), only for $(readers_of_$(v))$(if $(filter glue report,$(goals)),$(comma) one of which RUN= names))))))
 $(if $(filter MODEL,$(given)),$(if $(or $(runs),$(filter-out glue report,$(or $(goals),help))),,\
-  $(foreach v,$(filter $(given),INIT SCORE MASK KD FIRST DISTILL TARGETS ROUNDS SEED),\
-  $(error $(v) does nothing for MODEL=$(MODEL), which is looked at as it is))))
+  $(foreach v,$(filter $(given),STUDENT INIT SCORE SCORE_DTYPE MASK TRAIN KD FIRST DISTILL TARGETS ROUNDS ROUND_EPOCHS REFERENCE SEED),\
+  $(if $($(v)),$(error $(v) does nothing for MODEL=$(MODEL), which is looked at as it is)))))
 $(if $(filter 0,$(ROUNDS)),$(if $(filter-out self-mask self-mask-kd,$(or $(runs),none)),,$(foreach v,$(filter $(given),SCORE MASK REFERENCE),\
-  $(error $(v) does nothing with ROUNDS=0: the first round is trained on random masks))))
+  $(if $($(v)),$(error $(v) does nothing with ROUNDS=0: the first round is trained on random masks)))))
 $(if $(filter live,$(DISTILL)),$(foreach v,$(filter $(given),TARGETS),$(error TARGETS does nothing with a teacher in memory, only with DISTILL=cached)))
 $(foreach v,$(filter $(given),GLUE RUN),$(if $(runs),$(if $(filter glue report parity,$(goals)),,\
   $(error $(v) does nothing for $(strip $(goals)), only for glue and report))))
@@ -234,7 +236,7 @@ endef
 $(eval $(call epochs_of,random,,))
 $(if $(SEED),$(eval $(call epochs_of,random,$(sown),$(seed))))
 # What `pretrain-random` trains on: a policy that reads no entropies, if MASK is one.
-at_random := $(or $(if $(filter MASK,$(given)),$(if $(reads_entropy),,$(MASK))),random)
+at_random := $(or $(if $(filter MASK,$(named)),$(if $(reads_entropy),,$(MASK))),random)
 $(if $(filter-out random,$(at_random)),$(eval $(call epochs_of,$(at_random),$(sown),$(seed))))
 
 # $(call begun,student): whether it begins with INIT, and then the flag that says so
@@ -568,9 +570,9 @@ clean: ## Remove everything that was made in data/ (the samples stay, and all th
 
 help: ## This list
 	@echo "make pretrain-self-mask && make glue && make report     runs on data/sample, on the CPU, in minutes"; echo
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | $(call columns,22)
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(lastword $(MAKEFILE_LIST)) | $(call columns,22)
 	@echo; echo "Variables, with [defaults]; files in $(PIPELINES)/:"
-	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\3\t\2/; T; s/\t[$$].*//; p' $(firstword $(MAKEFILE_LIST)) | $(call columns,13)
+	@sed -nE 's/^([A-Z_]+) *\?= *([^#]*)# *(.*)/\1\t\3\t\2/; T; s/\t[$$].*//; p' $(lastword $(MAKEFILE_LIST)) | $(call columns,13)
 # Name and text of each line, the text in a column of its own, words kept whole; a third field is the default.
 columns = awk -F'\t' -v left=$(1) -v width=$$(tput cols 2>/dev/null || echo 100) '{ \
   text = $$2 ($$3 == "" ? "" : " [" $$3 "]"); sub(/ +\]$$/, "]", text); count = split(text, words, / +/); line = ""; name = $$1; \

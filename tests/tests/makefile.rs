@@ -17,7 +17,7 @@ fn make(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
-    let cases: [(&[&str], &[&str]); 40] = [
+    let cases: [(&[&str], &[&str]); 41] = [
         (&["plan", "pretrain-random"], &["make plan GOAL="]),
         (
             &["pretrain-random", "CORPUS=sampel"],
@@ -54,6 +54,7 @@ fn what_cannot_be_meant_is_refused_with_what_can() -> Result<()> {
         (&["pretrain-random", "GLUE=probe"], &["GLUE does nothing for pretrain-random", "glue"]),
         (&["pretrain-random", "ROUNDS=1000"], &["ROUNDS=1000", "999 at most"]),
         (&["pretrain-random", "DATA=a=b"], &["DATA=a=b", "without ="]),
+        (&["clean", "DATA=.//tmp"], &["DATA=.//tmp", "without //"]),
         (&["pretrain-random", "DATA=a%b"], &["DATA=a%b", "without %"]),
         (&["pretrain-self-mask", "RUN=random"], &["RUN does nothing for pretrain-self-mask", "glue"]),
         (&["pretrain-self-mask", "MASK=mixed", "REFERENCE=crates"], &["REFERENCE"]),

@@ -68,7 +68,7 @@ pub(crate) enum Command {
 }
 
 /// Common flags that validation has no use for.
-const UNUSED: &[&str] = &["--config", "--print-config", "--set", "--dry-run", "--out"];
+const UNUSED: &[&str] = &["--config", "--print-config", "--set", "--dry-run", "--out", "--wait"];
 
 #[derive(clap::Args)]
 pub(crate) struct ValidateArgs {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use entromask_artifact::Manifest;
-use entromask_encoder::{EncoderConfig, MaskedLm};
+use entromask_encoder::EncoderConfig;
 use entromask_fault::Fault;
 use serde_json::{Map, Value};
 
@@ -57,7 +57,7 @@ struct Said {
 impl Said {
     fn read(file: &Path) -> Result<Self> {
         if let Some(model) = model_of(file) {
-            return Ok(Self { shape: MaskedLm::shape_in(model)?, dropout: DROPOUT.to_vec() });
+            return Ok(Self { shape: EncoderConfig::from_pretrained(model)?, dropout: DROPOUT.to_vec() });
         }
         let said: Map<String, Value> = entromask_cli::load_file(file)?;
         let dropout = DROPOUT.into_iter().filter(|key| said.contains_key(*key)).collect();

@@ -95,6 +95,11 @@ fn a_model_with_a_decoder_of_its_own_begins_as_its_own_shape() -> Result<()> {
     let output = command.arg("--init").arg(&model).output()?;
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(json(&session.fixture.path("model/config.json"))?["tie_word_embeddings"], false);
+    // With the head the decoder is left behind.
+    let mut command = session.command_without_student(&masks, "fresh");
+    let output = command.arg("--init").arg(&model).args(["--set", "init.fresh_head=true"]).output()?;
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(json(&session.fixture.path("fresh/config.json"))?["tie_word_embeddings"], true);
     Ok(())
 }
 

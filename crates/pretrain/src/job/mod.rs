@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use entromask_artifact::{Input, Kind, Manifest, Recipe};
-use entromask_encoder::{EncoderConfig, pretrained_files};
+use entromask_encoder::{EncoderConfig, MaskedLm, pretrained_files};
 use entromask_fault::Fault;
 use entromask_policy::corruption::Vocabulary;
 use serde::Deserialize;
@@ -82,6 +82,17 @@ impl Facts {
     /// Those in the manifest of the tokens in `folder`.
     pub(crate) fn read(tokens: &Manifest, folder: &Path) -> Result<Self> {
         read(&tokens.stats, folder)
+    }
+}
+
+/// Whether the student's decoder is its word embeddings: a model that begins as itself, with its head, keeps a decoder of its own, whatever
+/// its `config.json` says.
+fn is_tied(config: &Config, paths: &Paths, student: &EncoderConfig) -> Result<bool> {
+    match &paths.start {
+        Start::Init(folder) if *folder == paths.student && !config.init.fresh_head => {
+            Ok(MaskedLm::shape_in(folder)?.tie_word_embeddings)
+        }
+        _ => Ok(student.tie_word_embeddings),
     }
 }
 
@@ -163,6 +174,7 @@ impl Job {
             Some(dropout) => student.with_dropout(dropout),
             None => student,
         };
+        let student = EncoderConfig { tie_word_embeddings: is_tied(config, paths, &student)?, ..student };
         checks::tokenizers(paths, &tokens.stats["special"])?;
         let earlier = match &paths.start {
             Start::Continue(model) => Some(Manifest::load(model, Kind::Model)?),
