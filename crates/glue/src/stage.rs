@@ -11,6 +11,7 @@ use entromask_artifact::{Begun, Cost, Manifest, OutputSpec, Recipe, Shard, Statu
 use entromask_cli::{Progress, check_interrupt};
 use entromask_fault::{Class, Fault, class_of};
 use entromask_tables::Scores;
+use entromask_training::is_divergence;
 use fs_err as fs;
 use serde_json::{Value, json};
 
@@ -22,7 +23,6 @@ use crate::model::{self, Source};
 use crate::plan::{self, Plan, Unit, result_file};
 use crate::results::{RunResult, Summary};
 use crate::seconds::{self, SECONDS};
-use crate::train::is_divergence;
 use crate::workers::{self, Hire};
 
 /// The summary's file.

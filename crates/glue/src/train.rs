@@ -5,9 +5,9 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use entromask_cli::check_interrupt;
 use entromask_encoder::SequenceClassifier;
-use entromask_fault::{Class, Fault, class_of};
+use entromask_fault::{Class, class_of};
 use entromask_random::keyed;
-use entromask_training::{Gradients, Optimizer, Schedule};
+use entromask_training::{Gradients, Optimizer, Schedule, diverged};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +96,7 @@ impl<'a> Training<'a> {
     /// interrupted; then lets `measure` score the result.
     ///
     /// # Errors
-    /// A [`Fault`] of class interrupted if the user asks to stop, of class failed if training diverges.
+    /// A [`Fault`](entromask_fault::Fault) of class interrupted if the user asks to stop, of class failed if training diverges.
     pub(crate) fn run<T>(
         mut self,
         model: SequenceClassifier,
@@ -310,19 +310,7 @@ impl<'a> Training<'a> {
     }
 }
 
-/// As the optimizer's errors begin, too.
-const DIVERGED: &str = "training diverged";
-
-/// Whether that is what went wrong with a run: others may do well.
-pub(crate) fn is_divergence(error: &anyhow::Error) -> bool {
-    error.chain().any(|link| link.to_string().starts_with(DIVERGED))
-}
-
 /// Infinite losses may have finite gradients, but a result with one cannot be read again.
-fn check_finite(loss: f64) -> Result<(), Fault> {
-    if loss.is_finite() {
-        return Ok(());
-    }
-    Err(Fault::failed(format!("{DIVERGED}: the loss is {loss}"))
-        .remedy("lower lr or clip, or lengthen warmup"))
+fn check_finite(loss: f64) -> anyhow::Result<()> {
+    if loss.is_finite() { Ok(()) } else { Err(diverged(&format!("the loss is {loss}"), "")) }
 }

@@ -1,10 +1,10 @@
 //! How far training has come.
 
 use anyhow::Result;
+use entromask_training::diverged;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Budget, Done};
-use crate::diverged::diverged;
 use crate::online::Unspent;
 use crate::validation::Score;
 

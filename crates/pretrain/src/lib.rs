@@ -10,7 +10,6 @@ mod card;
 mod config;
 mod counters;
 mod data;
-mod diverged;
 mod finite;
 #[cfg(test)]
 #[path = "../tests/fixture/mod.rs"]

@@ -2,12 +2,11 @@
 
 use entromask_artifact::Manifest;
 use entromask_fault::{Class, class_of};
-use entromask_training::Checkpoints;
+use entromask_training::{Checkpoints, is_divergence};
 use serde_json::Value;
 
 use crate::config::{Done, Transfer};
 use crate::counters::Counters;
-use crate::diverged::is_divergence;
 use crate::job::Job;
 
 /// Bytes in memory of a token that is kept of a teacher, while it is read; measured.

@@ -11,7 +11,7 @@ use entromask_device::Devices;
 use entromask_encoder::MaskedLm;
 use entromask_fault::{Class, Fault, class_of};
 use entromask_random::keyed;
-use entromask_training::{Checkpoints, Kept, Optimizer, Schedule};
+use entromask_training::{Checkpoints, Kept, Optimizer, Schedule, diverged, is_divergence};
 use fs_err as fs;
 use rand::Rng;
 
@@ -19,7 +19,6 @@ use crate::begin::{Begin, Teacher};
 use crate::config::{Budget, Done, ObjectiveConfig};
 use crate::counters::{Counters, FIRST_STEPS, Logged};
 use crate::data::{Corpus, Example};
-use crate::diverged::{diverged, is_divergence};
 use crate::finite::is_finite;
 use crate::flops;
 use crate::job::{Job, Start};

@@ -12,6 +12,7 @@
 mod adamw;
 mod change;
 mod checkpoint;
+mod diverged;
 mod evaluation;
 mod gradients;
 mod head;
@@ -29,6 +30,7 @@ mod schedule;
 mod soft;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
+pub use diverged::{diverged, is_divergence};
 pub use evaluation::{Evaluation, evaluate};
 pub use gradients::Gradients;
 pub use head::{Decoder, Guide, HeadLoss, Objective, head_loss};

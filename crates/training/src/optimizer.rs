@@ -9,11 +9,11 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
-use entromask_fault::Fault;
 use serde::{Deserialize, Serialize};
 
 use crate::adamw::Update;
 use crate::change;
+use crate::diverged::diverged;
 use crate::gradients::{Gradient, Gradients};
 use crate::lamb::Lamb;
 use crate::moments::{self, Kept, Moments};
@@ -96,7 +96,7 @@ impl Optimizer {
     /// Updates the parameters of `module` that have a gradient. Returns them with the norm before clipping.
     ///
     /// # Errors
-    /// A [`Fault`] of class failed if the norm is not finite; neither module nor state are changed then.
+    /// A [`Fault`](entromask_fault::Fault) of class failed if the norm is not finite; neither module nor state are changed then.
     pub fn step<M: Module>(
         &mut self,
         rate: f64,
@@ -105,7 +105,7 @@ impl Optimizer {
     ) -> anyhow::Result<(M, f64)> {
         let norm = gradients.norm();
         if !norm.is_finite() {
-            return Err(diverged(norm).into());
+            return Err(diverged(&format!("the gradient norm is {norm}"), ""));
         }
         self.steps += 1;
         let mut mapper = Mapper {
@@ -127,16 +127,11 @@ impl Optimizer {
     /// Reads what [`Optimizer::save`] wrote. The moments move to the parameters' device at the first step.
     ///
     /// # Errors
-    /// A [`Fault`] of class input if the file is missing, damaged or something else.
+    /// A [`Fault`](entromask_fault::Fault) of class input if the file is missing, damaged or something else.
     pub fn load(config: impl Into<OptimizerConfig>, path: &Path) -> anyhow::Result<Self> {
         let (steps, kept) = moments::read(path)?;
         Ok(Self { config: config.into(), steps, kept })
     }
-}
-
-fn diverged(norm: f64) -> Fault {
-    Fault::failed(format!("training diverged: the gradient norm is {norm}"))
-        .remedy("lower lr or clip, or lengthen warmup")
 }
 
 struct Mapper<'a> {

@@ -17,12 +17,12 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use entromask_encoder::{Dropout, EncoderConfig, Filling, Lanes, MaskedLm};
 use entromask_fault::Fault;
 use entromask_training::{
-    Decoder, Guide, HeadLoss, Objective, SoftTargets, cosine, head_loss, read_scalars, squared_distance,
+    Decoder, Guide, HeadLoss, Objective, SoftTargets, cosine, diverged, head_loss, read_scalars,
+    squared_distance,
 };
 
 use crate::config::{ObjectiveConfig, Positions};
 use crate::data::Example;
-use crate::diverged::diverged;
 use host::Back;
 pub(crate) use host::HostBody;
 use wanted::{States, Wanted};

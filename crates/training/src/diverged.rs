@@ -5,12 +5,13 @@ use entromask_fault::Fault;
 const DIVERGED: &str = "training diverged";
 
 /// A fault of class failed with what was `found`, and the remedy; `also` is one more.
-pub(crate) fn diverged(found: &str, also: &str) -> anyhow::Error {
-    Fault::failed(format!("{DIVERGED}: {found}")).remedy(format!("lower lr or lengthen warmup{also}")).into()
+pub fn diverged(found: &str, also: &str) -> anyhow::Error {
+    let remedy = format!("lower lr or clip, or lengthen warmup{also}");
+    Fault::failed(format!("{DIVERGED}: {found}")).remedy(remedy).into()
 }
 
 /// Whether that is what went wrong.
-pub(crate) fn is_divergence(error: &anyhow::Error) -> bool {
+pub fn is_divergence(error: &anyhow::Error) -> bool {
     error.chain().any(|link| link.to_string().starts_with(DIVERGED))
 }
 
