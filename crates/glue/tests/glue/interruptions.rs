@@ -1,8 +1,9 @@
 //! Runs that are stopped, and go on.
 
 use std::fs::TryLockError;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -26,8 +27,13 @@ fn stopped_after(child: Child, time: Duration) -> Option<String> {
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
     let output = child.wait_with_output().expect("a child");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(matches!(output.status.code(), Some(0 | 130)), "{said}");
-    (output.status.code() == Some(130)).then_some(said)
+    assert!(output.status.success() || is_stopped(output.status), "{said}");
+    is_stopped(output.status).then_some(said)
+}
+
+/// By itself, or by the signal where it came before anybody listened.
+fn is_stopped(status: ExitStatus) -> bool {
+    status.code() == Some(130) || matches!(status.signal(), Some(2 | 15))
 }
 
 /// What is dropped and which epoch is the best one included.
@@ -82,7 +88,7 @@ fn workers_are_asked_once_and_keep_what_they_have() {
     let stopped = (0..20).find_map(|_| {
         sleep(Duration::from_millis(500));
         Command::new("kill").args(["-INT", &parent.id().to_string()]).status().expect("kill is there");
-        assert_eq!(parent.wait().expect("a child").code(), Some(130));
+        assert!(is_stopped(parent.wait().expect("a child")));
         let found = checkpoints();
         if found < 2 {
             parent = start(&world, &set, &["--jobs", "2", "--threads", "2"]);
