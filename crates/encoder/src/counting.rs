@@ -3,7 +3,7 @@
 /// Row of the table of positions for each token of `ids`, from 0 on. Where `padding` is not counted, as in RoBERTa, it has the
 /// first row wherever a text spells it, and the others count from 1 on: `create_position_ids_from_input_ids` of
 /// `transformers`, less the number of the padding token.
-pub(crate) fn places(ids: &[u32], padding: Option<u32>) -> impl Iterator<Item = usize> {
+pub(crate) fn places(ids: &[u32], padding: Option<u32>) -> impl Iterator<Item = usize> + Clone {
     let mut next = usize::from(padding.is_some());
     ids.iter().map(move |&id| {
         if Some(id) == padding {

@@ -51,7 +51,7 @@ pub use checkpoint::pretrained_files;
 pub use classifier::SequenceClassifier;
 pub use config::EncoderConfig;
 pub use cpu::train::{BodyGradient, Dropout, Lanes, States, TrainedBody};
-pub use cpu::{Buffers, CpuEncoder, CpuMaskedLm, Sentence, Wanted};
+pub use cpu::{Buffers, CpuEncoder, CpuMaskedLm, Projected, Sentence, Wanted};
 pub use encoder::Encoder;
 pub use families::Family;
 pub use filling::Filling;

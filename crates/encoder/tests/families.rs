@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
 use entromask_encoder::{
-    Batch, Buffers, CpuEncoder, CpuMaskedLm, EncoderConfig, Filling, MaskedLm, Pooling, Sentence,
+    Batch, Buffers, CpuEncoder, CpuMaskedLm, EncoderConfig, Family, Filling, MaskedLm, Pooling, Sentence,
     SequenceClassifier, Wanted,
 };
 use entromask_kernels::Products;
@@ -106,6 +106,45 @@ fn the_cpu_path_gives_the_same_states() {
         let of_all = [13, 0, 7].iter().flat_map(|&p: &usize| &states[p * width..(p + 1) * width]);
         assert!(some.iter().eq(of_all), "{}: neighbours change no bit", case.display());
     }
+}
+
+/// Each row several times with other tokens hidden, as scoring reads them.
+#[test]
+fn tokens_that_rows_have_in_common_change_no_bit() {
+    let cases = cases();
+    let in_types = |case| [Products::AsTensors, Products::Bf16].map(|products| (case, products));
+    for (case, products) in cases.iter().flat_map(in_types) {
+        let (model, config) = MaskedLm::from_pretrained(case, &Device::flex()).expect("loads");
+        let rows = Reference::read(case, &config, &Device::flex()).rows();
+        let cpu = CpuMaskedLm::new(model.with_products(products), &config);
+        let hidden = rows.iter().flat_map(|ids| (0..8).map(move |fold| hide(ids, fold, 3)));
+        let (hidden, positions): (Vec<_>, Vec<_>) = hidden.filter(|(_, places)| !places.is_empty()).unzip();
+        let wanted: Vec<_> = hidden.iter().zip(&positions).map(|(ids, at)| wanted(ids, at)).collect();
+        let projected = cpu.project(&wanted).expect("most tokens are in many of the rows");
+        let mut buffers = Buffers::default();
+        for rows in wanted.chunks(3) {
+            let expected = cpu.states(rows, &mut buffers);
+            let found = cpu.states_from(Some(&projected), rows, &mut buffers);
+            assert!(!found.is_empty() && found == expected, "{} {products:?}", case.display());
+        }
+        assert!(
+            cpu.project(&wanted[..1]).is_none() || config.model_type == Family::ModernBert,
+            "each place is once"
+        );
+    }
+}
+
+/// `ids` with `mask` at each eighth place from number `fold` on, and these places.
+fn hide(ids: &[u32], fold: usize, mask: u32) -> (Vec<u32>, Vec<u16>) {
+    let (mut ids, places): (_, Vec<_>) = (ids.to_vec(), (fold..ids.len()).step_by(8).collect());
+    for &place in &places {
+        ids[place] = mask;
+    }
+    (ids, places.into_iter().map(|place| place as u16).collect())
+}
+
+fn wanted<'a>(input_ids: &'a [u32], positions: &'a [u16]) -> Wanted<'a> {
+    Wanted { input_ids, token_type_ids: &[], positions }
 }
 
 /// How far that is, depends on the weights: tensors whose products are bf16, those of attention too, are the measure.

@@ -132,8 +132,13 @@ impl Matrix {
 
     /// Becomes the given rows of `from`.
     pub fn gather(&mut self, from: &Self, rows: impl ExactSizeIterator<Item = usize>) {
-        self.reshape(rows.len(), from.width);
-        rows.enumerate().for_each(|(to, row)| self.row_mut(to).copy_from_slice(from.row(row)));
+        self.copy_rows(from.width, rows.map(|row| from.row(row)));
+    }
+
+    /// Becomes the given rows of `width` values each.
+    pub fn copy_rows<'a>(&mut self, width: usize, rows: impl ExactSizeIterator<Item = &'a [f32]>) {
+        self.reshape(rows.len(), width);
+        rows.enumerate().for_each(|(to, row)| self.row_mut(to).copy_from_slice(row));
     }
 
     pub(crate) fn view(&self, rows: Range<usize>, columns: Range<usize>) -> View<'_> {

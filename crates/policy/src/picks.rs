@@ -1,7 +1,6 @@
 //! What was chosen so far within one budget, and what may still be.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use rustc_hash::FxHashMap;
 
 use crate::config::{Config, Spread};
 use crate::ranking::Ranking;
@@ -126,17 +125,12 @@ impl<'a> Picks<'a> {
 #[derive(Debug)]
 struct Cap {
     limit: usize,
-    counts: HashMap<u32, usize, BuildHasherDefault<Scatter>>,
+    counts: FxHashMap<u32, usize>,
 }
-
-/// Multiplicative hashing (Knuth, *The Art of Computer Programming* 3, 6.4): token ids are small numbers that nobody
-/// chooses in order to collide.
-#[derive(Clone, Copy, Debug, Default)]
-struct Scatter(u64);
 
 impl Cap {
     fn new(share: f64, budget: usize) -> Self {
-        Self { limit: ((share * budget as f64 + 1e-9) as usize).max(1), counts: HashMap::default() }
+        Self { limit: ((share * budget as f64 + 1e-9) as usize).max(1), counts: FxHashMap::default() }
     }
 
     fn allows(&self, ids: &[u32]) -> bool {
@@ -150,22 +144,6 @@ impl Cap {
         for id in ids {
             *self.counts.entry(*id).or_default() += 1;
         }
-    }
-}
-
-impl Hasher for Scatter {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u32(byte.into());
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }
 }
 

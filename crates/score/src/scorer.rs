@@ -122,10 +122,12 @@ impl<'a> Scorer<'a> {
         batches: &[&[Pass]],
         count: impl Fn(&[Pass]) -> Result<()> + Sync,
     ) -> Result<Vec<Scored>> {
-        let states = batches.par_iter().map_init(Buffers::default, |buffers, batch| {
+        let rows: Vec<_> = batches.iter().map(|batch| self.inputs(part, batch)).collect();
+        let wanted: Vec<_> = rows.iter().zip(batches).map(|(rows, batch)| wanted(rows, batch)).collect();
+        let projected = fused.model.project(&wanted.concat());
+        let states = batches.par_iter().zip(&wanted).map_init(Buffers::default, |buffers, (batch, rows)| {
             count(batch)?;
-            let rows = self.inputs(part, batch);
-            Ok(fused.model.states(&wanted(&rows, batch), buffers))
+            Ok(fused.model.states_from(projected.as_ref(), rows, buffers))
         });
         let states: Vec<f32> = states.collect::<Result<Vec<_>>>()?.concat();
         let width = self.shape.embedding_size();

@@ -4,6 +4,7 @@ use entromask_kernels::LayerNorm;
 
 use super::embeddings::Embeddings;
 use super::layer::Layer;
+use super::projected::Projected;
 use super::{Buffers, Places, Wanted};
 
 #[derive(Clone, Debug)]
@@ -16,19 +17,28 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// What the first layer computes of the tokens of `rows` alone, where that saves work.
+    pub(super) fn project(&self, rows: &[Wanted<'_>]) -> Option<Projected> {
+        Projected::new(self, rows.iter().flat_map(|row| self.embeddings.tokens(row)))
+    }
+
     /// `hidden` becomes the last layer's states at the wanted positions, row after row.
-    pub(super) fn forward(&self, rows: &[Wanted<'_>], buffers: &mut Buffers) {
+    pub(super) fn forward(&self, rows: &[Wanted<'_>], projected: Option<&Projected>, buffers: &mut Buffers) {
+        let tokens: Vec<_> = rows.iter().flat_map(|row| self.embeddings.tokens(row)).collect();
         let places = Places::of(rows);
-        self.embeddings.forward(rows, buffers);
-        match self.order.split_last() {
-            Some((last, before)) => {
-                let everywhere = places.everywhere();
-                for &layer in before {
-                    self.layers[layer].forward(&everywhere, buffers);
-                }
-                self.layers[*last].forward(&places, buffers);
+        let everywhere = places.everywhere();
+        self.embeddings.forward(&tokens, buffers);
+        for (depth, &layer) in self.order.iter().enumerate() {
+            let (layer, is_last) = (&self.layers[layer], depth + 1 == self.order.len());
+            let places = if is_last { &places } else { &everywhere };
+            match projected.filter(|_| depth == 0) {
+                Some(projected) => projected.read(&tokens, places, buffers),
+                None => layer.project(places, buffers),
             }
-            None => buffers.pick(&places),
+            layer.forward(places, buffers);
+        }
+        if self.order.is_empty() {
+            buffers.pick(&places);
         }
         if let Some(norm) = &self.norm {
             norm.apply(&mut buffers.hidden);

@@ -1,6 +1,6 @@
 //! From token ids to the input of the first layer.
 
-use entromask_kernels::{LayerNorm, Linear, Matrix};
+use entromask_kernels::{LayerNorm, Linear};
 
 use super::{Buffers, Wanted};
 
@@ -19,16 +19,34 @@ pub(super) struct Embeddings {
     pub(super) projection: Option<Linear>,
 }
 
+/// All that the embedding of a token depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Token {
+    pub(super) id: u32,
+    /// Row of `places`; 0 where there are none.
+    pub(super) place: u32,
+    /// 0 where all are in the first one.
+    pub(super) segment: u32,
+}
+
 impl Embeddings {
-    /// `hidden` becomes the rows, one after the other: `[tokens, hidden_size]`.
-    pub(super) fn forward(&self, rows: &[Wanted<'_>], buffers: &mut Buffers) {
+    /// The tokens of a row.
+    pub(super) fn tokens<'a>(&self, row: &Wanted<'a>) -> impl Iterator<Item = Token> + Clone + use<'a> {
+        let (has_places, has_segments) = (!self.places.is_empty(), !self.segments.is_empty());
+        let segments = if has_segments { row.token_type_ids } else { &[] };
+        let tokens = row.input_ids.iter().zip(row.places(self.padding)).enumerate();
+        tokens.map(move |(index, (&id, place))| Token {
+            id,
+            place: if has_places { place as u32 } else { 0 },
+            segment: segments.get(index).copied().unwrap_or(0),
+        })
+    }
+
+    /// `hidden` becomes `[tokens, hidden_size]`.
+    pub(super) fn forward(&self, tokens: &[Token], buffers: &mut Buffers) {
         let Buffers { hidden, inner, .. } = buffers;
-        hidden.reshape(rows.iter().map(|row| row.input_ids.len()).sum(), self.width);
-        let mut first = 0;
-        for row in rows {
-            self.write_row(row, first, hidden);
-            first += row.input_ids.len();
-        }
+        hidden.reshape(tokens.len(), self.width);
+        tokens.iter().enumerate().for_each(|(row, token)| self.write(*token, hidden.row_mut(row)));
         if let Some(norm) = &self.norm {
             norm.apply(hidden);
         }
@@ -38,24 +56,17 @@ impl Embeddings {
         }
     }
 
-    fn write_row(&self, row: &Wanted<'_>, first: usize, to: &mut Matrix) {
-        for (token, (&id, place)) in row.input_ids.iter().zip(row.places(self.padding)).enumerate() {
-            self.write(id, place, to.row_mut(first + token));
-        }
-        if self.segments.is_empty() {
-            return;
-        }
-        for (token, segment) in row.later_segments() {
-            let more = &self.segments[(segment - 1) * self.width..][..self.width];
-            to.row_mut(first + token).iter_mut().zip(more).for_each(|(to, more)| *to += more);
-        }
-    }
-
-    fn write(&self, id: u32, place: usize, to: &mut [f32]) {
-        to.copy_from_slice(&self.words[id as usize * self.width..][..self.width]);
+    fn write(&self, token: Token, to: &mut [f32]) {
+        to.copy_from_slice(&self.words[token.id as usize * self.width..][..self.width]);
+        let mut add = |table: &[f32], row: u32| {
+            let more = &table[row as usize * self.width..][..self.width];
+            to.iter_mut().zip(more).for_each(|(to, more)| *to += more);
+        };
         if !self.places.is_empty() {
-            let place = &self.places[place * self.width..][..self.width];
-            to.iter_mut().zip(place).for_each(|(to, place)| *to += place);
+            add(&self.places, token.place);
+        }
+        if token.segment > 0 {
+            add(&self.segments, token.segment - 1);
         }
     }
 }

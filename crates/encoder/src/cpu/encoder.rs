@@ -34,7 +34,7 @@ impl CpuEncoder {
     /// If a token or segment is not in its table, or a row is empty or too long.
     pub fn pooled(&self, rows: &[Sentence<'_>], pooling: Pooling, buffers: &mut Buffers) -> Vec<f32> {
         let positions = pooled::positions(rows, pooling);
-        self.body.forward(&Wanted::of(rows, &positions), buffers);
+        self.body.forward(&Wanted::of(rows, &positions), None, buffers);
         let states = (0..buffers.hidden.rows()).map(|row| buffers.hidden.row(row));
         pooled::means(states, &positions, self.width)
     }

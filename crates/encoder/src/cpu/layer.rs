@@ -46,13 +46,34 @@ pub(super) struct Dense {
 }
 
 impl Layer {
-    /// `hidden` becomes the layer's output at the places.
-    pub(super) fn forward(&self, places: &Places, buffers: &mut Buffers) {
+    /// `query` becomes that of `hidden` at the places, and `key_value` that of all of it, before they are turned.
+    pub(super) fn project(&self, places: &Places, buffers: &mut Buffers) {
         let norm_before = self.attention_norm.as_ref().filter(|_| self.norm_first);
-        buffers.seen.gather(&buffers.hidden, 0..buffers.hidden.rows());
-        if let Some(norm) = norm_before {
-            norm.apply(&mut buffers.seen);
+        let Buffers { hidden, seen, at, query, key_value, .. } = buffers;
+        let seen: &Matrix = match norm_before {
+            Some(norm) => {
+                seen.gather(hidden, 0..hidden.rows());
+                norm.apply(seen);
+                seen
+            }
+            None => hidden,
+        };
+        self.attention.key_value.forward(seen, key_value);
+        if places.everywhere {
+            self.attention.query.forward(seen, query);
+        } else {
+            at.gather(seen, places.flat().into_iter());
+            self.attention.query.forward(at, query);
         }
+    }
+
+    /// Values of a token's query, key and value.
+    pub(super) fn projections(&self) -> usize {
+        self.attention.query.outputs() + self.attention.key_value.outputs()
+    }
+
+    /// `hidden` becomes the layer's output at the places, from it and what [`Layer::project`] gives of it.
+    pub(super) fn forward(&self, places: &Places, buffers: &mut Buffers) {
         self.attention.forward(places, buffers);
         buffers.pick(places);
         if self.norm_first {
@@ -73,12 +94,9 @@ impl Layer {
 }
 
 impl SelfAttention {
-    /// `attended` becomes what the places attend to in `seen`.
+    /// `attended` becomes what the places attend to.
     fn forward(&self, places: &Places, buffers: &mut Buffers) {
-        let Buffers { seen, at, query, key_value, context, attended, attention, .. } = buffers;
-        at.gather(seen, places.flat().into_iter());
-        self.query.forward(at, query);
-        self.key_value.forward(seen, key_value);
+        let Buffers { query, key_value, context, attended, attention, .. } = buffers;
         if let Some(rotation) = &self.rotation {
             for (row, positions, first) in places.iter() {
                 let size = query.width() / self.heads;

@@ -10,6 +10,7 @@ mod embeddings;
 mod encoder;
 mod layer;
 mod pooled;
+mod projected;
 mod rotation;
 pub(crate) mod train;
 
@@ -21,6 +22,7 @@ use crate::{EncoderConfig, MaskedLm, counting};
 use body::Body;
 pub use encoder::{CpuEncoder, Sentence};
 use layer::Dense;
+pub use projected::Projected;
 
 /// A masked language model, up to its decoder, for forward passes on the CPU.
 #[derive(Clone, Debug)]
@@ -74,7 +76,31 @@ impl CpuMaskedLm {
     ///
     /// If a token is not in the vocabulary, or a row or position is too long.
     pub fn states(&self, rows: &[Wanted<'_>], buffers: &mut Buffers) -> Vec<f32> {
-        self.body.forward(rows, buffers);
+        self.states_from(None, rows, buffers)
+    }
+
+    /// What the first layer computes of the tokens of `rows` alone, on all threads, for [`CpuMaskedLm::states_from`]; none
+    /// where rows have little in common, so that nothing would be saved.
+    ///
+    /// # Panics
+    ///
+    /// As [`CpuMaskedLm::states`].
+    pub fn project(&self, rows: &[Wanted<'_>]) -> Option<Projected> {
+        self.body.project(rows)
+    }
+
+    /// The same as [`CpuMaskedLm::states`] to the last bit, for some of the rows that `projected` was made of.
+    ///
+    /// # Panics
+    ///
+    /// As [`CpuMaskedLm::states`], and if `projected` was made of other rows.
+    pub fn states_from(
+        &self,
+        projected: Option<&Projected>,
+        rows: &[Wanted<'_>],
+        buffers: &mut Buffers,
+    ) -> Vec<f32> {
+        self.body.forward(rows, projected, buffers);
         self.transform.forward(&buffers.hidden, &mut buffers.inner);
         self.transform_norm.apply(&mut buffers.inner);
         buffers.inner.to_vec()
@@ -94,7 +120,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// Row of the table of places for each token; see [`counting::places`].
-    fn places(&self, padding: Option<u32>) -> impl Iterator<Item = usize> + 'a {
+    fn places(&self, padding: Option<u32>) -> impl Iterator<Item = usize> + Clone + use<'a> {
         counting::places(self.input_ids, padding)
     }
 
@@ -110,6 +136,8 @@ struct Places {
     rows: Vec<Range<usize>>,
     /// Of each row.
     positions: Vec<Vec<u16>>,
+    /// Whether these are all positions, in order.
+    everywhere: bool,
 }
 
 impl Places {
@@ -121,12 +149,18 @@ impl Places {
             start..end
         };
         let ranges = rows.iter().map(range).collect();
-        Self { rows: ranges, positions: rows.iter().map(|row| row.positions.to_vec()).collect() }
+        let positions = rows.iter().map(|row| row.positions.to_vec()).collect();
+        Self { rows: ranges, positions, everywhere: false }
+    }
+
+    /// All positions of one row.
+    fn all(length: usize) -> Self {
+        Self { rows: vec![0..length], positions: Vec::new(), everywhere: false }.everywhere()
     }
 
     fn everywhere(&self) -> Self {
         let positions = self.rows.iter().map(|row| (0..row.len() as u16).collect());
-        Self { rows: self.rows.clone(), positions: positions.collect() }
+        Self { rows: self.rows.clone(), positions: positions.collect(), everywhere: true }
     }
 
     /// Index in the batch of each position that is computed.
@@ -149,6 +183,9 @@ impl Places {
 impl Buffers {
     /// Keeps the hidden states that are wanted.
     fn pick(&mut self, places: &Places) {
+        if places.everywhere {
+            return;
+        }
         self.at.gather(&self.hidden, places.flat().into_iter());
         std::mem::swap(&mut self.at, &mut self.hidden);
     }

@@ -95,9 +95,10 @@ impl OnCpu {
         count: impl Fn(&[Wanted<'_>]) -> Result<()> + Sync,
     ) -> Result<Vec<K>> {
         let batches = batches(rows, |row| row.input_ids.len(), CPU_BATCH_TOKENS, self.filling);
+        let projected = self.model.project(rows);
         let states = batches.par_iter().map_init(Buffers::default, |buffers, batch| {
             count(batch)?;
-            Ok(self.model.states(batch, buffers))
+            Ok(self.model.states_from(projected.as_ref(), batch, buffers))
         });
         let states: Vec<f32> = states.collect::<Result<Vec<_>>>()?.concat();
         let width = self.decoder.inputs();
