@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::lock::LOCK;
 use crate::manifest::{Kind, MANIFEST};
-use crate::names;
+use crate::names::{self, STATE};
 use crate::recipe::Recipe;
 
 /// What models and tokenizers consist of, wherever they come from. Stages would write over files of these names.
@@ -35,6 +35,9 @@ pub(crate) fn check(out: &Path, recipe: &Recipe) -> Result<(), Fault> {
     if let Some(input) = recipe.inputs.iter().find(|input| holds(out, &input.path)) {
         return Err(refuse(format!("{}: this is the input `{}`", out.display(), input.role)));
     }
+    if let Some(owner) = owner_of_state(out) {
+        return Err(refuse(format!("{}: lies in what {} needs to go on", out.display(), owner.display())));
+    }
     if is_foreign(out) {
         return Err(refuse(format!("{}: its {MANIFEST} is none of entromask's", out.display())));
     }
@@ -58,6 +61,13 @@ fn holds(out: &Path, input: &Path) -> bool {
         (Ok(out), Ok(input)) => input == out,
         _ => false,
     }
+}
+
+/// The artifact in whose `state` a folder would lie: nobody looks for a result there, and it is left out when a model is
+/// handed on.
+fn owner_of_state(out: &Path) -> Option<&Path> {
+    let folders = out.ancestors().skip(1).filter(|folder| folder.ends_with(STATE));
+    folders.filter_map(Path::parent).find(|owner| is_artifact(owner))
 }
 
 /// Web pages, browser extensions and others have manifests, too.
@@ -112,6 +122,19 @@ mod tests {
         }
         assert!(!folder.path().join(".lock-1-of-2").exists());
         first.verify(folder.path())
+    }
+
+    #[test]
+    fn what_an_artifact_needs_to_go_on_is_no_place_for_another() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let recipe = Recipe { kind: Kind::Masks, config: Value::Null, inputs: vec![] };
+        let check = |out: &str| super::check(&folder.path().join(out), &recipe);
+        assert!(check("state/mine").is_ok(), "nobody's");
+        std::fs::write(folder.path().join(super::LOCK), "")?;
+        let error = check("state/mine").expect_err("is that of an artifact").to_string();
+        assert!(error.contains("/state/mine: lies in what"), "{error}");
+        assert!(check("states/mine").is_ok());
+        Ok(())
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Where a run begins: at its newest checkpoint, at random weights, at another model, or at the round before.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use entromask_artifact::Manifest;
-use entromask_encoder::{EncoderConfig, Lanes, MaskedLm};
+use entromask_encoder::{EncoderConfig, Inheritance, Lanes, MaskedLm};
 use entromask_fault::Fault;
 use entromask_kernels::Products;
 use entromask_training::{Checkpoint, Optimizer};
@@ -14,6 +15,7 @@ use fs_err as fs;
 use crate::config::{Budget, Done};
 use crate::counters::Counters;
 use crate::job::{Job, Start};
+use crate::journal::METRICS;
 use crate::remarks;
 use crate::step::{self, HostBody};
 use crate::train::{COUNTERS, OPTIMIZER};
@@ -68,7 +70,7 @@ impl Begin {
             Start::Init(folder) => init(job, folder, device)?,
             Start::Continue(folder) => return Self::after(job, folder, metrics, device),
         };
-        let counters = Counters { step: job.first_step(), ..Counters::default() };
+        let counters = at_first_step(job)?;
         remarks::of_a_late_start(job, &counters);
         Ok(Self {
             model,
@@ -88,9 +90,11 @@ impl Begin {
         check_order(job, (folder, manifest), &earlier)?;
         check_shape(job, folder)?;
         remarks::of_another_schedule(job, manifest);
-        let (model, _) = MaskedLm::from_pretrained(folder, device)?;
+        // In this round's shape, which may drop other values.
+        let model =
+            MaskedLm::init_from(folder, &job.student, &Inheritance::default(), job.config.seed, device)?;
         let optimizer = Optimizer::load(job.config.optimizer(), &state.join(OPTIMIZER))?;
-        fs::copy(folder.join("metrics.jsonl"), metrics)?;
+        copy_content(&folder.join(METRICS), metrics)?;
         let logged = Some(earlier.step);
         let counters = Counters { earlier_tokens: earlier.tokens, flops: 0.0, ..earlier };
         Ok(Self { model, optimizer, counters, resumed: None, logged })
@@ -141,12 +145,41 @@ impl Teacher {
 pub(crate) fn check(job: &Job) -> Result<()> {
     match &job.paths.start {
         Start::Random => Ok(()),
-        Start::Init(folder) => MaskedLm::check_init(folder, &job.student, &(&job.config.init).into()),
+        Start::Init(folder) => {
+            at_first_step(job)?;
+            MaskedLm::check_init(folder, &job.student, &(&job.config.init).into())
+        }
         Start::Continue(folder) => {
             let manifest = job.earlier.as_ref().expect("loaded for this start");
             check_order(job, (folder, manifest), &counters_in(&state_of(folder, manifest))?)?;
             check_shape(job, folder)
         }
+    }
+}
+
+/// The counters of a run that goes on from no other.
+///
+/// # Errors
+/// A [`Fault`] of class usage if its budget is used up before its masks begin.
+fn at_first_step(job: &Job) -> Result<Counters> {
+    let (first, steps) = (job.first_step(), job.plan.steps());
+    let counters = Counters { step: first, ..Counters::default() };
+    if !is_used_up(job.config.budget, &counters, steps) {
+        return Ok(counters);
+    }
+    let masks = job.paths.masks.display();
+    Err(Fault::usage(format!(
+        "{masks}: begins at step {first}, where the budget is used up: nothing is trained"
+    ))
+    .remedy("raise budget, or take masks with first_epoch = 0")
+    .into())
+}
+
+/// Not its permissions: who protects a model can train on from it.
+fn copy_content(from: &Path, to: &Path) -> Result<()> {
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(fs::write(to, fs::read(from)?)?),
     }
 }
 
@@ -205,4 +238,30 @@ fn check_shape(job: &Job, folder: &Path) -> Result<()> {
     ))
     .remedy("name the student that the model was trained as")
     .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_copied_can_be_written_on() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        fs::write(&from, "rows")?;
+        let protect = || -> Result<_> {
+            let mut permissions = fs::metadata(&from)?.permissions();
+            permissions.set_readonly(true);
+            Ok(fs::set_permissions(&from, permissions)?)
+        };
+        protect()?;
+        for _ in 0..2 {
+            copy_content(&from, &to)?;
+            assert_eq!(fs::read_to_string(&to)?, "rows");
+            assert!(!fs::metadata(&to)?.permissions().readonly());
+            // As it was copied once.
+            fs::copy(&from, &to)?;
+        }
+        Ok(())
+    }
 }

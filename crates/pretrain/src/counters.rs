@@ -34,6 +34,9 @@ pub(crate) struct Counters {
     /// Seconds of training, earlier rounds included; counted where the horizon is counted in them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// In a checkpoint, whether its step was to be validated and has not been.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unvalidated: bool,
     /// Of masks that were chosen while training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub online: Option<Unspent>,

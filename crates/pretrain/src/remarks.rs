@@ -97,6 +97,11 @@ pub(crate) fn of_the_end(job: &Job, done: Done, before: Option<Done>) {
         );
         return;
     }
+    if end < epochs {
+        tracing::warn!(
+            "the budget, which counts all rounds, is used up after epoch {end} of {epochs}: a round after this one has nothing left"
+        );
+    }
     early_end(job, done);
     for (name, transfer) in
         [("transfer", Some(job.config.transfer)), ("mask_transfer", job.config.mask_transfer)]

@@ -59,6 +59,7 @@ pub(crate) fn train(job: &Job, bench: &Workbench, devices: &Devices, names: &str
     remarks::of_dropout(job);
     remarks::of_nothing_held_out(job);
     trainer.validate_at_the_start()?;
+    trainer.validate_what_was_due()?;
     let corpus = job.corpus();
     while !trainer.has_ended() {
         trainer.epoch(&corpus).inspect_err(|error| remarks::of_a_failure(error, &trainer.checkpoints))?;
@@ -103,10 +104,10 @@ impl<'a> Trainer<'a> {
         let Logged { metrics, masks } = counters.logged.take().unwrap_or_default();
         let kept = |rows| logged.map(|last| Kept { last, rows });
         let journal = Journal::open(&folder, kept(metrics), (run.log_every, run.peak_flops), done)?;
-        let online =
-            job.config.online.as_ref().map(|config| {
-                Online::open(config, job.vocabulary(), &folder, (resumed.as_deref(), kept(masks)))
-            });
+        let online = job
+            .config
+            .sown_online()
+            .map(|config| Online::open(config, job.vocabulary(), &folder, (resumed.as_deref(), kept(masks))));
         let progress = Progress::new("training", job.facts.tokens * job.span.epochs).untold();
         progress.resume_at(counters.tokens - counters.earlier_tokens);
         Ok(Self {
@@ -264,7 +265,11 @@ impl<'a> Trainer<'a> {
     fn after_step(&mut self) -> Result<()> {
         let (step, end) = (self.counters.step, self.has_ended());
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
-        let best = (end || due(self.job.config.validation.every)) && self.validate()?;
+        self.counters.unvalidated = end || due(self.job.config.validation.every);
+        let best = match self.validate_if_due() {
+            Err(error) if class_of(error.as_ref()) == Class::Interrupted => return Err(self.give_up(error)),
+            outcome => outcome?,
+        };
         let asked_to_end = interrupted();
         let every = self.job.config.run.checkpoint_every;
         if end || asked_to_end || due(every) || (every > 0 && self.saved.elapsed() >= PATIENCE) {
@@ -292,13 +297,31 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Whoever stopped this run did not wait for the validation of its last step.
+    fn validate_what_was_due(&mut self) -> Result<()> {
+        if self.validate_if_due()? {
+            self.checkpoints.mark_best(self.counters.step)?;
+        }
+        Ok(())
+    }
+
     /// True if there is no better model so far.
+    fn validate_if_due(&mut self) -> Result<bool> {
+        let best = self.counters.unvalidated && self.validate()?;
+        self.counters.unvalidated = false;
+        Ok(best)
+    }
+
+    /// True if there is no better model so far.
+    ///
+    /// # Errors
+    /// A fault of class interrupted if the user asks to stop: nothing is counted then.
     fn validate(&mut self) -> Result<bool> {
         let (job, began) = (self.job, Instant::now());
         let model = self.model();
         // A device that has no room for more rows to train on may have none to validate on.
         let rows = job.config.batch_size.min(job.config.micro_batch.unwrap_or(usize::MAX));
-        let score = self.validation.score(model, &job.student, rows, self.shards.device());
+        let score = self.validation.score(model, &job.student, rows, self.shards.device())?;
         let Some(score) = score else { return Ok(false) };
         let rise = job.config.run.divergence;
         let best = self.counters.count_validation(score, (rise > 0.0).then_some(rise))?;

@@ -48,7 +48,7 @@ pub fn validate(
     let (model, config) = MaskedLm::from_pretrained_first(folder, facts.vocab_size, &device)?;
     let model = model.with_products(products);
     let validation = Validation::read(tokens, &manifest, facts.special.mask, rows)?;
-    let score = validation.score(&model, &config, batch_size, &device);
+    let score = validation.score(&model, &config, batch_size, &device)?;
     let Score { loss, accuracy, perplexity } = score.ok_or_else(|| nothing_held_out(tokens))?;
     if !loss.is_finite() {
         return Err(no_number(folder).into());

@@ -7,6 +7,7 @@ use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
 use entromask_artifact::Manifest;
+use entromask_cli::check_interrupt;
 use entromask_encoder::{EncoderConfig, MaskedLm};
 use entromask_policy::budget;
 use entromask_random::{keyed, shuffled};
@@ -62,17 +63,21 @@ impl Validation {
     }
 
     /// Scores `model` with `batch_size` rows at a time. `None` if there are no held-out rows.
+    ///
+    /// # Errors
+    /// A fault of class interrupted if the user asks to stop.
     pub(crate) fn score(
         &self,
         model: &MaskedLm,
         config: &EncoderConfig,
         batch_size: usize,
         device: &Device,
-    ) -> Option<Score> {
+    ) -> Result<Option<Score>> {
         let (model, device) = (model.valid(), device.clone().inner());
         let (reader, decoder) = (Reader::new((&model, config), &device), decoder(&model));
         let mut total = Evaluation::default();
         for batch in self.examples.chunks(batch_size) {
+            check_interrupt()?;
             let (hidden, targets) = reader.masked_states(batch);
             let part = evaluate(&hidden, &decoder, &targets);
             total.surprisal += part.surprisal;
@@ -81,7 +86,7 @@ impl Validation {
         }
         let mean = |sum: f64| sum / total.positions as f64;
         let (loss, accuracy) = (mean(total.surprisal), mean(total.hits as f64));
-        (total.positions > 0).then_some(Score { loss, accuracy, perplexity: loss.exp() })
+        Ok((total.positions > 0).then_some(Score { loss, accuracy, perplexity: loss.exp() }))
     }
 }
 

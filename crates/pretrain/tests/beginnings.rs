@@ -66,6 +66,21 @@ fn a_first_step_worse_than_guessing_is_no_divergence() -> Result<()> {
     expect_failure(&mut run("budget={steps=24}"), 1, "training diverged: the cross-entropy is")
 }
 
+/// Masks of a later epoch begin at a later step.
+#[test]
+fn a_budget_that_is_used_up_before_the_masks_begin_trains_nothing() -> Result<()> {
+    let session = Session::new()?;
+    let first = session.train(&session.fixture.masks(0, 1)?, "first", &[])?;
+    let masks = session.fixture.masks(1, 1)?;
+    for only_asked in [false, true] {
+        let mut command = session.command(&masks, "late");
+        command.arg("--init").arg(&first).args(["--set", "budget={steps=5}"]);
+        command.args(only_asked.then_some("--dry-run"));
+        expect_failure(&mut command, 2, "begins at step 24, where the budget is used up")?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_broken_model_is_blamed_and_not_the_learning_rate() -> Result<()> {
     let session = Session::new()?;

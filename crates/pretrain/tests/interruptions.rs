@@ -89,6 +89,22 @@ fn an_interrupt_keeps_the_last_step() -> Result<()> {
     Ok(())
 }
 
+/// A validation may take minutes.
+#[cfg(unix)]
+#[test]
+fn who_stops_a_run_while_it_validates_loses_no_validation() -> Result<()> {
+    let session = Session::new()?;
+    let masks = session.fixture.masks(0, 4)?;
+    let often = ["--set", "validation.every=1"];
+    let whole = session.train(&masks, "whole", &often)?;
+    for stop in (5..90).step_by(12) {
+        let mut child = session.started(&masks, "stopped", stop, &often)?;
+        signal(&child, "INT")?;
+        assert_eq!(child.wait()?.code(), Some(130));
+    }
+    assert_same_content(&whole, &session.train(&masks, "stopped", &often)?)
+}
+
 /// Bars and logs are drawn on what may be gone from one moment to the next: a dropped connection, the reader of a pipe.
 #[test]
 fn a_run_goes_on_without_its_terminal() -> Result<()> {

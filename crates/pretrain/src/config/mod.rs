@@ -199,7 +199,19 @@ impl Config {
             // Earlier versions took them in the order of the row.
             value["online"]["unknown"] = "drawn".into();
         }
+        if self.online.is_some() && self.seed != Self::default().seed {
+            // Earlier versions drew the same for each of them.
+            value["online"]["draws"] = "of both seeds".into();
+        }
         value
+    }
+
+    /// How masks are chosen while training runs: each seed of the run draws others, the usual one those of `online.mask.seed`.
+    pub(crate) fn sown_online(&self) -> Option<OnlineConfig> {
+        let mut online = self.online.clone()?;
+        let beyond = self.seed.wrapping_sub(Self::default().seed);
+        online.mask.seed = online.mask.seed.wrapping_add(beyond);
+        Some(online)
     }
 
     /// Parts of a corpus of `parts` whose rows are shuffled together.
@@ -259,6 +271,18 @@ mod tests {
     }
 
     #[test]
+    fn each_seed_chooses_other_masks_while_training_runs() {
+        let mask = entromask_policy::Config { seed: 7, ..entromask_policy::Config::default() };
+        let online = Some(OnlineConfig { mask, ..OnlineConfig::default() });
+        let [usual, other] = [1, 3].map(|seed| Config { seed, online: online.clone(), ..Config::default() });
+        let drawn = |config: &Config| config.sown_online().map(|online| online.mask.seed);
+        assert_eq!([drawn(&usual), drawn(&other)], [Some(7), Some(9)]);
+        let noted = |config: &Config| config.semantic()["online"].get("draws").is_some();
+        assert_eq!([noted(&usual), noted(&other)], [false, true]);
+        assert!(Config { seed: 3, ..Config::default() }.semantic().get("online").is_none());
+    }
+
+    #[test]
     fn meaningless_values_are_usage_errors_that_name_the_key() {
         let cases = [
             (Config { batch_size: 0, ..Config::default() }, "batch_size = 0"),
@@ -266,7 +290,9 @@ mod tests {
             (Config { betas: [0.9, 1.0], ..Config::default() }, "betas"),
             (Config { eps: f64::INFINITY, ..Config::default() }, "eps = inf"),
             (Config { weight_decay: f64::INFINITY, ..Config::default() }, "weight_decay = inf"),
+            (Config { betas: [0.9, 0.999_999_99], ..Config::default() }, "betas = [0.9, 0.99999999]"),
             (Config { clip: f64::NAN, ..Config::default() }, "clip = NaN"),
+            (Config { clip: 1e-300, ..Config::default() }, "clip = 0.000"),
             (Config { epochs: 65_537, ..Config::default() }, "epochs = 65537"),
             (Config { budget: Some(Budget::Tokens(0)), ..Config::default() }, "budget.tokens = 0"),
             (

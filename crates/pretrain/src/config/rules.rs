@@ -13,6 +13,7 @@ const FRACTION: &str = "from 0 to 1";
 const ABOVE_0: &str = "finite and above 0";
 const ABOVE_0_IN_F32: &str = "a number above 0 that is one in f32";
 const AT_LEAST_0: &str = "finite and at least 0";
+const BELOW_1_IN_F32: &str = "from 0, below 1 in f32 too";
 
 /// Masks number their epochs with 16 bits.
 const MOST_EPOCHS: u64 = 1 << 16;
@@ -97,15 +98,15 @@ impl Config {
     }
 
     fn rate_rules(&self) -> Vec<Allowed> {
-        let share = |value: f64| (0.0..1.0).contains(&value);
+        let share = |value: f64| (0.0..1.0).contains(&value) && (value as f32) < 1.0;
         let room = self.decay != Decay::Wsd || self.warmup + self.cooldown <= 1.0;
         vec![
             (is_above_0_in_f32(self.lr), "lr", self.lr.to_string(), ABOVE_0_IN_F32),
             ((0.0..=1.0).contains(&self.warmup), "warmup", self.warmup.to_string(), FRACTION),
             ((0.0..=1.0).contains(&self.cooldown), "cooldown", self.cooldown.to_string(), FRACTION),
             (room, "cooldown", self.cooldown.to_string(), "at most what warmup leaves of the horizon"),
-            (self.betas.into_iter().all(share), "betas", format!("{:?}", self.betas), "from 0, below 1"),
-            (share(self.momentum), "momentum", self.momentum.to_string(), "from 0, below 1"),
+            (self.betas.into_iter().all(share), "betas", format!("{:?}", self.betas), BELOW_1_IN_F32),
+            (share(self.momentum), "momentum", self.momentum.to_string(), BELOW_1_IN_F32),
             (
                 self.optimizer == Rule::Muon || is_default(self.momentum, MOMENTUM),
                 "momentum",
@@ -120,7 +121,12 @@ impl Config {
             ),
             (is_above_0_in_f32(self.eps), "eps", self.eps.to_string(), ABOVE_0_IN_F32),
             (is_at_least_0(self.weight_decay), "weight_decay", self.weight_decay.to_string(), AT_LEAST_0),
-            (is_at_least_0(self.clip), "clip", self.clip.to_string(), AT_LEAST_0),
+            (
+                self.clip == 0.0 || is_above_0_in_f32(self.clip),
+                "clip",
+                self.clip.to_string(),
+                "0, which clips nothing, or a number above 0 that is one in f32",
+            ),
         ]
     }
 }

@@ -105,7 +105,7 @@ fn forward_flops(examples: &[Example], config: &EncoderConfig) -> f64 {
 impl Online {
     /// Goes on from the checkpoint in `resumed`, whose masks are `kept`.
     pub(crate) fn open(
-        config: &OnlineConfig,
+        config: OnlineConfig,
         vocabulary: Vocabulary,
         folder: &Path,
         (resumed, kept): (Option<&Path>, Option<Kept>),
@@ -116,7 +116,7 @@ impl Online {
         };
         let path = folder.join(MASKS);
         let log = MetricsLog::open(&path, kept)?;
-        Ok(Self { config: config.clone(), vocabulary, averages, log, path })
+        Ok(Self { config, vocabulary, averages, log, path })
     }
 
     /// Chooses the masks of the rows of `batch` that have none yet, and writes them down.

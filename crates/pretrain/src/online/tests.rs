@@ -22,7 +22,7 @@ fn line(row: u64, words: usize) -> CorpusRow {
 fn open(folder: &Path, mode: OnlineMode, mask: &str) -> Result<Online> {
     let mask: MaskConfig = serde_json::from_str(mask)?;
     let config = OnlineConfig { mode, refresh: 1, mask, ..OnlineConfig::default() };
-    Online::open(&config, vocabulary(), folder, (None, None))
+    Online::open(config, vocabulary(), folder, (None, None))
 }
 
 fn config() -> EncoderConfig {
