@@ -268,21 +268,23 @@ teacher_student := $(strip $(call teacher_key,student))
 $(if $(teacher_student),$(if $(wildcard $(PIPELINES)/student/$(teacher_student).toml),,$(error $(teacher_file): student = $(teacher_student): \
   there is no $(PIPELINES)/student/$(teacher_student).toml, but $(call names_in,$(PIPELINES)/student/))))
 teacher_epochs  := $(or $(strip $(call teacher_key,epochs)),$(total_epochs))
-teacher_name    := $(if $(teacher_file),$(subst =,-,$(TEACHER)),$(call folder_name,$(TEACHER)))$(if $(teacher_student),-$(call by,$(TRAIN))-e$(teacher_epochs))
-teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(call by,$(TRAIN))/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
+# A recipe for a model that is trained already (INIT) is none for a teacher that begins with nothing.
+teacher_recipe  := $(or $(if $(INIT),$(if $(wildcard $(PIPELINES)/train/mlm.toml),mlm)),$(TRAIN))
+teacher_name    := $(if $(teacher_file),$(subst =,-,$(TEACHER)),$(call folder_name,$(TEACHER)))$(if $(teacher_student),-$(call by,$(teacher_recipe))-e$(teacher_epochs))
+teacher         := $(if $(teacher_student),$(models)/$(teacher_student)-$(call by,$(teacher_recipe))/random-e$(teacher_epochs),$(or $(strip $(call teacher_key,path)),$(TEACHER)))
 teacher_ready   := $(if $(teacher_student),$(teacher)/manifest.json,$(teacher)/config.json)
 
 # Models trained on masks for which no entropies are read: …/tiny-mlm/random-e4. The teacher has no SEED.
-# $(call random_rule,student,epochs,model,masks,seed)
+# $(call random_rule,student,epochs,model,masks,seed,recipe)
 define random_rule
 $(3)/manifest.json: $(4)/manifest.json FORCE | $(READY)
-	$$(call train,$(1),$(TRAIN),$(2),$(4)) $(5) $(call start,$(1))
+	$$(call train,$(1),$(6),$(2),$(4)) $(5) $(call start,$(1))
 endef
 random_run := $(models)/$(STUDENT)-$(call seeded,$(TRAIN))/$(at_random)-e$(total_epochs)
-$(eval $(call random_rule,$(STUDENT),$(total_epochs),$(random_run),$(masks)/$(at_random)$(sown)/epochs-0-$(total_epochs),$(seed)))
+$(eval $(call random_rule,$(STUDENT),$(total_epochs),$(random_run),$(masks)/$(at_random)$(sown)/epochs-0-$(total_epochs),$(seed),$(TRAIN)))
 ifneq ($(teacher_student),)
 ifneq ($(teacher),$(random_run))
-$(eval $(call random_rule,$(teacher_student),$(teacher_epochs),$(teacher),$(masks)/random/epochs-0-$(teacher_epochs),))
+$(eval $(call random_rule,$(teacher_student),$(teacher_epochs),$(teacher),$(masks)/random/epochs-0-$(teacher_epochs),,$(teacher_recipe)))
 endif
 else
 $(teacher)/config.json:

@@ -132,6 +132,22 @@ fn masks_that_read_no_entropies_are_trained_on_without_a_teacher() -> Result<()>
     Ok(())
 }
 
+/// Small steps are for a model that is trained already.
+#[test]
+fn a_teacher_that_is_trained_here_has_the_usual_recipe_where_the_student_goes_on_from_a_model() -> Result<()>
+{
+    let plan = |more: &[&str]| {
+        make(&[&["--dry-run", "pretrain-teacher-mask", "TRAIN=further"], more].concat())
+            .map(|(_, printed)| printed)
+    };
+    let init = plan(&["INIT=crates/encoder/tests/fixtures/families/bert"])?;
+    let (teacher, recipe) = ("--out data/models/sample/modernbert-mini-mlm/random-e2", "pipelines/train/");
+    assert!(init.contains(teacher), "{init}");
+    assert_eq!(["mlm", "further"].map(|name| init.matches(&format!("{recipe}{name}.toml")).count()), [1, 1]);
+    assert!(!plan(&[])?.contains(teacher));
+    Ok(())
+}
+
 #[test]
 fn teachers_in_folders_of_one_name_are_kept_apart() -> Result<()> {
     let folder = tempfile::tempdir()?;
