@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use entromask_artifact::{Input, Manifest};
-use entromask_policy::rank::spearman;
 use entromask_tables::Entropies;
 use serde::Serialize;
 
+use crate::pairs::Pairs;
 use crate::sample;
 use crate::trace::{locate, scorer};
 
@@ -38,9 +38,15 @@ impl Drift {
         let mut pairs = Pairs::default();
         for (index, other) in earlier.parts("part").enumerate().filter(|(index, _)| chosen.contains(index)) {
             let [old, new] = [before.join(&other.file), dir.join(&parts[index].file)];
-            pairs.add(&Entropies::read(&old)?, &Entropies::read(&new)?);
+            pairs.add(&Entropies::read(&old)?.entropy, &Entropies::read(&new)?.entropy)?;
         }
-        Ok(Some(pairs.drift(before, staleness)))
+        Ok(Some(Self {
+            before,
+            tokens: pairs.len() as u64,
+            spearman: pairs.spearman(),
+            spearman_in_rows: pairs.spearman_in_rows(),
+            staleness,
+        }))
     }
 }
 
@@ -57,37 +63,4 @@ fn before(dir: &Path, entropy: &Manifest) -> Option<(PathBuf, Manifest, u64)> {
 
 fn content(input: Option<&Input>) -> Option<&str> {
     Some(&input?.content)
-}
-
-/// Entropies of the same tokens, before and after.
-#[derive(Default)]
-struct Pairs {
-    old: Vec<f32>,
-    new: Vec<f32>,
-    of_rows: Vec<f64>,
-}
-
-impl Pairs {
-    fn add(&mut self, old: &Entropies, new: &Entropies) {
-        for (row, scores) in new.entropy.iter().enumerate().take(old.entropy.rows()) {
-            let first = self.old.len();
-            let both = old.entropy.row(row).iter().zip(scores);
-            for (old, new) in both.filter_map(|(old, new)| old.zip(*new)) {
-                self.old.push(old);
-                self.new.push(new);
-            }
-            self.of_rows.extend(spearman(&self.old[first..], &self.new[first..]));
-        }
-    }
-
-    fn drift(&self, before: PathBuf, staleness: u64) -> Drift {
-        let rows = self.of_rows.len();
-        Drift {
-            before,
-            tokens: self.old.len() as u64,
-            spearman: spearman(&self.old, &self.new),
-            spearman_in_rows: (rows > 0).then(|| self.of_rows.iter().sum::<f64>() / rows as f64),
-            staleness,
-        }
-    }
 }

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod nats;
 pub mod number;
 pub mod paint;
+mod pairs;
 pub mod passage;
 pub mod sample;
 pub mod scan;

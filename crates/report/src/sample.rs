@@ -3,6 +3,8 @@
 use entromask_artifact::Output;
 use serde::Serialize;
 
+use crate::number::{count, counted};
+
 /// Rows that are enough for stable statistics and read within seconds.
 pub const ROWS: u64 = 50_000;
 
@@ -43,6 +45,18 @@ pub fn choose(parts: &[&Output], budget: Option<u64>) -> (Vec<usize>, LookedAt) 
 }
 
 impl LookedAt {
+    /// `50,000 of 200,000 rows, 1 of 4 parts (--all reads everything)`
+    pub fn words(&self) -> String {
+        format!(
+            "{} of {}, {} of {}{}",
+            count(self.rows),
+            counted(self.of_rows, "row"),
+            self.parts,
+            counted(self.of_parts as u64, "part"),
+            if self.is_partial() { " (--all reads everything)" } else { "" }
+        )
+    }
+
     /// Whether there is more than was read.
     pub fn is_partial(&self) -> bool {
         self.parts < self.of_parts

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::difference::LEVEL;
 use super::{Line, Results, System};
-use crate::leaves::leaves;
+use crate::leaves::differences;
 use crate::number::counted;
 
 /// What is true of all results, then what of each makes it another thing than the baseline.
@@ -77,26 +77,9 @@ fn pairs(baseline: &Results, one: &Results) -> Option<String> {
 fn recipes(baseline: &Results, one: &Results, shared: &[String]) -> Option<String> {
     let settings = |results: &Results| {
         let tasks = shared.iter().map(|task| (task.clone(), results.manifest.config["tasks"][task].clone()));
-        leaves(&Value::Object(tasks.collect()))
+        Value::Object(tasks.collect())
     };
-    let (first, second) = (settings(baseline), settings(one));
-    let value = |of: &[(String, String)], key: &String| {
-        of.iter().find(|(found, _)| found == key).map_or("the default", |(_, value)| value).to_string()
-    };
-    let mut keys: Vec<_> = first.iter().chain(&second).map(|(key, _)| key).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let differing = keys.into_iter().filter(|key| value(&first, key) != value(&second, key));
-    let differing: Vec<_> = differing
-        .map(|key| format!("{key} {} instead of {}", value(&second, key), value(&first, key)))
-        .collect();
-    let more = differing.len().saturating_sub(3);
-    let shown = differing[..differing.len() - more].join(", ");
-    match (differing.is_empty(), more) {
-        (true, _) => None,
-        (false, 0) => Some(format!("another recipe, {shown}")),
-        (false, more) => Some(format!("another recipe, {shown} and {more} more")),
-    }
+    Some(format!("another recipe, {}", differences(&settings(baseline), &settings(one))?))
 }
 
 fn dtype(baseline: &Results, one: &Results) -> Option<String> {

@@ -26,16 +26,8 @@ pub(super) fn render(inspection: &Inspection, paint: Paint) -> String {
         screen.manifest(manifest);
     }
     if let Some(seen) = inspection.looked_at.filter(|seen| seen.rows > 0) {
-        let what = format!(
-            "{} of {}, {} of {}{}",
-            count(seen.rows),
-            counted(seen.of_rows, "row"),
-            seen.parts,
-            counted(seen.of_parts as u64, "part"),
-            if seen.is_partial() { " (--all reads everything)" } else { "" }
-        );
         screen.heading("looked at");
-        screen.line(&what);
+        screen.line(&seen.words());
     }
     match &inspection.view {
         View::Tokens(view) => screen.tokens(view),
