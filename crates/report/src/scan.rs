@@ -111,11 +111,7 @@ impl EntropyScan {
 
     /// The `n` tokens at either end, or nothing if the tokens were not known.
     pub fn ranking(&self, n: usize, min_count: u64, names: &Names) -> Ranking {
-        let mut min_count = min_count.max(1);
-        let often = |least: u64| self.by_token.iter().filter(|(count, _)| *count >= least).count();
-        while min_count > 1 && often(min_count) < ENOUGH_RANKED {
-            min_count /= 2;
-        }
+        let min_count = least_count(min_count, &self.by_token.iter().map(|(count, _)| *count));
         let ids = (0u32..).zip(&self.by_token).filter(|(_, (count, _))| *count >= min_count);
         let mut means: Vec<_> = ids.map(|(id, &(count, sum))| (sum / count as f64, count, id)).collect();
         means.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)));
@@ -173,8 +169,17 @@ impl MaskScan {
     }
 }
 
+/// `min_count`, or less where so few tokens occur so often that little would be ranked.
+pub(crate) fn least_count(min_count: u64, counts: &(impl Iterator<Item = u64> + Clone)) -> u64 {
+    let mut least = min_count.max(1);
+    while least > 1 && counts.clone().filter(|&count| count >= least).count() < ENOUGH_RANKED {
+        least /= 2;
+    }
+    least
+}
+
 /// Entry `id` of a list that grows as needed.
-fn at<T: Clone + Default>(list: &mut Vec<T>, id: u32) -> &mut T {
+pub(crate) fn at<T: Clone + Default>(list: &mut Vec<T>, id: u32) -> &mut T {
     let id = id as usize;
     if id >= list.len() {
         list.resize(id + 1, T::default());

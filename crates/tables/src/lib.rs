@@ -42,6 +42,7 @@
 //! # Ok(()) }
 //! ```
 
+mod agreements;
 mod column;
 mod comparisons;
 mod entropy;
@@ -53,6 +54,7 @@ mod scores;
 mod targets;
 mod tokens;
 
+pub use agreements::Agreements;
 pub use comparisons::Comparisons;
 pub use entropy::Entropies;
 pub use file::{footer_key, rows};

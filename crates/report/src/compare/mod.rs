@@ -5,6 +5,7 @@
 //! contains 0.
 
 mod difference;
+mod kind;
 mod notes;
 mod output;
 mod page;
@@ -18,7 +19,9 @@ use serde::Serialize;
 
 use crate::inspect::glue::{self, GlueView, Task};
 pub use difference::{Difference, Verdict};
-pub use output::{Format, write};
+pub use kind::kind;
+pub use output::{Format, Forms, write};
+pub(crate) use text::letter;
 
 /// Several results side by side.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -18,7 +18,7 @@ pub enum Format {
     Markdown,
     /// A page with plots, in one file.
     Html,
-    /// One row for each task and system.
+    /// One row for each task and system, or measure and scoring.
     Parquet,
 }
 
@@ -41,15 +41,30 @@ impl Format {
     }
 }
 
+/// What can be written in every form.
+pub trait Forms {
+    /// Tables for a terminal of so many characters in a line; as wide as they are without a number.
+    fn terminal(&self, width: Option<u16>) -> String;
+
+    /// Tables in Markdown.
+    fn markdown(&self) -> String;
+
+    /// One self-contained page.
+    fn html(&self) -> anyhow::Result<String>;
+
+    /// The bytes of a table in a file of its own.
+    fn parquet(&self) -> anyhow::Result<Vec<u8>>;
+}
+
 /// Writes the comparison to `out`, or returns it as text where there is no `out`.
 ///
 /// # Errors
 /// A [`Fault`] of class usage for Parquet without `out`, or an `out` that cannot be written.
-pub fn write(comparison: &Comparison, format: Format, out: Option<&Path>) -> anyhow::Result<String> {
+pub fn write(comparison: &impl Forms, format: Format, out: Option<&Path>) -> anyhow::Result<String> {
     let Some(out) = out else { return text(comparison, format, Table::new().width()) };
     let file = OutputFile::create(out)?;
     let bytes = match format {
-        Format::Parquet => table(comparison).to_bytes()?,
+        Format::Parquet => comparison.parquet()?,
         _ => text(comparison, format, None)?.into_bytes(),
     };
     file.publish(&bytes)?;
@@ -57,14 +72,32 @@ pub fn write(comparison: &Comparison, format: Format, out: Option<&Path>) -> any
 }
 
 /// `width` is that of the terminal, if it goes to one.
-fn text(comparison: &Comparison, format: Format, width: Option<u16>) -> anyhow::Result<String> {
+fn text(comparison: &impl Forms, format: Format, width: Option<u16>) -> anyhow::Result<String> {
     match format {
-        Format::Terminal => Ok(text::terminal(comparison, width)),
-        Format::Markdown => Ok(text::markdown(comparison)),
-        Format::Html => page::render(comparison),
+        Format::Terminal => Ok(comparison.terminal(width)),
+        Format::Markdown => Ok(comparison.markdown()),
+        Format::Html => comparison.html(),
         Format::Parquet => {
             Err(Fault::usage("--format parquet without --out").remedy("name the file with --out").into())
         }
+    }
+}
+
+impl Forms for Comparison {
+    fn terminal(&self, width: Option<u16>) -> String {
+        text::terminal(self, width)
+    }
+
+    fn markdown(&self) -> String {
+        text::markdown(self)
+    }
+
+    fn html(&self) -> anyhow::Result<String> {
+        page::render(self)
+    }
+
+    fn parquet(&self) -> anyhow::Result<Vec<u8>> {
+        table(self).to_bytes()
     }
 }
 

@@ -44,7 +44,7 @@ fn table(comparison: &Comparison, system: usize, width: Option<u16>) -> Table {
 }
 
 /// `A` for the baseline; numbers where letters end.
-fn letter(system: usize) -> String {
+pub(crate) fn letter(system: usize) -> String {
     ('A'..='Z').nth(system).map_or_else(|| (system + 1).to_string(), String::from)
 }
 
