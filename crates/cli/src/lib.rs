@@ -23,6 +23,7 @@
 //! }
 //! ```
 
+mod apart;
 mod args;
 mod config;
 mod interrupt;
@@ -35,6 +36,7 @@ mod progress;
 mod run;
 mod terminal;
 
+pub use apart::refuse_inputs;
 pub use args::{CommonArgs, EXIT_CODES_HELP, OutputArgs, hide_refused, long_version};
 pub use config::{load, load_file};
 pub use interrupt::{StopsWithUs, ask_to_stop, check_interrupt, interrupted, stop_at_once};

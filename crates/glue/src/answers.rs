@@ -1,7 +1,7 @@
 //! What a classifier says about each row of a labelled file.
 
 use std::fmt::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use entromask_cli::Progress;
@@ -115,10 +115,15 @@ impl Answers {
 
 /// The longest row that a classifier which was kept in `folder` was trained on: its result, beside it, says so.
 pub fn trained_length(folder: &Path) -> Option<usize> {
+    let result: RunResult = serde_json::from_slice(&fs_err::read(result_of(folder)?).ok()?).ok()?;
+    Some(result.recipe.max_length)
+}
+
+/// Where the result of a classifier that was kept in `folder` lies.
+pub fn result_of(folder: &Path) -> Option<PathBuf> {
     let folder = folder.canonicalize().ok()?;
     let name = format!("{}.json", folder.file_name()?.to_str()?);
-    let result: RunResult = serde_json::from_slice(&fs_err::read(folder.with_file_name(name)).ok()?).ok()?;
-    Some(result.recipe.max_length)
+    Some(folder.with_file_name(name))
 }
 
 /// The logits in the order of the task's labels; `classes` are what the outputs stand for.

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
 use entromask_cli::{
-    CommonArgs, EXIT_CODES_HELP, OutputFile, emit, hide_refused, long_version, stop_with_parent,
+    CommonArgs, EXIT_CODES_HELP, OutputFile, emit, hide_refused, long_version, refuse_inputs,
+    stop_with_parent,
 };
 use entromask_device::check_dtype;
 
-use crate::answers::{Answers, trained_length};
+use crate::answers::{Answers, result_of, trained_length};
 use crate::config::Config;
 use crate::data::{Survey, files, read};
 use crate::stage::{Job, check, recipe, run, run_shard};
@@ -292,14 +293,23 @@ impl PredictArgs {
         };
         let (common, out) = (&self.common, self.common.out()?);
         common.refuse("predict", UNUSED)?;
+        let rows = self.file.as_ref().unwrap_or(&task.dev[0].file);
+        self.check_out(out, &task, rows)?;
         let file = OutputFile::create(out)?;
         let on = entromask_device::open_to_train(&common.device, &common.dtype)?;
-        let split = read(&self.data, &task, self.file.as_ref().unwrap_or(&task.dev[0].file))?;
+        let split = read(&self.data, &task, rows)?;
         let trained = || trained_length(&self.classifier).unwrap_or(MAX_LENGTH);
         let max_length = self.max_length.map_or_else(trained, usize::from);
         let answers = Answers::of(&self.classifier, &task, &split, max_length, &on)?;
         file.publish(answers.table().as_bytes())?;
         emit(common, format!("{}: {answers}", out.display()), &answers)
+    }
+
+    /// Neither the classifier nor any file of the task is written over, whichever file is read.
+    fn check_out(&self, out: &Path, task: &Task, rows: &str) -> anyhow::Result<()> {
+        refuse_inputs(out, task.paths(&self.data).chain([task.path(&self.data, rows)]))?;
+        refuse_inputs(out, self.task_file.iter().chain([&self.classifier]))?;
+        refuse_inputs(out, result_of(&self.classifier))
     }
 }
 

@@ -8,8 +8,8 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use entromask_artifact::{Kind, Manifest};
-use entromask_cli::{OutputFile, Progress};
+use entromask_artifact::{Kind, MANIFEST, Manifest};
+use entromask_cli::{OutputFile, Progress, refuse_inputs};
 use entromask_encoder::SequenceClassifier;
 use entromask_fault::Fault;
 use entromask_kernels::Products;
@@ -79,6 +79,7 @@ impl Submission {
         manifest.verify(&self.scores)?;
         let chosen = glue().iter().map(|task| self.classifier(&manifest, task));
         let chosen = chosen.collect::<anyhow::Result<Vec<_>>>()?;
+        self.check_out(out, &manifest)?;
         let splits = glue().iter().map(|task| self.splits(task)).collect::<anyhow::Result<Vec<_>>>()?;
         let on = entromask_device::open_to_train(&self.device, &self.dtype)?;
         let mut tables = Vec::new();
@@ -88,6 +89,13 @@ impl Submission {
         file.publish(&pack(tables.iter().map(|table| (&*table.file, &*table.text)))?)?;
         let cut = tables.into_iter().filter(|table| table.truncated > 0);
         Ok(Report { truncated: cut.map(|table| (table.file, table.truncated)).collect(), ..validate(out)? })
+    }
+
+    /// Neither data nor scores are written over; beside the scores a submission may lie.
+    fn check_out(&self, out: &Path, manifest: &Manifest) -> anyhow::Result<()> {
+        let scores = manifest.outputs.iter().map(|output| output.file.as_str()).chain([MANIFEST]);
+        refuse_inputs(out, scores.map(|file| self.scores.join(file)))?;
+        refuse_inputs(out, glue().iter().flat_map(|task| task.paths(&self.data)))
     }
 
     /// The test splits of a task.

@@ -131,6 +131,12 @@ impl Task {
         path
     }
 
+    /// Where all its files are, those of the unlabelled splits included.
+    pub fn paths(&self, data: &Path) -> impl Iterator<Item = PathBuf> {
+        let test = self.test.iter().map(|split| split.file.as_str());
+        self.files().chain(test).map(|file| self.path(data, file))
+    }
+
     /// Whether the target is a number.
     pub fn is_regression(&self) -> bool {
         self.labels.is_empty()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use entromask_artifact::{Kind, Manifest, Output};
-use entromask_cli::{CommonArgs, OutputFile};
+use entromask_cli::{CommonArgs, OutputFile, refuse_inputs};
 use entromask_encoder::{Batch, Encoder, EncoderConfig, MaskedLm};
 use entromask_fault::Fault;
 use entromask_tables::{TokenColumns, Tokens};
@@ -67,7 +67,7 @@ impl LogitsArgs {
 pub fn write_logits(args: &LogitsArgs) -> Result<()> {
     args.common.refuse("logits", LogitsArgs::UNUSED)?;
     let out = args.common.out()?;
-    [&args.tokens, &args.model].into_iter().try_for_each(|input| refuse_inside(out, input))?;
+    refuse_inputs(out, [&args.tokens, &args.model])?;
     let out = OutputFile::create(out)?;
     let tokens = Manifest::load(&args.tokens, Kind::Tokens)?;
     model::verify_tokenizer(&tokens, &args.tokens)?;
@@ -116,22 +116,6 @@ fn check_size(rows: &[Vec<u32>], width: usize) -> Result<()> {
         most => format!("give at most {most}"),
     };
     Err(Fault::usage(found).remedy(remedy).into())
-}
-
-/// What is read is never written over.
-fn refuse_inside(out: &Path, input: &Path) -> Result<()> {
-    // What a link leads to is what would be written.
-    let target = out.canonicalize();
-    let out = target.as_deref().unwrap_or(out);
-    let folder = out.ancestors().skip(1).find_map(|folder| {
-        let here = folder.as_os_str().is_empty();
-        if here { std::env::current_dir().ok() } else { folder.canonicalize().ok() }
-    });
-    if folder.zip(input.canonicalize().ok()).is_none_or(|(folder, input)| !folder.starts_with(input)) {
-        return Ok(());
-    }
-    let found = format!("{}: lies in {}, which is read", out.display(), input.display());
-    Err(Fault::usage(found).remedy("choose another --out").into())
 }
 
 /// `[rows, seq_length, vocab_size]`.

@@ -185,3 +185,38 @@ fn predictions_are_written_row_by_row_with_their_logits() {
         ["predict", "--classifier", &classifier, "--task", "MNLI", "--data", "data", "--out", "x.tsv"];
     assert!(complaint(command(&world, &other), 3).contains("data/MNLI/dev_matched.tsv"));
 }
+
+/// That is seen before the classifier is opened, which is none here.
+#[test]
+fn predictions_are_not_written_over_what_is_read() -> anyhow::Result<()> {
+    let world = World::new();
+    world.write("mine/mood.toml", MOOD);
+    let rows = "text\tmood\ngood\tglad\nbad\tsad\n";
+    ["train.tsv", "dev.tsv", "more.tsv"]
+        .iter()
+        .for_each(|file| world.write(&format!("mine/mood/{file}"), rows));
+    std::os::unix::fs::symlink(world.path("mine/mood/dev.tsv"), world.path("link.tsv"))?;
+    world.write("model.json", "{}");
+    let weights = world.bytes("model/model.safetensors");
+    let read = ["mine/mood.toml", "mine/mood/train.tsv", "mine/mood/dev.tsv", "mine/mood/more.tsv"];
+    let classifier = ["model/model.safetensors", "model/new.tsv", "model.json"];
+    for out in read.iter().chain(&classifier).chain(&["link.tsv", "mine/../mine/mood/dev.tsv"]) {
+        let mut predict = command(&world, &["predict", "--classifier", "model", "--file", "more.tsv"]);
+        predict.args(["--task-file", "mine/mood.toml", "--out", out]);
+        let error = complaint(predict, 2);
+        assert!(error.contains("which is read; choose another --out"), "{out}: {error}");
+    }
+    let kept = read[1..].iter().all(|file| world.read(file) == rows);
+    assert!(kept && world.read(read[0]) == MOOD && world.bytes("model/model.safetensors") == weights);
+    Ok(())
+}
+
+const MOOD: &str = r#"
+name = "mood"
+train = "train.tsv"
+dev = [{ file = "dev.tsv" }]
+text = ["text"]
+label = "mood"
+labels = ["sad", "glad"]
+metrics = ["accuracy"]
+"#;

@@ -68,6 +68,11 @@ fn a_submission_of_nine_tasks_is_what_the_server_takes() {
     assert!(complaint(command(&world, &submit), 3).contains("model.safetensors: the manifest says blake3"));
     std::fs::write(world.path(&weights), whole).expect("can be written");
 
+    for read in ["official/RTE/test.tsv", "out/manifest.json", &weights] {
+        let over = [&submit[..submit.len() - 1], &[read]].concat();
+        assert!(complaint(command(&world, &over), 2).contains("which is read"), "{read}");
+    }
+
     let other = ["submit", "--scores", "out", "--data", "official", "--seed", "4", "--out", "other.zip"];
     assert!(complaint(command(&world, &other), 3).contains("no classifier of CoLA with seed 4"));
     world.write("official/RTE/test.tsv", "sentence1\tsentence2\na\tb\n");
