@@ -123,7 +123,7 @@ impl Config {
                 .remedy(format!("give each key some values, at most {LARGEST_GRID} recipes together"))
                 .into());
         }
-        recipe::at_least_one("run.eval_batch_size", self.run.eval_batch_size)
+        recipe::counted("run.eval_batch_size", self.run.eval_batch_size as u64)
     }
 
     /// The recipe of a task for each point of the grid.
@@ -287,12 +287,16 @@ mod tests {
             ("recipe.lr = nan", "`lr` is NaN"),
             ("recipe.dropout = 1.0", "`dropout` is 1"),
             ("recipe.batch_size = 0", "`batch_size` is 0"),
+            ("recipe.batch_size = 576460752303423488", "it must be from 1 to 4294967295"),
+            ("recipe.epochs = 9223372036854775807", "`epochs` is"),
+            ("[grid]\nbatch_size = [16, 576460752303423488]", "`batch_size` is"),
             ("recipe.train_rows = 0", "`train_rows` is 0"),
             ("[task.RTE]\ntrain_rows = 0", "`train_rows` is 0"),
             ("[grid]\ntrain_rows = [64, 128]", "`grid` has train_rows"),
             ("recipe.max_length = 4", "`max_length` is 4"),
             ("recipe.betas = [0.9, 1.0]", "`betas` is 1"),
             ("run.eval_batch_size = 0", "`run.eval_batch_size` is 0"),
+            ("run.eval_batch_size = 4294967296", "`run.eval_batch_size` is 4294967296"),
             ("save = true\nrecipe.head = \"mean\"", "is no pooler"),
             ("[grid]\nlr = []", "`grid` has 0 recipes"),
             ("[grid]\nrate = [1]", "rate"),

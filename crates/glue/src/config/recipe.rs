@@ -111,9 +111,9 @@ impl FineTuning {
     }
 
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        at_least_one("batch_size", self.batch_size)?;
-        at_least_one("epochs", self.epochs as usize)?;
-        at_least_one("train_rows", self.train_rows.unwrap_or(1))?;
+        counted("batch_size", self.batch_size as u64)?;
+        counted("epochs", self.epochs)?;
+        counted("train_rows", self.train_rows.unwrap_or(1) as u64)?;
         // Room for two tokens of each sentence beside three special tokens.
         within("max_length", self.max_length as f64, 8.0, f64::from(u16::MAX))?;
         within("lr", self.lr, f64::MIN_POSITIVE, 1.0)?;
@@ -126,8 +126,9 @@ impl FineTuning {
     }
 }
 
-pub(super) fn at_least_one(key: &str, value: usize) -> anyhow::Result<()> {
-    within(key, value as f64, 1.0, f64::MAX)
+/// At least one, and no more than there is time and memory for: what is multiplied with it then fits into 64 bits.
+pub(super) fn counted(key: &str, value: u64) -> anyhow::Result<()> {
+    within(key, value as f64, 1.0, f64::from(u32::MAX))
 }
 
 fn within(key: &str, value: f64, least: f64, largest: f64) -> anyhow::Result<()> {
