@@ -196,7 +196,7 @@ fn a_selection_that_collapses_is_pointed_out() -> anyhow::Result<()> {
     manifest["stats"]["report"] = serde_json::json!({
         "budget": 1000, "short": 12, "relaxed": 0, "corrupted": 0,
         "epochs": [{"epoch": 0, "rate": 0.3}, {"epoch": 1, "rate": 0.15}],
-        "means": {"entropy": {"masked": 6.5, "unmasked": 2.25}},
+        "means": {"entropy": {"masked": 6.5, "unmasked": 2.25}, "excess": {"masked": 1.5, "unmasked": null}},
         "overlap": {"repeated": 0.98, "repeated_random": 0.15, "ever": 0.16, "ever_random": 0.28},
         "clustering": {"adjacent": 0.3, "adjacent_random": 0.15, "mean_gap": 4.0, "mean_gap_random": 6.0},
         "classes": [{"class": "word", "masked": 500, "maskable": 5000}, {"class": "digits", "masked": 488, "maskable": 600}],
@@ -210,6 +210,7 @@ fn a_selection_that_collapses_is_pointed_out() -> anyhow::Result<()> {
         &[
             "30.0 % █▁ 15.0 %",
             "6.500 nats masked, 2.250 unmasked",
+            "1.500 nats masked, – unmasked",
             "12 of 90 ids are ever masked",
             "the masks hardly change: 98.0 %",
             "class `digits`: 49.4 % of them, 4.6 × random",

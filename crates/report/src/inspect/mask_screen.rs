@@ -66,10 +66,8 @@ impl Screen {
             .means
             .iter()
             .map(|(name, means)| {
-                (
-                    format!("mean {name}"),
-                    format!("{:.3} nats masked, {:.3} unmasked", means.masked, means.unmasked),
-                )
+                let [masked, unmasked] = [means.masked, means.unmasked].map(mean);
+                (format!("mean {name}"), format!("{masked} nats masked, {unmasked} unmasked"))
             })
             .collect();
         pairs.extend(means.iter().map(|(name, value)| (name.as_str(), value.clone())));
@@ -139,6 +137,11 @@ impl Screen {
         };
         self.table(["token", "masked", "of", "share"], 1, tokens.most_masked.iter().map(row).collect());
     }
+}
+
+/// A dash where there is nothing that it would be the mean of.
+fn mean(nats: Option<f64>) -> String {
+    nats.map_or_else(|| "–".into(), |nats| format!("{nats:.3}"))
 }
 
 /// How many times as much, where there is something to compare with.

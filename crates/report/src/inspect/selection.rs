@@ -47,10 +47,10 @@ pub struct EpochRate {
 /// Mean values in nats.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Means {
-    /// Of masked tokens.
-    pub masked: f64,
-    /// Of maskable tokens that are not masked.
-    pub unmasked: f64,
+    /// Of masked tokens, if there are any.
+    pub masked: Option<f64>,
+    /// Of maskable tokens that are not masked, if there are any.
+    pub unmasked: Option<f64>,
 }
 
 /// What epochs have in common; beside each share, that of random masks.
@@ -125,8 +125,9 @@ pub struct IdMasked {
 }
 
 impl Means {
-    fn difference(&self) -> f64 {
-        (self.masked - self.unmasked).abs()
+    /// None where all tokens are masked: nothing was told apart.
+    fn difference(&self) -> Option<f64> {
+        Some((self.masked? - self.unmasked?).abs())
     }
 }
 
@@ -145,7 +146,9 @@ impl Selection {
     /// Whether the masks follow entropies that tell nothing apart; `masked` are those of the masked tokens. Masks from the middle
     /// of the ranking may have the mean of all, so that the means alone do not say it.
     pub(super) fn is_flat(&self, masked: &Summary) -> bool {
-        let differ = |(name, means): (&String, &Means)| name != "entropy" || means.difference() >= FLAT;
+        let differ = |(name, means): (&String, &Means)| {
+            name != "entropy" || means.difference().is_some_and(|difference| difference >= FLAT)
+        };
         masked.is_flat() && !self.means.is_empty() && !self.means.iter().any(differ)
     }
 
@@ -212,16 +215,19 @@ mod tests {
 
     #[test]
     fn masks_are_flat_if_masked_and_unmasked_entropies_agree() {
-        let selection = |name: &str, masked| {
-            let means = [(name.to_string(), Means { masked, unmasked: 6.63 })].into();
+        let beside = |name: &str, masked, unmasked| {
+            let means = [(name.to_string(), Means { masked: Some(masked), unmasked })].into();
             Selection { means, ..Selection::default() }
         };
+        let selection = |name: &str, masked| beside(name, masked, Some(6.63));
         let summary = |std| Summary { count: 100, mean: 6.63, std, ..Summary::default() };
         assert!(selection("entropy", 6.631).is_flat(&summary(0.003)));
         assert!(!selection("entropy", 7.2).is_flat(&summary(0.003)), "they were told apart");
         assert!(!selection("entropy", 6.631).is_flat(&summary(1.2)), "from the middle");
         assert!(!selection("excess", 6.631).is_flat(&summary(0.003)), "by something else");
         assert!(!Selection::default().is_flat(&summary(0.003)));
+        assert!(beside("entropy", 6.631, None).is_flat(&summary(0.003)), "all are masked");
+        assert!(!beside("entropy", 6.631, None).is_flat(&summary(1.2)));
     }
 
     #[test]

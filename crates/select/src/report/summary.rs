@@ -47,11 +47,11 @@ impl Tally {
         self.by_epoch.iter().map(epoch).collect()
     }
 
-    /// Means in nats.
+    /// Means in nats, of masked tokens and of the others.
     fn means(&self) -> Map<String, Value> {
         let means = |(name, [masked, all]): (&&str, &[f64; 2])| {
-            let unmasked = ratio(all - masked, self.maskable - self.masked);
-            (name.to_string(), json!({"masked": ratio(*masked, self.masked), "unmasked": unmasked}))
+            let unmasked = mean(all - masked, self.maskable - self.masked);
+            (name.to_string(), json!({"masked": mean(*masked, self.masked), "unmasked": unmasked}))
         };
         self.sums.iter().map(means).collect()
     }
@@ -110,6 +110,11 @@ impl Tally {
 
 fn token(id: u32, share: &Share, entries: &Entries) -> Value {
     json!({"id": id, "token": entries.name(id), "masked": share.masked, "maskable": share.maskable, "expected": share.expected})
+}
+
+/// Null of no tokens: as a number it would be compared with others.
+fn mean(sum: f64, count: u64) -> Option<f64> {
+    (count > 0).then(|| sum / count as f64)
 }
 
 fn ratio(part: f64, whole: u64) -> f64 {

@@ -126,6 +126,22 @@ fn a_collapse_is_visible() -> Result<()> {
 }
 
 #[test]
+fn where_all_is_masked_nothing_else_has_a_mean() -> Result<()> {
+    let world = World::new()?;
+    world.select("out", &["--set", "rate=1.0", "--set", "policy.name=high"]).assert().success();
+    let stats = world.manifest("out")?.stats;
+    assert_eq!(stats["masked"], stats["maskable"]);
+    let means = &world.report("out")?["means"]["entropy"];
+    for (masked, unmasked) in [
+        (&stats["mean_entropy_masked"], stats.get("mean_entropy_unmasked")),
+        (&means["masked"], means.get("unmasked")),
+    ] {
+        assert!(masked.as_f64() > Some(0.0) && unmasked.is_some_and(Value::is_null), "{stats}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_single_epoch_has_no_overlap() -> Result<()> {
     let world = World::new()?;
     world.bare("out").assert().success();
