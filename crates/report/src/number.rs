@@ -20,7 +20,15 @@ pub fn signed(value: f64, digits: usize) -> String {
 
 /// A count in short: `4.4 M`.
 pub fn short(n: f64) -> String {
-    scaled(n, 1000.0, &["", "k", "M", "G", "T", "P", "E"])
+    scaled(n, 1000.0, &THOUSANDS)
+}
+
+/// A round count on an axis, in short, with the decimals that it needs: `10 k`, `1.25 M`.
+pub fn on_axis(n: f64) -> String {
+    let (value, unit) = in_units(n, 1000.0, &THOUSANDS);
+    // A step of an axis is a quarter of a unit or more, unless its values lie close together far from 0.
+    let number = format!("{value:.3}");
+    format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.')).trim_end().to_string()
 }
 
 /// Bytes in binary units: `12.3 MiB`.
@@ -52,15 +60,24 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
+const THOUSANDS: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
+
 fn scaled(n: f64, base: f64, units: &[&str]) -> String {
+    let (value, unit) = in_units(n, base, units);
+    let is_whole = unit == units[0] || value >= 99.95;
+    let number = if is_whole { format!("{value:.0}") } else { format!("{value:.1}") };
+    format!("{number} {unit}").trim_end().to_string()
+}
+
+/// The largest of `units`, each `base` times the one before, of which there is one or more, and how many.
+fn in_units<'a>(n: f64, base: f64, units: &[&'a str]) -> (f64, &'a str) {
     let mut value = n;
     let mut unit = 0;
     while value >= base && unit + 1 < units.len() {
         value /= base;
         unit += 1;
     }
-    let number = if unit == 0 || value >= 99.95 { format!("{value:.0}") } else { format!("{value:.1}") };
-    format!("{number} {}", units[unit]).trim_end().to_string()
+    (value, units[unit])
 }
 
 #[cfg(test)]
@@ -75,6 +92,8 @@ mod tests {
         assert_eq!([count(0), count(999), count(1_234_567)], ["0", "999", "1,234,567"]);
         assert_eq!([counted(1, "row"), counted(1000, "row")], ["1 row", "1,000 rows"]);
         assert_eq!([short(12.0), short(4_412_000.0), short(999_960.0)], ["12", "4.4 M", "1000 k"]);
+        assert_eq!([0.0, 0.25, 750.0, 1000.0].map(on_axis), ["0", "0.25", "750", "1 k"]);
+        assert_eq!([1250.0, 17_500.0, 1e6, 1e23].map(on_axis), ["1.25 k", "17.5 k", "1 M", "100000 E"]);
         assert_eq!([bytes(512), bytes(1536), bytes(300 << 20)], ["512 B", "1.5 KiB", "300 MiB"]);
         assert_eq!([flops(0.0), flops(3.1e15)], ["–", "3.1 PFLOP"]);
         assert_eq!([duration(0.42), duration(59.6), duration(812.4)], ["0.4 s", "1 min 0 s", "13 min 32 s"]);

@@ -1,7 +1,7 @@
 //! The horizontal axis of a plot: where a value lies, and which values are named.
 
 use entromask_report::nats::nice_step;
-use entromask_report::number::short;
+use entromask_report::number::on_axis;
 
 use super::curve::Axis;
 use super::plot::Curve;
@@ -92,7 +92,7 @@ impl Scale {
     /// How a value is named among `ticks`.
     pub fn label(&self, value: f64, ticks: &[f64]) -> String {
         if self.axis != Axis::Seconds || value <= 0.0 {
-            return short(value).replace(".0", "");
+            return on_axis(value);
         }
         // Steps of ten minutes are counted in minutes beyond the hour too.
         let unit = if self.stretch.is_some() { value } else { ticks.get(1).copied().unwrap_or(value) };
@@ -162,6 +162,7 @@ mod tests {
         let shown = |to: f64, axis| labels(&Scale::around(&[curve(0.0, to)], axis));
         assert_eq!(shown(20.7e6, Axis::Tokens), ["0", "5 M", "10 M", "15 M", "20 M"]);
         assert_eq!(shown(18e12, Axis::Flops)[..3], ["0", "5 T", "10 T"].map(String::from));
+        assert_eq!(shown(1.7e6, Axis::Tokens)[3..6], ["750 k", "1 M", "1.25 M"].map(String::from));
         assert_eq!(shown(3500.0, Axis::Seconds), ["0", "10 min", "20 min", "30 min", "40 min", "50 min"]);
         assert_eq!(shown(45000.0, Axis::Seconds), ["0", "2 h", "4 h", "6 h", "8 h", "10 h", "12 h"]);
         assert_eq!(shown(900_000.0, Axis::Seconds), ["0", "2 d", "4 d", "6 d", "8 d", "10 d"]);

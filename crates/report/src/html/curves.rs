@@ -3,7 +3,7 @@
 use crate::metrics::{Metrics, Step, Validation};
 use crate::number::short;
 
-use super::plot::{Line, Plot, Scale, Tick, band, dots, large, line, plain};
+use super::plot::{Line, Plot, Scale, Tick, band, dots, line, on_axis, plain};
 
 /// Ticks of the long axis.
 const X_TICKS: usize = 6;
@@ -53,7 +53,7 @@ impl Curves {
         if accuracy.len() > 1 {
             let (scale, log) = (highest, Scale::log(perplexity.iter().map(|point| point.1)));
             plots.push(self.small("accuracy", "Accuracy, %", &accuracy, scale, plain));
-            plots.push(self.small("perplexity", "Perplexity, log scale", &perplexity, log, large));
+            plots.push(self.small("perplexity", "Perplexity, log scale", &perplexity, log, on_axis));
         }
         if rate.iter().any(|point| point.1 > 0.0) {
             let scale = Scale::from_zero(rate.iter().map(|point| point.1));
@@ -89,13 +89,13 @@ impl Curves {
             format!("{title}: from {} to {} over {tokens} tokens", format(first.1), format(last.1))
         });
         let mut plot = self.plot(id, title, words, x, lines);
-        plot.x = x.ticks(3, large);
+        plot.x = x.ticks(3, on_axis);
         plot.y = y.ticks(4, format);
         plot
     }
 
     fn plot(&self, id: &'static str, title: &'static str, label: String, x: Scale, lines: Vec<Line>) -> Plot {
-        let (marks, ticks) = (self.marks(x), x.ticks(X_TICKS, large));
+        let (marks, ticks) = (self.marks(x), x.ticks(X_TICKS, on_axis));
         Plot { id, title, label, lines, x: ticks, y: vec![], marks, spans: vec![], guides: vec![] }
     }
 

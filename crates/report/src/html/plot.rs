@@ -7,7 +7,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::nats::nice_step;
-use crate::number::short;
+use crate::number::{self, short};
 
 /// Side of the square that paths are drawn in.
 const SIDE: f64 = 1000.0;
@@ -157,14 +157,19 @@ pub(crate) fn steps(class: &'static str, values: &[f64], y: Scale) -> Line {
     Line { class, path: format!("M0 {SIDE}{path}V{SIDE}") }
 }
 
-/// A large number for an axis: `10 k`, not `10.0 k`, and without a break.
+/// A round number on an axis, without a break.
+pub(crate) fn on_axis(value: f64) -> String {
+    number::on_axis(value).replace(' ', "\u{a0}")
+}
+
+/// A large number in a sentence: `10 k`, not `10.0 k`, and without a break.
 pub(crate) fn large(value: f64) -> String {
     short(value).replace(".0 ", " ").replace(' ', "\u{a0}")
 }
 
 /// A number without needless decimals.
 pub(crate) fn plain(value: f64) -> String {
-    let text = format!("{value:.2}");
+    let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
@@ -203,6 +208,17 @@ mod tests {
         let labels: Vec<_> =
             log.ticks(5, |value| format!("{value}")).into_iter().map(|tick| tick.label).collect();
         assert_eq!(labels, ["100", "1000", "10000", "100000"]);
+    }
+
+    #[test]
+    fn labels_tell_the_steps_apart() {
+        let labels = |scale: Scale, wanted, format: fn(f64) -> String| {
+            scale.ticks(wanted, format).into_iter().map(|tick| tick.label).collect::<Vec<_>>()
+        };
+        let steps = labels(Scale::from_zero([1700.0]), 7, on_axis);
+        assert_eq!(steps[3..], ["750", "1\u{a0}k", "1.25\u{a0}k", "1.5\u{a0}k"]);
+        assert_eq!(labels(Scale::between(6.0, 6.1), 5, plain)[..3], ["6", "6.02", "6.04"]);
+        assert_eq!(labels(Scale::between(0.0, 0.1), 4, plain)[1..3], ["0.025", "0.05"]);
     }
 
     #[test]
