@@ -34,6 +34,7 @@ mod plan;
 mod print_config;
 mod progress;
 mod run;
+mod shell;
 mod terminal;
 
 pub use apart::refuse_inputs;
@@ -47,3 +48,4 @@ pub use plan::plan;
 pub use print_config::print_config;
 pub use progress::Progress;
 pub use run::main;
+pub use shell::quoted;

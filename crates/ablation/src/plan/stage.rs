@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use entromask_cli::quoted;
 use serde::{Deserialize, Serialize};
 
 /// One stage: what is called, and what it makes.
@@ -90,16 +91,6 @@ impl Stage {
     }
 }
 
-/// A word that a shell reads as it is.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,8 +110,9 @@ mod tests {
 
     #[test]
     fn lines_can_be_pasted_into_a_shell() {
-        assert_eq!(quoted("--set"), "--set");
-        assert_eq!(quoted("rate={ shape = \"linear\" }"), "'rate={ shape = \"linear\" }'");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
+        let args = ["--set", "rate={ shape = \"linear\" }"].map(String::from).into();
+        let stage =
+            Stage { program: Program::Select, out: "out".into(), inputs: vec![], args, class: String::new() };
+        assert_eq!(stage.line(), "entromask-select --set 'rate={ shape = \"linear\" }'");
     }
 }

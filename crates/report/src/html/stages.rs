@@ -1,6 +1,7 @@
 //! The stages of a run: what each made, at what cost, and how to make it again.
 
 use entromask_artifact::{Input, Kind, Manifest};
+use entromask_cli::quoted;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -174,27 +175,29 @@ fn named(manifest: &Manifest) -> Vec<(String, String)> {
     manifest.inputs.iter().filter_map(pair).collect()
 }
 
-/// The call that makes the artifact, given its configuration in a file.
+/// The call that makes the artifact, given its configuration, and the tasks of one's own, in files.
 fn command(manifest: &Manifest, out: &str) -> String {
-    let mut words = vec![manifest.tool.name.clone(), format!("--config {}.toml", manifest.kind)];
-    if manifest.config.get("student").is_some() {
-        words.push("--student student.toml".into());
-    }
-    words.extend(manifest.inputs.iter().filter_map(|input| flag(manifest.kind, input)));
-    words.extend(manifest.config["dtype"].as_str().map(|dtype| format!("--dtype {dtype}")));
-    words.push(format!("--out {out}"));
-    words.join(" \\\n  ")
+    let (kind, config) = (manifest.kind, &manifest.config);
+    let mut flags = vec![("config".into(), format!("{kind}.toml"))];
+    flags.extend(config.get("student").map(|_| ("student".into(), "student.toml".into())));
+    let own = config["definitions"].as_object().into_iter().flat_map(serde_json::Map::keys);
+    flags.extend(own.map(|task| ("task-file".into(), format!("{task}.toml"))));
+    flags.extend(manifest.inputs.iter().filter_map(|input| flag(kind, input)));
+    flags.extend(config["dtype"].as_str().map(|dtype| ("dtype".into(), dtype.into())));
+    flags.push(("out".into(), out.into()));
+    let flags = flags.iter().map(|(name, value)| format!("--{name} {}", quoted(value)));
+    std::iter::once(manifest.tool.name.clone()).chain(flags).collect::<Vec<_>>().join(" \\\n  ")
 }
 
-/// The flag for an input; what the configuration names has none.
-fn flag(kind: Kind, input: &Input) -> Option<String> {
+/// The flag for an input, and its value; what the configuration names has none.
+fn flag(kind: Kind, input: &Input) -> Option<(String, String)> {
     let name = match (kind, input.role.as_str()) {
         (Kind::Tokens, _) | (Kind::Entropy | Kind::Targets, "teacher_tokenizer") => return None,
         (Kind::Glue, role) if role != "model" => return None,
         (Kind::Entropy | Kind::Targets, "teacher") => "model".into(),
         (_, role) => role.replace('_', "-"),
     };
-    Some(format!("--{name} {}", input.path.display()))
+    Some((name, input.path.display().to_string()))
 }
 
 #[cfg(test)]
@@ -240,6 +243,18 @@ mod tests {
         let other = manifest(Kind::Entropy, json!({}), &["tokens", "teacher", "teacher_tokenizer"]);
         assert!(!command(&other, "out").contains("tokenizer"));
         assert!(!command(&manifest(Kind::Glue, json!({}), &["model", "RTE"]), "out").contains("RTE"));
+    }
+
+    #[test]
+    fn commands_can_be_pasted_and_name_the_files_of_tasks() {
+        let config = json!({"tasks": {"mood": {}, "RTE": {}}, "definitions": {"mood": {"train": "a.tsv"}}});
+        let mut glue = manifest(Kind::Glue, config, &["model", "mood", "RTE"]);
+        glue.inputs[0].path = "my models/it's".into();
+        let words = command(&glue, "my scores").replace(" \\\n ", "");
+        assert_eq!(
+            words,
+            "entromask-glue --config glue.toml --task-file mood.toml --model 'my models/it'\\''s' --out 'my scores'"
+        );
     }
 
     #[test]
