@@ -15,7 +15,7 @@ use entromask_device::check_dtype;
 use crate::answers::{Answers, result_of, trained_length};
 use crate::config::Config;
 use crate::data::{Survey, files, read};
-use crate::stage::{Job, check, recipe, run, run_shard};
+use crate::stage::{Job, Share, check, recipe, run, run_shard};
 use crate::submission::{self, Submission};
 use crate::task::Task;
 use crate::workers::{Hire, Worker};
@@ -53,7 +53,7 @@ struct TuneArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// Do the runs of one worker
-    #[arg(long, value_name = "I/N", hide = true, requires = "parent")]
+    #[arg(long, value_name = "I/N", hide = true, requires_all = ["parent", "key"])]
     shard: Option<Shard>,
     /// The runs that all workers do, by their places
     #[arg(long, value_name = "N,N", value_delimiter = ',', hide = true, requires = "shard")]
@@ -61,6 +61,9 @@ struct TuneArgs {
     /// The process that the worker ends with
     #[arg(long, value_name = "PID", hide = true, requires = "shard")]
     parent: Option<u32>,
+    /// The key of what all workers make
+    #[arg(long, value_name = "KEY", hide = true, requires = "shard")]
+    key: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -201,11 +204,12 @@ impl Args {
             let runs = entromask_cli::plan(common, out, &[&job.model], || recipe(&job))?;
             return if runs { check_dtype(&common.device, &common.dtype) } else { Ok(()) };
         }
-        if let (Some(shard), Some(parent)) = (self.tune.shard, self.tune.parent) {
+        if let (Some(shard), Some(parent), Some(key)) = (self.tune.shard, self.tune.parent, &self.tune.key) {
             stop_with_parent(parent)?;
-            return run_shard(&job, out, shard, &self.tune.runs);
+            let share = Share { shard, runs: self.tune.runs.clone(), key: key.clone() };
+            return run_shard(&job, out, &share);
         }
-        let hire = |runs: &[usize]| self.workers(runs);
+        let hire = |key: &str, runs: &[usize]| self.workers(&job.config, key, runs);
         let hire: Option<&Hire<'_>> = if self.jobs()? > 1 { Some(&hire) } else { None };
         let summary = run(&job, out, hire)?;
         emit(common, &summary, &summary)
@@ -215,8 +219,9 @@ impl Args {
         Ok(self.tune.jobs.map_or(self.devices()?.len(), usize::from))
     }
 
-    /// One worker for each job, but no more than there are runs to do.
-    fn workers(&self, runs: &[usize]) -> anyhow::Result<Vec<Worker>> {
+    /// One worker for each job, but no more than there are runs to do. They are given the configuration: its file may have changed
+    /// since it was read, or be a pipe.
+    fn workers(&self, config: &Config, key: &str, runs: &[usize]) -> anyhow::Result<Vec<Worker>> {
         let (devices, jobs) = (self.devices()?, self.jobs()?.min(runs.len()));
         let places: Vec<_> = runs.iter().map(ToString::to_string).collect();
         let places = places.join(",");
@@ -224,14 +229,15 @@ impl Args {
             .common
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let program = std::env::current_exe()?;
+        let (program, input) = (std::env::current_exe()?, toml::to_string(&toml::Table::try_from(config)?)?);
         let worker = |index: usize| Worker {
             program: program.clone(),
             arguments: [
                 self.arguments(index, jobs, &devices[index % devices.len()], (all / jobs).max(1)),
-                vec!["--runs".into(), places.clone().into()],
+                ["--runs", &places, "--key", key].map(OsString::from).to_vec(),
             ]
             .concat(),
+            input: input.clone(),
         };
         Ok((0..jobs).map(worker).collect())
     }
@@ -255,14 +261,15 @@ impl Args {
             "--dtype".into(),
             common.dtype.clone().into(),
             "--quiet".into(),
+            "--config".into(),
+            "/dev/stdin".into(),
         ];
-        let paths = [("--model", &self.tune.model), ("--config", &common.config), ("--out", &common.out)];
+        let paths = [("--model", &self.tune.model), ("--out", &common.out)];
         let paths = paths.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?)));
         let files = self.tune.task_file.iter().map(|file| ("--task-file", file));
         for (flag, path) in paths.chain(files) {
             found.extend([flag.into(), path.into()]);
         }
-        found.extend(common.set.iter().flat_map(|set| ["--set".into(), set.into()]));
         found
     }
 }
@@ -338,7 +345,7 @@ mod tests {
             let found = worker.arguments.iter().skip_while(|argument| *argument != flag).nth(1);
             found.map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
         };
-        let workers = Args::try_parse_from(args)?.workers(&[3, 5, 8])?;
+        let workers = Args::try_parse_from(args)?.workers(&Config::default(), "key", &[3, 5, 8])?;
         Ok(workers.iter().map(|worker| (after(worker, "--shard"), after(worker, "--device"))).collect())
     }
 
@@ -363,11 +370,18 @@ mod tests {
     }
 
     #[test]
-    fn workers_know_which_runs_are_shared_out() -> anyhow::Result<()> {
-        let args = Args::try_parse_from(["entromask-glue", "--model", "m", "--out", "o", "--jobs", "2"])?;
-        for worker in args.workers(&[3, 5, 8])? {
+    fn workers_know_which_runs_are_shared_out_and_how_they_are_configured() -> anyhow::Result<()> {
+        let words = ["--out", "o", "--jobs", "2", "--config", "c.toml", "--set", "recipe.lr=1"];
+        let args = Args::try_parse_from(["entromask-glue", "--model", "m"].iter().chain(&words))?;
+        let text = "tasks = [\"RTE\"]\nseeds = [7, 3]\nsave = true\n[recipe]\nlr = 1e-30\ntrain_rows = 9\n\
+                    [task.RTE]\nepochs = 1\n[grid]\nclip = [0.1, 1.0]\n";
+        let config: Config = toml::from_str(text)?;
+        for worker in args.workers(&config, "1a2b", &[3, 5, 8])? {
             let words = std::iter::once("entromask-glue".into()).chain(worker.arguments);
-            assert_eq!(Args::try_parse_from(words)?.tune.runs, [3, 5, 8]);
+            let Args { tune, common, .. } = Args::try_parse_from(words)?;
+            assert_eq!((&tune.runs[..], tune.key.as_deref()), (&[3, 5, 8][..], Some("1a2b")));
+            assert_eq!((common.config, common.set.len()), (Some("/dev/stdin".into()), 0));
+            assert_eq!(toml::from_str::<Config>(&worker.input)?, config);
         }
         Ok(())
     }

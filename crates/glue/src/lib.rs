@@ -50,7 +50,7 @@ pub use metric::{Metric, best_constant};
 pub use results::{
     Estimate, Parameters, RunResult, Score, SplitFacts, Summary, TaskSummary, TrainFacts, Tried,
 };
-pub use stage::{Job, recipe, run, run_shard};
+pub use stage::{Job, Share, recipe, run, run_shard};
 pub use submission::{Report, Submission, validate};
 pub use task::{Column, DevSplit, Task, TestSplit, glue};
 pub use workers::{Hire, Worker};

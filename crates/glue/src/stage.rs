@@ -46,6 +46,17 @@ pub struct Job {
     pub dtype: String,
 }
 
+/// What one of several workers does.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// Which of the workers it is.
+    pub shard: Shard,
+    /// Places of the runs that all workers do.
+    pub runs: Vec<usize>,
+    /// Key of the artifact that the runs are part of.
+    pub key: String,
+}
+
 /// Fine-tunes on every task with every recipe and seed, and publishes the results in `out`. Runs that `out` has already
 /// are kept. With `hire` its workers do the runs, and this process only publishes.
 ///
@@ -77,17 +88,21 @@ fn made(out: &Path) -> anyhow::Result<Summary> {
     Ok(serde_json::from_slice(&fs::read(out.join(RESULTS))?)?)
 }
 
-/// Does the runs of one shard of those at the places `runs`, and publishes nothing. Runs whose origin is not finished yet are
-/// left for later.
+/// Does its share of the runs, and publishes nothing. Runs whose origin is not finished yet are left for later.
 ///
 /// # Errors
-/// As [`run`].
-pub fn run_shard(job: &Job, out: &Path, shard: Shard, runs: &[usize]) -> anyhow::Result<()> {
+/// As [`run`]; a [`Fault`] of class input if the runs would be of another artifact than those of the other workers.
+pub fn run_shard(job: &Job, out: &Path, share: &Share) -> anyhow::Result<()> {
     let plan = Plan::new(job)?;
-    let begun = Workbench::begin_shard(out, plan.recipe(), this_tool(), shard, &job.device)?;
+    let recipe = plan.recipe();
+    if recipe.key() != share.key {
+        let found = format!("{}: the model, a task or its data changed while the run began", out.display());
+        return Err(Fault::input(found).remedy("run the same command again").into());
+    }
+    let begun = Workbench::begin_shard(out, recipe, this_tool(), share.shard, &job.device)?;
     let Begun::Work(bench) = begun else { return Ok(()) };
     let units = plan.units();
-    let own = runs.iter().enumerate().filter(|(index, _)| shard.has(*index));
+    let own = share.runs.iter().enumerate().filter(|(index, _)| share.shard.has(*index));
     let own: Vec<_> = own.filter_map(|(_, place)| units.get(*place).copied()).collect();
     plan.fine_tune(&bench, &own)
 }

@@ -3,8 +3,9 @@
 //! Processes, not threads: heads drop values by one generator a process, so that two runs in one would disturb each
 //! other. Each does its share of the runs on its own device and threads, and the same bytes come out as from one.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -27,19 +28,22 @@ pub struct Worker {
     pub program: std::path::PathBuf,
     /// Arguments.
     pub arguments: Vec<std::ffi::OsString>,
+    /// What it reads from stdin.
+    pub input: String,
 }
 
-/// Finds workers, one at least, for the runs at these places of the plan.
-pub type Hire<'a> = dyn Fn(&[usize]) -> anyhow::Result<Vec<Worker>> + 'a;
+/// Finds workers, one at least, for the runs at these places of the plan, which are of the artifact with this key.
+pub type Hire<'a> = dyn Fn(&str, &[usize]) -> anyhow::Result<Vec<Worker>> + 'a;
 
 /// Lets workers do the runs; then once more those that start from others, which may have been another worker's.
 pub(crate) fn run(plan: &Plan, out: &Path, hire: &Hire<'_>) -> anyhow::Result<()> {
+    let key = plan.recipe().key();
     for _ in 0..2 {
         let (places, mut units) = ready(plan, out);
         if units.is_empty() {
             break;
         }
-        let mut crew = Crew::start(&hire(&places)?)?;
+        let mut crew = Crew::start(&hire(&key, &places)?)?;
         while crew.is_at_work()? {
             if interrupted() {
                 crew.end()?;
@@ -71,6 +75,16 @@ fn tell(plan: &Plan, out: &Path, units: &mut Vec<Unit>) {
     });
 }
 
+impl Worker {
+    /// One that ends before it has read all says itself why.
+    fn start(&self) -> std::io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        let mut child = command.args(&self.arguments).stdin(Stdio::piped()).spawn()?;
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(self.input.as_bytes()));
+        Ok(child)
+    }
+}
+
 /// Running workers; they end with it.
 #[derive(Default)]
 struct Crew {
@@ -83,7 +97,7 @@ impl Crew {
     fn start(workers: &[Worker]) -> anyhow::Result<Self> {
         let mut crew = Self::default();
         for worker in workers {
-            crew.workers.push(Command::new(&worker.program).args(&worker.arguments).spawn()?);
+            crew.workers.push(worker.start()?);
         }
         Ok(crew)
     }
@@ -150,7 +164,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Worker {
-        Worker { program: "sh".into(), arguments: vec!["-c".into(), script.into()] }
+        Worker { program: "sh".into(), arguments: vec!["-c".into(), script.into()], input: String::new() }
     }
 
     /// How the work of `crew` ends.
@@ -169,6 +183,19 @@ mod tests {
         let error = outcome(&mut crew).expect_err("one has failed");
         assert_eq!(entromask_fault::class_of(error.as_ref()).exit_code(), 1);
         assert!(folder.path().join("done").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn workers_read_what_they_are_given_and_need_not_read_it() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let copy = folder.path().join("copy");
+        let given = |script: &str, input: &str| Worker { input: input.into(), ..shell(script) };
+        let reads = given(&format!("cat > {}", copy.display()), "seeds = 2\n");
+        // More than a pipe holds.
+        let ends = given("exit 0", &"#".repeat(1 << 20));
+        outcome(&mut Crew::start(&[ends, reads])?)?;
+        assert_eq!(std::fs::read_to_string(copy)?, "seeds = 2\n");
         Ok(())
     }
 

@@ -148,6 +148,6 @@ fn a_worker_whose_parent_is_gone_already_does_nothing() {
     let world = World::new();
     let mut worker = world.stage("out", &[]);
     // Nobody's parent.
-    worker.args(["--shard", "1/1", "--parent", "0"]).assert().code(130);
+    worker.args(["--shard", "1/1", "--parent", "0", "--key", "0"]).assert().code(130);
     assert!(!world.path("out").exists());
 }

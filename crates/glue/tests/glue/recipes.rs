@@ -173,6 +173,37 @@ labels = ["sad", "glad", "mad"]
 metrics = ["accuracy", "matthews"]
 "#;
 
+/// What can be read once only is read by one process.
+#[test]
+fn workers_have_the_configuration_of_the_run() {
+    let world = World::new();
+    let config = "data = \"data\"\ntasks = [\"SST-2\"]\n[recipe]\nlr = 2e-2\nepochs = 1\nclip = 0.5\n";
+    world.write("own.toml", config);
+    let run = |out: &str, config: &str, jobs: &str| {
+        let mut command = assert_cmd::Command::cargo_bin("entromask-glue").expect("the binary is built");
+        command.current_dir(world.path("")).args(["--model", "model", "--set", "seeds=3", "--out", out]);
+        command.args(["--config", config, "--jobs", jobs, "--threads", "2"]);
+        command.write_stdin(world.read("own.toml")).assert().success();
+        names(&world.path(out))
+    };
+    let one = run("one", "own.toml", "1");
+    assert_eq!(run("two", "/dev/stdin", "2"), one, "other settings would have left runs of other names");
+    for file in one.iter().filter(|file| file.contains("-seed") || *file == "results.json") {
+        assert_eq!(world.read(&format!("two/{file}")), world.read(&format!("one/{file}")), "{file}");
+    }
+}
+
+#[test]
+fn a_worker_of_another_artifact_does_nothing() {
+    let world = World::new();
+    let mut worker = world.stage("out", &[]);
+    let parent = std::process::id().to_string();
+    worker.args(["--shard", "1/1", "--runs", "0", "--parent", &parent, "--key", "0"]);
+    let text = complaint(worker, 3);
+    assert!(text.contains("changed while the run began; run the same command again"), "{text}");
+    assert!(!world.path("out").exists());
+}
+
 #[test]
 fn a_worker_that_fails_fails_the_stage() {
     let world = World::new();
