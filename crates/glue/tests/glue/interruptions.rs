@@ -84,9 +84,9 @@ fn workers_are_asked_once_and_keep_what_they_have() {
             })
             .count()
     };
-    // Until both train, there is nothing to keep.
-    let stopped = (0..20).find_map(|_| {
-        sleep(Duration::from_millis(500));
+    // Until both train, which may take a while on a busy machine, there is nothing to keep.
+    let stopped = (1..=20).find_map(|attempt| {
+        sleep(Duration::from_millis(500) * attempt);
         Command::new("kill").args(["-INT", &parent.id().to_string()]).status().expect("kill is there");
         assert!(is_stopped(parent.wait().expect("a child")));
         let found = checkpoints();
