@@ -1,24 +1,23 @@
 //! The command line.
 
+mod predict;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use entromask_artifact::Shard;
-use entromask_cli::{
-    CommonArgs, EXIT_CODES_HELP, OutputFile, emit, hide_refused, long_version, refuse_inputs,
-    stop_with_parent,
-};
+use entromask_cli::{CommonArgs, EXIT_CODES_HELP, emit, hide_refused, long_version, stop_with_parent};
 use entromask_device::check_dtype;
 
-use crate::answers::{Answers, result_of, trained_length};
 use crate::config::Config;
-use crate::data::{Survey, files, read};
+use crate::data::{Survey, files};
 use crate::stage::{Job, Share, check, recipe, run, run_shard};
 use crate::submission::{self, Submission};
 use crate::task::Task;
 use crate::workers::{Hire, Worker};
+use predict::PredictArgs;
 
 /// Fine-tune a model on GLUE tasks and print its dev scores
 ///
@@ -71,12 +70,17 @@ enum Command {
     /// Say which files of GLUE a folder has, and whether they are the official ones; or whether a configuration makes sense and
     /// its tasks are there
     ///
-    /// Examples: entromask-glue data --data data/glue-data; entromask-glue data --config pipelines/glue/sample.toml
+    /// Examples: entromask-glue data --data data/glue-data; entromask-glue data --config pipelines/glue/sample.toml; entromask-glue
+    /// data --task-file mood.toml
     #[command(mut_args(|arg| hide_refused(arg, UNUSED_BY_DATA)))]
     Data {
         /// Folder in GLUE's official layout
-        #[arg(long, value_name = "DIR", required_unless_present = "config", conflicts_with = "config")]
+        #[arg(long, value_name = "DIR", required_unless_present_any = ["config", "task_file"],
+            conflicts_with_all = ["config", "task_file"])]
         data: Option<PathBuf>,
+        /// A task of the configuration that this TOML file defines; may be repeated
+        #[arg(long, value_name = "FILE")]
+        task_file: Vec<PathBuf>,
         #[command(flatten)]
         common: Box<CommonArgs>,
     },
@@ -117,34 +121,6 @@ struct SubmitArgs {
     common: CommonArgs,
 }
 
-#[derive(Debug, clap::Args)]
-struct PredictArgs {
-    /// Folder of a classifier that was kept, or of any sequence classifier
-    #[arg(long, value_name = "DIR")]
-    classifier: PathBuf,
-    /// Task of GLUE
-    #[arg(long, value_name = "NAME", required_unless_present = "task_file")]
-    task: Option<String>,
-    /// TOML file that defines the task instead
-    #[arg(long, value_name = "FILE", conflicts_with = "task")]
-    task_file: Option<PathBuf>,
-    /// Folder in GLUE's official layout
-    #[arg(long, value_name = "DIR", default_value = "data/glue-data")]
-    data: PathBuf,
-    /// Labelled file of the task; by default the first one of its dev splits
-    #[arg(long, value_name = "FILE")]
-    file: Option<String>,
-    /// Longest row in tokens; longer ones are cut, and counted. By default as the classifier was trained, where
-    /// entromask-glue has done that, else 128
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(8..))]
-    max_length: Option<u16>,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-/// Longest row for a classifier that nothing says more about.
-const MAX_LENGTH: usize = 128;
-
 /// Common flags that nothing but fine-tuning has a use for.
 const UNUSED: &[&str] = &["--config", "--print-config", "--set", "--dry-run"];
 
@@ -171,9 +147,9 @@ impl Args {
             None => self.fine_tune(),
             Some(Command::Submit(args)) => args.submit(),
             Some(Command::Predict(args)) => args.predict(),
-            Some(Command::Data { data, common }) => {
+            Some(Command::Data { data, task_file, common }) => {
                 common.refuse("data", UNUSED_BY_DATA)?;
-                data.as_ref().map_or_else(|| tasks(common), |data| survey(data, common))
+                data.as_ref().map_or_else(|| tasks(task_file, common), |data| survey(data, common))
             }
             Some(Command::Validate { zip, common }) => {
                 common.refuse("validate", UNUSED_BY_LOOKING)?;
@@ -280,44 +256,16 @@ fn survey(data: &Path, common: &CommonArgs) -> anyhow::Result<()> {
     survey.check()
 }
 
-/// The folders of a configuration's tasks.
-fn tasks(common: &CommonArgs) -> anyhow::Result<()> {
+/// The folders of a configuration's tasks, some of which `task_files` define.
+fn tasks(task_files: &[PathBuf], common: &CommonArgs) -> anyhow::Result<()> {
     let config: Config = entromask_cli::load(common)?;
-    let tasks: Vec<Task> = config.resolve(&[])?.into_iter().map(|one| one.task).collect();
+    let tasks = config.resolve(&Task::from_files(task_files)?)?;
+    let tasks: Vec<Task> = tasks.into_iter().map(|one| one.task).collect();
     tasks.iter().try_for_each(|task| files(&config.data, task).map(drop))?;
     let folders: BTreeMap<_, _> = tasks.iter().map(|task| (&task.name, task.dir(&config.data))).collect();
     let lines: Vec<_> =
         folders.iter().map(|(name, folder)| format!("{name}: {}", folder.display())).collect();
     emit(common, lines.join("\n"), &folders)
-}
-
-impl PredictArgs {
-    fn predict(&self) -> anyhow::Result<()> {
-        let task = match (&self.task, &self.task_file) {
-            (Some(name), _) => Task::named(name)?.clone(),
-            (None, Some(file)) => Task::from_file(file)?,
-            (None, None) => unreachable!("clap requires one of them"),
-        };
-        let (common, out) = (&self.common, self.common.out()?);
-        common.refuse("predict", UNUSED)?;
-        let rows = self.file.as_ref().unwrap_or(&task.dev[0].file);
-        self.check_out(out, &task, rows)?;
-        let file = OutputFile::create(out)?;
-        let on = entromask_device::open_to_train(&common.device, &common.dtype)?;
-        let split = read(&self.data, &task, rows)?;
-        let trained = || trained_length(&self.classifier).unwrap_or(MAX_LENGTH);
-        let max_length = self.max_length.map_or_else(trained, usize::from);
-        let answers = Answers::of(&self.classifier, &task, &split, max_length, &on)?;
-        file.publish(answers.table().as_bytes())?;
-        emit(common, format!("{}: {answers}", out.display()), &answers)
-    }
-
-    /// Neither the classifier nor any file of the task is written over, whichever file is read.
-    fn check_out(&self, out: &Path, task: &Task, rows: &str) -> anyhow::Result<()> {
-        refuse_inputs(out, task.paths(&self.data).chain([task.path(&self.data, rows)]))?;
-        refuse_inputs(out, self.task_file.iter().chain([&self.classifier]))?;
-        refuse_inputs(out, result_of(&self.classifier))
-    }
 }
 
 impl SubmitArgs {

@@ -1,7 +1,7 @@
 //! Reads the tab-separated files of GLUE as they are.
 //!
 //! UTF-8, one row a line, no quoting: `"` is data. A byte-order mark before the header is dropped, and so are spaces
-//! around texts and labels. Rows of the wrong width are errors, since their columns may have shifted; in files that are
+//! around texts and labels and blank lines at the end. Rows of the wrong width are errors, since their columns may have shifted; in files that are
 //! known for short rows, these are skipped and counted. The number of rows is compared with the official one.
 
 mod official;
@@ -116,7 +116,7 @@ fn read_columns(path: &Path, columns: Columns) -> anyhow::Result<Split> {
     let header: Vec<_> = first.map(|(_, line)| line.split('\t').map(str::trim).collect()).unwrap_or_default();
     let layout = Layout::new(path, &columns, &header)?;
     let mut split = Split::default();
-    for (index, line) in lines {
+    for (index, line) in without_blank_end(lines, layout.width) {
         match layout.example(index + 1, line)? {
             Some(example) => split.examples.push(example),
             None => split.skipped += 1,
@@ -131,6 +131,18 @@ fn read_columns(path: &Path, columns: Columns) -> anyhow::Result<Split> {
         return Err(Fault::input(format!("{}: no rows", path.display())).remedy(remedy).into());
     }
     Ok(split)
+}
+
+/// The numbered lines but the blank ones at the end, which are rows only where a row is one column.
+fn without_blank_end<'a>(
+    lines: impl Iterator<Item = (usize, &'a str)>,
+    width: usize,
+) -> Vec<(usize, &'a str)> {
+    let mut lines: Vec<_> = lines.collect();
+    while width > 1 && lines.last().is_some_and(|(_, line)| line.trim_matches(' ').is_empty()) {
+        lines.pop();
+    }
+    lines
 }
 
 /// What is read of a file.
@@ -203,7 +215,7 @@ impl<'a> Layout<'a> {
 
 fn find(path: &Path, task: &Task, header: &[&str], column: &Column) -> anyhow::Result<usize> {
     let place = match column {
-        Column::Name(name) => header.iter().position(|found| found == name),
+        Column::Name(name) => only(path, task, header, name)?,
         Column::Index(index) => Some(*index).filter(|&index| index < header.len()),
     };
     let missing = || {
@@ -220,6 +232,25 @@ fn find(path: &Path, task: &Task, header: &[&str], column: &Column) -> anyhow::R
         })
     };
     Ok(place.ok_or_else(missing)?)
+}
+
+/// The place of the one column that is called `name`, if there is one.
+fn only(path: &Path, task: &Task, header: &[&str], name: &str) -> anyhow::Result<Option<usize>> {
+    let mut places = header.iter().enumerate().filter(|(_, found)| **found == name).map(|(place, _)| place);
+    let first = places.next();
+    let Some((one, other)) = first.zip(places.next()) else { return Ok(first) };
+    let found = format!(
+        "{}:1: columns number {} and {} are both called `{name}`",
+        path.display(),
+        one + 1,
+        other + 1
+    );
+    let remedy = if task.is_glue() {
+        "the file must have the columns of GLUE's official download".into()
+    } else {
+        format!("rename one of them, or write {one} or {other} instead of the name in the task's file")
+    };
+    Err(Fault::input(found).remedy(remedy).into())
 }
 
 fn not_utf8(path: &Path, bytes: &[u8], valid: usize) -> Fault {
@@ -310,6 +341,28 @@ mod tests {
     fn line_ends_of_windows_do_no_harm() -> anyhow::Result<()> {
         let split = read_as("WNLI", b"index\tsentence1\tsentence2\tlabel\r\n0\ta\tb\t1\r\n")?;
         assert_eq!(split.examples, [pair("a", "b", 1.0)]);
+        Ok(())
+    }
+
+    #[test]
+    fn blank_lines_at_the_end_are_no_rows() -> anyhow::Result<()> {
+        let rows = "sentence\tlabel\na\t1\n";
+        for end in ["\n", "\n\n  \n", "\r\n", " "] {
+            assert_eq!(read_as("SST-2", format!("{rows}{end}").as_bytes())?.examples.len(), 1, "{end:?}");
+        }
+        assert!(complaint("SST-2", b"sentence\tlabel\n\na\t1\n").contains(":2: 1 columns"));
+        assert_eq!(read_as("SST-2", b"sentence\tlabel\n\t1\n")?.examples[0].first, "");
+        let qqp = read_as("QQP", b"question1\tquestion2\tis_duplicate\na\tb\t1\nc\td\n\n")?;
+        assert_eq!((qqp.examples.len(), qqp.skipped), (1, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn a_name_is_that_of_one_column() -> anyhow::Result<()> {
+        let text = complaint("SST-2", b"sentence\tnote\tlabel\tsentence\na\tb\t1\tc\n");
+        assert!(text.contains(":1: columns number 1 and 4 are both called `sentence`"), "{text}");
+        let others = read_as("SST-2", b"sentence\tnote\tnote\tlabel\na\tb\tc\t1\n")?;
+        assert_eq!(others.examples[0].first, "a");
         Ok(())
     }
 

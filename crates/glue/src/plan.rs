@@ -41,8 +41,7 @@ pub(crate) struct Unit {
 
 /// The tasks of a job, whose files are there.
 pub(crate) fn tasks(job: &Job) -> anyhow::Result<Vec<Planned>> {
-    let files =
-        job.task_files.iter().map(|path| Task::from_file(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let files = Task::from_files(&job.task_files)?;
     let planned = |one: Resolved| Planned::new(&job.config.data, one.task, one.recipes);
     job.config.resolve(&files)?.into_iter().map(planned).collect()
 }

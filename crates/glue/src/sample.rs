@@ -14,22 +14,26 @@ use crate::data::{Example, Split};
 /// At most `wanted` rows of `split`, in the order of the file.
 ///
 /// # Errors
-/// A [`Fault`] of class input if rows of one class only would be left of several, which no classifier learns from.
+/// A [`Fault`] of class input if there are, or would be left, rows of one class only, which no classifier learns from.
 pub fn sample(split: Split, wanted: Option<usize>, path: &Path) -> anyhow::Result<Split> {
     let rows = split.examples.len();
+    if !has_several_labels(&split.examples) {
+        return Err(one_label(
+            path,
+            &format!("{rows}"),
+            "add rows with other labels: from these nothing is learned",
+        ));
+    }
     let Some(wanted) = wanted.filter(|wanted| *wanted < rows) else { return Ok(split) };
     let mut order: Vec<usize> = (0..rows).collect();
     let numbers: Vec<u64> = split.examples.iter().map(number).collect();
     order.sort_by_key(|&row| (numbers[row], row));
     let mut is_taken = vec![false; rows];
     order[..wanted].iter().for_each(|&row| is_taken[row] = true);
-    let has_classes = has_several_labels(&split.examples);
     let taken = split.examples.into_iter().zip(is_taken).filter(|(_, is_taken)| *is_taken);
     let examples: Vec<_> = taken.map(|(example, _)| example).collect();
-    if has_classes && !has_several_labels(&examples) {
-        return Err(Fault::input(format!("{}: one label in all of {wanted} sampled rows", path.display()))
-            .remedy("raise `train_rows` for this task")
-            .into());
+    if !has_several_labels(&examples) {
+        return Err(one_label(path, &format!("{wanted} sampled"), "raise `train_rows` for this task"));
     }
     Ok(Split { examples, sampled_from: Some(rows), ..split })
 }
@@ -37,6 +41,10 @@ pub fn sample(split: Split, wanted: Option<usize>, path: &Path) -> anyhow::Resul
 fn number(example: &Example) -> u64 {
     let second = example.second.as_deref().unwrap_or_default();
     keyed(0, &format!("glue training row {}\t{second}", example.first), 0, 0).next_u64()
+}
+
+fn one_label(path: &Path, rows: &str, remedy: &str) -> anyhow::Error {
+    Fault::input(format!("{}: one label in all of {rows} rows", path.display())).remedy(remedy).into()
 }
 
 fn has_several_labels(examples: &[Example]) -> bool {
@@ -87,5 +95,8 @@ mod tests {
     fn one_label_is_no_task() {
         let error = sample(split(0..1000), Some(1), Path::new("train.tsv")).expect_err("refused");
         assert!(error.to_string().contains("train.tsv: one label in all of 1 sampled rows"), "{error}");
+        let alike = split((0..9).map(|row| 3 * row));
+        let error = sample(alike, None, Path::new("train.tsv")).expect_err("refused");
+        assert!(error.to_string().contains("train.tsv: one label in all of 9 rows; add"), "{error}");
     }
 }

@@ -108,6 +108,14 @@ impl Task {
         Ok(task)
     }
 
+    /// Those that the files define.
+    ///
+    /// # Errors
+    /// As [`Task::from_file`].
+    pub fn from_files(paths: &[PathBuf]) -> anyhow::Result<Vec<Self>> {
+        paths.iter().map(|path| Self::from_file(path)).collect()
+    }
+
     /// Whether the task is one of GLUE.
     pub fn is_glue(&self) -> bool {
         self.root.is_none()

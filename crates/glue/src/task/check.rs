@@ -33,6 +33,14 @@ fn target(task: &Task) -> Result<(), String> {
         }
         None => {
             require(task.labels.len() > 1, || "`labels` has one label only".into())?;
+            let unread =
+                task.labels.iter().find(|label| label.trim() != *label || label.contains(['\t', '\n']));
+            require(unread.is_none(), || {
+                let label = unread.map(String::as_str).unwrap_or_default();
+                format!(
+                    "`labels` has {label:?}, which no row has: tabs part columns, and spaces around labels are dropped"
+                )
+            })?;
             require(distinct(task.labels.iter()), || "`labels` has a label twice".into())
         }
     }
@@ -85,6 +93,8 @@ mod tests {
         refused("neither", |task| task.labels.clear())?;
         refused("one label only", |task| task.labels.truncate(1))?;
         refused("twice", |task| task.labels = vec!["x".into(); 2])?;
+        refused("`labels` has \" x\", which no row has", |task| task.labels[1] = " x".into())?;
+        refused("`labels` has \"x\\ty\"", |task| task.labels[0] = "x\ty".into())?;
         refused("`metrics` is empty", |task| task.metrics.clear())?;
         refused("`metrics` has accuracy twice", |task| task.metrics = vec![Metric::Accuracy; 2])?;
         refused("pearson does not measure classes", |task| task.metrics = vec![Metric::Pearson])?;

@@ -135,6 +135,36 @@ fn the_tasks_of_a_configuration_are_looked_for() {
     assert!(with(good, &["--data", "data"], 2).contains("--data"));
 }
 
+#[test]
+fn tasks_of_files_are_looked_for_as_those_of_glue_are() {
+    let world = World::new();
+    world.write("mine/mood.toml", MOOD);
+    world.write("own.toml", "data = \"data\"\n[task.mood]\nepochs = 1\n");
+    let data = |flags: &[&str], code: i32| {
+        let output = command(&world, &[&["data"], flags].concat()).assert().code(code).get_output().clone();
+        String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8")
+    };
+    let mood = ["--task-file", "mine/mood.toml"];
+    assert!(data(&mood, 3).contains("mine/mood: no such folder; put the task's files there"));
+    ["train.tsv", "dev.tsv"].iter().for_each(|file| world.write(&format!("mine/mood/{file}"), ""));
+    assert_eq!(data(&mood, 0), "mood: mine/mood\n");
+    assert_eq!(data(&[&mood[..], &["--config", "own.toml"]].concat(), 0), "mood: mine/mood\n");
+    let both = [&mood[..], &["--config", "own.toml", "--set", "tasks=['SST-2', 'mood']"]].concat();
+    assert_eq!(data(&both, 0), "SST-2: data/SST-2\nmood: mine/mood\n");
+    assert!(data(&["--config", "own.toml"], 2).contains("`mood` is unknown"));
+    assert!(data(&[&mood[..], &["--data", "data"]].concat(), 2).contains("--data"));
+    world.write("mine/mood.toml", &MOOD.replace("\"sad\"", "\" sad\""));
+    assert!(data(&mood, 2).contains("mine/mood.toml: `labels` has \" sad\""));
+}
+
+#[test]
+fn a_task_whose_training_rows_have_one_label_is_refused() {
+    let world = World::new();
+    world.write("data/SST-2/train.tsv", "sentence\tlabel\ngood\t1\nbad\t1\n\n");
+    let error = complaint(world.stage("out", &[]), 3);
+    assert!(error.contains("data/SST-2/train.tsv: one label in all of 2 rows"), "{error}");
+}
+
 /// The separable task: good films have label 1.
 #[test]
 fn predictions_are_written_row_by_row_with_their_logits() {
