@@ -48,6 +48,14 @@ impl Catalogue {
         self.folder.join(kind).join(format!("{name}.toml"))
     }
 
+    /// What the file `name` of the kind `kind` says.
+    ///
+    /// # Errors
+    /// A [`Fault`] of class usage if it cannot be read.
+    pub(super) fn table(&self, kind: &str, name: &str) -> anyhow::Result<toml::Table> {
+        entromask_cli::load_file(&self.path(kind, name))
+    }
+
     /// Whether the strategy `name` needs entropies.
     ///
     /// # Errors
@@ -90,7 +98,7 @@ impl Catalogue {
     /// # Errors
     /// A [`Fault`] of class usage if its file cannot be read.
     pub(super) fn is_guided(&self, name: &str) -> anyhow::Result<bool> {
-        let file: toml::Table = entromask_cli::load_file(&self.path("train", name))?;
+        let file = self.table("train", name)?;
         let objective = file.get("objective");
         let weight = |key: &str| {
             let value = objective.and_then(|objective| objective.get(key));
@@ -104,7 +112,7 @@ impl Catalogue {
     /// # Errors
     /// A [`Fault`] of class usage if its file cannot be read.
     pub(super) fn layers(&self, name: &str) -> anyhow::Result<Option<i64>> {
-        let file: toml::Table = entromask_cli::load_file(&self.path("student", name))?;
+        let file = self.table("student", name)?;
         Ok(file.get("num_hidden_layers").and_then(toml::Value::as_integer))
     }
 
@@ -119,7 +127,7 @@ impl Catalogue {
     /// # Errors
     /// A [`Fault`] of class usage if its file cannot be read.
     pub fn train_fraction(&self, name: &str) -> anyhow::Result<f64> {
-        let file: toml::Table = entromask_cli::load_file(&self.path("corpus", name))?;
+        let file = self.table("corpus", name)?;
         Ok(file.get("train_fraction").and_then(toml::Value::as_float).unwrap_or(1.0))
     }
 

@@ -173,6 +173,11 @@ impl Choice {
         }
     }
 
+    /// The recipe of the student.
+    pub fn recipe(&self) -> &str {
+        if self.distillation.is_empty() { &self.train } else { &self.distillation }
+    }
+
     /// Whether it makes the choices of `other` but for the seed: then the two are replicates.
     pub fn replicates(&self, other: &Self) -> bool {
         Self { seed: other.seed, ..self.clone() } == *other

@@ -7,7 +7,7 @@ use entromask_fault::{Class, Fault, class_of};
 use toml::Value;
 
 use super::file::{Block, File, values};
-use super::{Axis, Catalogue, Choice, Grid, Run, rules};
+use super::{Axis, Catalogue, Choice, Grid, Run, overrides, rules};
 
 /// The runs of `file`, which was read from `path`.
 pub(super) fn expand(file: File, path: &Path, catalogue: &Catalogue) -> anyhow::Result<Grid> {
@@ -65,6 +65,7 @@ fn runs(file: &File, catalogue: &Catalogue) -> anyhow::Result<Vec<Run>> {
     if runs.is_empty() {
         return Err(Fault::usage("[[exclude]] leaves no run").remedy("exclude less").into());
     }
+    overrides::check_runs(&runs, catalogue)?;
     sort_by_seed(&mut runs);
     Ok(runs)
 }

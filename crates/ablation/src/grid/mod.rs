@@ -28,6 +28,7 @@ mod catalogue;
 mod choice;
 mod expand;
 mod file;
+mod overrides;
 mod rules;
 
 use std::collections::BTreeMap;

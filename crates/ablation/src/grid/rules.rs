@@ -5,7 +5,7 @@ use toml::Table;
 
 use super::choice::CONSTANT;
 use super::file::{Block, File};
-use super::{Axis, Catalogue, Choice};
+use super::{Axis, Catalogue, Choice, overrides};
 
 /// Keys of masks that are not for a schedule: what other axes set, and whatever would make the policy another one.
 const SET_ELSEWHERE: [&str; 5] = ["seed", "first_epoch", "epochs", "policy", "policy.name"];
@@ -13,6 +13,7 @@ const SET_ELSEWHERE: [&str; 5] = ["seed", "first_epoch", "epochs", "policy", "po
 /// What the grid says as a whole.
 pub(super) fn check_file(file: &File, catalogue: &Catalogue) -> anyhow::Result<()> {
     file.glue.iter().try_for_each(|name| catalogue.check("glue", "glue", name))?;
+    file.glue.iter().try_for_each(|name| overrides::check_halves(name, catalogue))?;
     let baselines = file.baseline.0.iter().map(|block| ("baseline", block));
     for (name, block) in baselines.chain([("fixed", &file.fixed)]) {
         if let Some((axis, _)) = block.iter().find(|(_, value)| value.is_array()) {
@@ -72,7 +73,8 @@ pub(super) fn check_choice(choice: &Choice, file: &File, catalogue: &Catalogue) 
         check_rate(choice, rate, catalogue)?;
     }
     check_guidance(choice, catalogue)?;
-    check_freezing(choice, file, catalogue)
+    check_freezing(choice, file, catalogue)?;
+    overrides::check_choice(choice, file, catalogue)
 }
 
 fn check_schedule(choice: &Choice, schedule: &Table, catalogue: &Catalogue) -> anyhow::Result<()> {
@@ -130,6 +132,6 @@ fn check_freezing(choice: &Choice, file: &File, catalogue: &Catalogue) -> anyhow
     }
 }
 
-fn refuse(found: String, remedy: &str) -> anyhow::Error {
+pub(super) fn refuse(found: String, remedy: &str) -> anyhow::Error {
     Fault::usage(found).remedy(remedy).into()
 }

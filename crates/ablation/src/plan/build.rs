@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::names::{Names, recipe, text, tokens_name, transfer, typed};
+use super::names::{Names, text, tokens_name, transfer, typed};
 use super::{Account, Program, RunStages, Stage};
 use crate::grid::{Axis, Catalogue, Choice, Dtype, Grid, Source, Teacher, Transfer};
 
@@ -237,7 +237,7 @@ impl<'a> Builder<'a> {
         done: &mut Timeline,
     ) -> usize {
         let tokens = self.names.tokens_folder(choice);
-        let mut args = vec!["--config".into(), self.names.config("train", recipe(choice))];
+        let mut args = vec!["--config".into(), self.names.config("train", choice.recipe())];
         args.extend(["--student".into(), self.names.config("student", &choice.student)]);
         args.extend(products(choice));
         args.extend([set("epochs", choice.epochs), set("seed", choice.seed)].into_iter().flatten());
@@ -257,7 +257,7 @@ impl<'a> Builder<'a> {
             args.extend([flag.into(), text(path)]);
             inputs.push(path.into());
         }
-        let class = format!("{} {} {}", choice.student, typed(recipe(choice), choice), tokens_name(choice));
+        let class = format!("{} {} {}", choice.student, typed(choice.recipe(), choice), tokens_name(choice));
         let draft = Draft { program: Program::Pretrain, out: out.into(), inputs, args, class };
         self.add(draft, done, Account::Training)
     }

@@ -51,7 +51,7 @@ impl<'a> Names<'a> {
         } else {
             format!("-from-{}{}", self.teacher_folder(choice), transfer(choice))
         };
-        let recipe = typed(recipe(choice), choice);
+        let recipe = typed(choice.recipe(), choice);
         let above = format!("{}-{recipe}{guide}-e{}", choice.student, choice.epochs);
         let corpus = self.data.join("models").join(tokens_name(choice));
         corpus.join(above).join(format!("{masks}-s{}", choice.seed))
@@ -136,11 +136,6 @@ pub(super) fn typed(name: &str, choice: &Choice) -> String {
         Dtype::F32 => name.into(),
         Dtype::Bf16 => format!("{name}-bf16"),
     }
-}
-
-/// The recipe of the student.
-pub(super) fn recipe(choice: &Choice) -> &str {
-    if choice.distillation.is_empty() { &choice.train } else { &choice.distillation }
 }
 
 pub(super) fn text(path: &Path) -> String {
