@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
+use entromask_artifact::Manifest;
 use entromask_cli::{CommonArgs, EXIT_CODES_HELP, OutputArgs, emit};
 use entromask_fault::{Class, Fault, class_of};
 use serde_json::json;
@@ -12,9 +13,10 @@ use crate::execute::{
     BECOME, Options, Outcome, Standing, become_program, check, check_configs, execute, fault, launcher,
     log_folder,
 };
-use crate::grid::Grid;
-use crate::plan::{Place, Plan};
+use crate::grid::{Grid, Run};
+use crate::plan::{Place, Plan, RunStages, Stage};
 use crate::prose;
+use crate::report::twins::{self, Made};
 use crate::report::{self, Earlier, Findings, Folders};
 
 /// Runs grids of experiments and reports on them
@@ -184,6 +186,27 @@ impl<'a> Experiment<'a> {
         }
     }
 
+    fn warn_of_twins(&self, twins: &[String]) {
+        for text in twins {
+            tracing::warn!("{}: {text}", self.grid.name);
+        }
+    }
+
+    /// What the runs come to, as far as is known.
+    fn made(&self, standings: &[Standing]) -> Vec<Made> {
+        let made = |(run, stages): (&Run, &RunStages)| {
+            let known = |stage: usize| identity(&self.plan.stages[stage], &standings[stage]);
+            Made {
+                label: self.grid.label(&run.choice),
+                seed: run.choice.seed,
+                folder: self.plan.stages[stages.model].out.clone(),
+                model: known(stages.model).into_iter().collect(),
+                glue: stages.glue.iter().filter_map(|(_, stage)| known(*stage)).collect(),
+            }
+        };
+        self.plan.of(&self.grid).map(made).collect()
+    }
+
     /// Names the runs that something was missing for.
     fn judge(&self, outcome: &Outcome) -> anyhow::Result<()> {
         if outcome.failed.is_empty() {
@@ -221,6 +244,7 @@ impl<'a> Experiment<'a> {
             .collect();
         emit(common, format!("{}\n{summary}", lines.join("\n")), &json)?;
         self.warn_unpaired();
+        self.warn_of_twins(&twins::in_words(&self.made(&standings)));
         self.check_configs(&standings)?;
         let broken = |standing: &Standing| match standing {
             Standing::Broken(broken) => Some(broken.code),
@@ -251,6 +275,7 @@ impl<'a> Experiment<'a> {
         let folders = Folders { data: &self.at.data, pipelines: &self.at.pipelines };
         let findings = report::read(&self.grid, &self.plan, &standings, folders, &earlier)?;
         warn_of_loss(&findings, &new);
+        self.warn_of_twins(&twins::of(&findings));
         let files = report::write(&findings, &out, &self.at.grid)?;
         let shown: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         emit(
@@ -270,6 +295,15 @@ fn warn_of_loss(findings: &Findings, replaced: &Path) {
             "{}: {now} runs are complete, {before} were in the report that this one replaces; it says under \"Missing\" why",
             replaced.display()
         );
+    }
+}
+
+/// The key of what a stage has made, or would make.
+fn identity(stage: &Stage, standing: &Standing) -> Option<String> {
+    match standing {
+        Standing::UpToDate => Manifest::load_any(&stage.out).ok().map(|manifest| manifest.key),
+        Standing::Pending(pending) => pending.target.as_ref().map(|target| target.key.clone()),
+        Standing::Broken(_) => None,
     }
 }
 

@@ -309,6 +309,26 @@ fn results_that_are_not_what_their_manifest_says_are_refused() -> Result<()> {
         let text = fs::read_to_string(&path)?;
         let place = text.rfind(|c: char| c.is_ascii_digit()).context("a number")?;
         let digit = if text[place..].starts_with('1') { "2" } else { "1" };
+/// Their names say that they differ, and a difference of 0 would say that it does not matter.
+#[test]
+fn runs_that_come_to_one_model_are_named() -> Result<()> {
+    let world = World::new()?;
+    let pipelines = world.folder.path().join("pipelines");
+    copy(&repository().join("tests/pipelines"), &pipelines)?;
+    fs::copy(pipelines.join("train/mlm.toml"), pipelines.join("train/same.toml"))?;
+    let grid = "title = \"Twins\"\n[fixed]\ncorpus = \"small\"\nstudent = \"micro\"\nepochs = 1\n\
+                [axes]\ntrain = [\"mlm\", \"same\"]\n";
+    fs::write(pipelines.join("grid/twins.toml"), grid)?;
+    let warning = "train mlm and train same (seed 1) are one and the same, so some file";
+    for flags in [&[][..], &["--dry-run"]] {
+        let output = world.command_of(&pipelines, "run", "twins", flags).output()?;
+        assert!(output.status.success() && said(&output).contains(warning), "{}", said(&output));
+    }
+    let markdown = world.report("twins.md")?;
+    assert!(markdown.contains(&format!("\nNot different: {warning}")), "{markdown}");
+    Ok(())
+}
+
         fs::write(&path, format!("{}{digit}{}", &text[..place], &text[place + 1..]))?;
         let output = report()?;
         assert_eq!(output.status.code(), Some(3), "{}", said(&output));

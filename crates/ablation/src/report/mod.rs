@@ -17,6 +17,7 @@ mod provenance;
 mod scale;
 mod sections;
 mod stages;
+pub(crate) mod twins;
 mod validated;
 
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use super::findings::{Findings, RunFindings, System};
 use super::measure::{Group, Line};
 use super::plot::{self, Curve};
 use super::stages::StageFindings;
-use super::{provenance, validated};
+use super::{provenance, twins, validated};
 
 /// Characters of the reason why a stage is missing.
 const LONGEST_REASON: usize = 160;
@@ -51,6 +51,7 @@ fn lead(findings: &Findings) -> Vec<String> {
     lead.extend(taken(findings));
     lead.extend(uncompared(findings));
     lead.extend(unlike(findings));
+    lead.extend(twins::of(findings).iter().map(|text| format!("Not different: {text}.")));
     lead.extend(validated::in_words(&findings.systems, runs));
     lead.extend(findings.unpaired.iter().map(|text| format!("Not compared: {text}.")));
     lead.extend(missing(findings));
