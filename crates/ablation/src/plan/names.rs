@@ -63,13 +63,15 @@ impl<'a> Names<'a> {
         self.data.join(kind).join(below)
     }
 
-    /// The teacher, with what the grid decides about its training.
+    /// The teacher as the Makefile calls it, by its file's name or by its folder, with what the grid decides about its training.
     pub fn teacher_folder(&self, choice: &Choice) -> String {
-        let name = Path::new(&choice.teacher).file_name().unwrap_or_default().to_string_lossy();
+        let name =
+            Path::new(&choice.teacher).file_name().unwrap_or_default().to_string_lossy().replace('=', "-");
         match self.catalogue.teacher(&choice.teacher) {
             Ok(Teacher::Own { epochs, .. }) => {
                 format!("{name}-{}-e{}", typed(&choice.train, choice), epochs.unwrap_or(choice.epochs))
             }
+            _ if self.catalogue.path("teacher", &choice.teacher).is_file() => name,
             _ => from_elsewhere(&choice.teacher),
         }
     }
