@@ -138,6 +138,22 @@ fn a_report_takes_runs_that_another_one_has() -> Result<()> {
     Ok(())
 }
 
+/// Perhaps it is that of another grid, or choices were changed since.
+#[test]
+fn a_report_with_no_run_of_the_grid_is_named() -> Result<()> {
+    let (whole, ..) = micro();
+    let world = World::new()?;
+    let mut other: Value = serde_json::from_str(&whole.report("micro.json")?)?;
+    other["runs"].as_array_mut().into_iter().flatten().for_each(|run| run["seed"] = 9.into());
+    let path = world.folder.path().join("other.json");
+    fs::write(&path, other.to_string())?;
+    let report = world.command("report", "micro", &["--with"]).arg(&path).output()?;
+    ensure!(report.status.success(), "{}", said(&report));
+    let warning = format!("{}: none of its 6 runs is one of this grid", path.display());
+    assert!(said(&report).contains(&warning), "{}", said(&report));
+    Ok(())
+}
+
 /// Its model may be of the same recipe on masks of another one.
 #[test]
 fn a_taken_run_of_other_configurations_is_no_replicate() -> Result<()> {
@@ -293,22 +309,6 @@ fn runs_of_another_configuration_are_not_taken_over() -> Result<()> {
     Ok(())
 }
 
-/// Numbers that somebody changed would stand in the report with the key of those that were measured.
-#[test]
-fn results_that_are_not_what_their_manifest_says_are_refused() -> Result<()> {
-    let (whole, ..) = micro();
-    let world = World::new()?;
-    copy(&whole.data(), &world.data())?;
-    let out = world.folder.path().join("out");
-    let report = || world.command("report", "micro", &["--out"]).arg(&out).output();
-    let manifests = whole.manifests()?;
-    for (kind, file) in [("glue/", "results.json"), ("models/", "metrics.jsonl")] {
-        let is_last = |name: &&String| name.starts_with(kind) && name.contains("random-s2");
-        let folder = world.data().join(manifests.keys().find(is_last).context(kind)?);
-        let path = folder.join(file);
-        let text = fs::read_to_string(&path)?;
-        let place = text.rfind(|c: char| c.is_ascii_digit()).context("a number")?;
-        let digit = if text[place..].starts_with('1') { "2" } else { "1" };
 /// Their names say that they differ, and a difference of 0 would say that it does not matter.
 #[test]
 fn runs_that_come_to_one_model_are_named() -> Result<()> {
@@ -329,6 +329,22 @@ fn runs_that_come_to_one_model_are_named() -> Result<()> {
     Ok(())
 }
 
+/// Numbers that somebody changed would stand in the report with the key of those that were measured.
+#[test]
+fn results_that_are_not_what_their_manifest_says_are_refused() -> Result<()> {
+    let (whole, ..) = micro();
+    let world = World::new()?;
+    copy(&whole.data(), &world.data())?;
+    let out = world.folder.path().join("out");
+    let report = || world.command("report", "micro", &["--out"]).arg(&out).output();
+    let manifests = whole.manifests()?;
+    for (kind, file) in [("glue/", "results.json"), ("models/", "metrics.jsonl")] {
+        let is_last = |name: &&String| name.starts_with(kind) && name.contains("random-s2");
+        let folder = world.data().join(manifests.keys().find(is_last).context(kind)?);
+        let path = folder.join(file);
+        let text = fs::read_to_string(&path)?;
+        let place = text.rfind(|c: char| c.is_ascii_digit()).context("a number")?;
+        let digit = if text[place..].starts_with('1') { "2" } else { "1" };
         fs::write(&path, format!("{}{digit}{}", &text[..place], &text[place + 1..]))?;
         let output = report()?;
         assert_eq!(output.status.code(), Some(3), "{}", said(&output));

@@ -81,6 +81,7 @@ impl Earlier {
         stages: &mut Vec<StageFindings>,
     ) -> anyhow::Result<()> {
         self.check_origin(here, stages)?;
+        self.warn_of_strangers(here, runs);
         let glue = &here.grid.glue;
         let mut unknown = BTreeSet::new();
         for (run, planned) in runs.iter_mut().zip(&here.plan.runs).filter(|(run, _)| run.missing.is_some()) {
@@ -116,6 +117,15 @@ impl Earlier {
             }
         }
         Ok(())
+    }
+
+    /// A report of another grid, or of choices that have changed, has nothing to give.
+    fn warn_of_strangers(&self, here: &Here<'_>, runs: &[RunFindings]) {
+        let is_there = |run: &RunFindings| self.find(&here.systems[run.system].choice, run.seed).is_some();
+        if !runs.iter().any(is_there) {
+            let (path, n) = (self.path.display(), self.runs.len());
+            tracing::warn!("{path}: none of its {n} runs is one of this grid");
+        }
     }
 
     /// Names stages that were taken over although nobody knows here how they would be configured.
