@@ -139,6 +139,38 @@ fn a_failed_run_is_named_and_the_others_go_on() -> Result<()> {
     Ok(())
 }
 
+/// As with other programs, it is a matter of the command line.
+#[test]
+fn a_folder_that_cannot_be_written_is_named() -> Result<()> {
+    let world = World::new()?;
+    fs::remove_dir(world.data())?;
+    fs::write(world.data(), "text")?;
+    let output = world.run("micro", &[])?;
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let words = said(&output);
+    assert!(words.contains("cannot write: ") && words.contains("choose another --data"), "{words}");
+    Ok(())
+}
+
+/// Logs are of what stages say, and of a disk that is read only nothing else would be asked.
+#[test]
+fn where_all_is_made_nothing_is_logged() -> Result<()> {
+    let (whole, ..) = micro();
+    let world = World::new()?;
+    copy(&whole.data(), &world.data())?;
+    let (logs, out) = (world.data().join("ablation"), world.folder.path().join("out"));
+    fs::remove_dir_all(&logs)?;
+    fs::write(&logs, "no folder")?;
+    let run = || world.command("run", "micro", &["--out"]).arg(&out).output();
+    let output = run()?;
+    assert!(output.status.success() && out.join("micro.md").exists(), "{}", said(&output));
+    fs::remove_file(world.data().join("models/small/micro-mlm-e2/random-s1/manifest.json"))?;
+    let output = run()?;
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("data/ablation/micro: cannot write: "), "{}", said(&output));
+    Ok(())
+}
+
 #[test]
 fn a_corpus_without_rows_to_validate_on_is_named_when_it_is_made() -> Result<()> {
     let world = World::new()?;

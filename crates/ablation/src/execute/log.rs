@@ -55,6 +55,19 @@ impl Log {
     }
 }
 
+/// Makes `folder` ready for what the stages of `plan` say.
+///
+/// # Errors
+/// A [`Fault`] of class usage if nothing can be written there.
+pub(super) fn prepare(folder: &Path, plan: &Plan, data: &Path) -> anyhow::Result<()> {
+    let refuse = |error| {
+        Fault::usage(format!("{}: cannot write: {error}", folder.display())).remedy("choose another --data")
+    };
+    fs::create_dir_all(folder).map_err(refuse)?;
+    tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder).map_err(refuse)?;
+    remove_left(folder, plan, data)
+}
+
 /// The folder of the logs of a grid.
 pub(crate) fn log_folder(data: &Path, grid: &str) -> PathBuf {
     data.join("ablation").join(grid)
@@ -67,7 +80,7 @@ pub(crate) fn failure(folder: &Path, name: &str) -> Option<String> {
 }
 
 /// Removes what stages of `plan` said to processes that are gone: those were killed, or else they would have kept it.
-pub(super) fn remove_left(folder: &Path, plan: &Plan, data: &Path) -> anyhow::Result<()> {
+fn remove_left(folder: &Path, plan: &Plan, data: &Path) -> anyhow::Result<()> {
     let stems: Vec<_> = plan.stages.iter().map(|stage| stem(&stage.name(data))).collect();
     let is_left = |file: &str| {
         let Some(kept) = file.strip_suffix(".log") else { return false };

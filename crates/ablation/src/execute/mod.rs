@@ -53,12 +53,17 @@ pub struct Outcome {
 /// Makes all stages of `plan` that are not up to date. What fails takes along what follows from it, and nothing else.
 ///
 /// # Errors
-/// If a program cannot be started or a log cannot be written.
+/// If a program cannot be started or a log cannot be written, which is a [`Fault`](entromask_fault::Fault) of class usage where it shows
+/// before there is work.
 pub fn execute(plan: &Plan, options: &Options) -> anyhow::Result<Outcome> {
-    fs_err::create_dir_all(&options.logs)?;
-    log::remove_left(&options.logs, plan, &options.data)?;
-    let (queue, estimate) = (Queue::new(plan), Estimate::new(plan, options.jobs));
     let standings = check(plan, &options.place, &options.data)?;
+    let logs = log::prepare(&options.logs, plan, &options.data);
+    if logs.is_err() && standings.iter().all(|standing| *standing == Standing::UpToDate) {
+        tracing::info!("all stages are up to date");
+        return Ok(Outcome::default());
+    }
+    logs?;
+    let (queue, estimate) = (Queue::new(plan), Estimate::new(plan, options.jobs));
     let worker = || -> anyhow::Result<()> {
         while let Some(index) = queue.next() {
             let work = Work { plan, options, standings: &standings, queue: &queue, estimate: &estimate };
