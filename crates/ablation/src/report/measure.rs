@@ -6,11 +6,10 @@ use entromask_report::compare::Difference;
 use entromask_report::number::short;
 use serde::Serialize;
 
-use super::compute;
 use super::contrast::{Contrast, contrasts};
 use super::document::DASH;
 use super::findings::{RunFindings, Scores, System};
-use super::validated;
+use super::{compute, inline, validated};
 
 /// Measures of one kind.
 #[derive(Clone, Debug, Serialize)]
@@ -128,9 +127,9 @@ fn fine_tuning((systems, runs): (&[System], &[RunFindings]), name: &str, file: &
     Group {
         title: format!("Fine-tuning: {name}"),
         note: format!(
-            "Percent on that half of each dev split which nothing is chosen on (`{}`); each value is the mean over the \
+            "Percent on that half of each dev split which nothing is chosen on ({}); each value is the mean over the \
              fine-tuning seeds ({seeds}), and what is paired is the pretraining seed.{}",
-            file.display(),
+            inline::code(&file.display().to_string()),
             remarks(&scores)
         ),
         lower_is_better: false,

@@ -9,6 +9,7 @@ mod earlier;
 mod expenses;
 mod findings;
 mod frame;
+mod inline;
 mod markdown;
 mod measure;
 pub(crate) mod page;

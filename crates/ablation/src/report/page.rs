@@ -7,6 +7,7 @@ use minijinja::{Environment, Value};
 use serde::Serialize;
 
 use super::document::Document;
+use super::inline::{self, Part};
 use crate::escape::escaped;
 
 /// The page; plots are inline SVG, and there is no script.
@@ -37,11 +38,11 @@ pub(crate) fn words(text: &str) -> Value {
 
 /// Text whose words between backticks are code, as in Markdown.
 fn code(text: &str) -> Value {
-    let escaped = escaped(text);
-    let parts = escaped.split('`').enumerate();
-    let html =
-        parts.map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part.into() });
-    Value::from_safe_string(html.collect())
+    let html = |part: Part<'_>| match part {
+        Part::Plain(text) => escaped(text),
+        Part::Code(text) => format!("<code>{}</code>", escaped(text)),
+    };
+    Value::from_safe_string(inline::parts(text).into_iter().map(html).collect())
 }
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ mod tests {
             code("a < b in `x.toml`, `y`").to_string(),
             "a &lt; b in <code>x.toml</code>, <code>y</code>"
         );
+        assert_eq!(code("``a`<b>`` it`s").to_string(), "<code>a`&lt;b&gt;</code> it`s");
     }
 
     #[test]
