@@ -18,7 +18,7 @@ use crate::grid::{Catalogue, Choice, Grid, Run};
 use crate::plan::{Account, Plan, RunStages};
 
 /// All that a report says.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Findings {
     /// The grid's name.
     pub name: String,

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use entromask_cli::quoted;
+
 use super::document::{Cell, DASH, Section, Table};
 use super::expenses::shown;
 use super::findings::Findings;
+use super::inline;
 
 /// Digits of a key that are shown: enough to find it, all of them are in the JSON file.
 const KEY: usize = 16;
@@ -50,20 +53,32 @@ pub(super) fn stages(findings: &Findings, grid: &Path) -> Section {
     }
     table.drop_empty_columns();
     let note = format!(
-        "All of it: `make ablation GRID={}{}`. The stages, each made once; device and threads, which no result depends on but \
+        "All of it: {}. The stages, each made once; device and threads, which no result depends on but \
          for the last bits of sums, are left out.",
-        grid.display(),
-        folders(findings)
+        inline::code(&whole(findings, grid))
     );
     Section { notes: vec![note], tables: vec![table], ..Section::new("Commands") }
 }
 
-/// The variables of the Makefile for folders that are not where it looks for them.
-fn folders(findings: &Findings) -> String {
-    let folders = [("DATA", &findings.data, "data"), ("PIPELINES", &findings.pipelines, "pipelines")];
-    let others = folders.into_iter().filter(|(_, folder, usual)| *folder != Path::new(usual));
-    let words: Vec<_> = others.map(|(name, folder, _)| format!(" {name}={}", folder.display())).collect();
-    words.concat()
+/// The command that makes all: that of the Makefile, or of this program for paths that make would not take.
+fn whole(findings: &Findings, grid: &Path) -> String {
+    let folders = [("data", &findings.data), ("pipelines", &findings.pipelines)];
+    let others: Vec<_> = folders.into_iter().filter(|(usual, folder)| *folder != Path::new(usual)).collect();
+    let grid = grid.display().to_string();
+    let of_others = others.iter().map(|(name, folder)| (*name, folder.display().to_string()));
+    let words: Vec<String> = if is_for_make(&grid) && of_others.clone().all(|(_, path)| is_for_make(&path)) {
+        let variable = |(name, path): (&str, String)| format!("{}={path}", name.to_uppercase());
+        [format!("make ablation GRID={grid}")].into_iter().chain(of_others.map(variable)).collect()
+    } else {
+        let flag = |(name, path): (&str, String)| format!("--{name} {}", quoted(&path));
+        [format!("entromask-ablation run {}", quoted(&grid))].into_iter().chain(of_others.map(flag)).collect()
+    };
+    words.join(" ")
+}
+
+/// Whether neither make nor a shell takes a part of the path for its own.
+fn is_for_make(path: &str) -> bool {
+    path.chars().all(|c| c.is_alphanumeric() || "-_./,+@".contains(c)) && !path.contains("//")
 }
 
 /// The first digits of a digest, where it is known.
@@ -73,4 +88,26 @@ fn digits(digest: Option<&str>) -> Cell {
 
 fn short(key: &str) -> String {
     key.chars().take(KEY).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_of_all_can_be_pasted_into_a_shell() {
+        let with = |data: &str, pipelines: &str, grid: &str| {
+            let (data, pipelines) = (data.into(), pipelines.into());
+            whole(&Findings { data, pipelines, ..Findings::default() }, Path::new(grid))
+        };
+        assert_eq!(with("data", "pipelines", "grid/é.toml"), "make ablation GRID=grid/é.toml");
+        assert_eq!(with("/d", "pipelines", "a.toml"), "make ablation GRID=a.toml DATA=/d");
+        assert_eq!(
+            with("/d", "it's", "my grid.toml"),
+            "entromask-ablation run 'my grid.toml' --data /d --pipelines 'it'\\''s'"
+        );
+        assert_eq!(with("data", "pipelines", "a:b.toml"), "entromask-ablation run a:b.toml");
+        assert_eq!(with("d//e", "pipelines", "a.toml"), "entromask-ablation run a.toml --data d//e");
+        assert_eq!(with("lr=1", "pipelines", "~a.toml"), "entromask-ablation run '~a.toml' --data lr=1");
+    }
 }
