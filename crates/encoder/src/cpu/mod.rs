@@ -155,7 +155,9 @@ impl Places {
 
     /// All positions of one row.
     fn all(length: usize) -> Self {
-        Self { rows: vec![0..length], positions: Vec::new(), everywhere: false }.everywhere()
+        let row =
+            Self { rows: std::iter::once(0..length).collect(), positions: Vec::new(), everywhere: false };
+        row.everywhere()
     }
 
     fn everywhere(&self) -> Self {

@@ -146,7 +146,9 @@ fn tasks_of_files_are_looked_for_as_those_of_glue_are() {
     };
     let mood = ["--task-file", "mine/mood.toml"];
     assert!(data(&mood, 3).contains("mine/mood: no such folder; put the task's files there"));
-    ["train.tsv", "dev.tsv"].iter().for_each(|file| world.write(&format!("mine/mood/{file}"), ""));
+    for file in ["train.tsv", "dev.tsv"] {
+        world.write(&format!("mine/mood/{file}"), "");
+    }
     assert_eq!(data(&mood, 0), "mood: mine/mood\n");
     assert_eq!(data(&[&mood[..], &["--config", "own.toml"]].concat(), 0), "mood: mine/mood\n");
     let both = [&mood[..], &["--config", "own.toml", "--set", "tasks=['SST-2', 'mood']"]].concat();
@@ -222,9 +224,9 @@ fn predictions_are_not_written_over_what_is_read() -> anyhow::Result<()> {
     let world = World::new();
     world.write("mine/mood.toml", MOOD);
     let rows = "text\tmood\ngood\tglad\nbad\tsad\n";
-    ["train.tsv", "dev.tsv", "more.tsv"]
-        .iter()
-        .for_each(|file| world.write(&format!("mine/mood/{file}"), rows));
+    for file in ["train.tsv", "dev.tsv", "more.tsv"] {
+        world.write(&format!("mine/mood/{file}"), rows);
+    }
     std::os::unix::fs::symlink(world.path("mine/mood/dev.tsv"), world.path("link.tsv"))?;
     world.write("model.json", "{}");
     let weights = world.bytes("model/model.safetensors");
