@@ -287,7 +287,10 @@ mod tests {
             ("recipe.lr = nan", "`lr` is NaN"),
             ("recipe.dropout = 1.0", "`dropout` is 1"),
             ("recipe.batch_size = 0", "`batch_size` is 0"),
-            ("recipe.batch_size = 576460752303423488", "it must be from 1 to 4294967295"),
+            (
+                "recipe.batch_size = 576460752303423488",
+                "is 576460752303423488; it must be from 1 to 4294967295",
+            ),
             ("recipe.epochs = 9223372036854775807", "`epochs` is"),
             ("[grid]\nbatch_size = [16, 576460752303423488]", "`batch_size` is"),
             ("recipe.train_rows = 0", "`train_rows` is 0"),

@@ -1,5 +1,7 @@
 //! A fine-tuning recipe.
 
+use std::fmt::Display;
+
 use entromask_fault::Fault;
 use entromask_training::{AdamWConfig, Decay};
 use serde::{Deserialize, Serialize};
@@ -128,7 +130,8 @@ impl FineTuning {
 
 /// At least one, and no more than there is time and memory for: what is multiplied with it then fits into 64 bits.
 pub(super) fn counted(key: &str, value: u64) -> anyhow::Result<()> {
-    within(key, value as f64, 1.0, f64::from(u32::MAX))
+    let most = u64::from(u32::MAX);
+    if (1..=most).contains(&value) { Ok(()) } else { Err(refuse(key, value, &format!("from 1 to {most}"))) }
 }
 
 fn within(key: &str, value: f64, least: f64, largest: f64) -> anyhow::Result<()> {
@@ -140,7 +143,11 @@ fn within(key: &str, value: f64, least: f64, largest: f64) -> anyhow::Result<()>
         (least, f64::MAX) => format!("at least {least}"),
         (least, largest) => format!("from {least} to {largest}"),
     };
-    Err(Fault::usage(format!("`{key}` is {value}")).remedy(format!("it must be {bounds}")).into())
+    Err(refuse(key, value, &bounds))
+}
+
+fn refuse(key: &str, value: impl Display, bounds: &str) -> anyhow::Error {
+    Fault::usage(format!("`{key}` is {value}")).remedy(format!("it must be {bounds}")).into()
 }
 
 fn are_default_betas(betas: &[f64; 2]) -> bool {
